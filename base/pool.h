@@ -1,0 +1,27 @@
+/* Thread pool for kernels: fork-join over task indices.
+ *
+ *   base_pool_run(pool, fn, ctx, ntasks);    // fn(ctx, task, worker) for task in [0, ntasks); returns when all are done
+ *
+ * Invariants: tasks are cut by shape, never by the number of threads, and a task writes memory no other task writes, so
+ * results do not depend on threads or order. worker is in [0, base_pool_threads(pool)) and names scratch memory.
+ * The caller is worker 0 and takes tasks too. Workers spin for a short while (spin_us) before they sleep on a futex, so that a
+ * decode step does not pay a wake-up a layer. A pool belongs to one caller thread; base_pool_run does not nest (a nested call
+ * runs its tasks inline). NULL pool: runs inline. */
+#ifndef TAUT_BASE_POOL_H
+#define TAUT_BASE_POOL_H
+
+#include "base/status.h"
+
+struct base_pool;
+typedef void (*base_pool_fn)(void *ctx, int task, int worker);
+
+/* threads >= 1 (the caller counts). pin: bind worker i to the i-th CPU of the process's affinity mask. */
+st_t base_pool_new(struct base_pool **out, int threads, int pin);
+void base_pool_free(struct base_pool *p);
+int base_pool_threads(const struct base_pool *p); /* 1 for NULL */
+void base_pool_run(struct base_pool *p, base_pool_fn fn, void *ctx, int ntasks);
+
+/* CPUs this process may use (sched_getaffinity, capped by the cgroup's CPU quota); at least 1. */
+int base_cpu_count(void);
+
+#endif
