@@ -1,0 +1,10 @@
+include tests/base/local.mk
+include tests/kernels/local.mk
+include tests/searchspace/local.mk
+include tests/wire/local.mk
+include tests/model/local.mk
+include tests/db/local.mk
+include tests/controller/local.mk
+include tests/evaluator/local.mk
+include tests/cli/local.mk
+include tests/e2e/local.mk
