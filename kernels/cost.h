@@ -1,0 +1,26 @@
+/* What each op costs at least: floating-point operations (a multiply-add is two) and bytes (each operand once, f32 unless dtype size is given). */
+#ifndef TAUT_KERNELS_COST_H
+#define TAUT_KERNELS_COST_H
+
+#include <stdint.h>
+
+struct kn_cost {
+    double flops, bytes;
+};
+
+struct kn_cost kn_cost_gemm(int64_t m, int64_t n, int64_t p, int esize);
+struct kn_cost kn_cost_rmsnorm(int64_t n, int64_t d, int esize);
+struct kn_cost kn_cost_rmsnorm_bwd(int64_t n, int64_t d, int esize);
+struct kn_cost kn_cost_rope(int64_t n, int64_t h, int64_t k, int esize);
+/* Pairs (i, j) that the mask lets through are counted exactly. */
+struct kn_cost kn_cost_attention(int64_t b, int64_t t, int64_t s, int64_t h, int64_t g, int64_t k, int64_t window, int esize);
+struct kn_cost kn_cost_attention_bwd(int64_t b, int64_t t, int64_t h, int64_t g, int64_t k, int64_t window, int esize);
+struct kn_cost kn_cost_swiglu(int64_t n, int64_t f, int esize);
+struct kn_cost kn_cost_swiglu_bwd(int64_t n, int64_t f, int esize);
+struct kn_cost kn_cost_head_ce(int64_t n, int64_t d, int64_t v, int backward, int esize);
+struct kn_cost kn_cost_adamw(int64_t n);
+
+/* Number of (query, key) pairs that causal attention with this window touches: sum over t of min(S-T+t+1, W or all). */
+int64_t kn_attention_pairs(int64_t t, int64_t s, int64_t window);
+
+#endif
