@@ -1,0 +1,64 @@
+/* An architecture: a plain struct, no pointers, no JSON. Its JSON form lives in arch_json.h, so that model/ links without jansson.
+ *
+ * Invariants of a valid arch (space_arch_check): 1 <= depth <= ARCH_LAYERS_MAX; every part's type is an index into layers.def that has
+ * the part's role; part.v[i] is the value of the i-th parameter of that layer type (ints; bools 0/1; words by index), the rest 0.
+ * A layer whose mixer and ffn are both "none" does not occur in a canonical arch (such layers are dropped), and at least one layer is left. */
+#ifndef TAUT_SEARCHSPACE_ARCH_H
+#define TAUT_SEARCHSPACE_ARCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/hash.h"
+
+#define ARCH_LAYERS_MAX 128
+#define ARCH_PARAMS_MAX 12
+#define ARCH_VOCAB_MAX (1 << 20)
+#define ARCH_WIDTH_MAX 65536
+#define ARCH_CONTEXT_MAX (1 << 24)
+
+struct arch_part {
+    int type; /* index into layers.def */
+    int32_t v[ARCH_PARAMS_MAX];
+};
+
+struct arch_layer {
+    struct arch_part mixer, ffn;
+};
+
+enum arch_norm { ARCH_NORM_RMS = 0, ARCH_NORM_LAYER = 1 };
+
+struct arch {
+    int vocab;   /* tokens */
+    int context; /* tokens of a training window */
+    int width;   /* d_model */
+    int depth;   /* layers in use */
+    bool tie;    /* head shares the embedding; default true */
+    enum arch_norm norm; /* only RMS is built */
+    bool bias;   /* only false is built */
+    double rope_theta; /* default 10000 */
+    struct arch_layer layer[ARCH_LAYERS_MAX];
+};
+
+/* Everything that must hold; err->where is a path such as "layers[2].mixer.heads". ST_EINVAL, ST_ENOTSUP (promised, not built). */
+st_t space_arch_check(const struct arch *a, struct base_err *err);
+
+/* Drops skipped layers; zeroes parameters that mean nothing. ST_EINVAL if no layer is left. */
+st_t space_arch_canonicalise(struct arch *a, struct base_err *err);
+
+/* Paper costs, all exact: tests compare them with what model/ allocates and computes. */
+struct arch_cost {
+    double params;          /* parameters, a tied head counted once */
+    double active_params;   /* those that one token uses */
+    double flops_per_token; /* forward, averaged over the positions of a window of a->context tokens; multiply-add = 2 */
+    double weight_bytes;    /* params at 4 bytes (f32) */
+};
+void space_arch_cost(const struct arch *a, struct arch_cost *out);
+/* KV cache and recurrent state of one sequence after `context` tokens, bytes in f32. A window bounds what is kept. */
+double space_arch_state_bytes(const struct arch *a, int64_t context);
+/* FLOPs of decoding one token at context L, and of prefilling L tokens. */
+double space_arch_decode_flops(const struct arch *a, int64_t context);
+double space_arch_prefill_flops(const struct arch *a, int64_t tokens);
+
+#endif

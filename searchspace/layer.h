@@ -1,0 +1,79 @@
+/* A layer type's drawing: knobs, rules, tensors and cost on paper. Its body (forward, backward, decode) is model/<name>.c.
+ * One file a type, ending in its const descriptor `const struct layer_spec layer_<name>`; layers.def names them all, and besides it only
+ * families and exporters may name a layer type.
+ *
+ * Two vocabularies: a *knob* is what a job file offers ("kv_ratio": [1,2,4], "ratio": [1.5]); a *parameter* is what an architecture says
+ * ("kv_heads": 2, "hidden": 512). resolve() turns chosen knobs into parameters at a given width. */
+#ifndef TAUT_SEARCHSPACE_LAYER_H
+#define TAUT_SEARCHSPACE_LAYER_H
+
+#include "searchspace/arch.h"
+
+#define LAYER_KNOBS_MAX 12
+#define LAYER_TENSORS_MAX 24
+
+enum layer_role { LAYER_MIXER = 1, LAYER_FFN = 2 };
+enum layer_kind { LAYER_INT, LAYER_REAL, LAYER_BOOL, LAYER_WORD };
+
+struct layer_param { /* of an architecture */
+    const char *name;
+    enum layer_kind kind;           /* REAL does not occur */
+    int32_t dflt;                   /* at its default it is left out of the canonical form … */
+    bool always;                    /* … unless it is always written (and must be given) */
+    int32_t min, max;
+    const char *const *words;       /* LAYER_WORD: NULL-terminated */
+};
+
+struct layer_knob { /* of a job file */
+    const char *name;
+    enum layer_kind kind;
+    double dflt;                    /* the one choice when the job does not list any; NAN: must be listed; see also absent */
+    bool may_be_absent;             /* not listed: value NAN, resolve() derives it (head_dim = width / heads) */
+    double min, max;
+    const char *const *words;
+};
+
+/* A named logical tensor. Matrices are [out, in], as Hugging Face stores them. Sliced by leading indices; fused storage is a layout
+ * that product descriptors know. */
+enum layer_tensor_role { LAYER_T_MATRIX, LAYER_T_VECTOR };
+struct layer_tensor {
+    const char *name;               /* below "model.layers.N.": "self_attn.q_proj.weight" (Llama's names where Llama has it) */
+    enum layer_tensor_role role;
+    int64_t rows, cols;             /* VECTOR: cols = 1 */
+    double init_std;                /* N(0, std); 0 with VECTOR: all ones */
+    bool decay;                     /* unused while weight decay is on every parameter; kept by checkpoints */
+};
+
+struct layer_spec {
+    const char *name;
+    unsigned roles;                 /* LAYER_MIXER | LAYER_FFN */
+    const struct layer_param *params;
+    int nparams;
+    const struct layer_knob *knobs;
+    int nknobs;
+    /* knob[nknobs] -> out->v. ST_EINVAL when that combination cannot be at this width (the space then has a hole there, not an error). */
+    st_t (*resolve)(const double *knob, int width, struct arch_part *out, struct base_err *err);
+    /* Rules between parameters and width. p is a->layer[layer].mixer or .ffn. */
+    st_t (*check)(const struct arch *a, int layer, const struct arch_part *p, struct base_err *err);
+    /* out[LAYER_TENSORS_MAX]; returns how many. The norm before the part is not among them (the stack owns it). */
+    int (*tensors)(const struct arch *a, int layer, const struct arch_part *p, struct layer_tensor *out);
+    /* Forward FLOPs of n tokens that stand at positions pos0 .. pos0+n-1. */
+    double (*flops)(const struct arch *a, int layer, const struct arch_part *p, int64_t pos0, int64_t n);
+    /* Bytes of one sequence's state after `context` tokens, at esize bytes a number. */
+    double (*state_bytes)(const struct arch *a, int layer, const struct arch_part *p, int64_t context, int esize);
+    double (*active_share)(const struct arch *a, int layer, const struct arch_part *p); /* of its parameters, used by one token; 1 mostly */
+};
+
+/* In the order of layers.def; the index is arch_part.type. */
+int space_layer_count(void);
+const struct layer_spec *space_layer(int type);
+int space_layer_find(const char *name, unsigned role); /* -1: none of that name with that role */
+int space_layer_param(const struct layer_spec *s, const char *name); /* index; -1 */
+/* Value of the named parameter of a part; asserts that it exists. For bodies: read once at build, not in a step. */
+int32_t space_part_get(const struct arch_part *p, const char *name);
+
+/* The norms and embeddings that the stack itself owns are listed here so that cost and model agree:
+ * "model.embed_tokens.weight" [V,D], "model.layers.N.input_layernorm.weight" [D] (before the mixer, absent when it is none),
+ * "model.layers.N.post_attention_layernorm.weight" [D] (before the ffn, likewise), "model.norm.weight" [D], "lm_head.weight" [V,D] (untied). */
+
+#endif

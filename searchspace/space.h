@@ -1,0 +1,78 @@
+/* What may be asked for: genes, and the candidates they make. Two kinds of space, one interface: "lm" (language models) and "custom" (named knobs).
+ *
+ *   struct space *s = job->space;
+ *   struct genome g; space_genome_init(s, &g);
+ *   space_sample(s, &rng, &g);
+ *   struct candidate c; space_candidate(s, &g, &c, NULL);          // canonical text, id, arch, paper costs
+ *
+ * A genome is a fixed-length vector of genes. A choice gene holds the index of its choice; an int or real gene its value. Genes that mean nothing in a
+ * genome (layers beyond its depth, knobs of a mixer not chosen) are kept, and do not change the candidate.
+ * Random draws come from the caller's counter-based generator alone. */
+#ifndef TAUT_SEARCHSPACE_SPACE_H
+#define TAUT_SEARCHSPACE_SPACE_H
+
+#include <jansson.h>
+
+#include "base/buf.h"
+#include "base/rng.h"
+#include "searchspace/arch.h"
+#include "searchspace/metric.h"
+
+struct space;
+
+enum space_type { SPACE_LM, SPACE_CUSTOM };
+
+struct genome {
+    int n;
+    double *g; /* [n]; owned */
+};
+
+struct candidate {
+    enum space_type type;
+    char *canonical;        /* owned; JSON text without spaces; an lm architecture or a flat object */
+    char id[BASE_ID_HEX];
+    struct arch arch;       /* lm only */
+};
+
+/* v: the value of "space" in a job (a preset's name or an object); vocab and context come from "data" (0 for custom).
+ * Refuses what is promised and not built by name (ST_ENOTSUP), unknown keys with the nearest known. */
+st_t space_new(struct space **out, json_t *v, int vocab, int context, struct base_err *err);
+void space_free(struct space *s);
+enum space_type space_type(const struct space *s);
+
+int space_genes(const struct space *s);
+st_t space_genome_init(const struct space *s, struct genome *g); /* zeroed; ST_ENOMEM */
+void space_genome_fini(struct genome *g);
+void space_genome_copy(struct genome *dst, const struct genome *src);
+/* JSON array of the genes' values, shortest numbers; and back (ST_ECORRUPT when it does not fit the space). */
+void space_genome_write(const struct genome *g, struct base_buf *b);
+st_t space_genome_read(const struct space *s, json_t *v, struct genome *g);
+
+/* Every draw is valid (holes of the space are redrawn, at most a fixed number of times; ST_EEXHAUSTED then). */
+st_t space_sample(const struct space *s, struct base_rng *r, struct genome *out);
+/* Changes at least one gene that means something. rate: expected share of such genes changed (<= 0: 1/their number, at least one).
+ * Also inserts, removes, copies and swaps layers in lm spaces. */
+st_t space_mutate(const struct space *s, struct base_rng *r, double rate, struct genome *g);
+/* Child of two: whole layers keep together (layer i from one parent or the other, or a cut), global genes each from one. */
+st_t space_crossover(const struct space *s, struct base_rng *r, const struct genome *a, const struct genome *b, struct genome *out);
+
+st_t space_candidate(const struct space *s, const struct genome *g, struct candidate *out, struct base_err *err);
+void space_candidate_fini(struct candidate *c);
+
+/* Number of genomes that differ in what they mean, as a double (may be inf for real knobs); an upper bound of distinct candidates where exact is false. */
+double space_size(const struct space *s, bool *exact);
+/* n-th genome in a fixed enumeration of the space, for spaces small enough (size <= 1e6); ST_ENOTFOUND past the end. Holes and doubles may come. */
+st_t space_nth(const struct space *s, uint64_t n, struct genome *out);
+
+/* For people: one line a knob ("width: 64 96 128"), to b. */
+void space_describe(const struct space *s, struct base_buf *b);
+/* JSON: [{"name": "width", "choices": [..]} …], for reports (parallel coordinates) and `taut space --json`. */
+json_t *space_describe_json(const struct space *s);
+/* Flat knob → value of a candidate for parallel coordinates: width, depth, share of mixer types, mean kv_ratio, … (lm) or the knobs (custom). */
+json_t *space_candidate_features(const struct space *s, const struct candidate *c);
+
+/* Presets: "lm-small", "lm-tiny". NULL-terminated names; text of one. */
+const char *const *space_preset_names(void);
+const char *space_preset_text(const char *name); /* JSON; NULL: none */
+
+#endif
