@@ -21,6 +21,9 @@ void base_sha256_update(struct base_sha256 *s, const void *p, size_t n);
 void base_sha256_final(struct base_sha256 *s, uint8_t out[32]);
 void base_sha256_hex(const void *p, size_t n, char out[BASE_SHA256_HEX]);
 
+/* on: portable C even where the CPU has SHA instructions, so that tests and benches can compare the two. */
+void base_sha256_portable(int on);
+
 /* First 128 bits of SHA-256(p) in hex. */
 void base_id_hex(const void *p, size_t n, char out[BASE_ID_HEX]);
 

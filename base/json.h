@@ -2,7 +2,7 @@
  *
  *   json_t *root;
  *   st_t st = base_json_parse(&root, text, len, "job.json", &err);       // own root: json_decref
- *   struct base_jr r = base_jr_root(root, &err);
+ *   struct base_jr r = base_jr_at(root, "", &err);
  *   int n = base_jr_int(&r, "population", 48, 2, 100000);               // default, min, max
  *   base_jr_done(&r, known, nknown)                                     // unknown keys: error with nearest neighbour
  *   if (r.st) …
