@@ -1,0 +1,44 @@
+/* Latency, throughput and memory of an architecture on this machine: distributions, not numbers.
+ *
+ * How a latency is measured
+ *   - The device's host-wide lock is held exclusively (hostlock.h); trainers on the same device pause at a step boundary meanwhile.
+ *   - Threads pinned; CLOCK_MONOTONIC_RAW; a sample repeats the call until it lasts at least 1000 times the clock's resolution.
+ *   - Warm-up until the medians of two successive windows agree within 1 % (or a limit).
+ *   - Each sample of the candidate is followed by one of the anchor, a fixed small network (profile_anchor_arch): raw times and the ratio are both kept.
+ *   - n >= 30; stops when the 95 % interval of the median (distribution-free, base/stats.h) is within +-2 %, or at the time limit: then converged = false.
+ *   - A sample is rejected only for an outside cause (CPU time stolen, an involuntary context switch during it), never for its value; when outside causes reject nearly everything the
+ *     sample is kept and the measurement says so (disturbed = share of samples with such a cause).
+ * Weights and caches: random weights (times do not depend on them), caches filled synthetically. */
+#ifndef TAUT_EVALUATOR_PROFILER_H
+#define TAUT_EVALUATOR_PROFILER_H
+
+#include "kernels/device.h"
+#include "searchspace/metric.h"
+
+struct measured {
+    char name[METRIC_NAME_MAX];  /* "decode_ms@1024" */
+    double median, low, high;
+    int n;                       /* samples; 1 and low = high = median for counts */
+    double ratio, ratio_low, ratio_high; /* to the anchor; NaN where there is none */
+    bool converged;
+    int rejected;
+    double disturbed;            /* share of kept samples with an outside cause */
+};
+
+struct profile_opts {
+    double limit_s;              /* of one metric; 0: PROFILE_LIMIT_S */
+    int min_samples;             /* 0: 30 */
+    double half_width;           /* 0: 0.02 */
+    /* Called between samples; false ends the profile with ST_ECANCELED. May be NULL. */
+    bool (*go)(void *ctx);
+    void *ctx;
+};
+#define PROFILE_LIMIT_S 3.0
+
+/* metrics[n]: PROFILE and ENERGY ones (prefill_ms@L, decode_ms@L, throughput@BxL, infer_bytes@L, joules_per_token@L). out[n]. ST_ENOFIT, ST_ENOTSUP (energy not readable: err says why). */
+st_t profile_run(const struct arch *a, struct kn_dev *dev, const struct metric *metrics, int n, const struct profile_opts *o, struct measured *out,
+                 struct base_err *err);
+/* The anchor: 4 layers x 128, 4 heads, SwiGLU 384, vocabulary 256; never changes (its id is stored with each measurement). */
+void profile_anchor_arch(struct arch *out);
+
+#endif
