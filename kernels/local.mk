@@ -1,2 +1,5 @@
 noinst_LIBRARIES += libkernels.a
-libkernels_a_SOURCES = kernels/cost.h kernels/device.h kernels/ops.def kernels/tensor.h
+libkernels_a_SOURCES = kernels/cost.h kernels/device.h kernels/ops.def kernels/tensor.h \
+	kernels/check.c kernels/check.h kernels/cost.c kernels/device.c kernels/host.c kernels/host.h kernels/tensor.c
+# the CPU device
+libkernels_a_SOURCES += kernels/cpu/cpu.h kernels/cpu/vec.h kernels/cpu/vec_each.h kernels/cpu/device.c kernels/cpu/pending.c

@@ -1,0 +1,196 @@
+#include "kernels/check.h"
+
+#define NEED(cond)                                                                                                     \
+    do {                                                                                                               \
+        if (!(cond)) return ST_EINVAL;                                                                                 \
+    } while (0)
+
+static int is_float(enum kn_dtype t)
+{
+    return t == KN_F32 || t == KN_F64 || t == KN_BF16;
+}
+
+/* A descriptor of this rank and dtype with dims that are not negative, and memory if it has elements. */
+static int is(const struct kn_tensor *t, int rank, enum kn_dtype dtype)
+{
+    if (!t || t->rank != rank || t->dtype != dtype) return 0;
+    for (int i = 0; i < rank; i++)
+        if (t->d[i] < 0) return 0;
+    return t->p || kn_count(t) == 0;
+}
+
+static int is1(const struct kn_tensor *t, enum kn_dtype dtype, int64_t d0)
+{
+    return is(t, 1, dtype) && t->d[0] == d0;
+}
+
+static int is2(const struct kn_tensor *t, enum kn_dtype dtype, int64_t d0, int64_t d1)
+{
+    return is(t, 2, dtype) && t->d[0] == d0 && t->d[1] == d1;
+}
+
+/* Unit last stride, as rope and attention ask of heads. */
+static int is4(const struct kn_tensor *t, enum kn_dtype dtype, int64_t d0, int64_t d1, int64_t d2, int64_t d3)
+{
+    return is(t, 4, dtype) && t->d[0] == d0 && t->d[1] == d1 && t->d[2] == d2 && t->d[3] == d3 && (t->s[3] == 1 || d3 <= 1);
+}
+
+static int same_shape(const struct kn_tensor *a, const struct kn_tensor *b)
+{
+    if (!a || !b || a->rank != b->rank || a->rank < 1 || a->rank > KN_RANK) return 0;
+    for (int i = 0; i < a->rank; i++)
+        if (a->d[i] != b->d[i]) return 0;
+    return 1;
+}
+
+static int any(const struct kn_tensor *t)
+{
+    return t && t->rank >= 1 && t->rank <= KN_RANK && (unsigned)t->dtype < KN_DTYPE_COUNT && is(t, t->rank, t->dtype);
+}
+
+static int is_slab(const struct kn_tensor *t, enum kn_dtype dtype, int64_t n)
+{
+    return is1(t, dtype, n) && (t->s[0] == 1 || n <= 1);
+}
+
+st_t kn_check_gemm(double alpha, const struct kn_tensor *a, const struct kn_tensor *b, double beta, const struct kn_tensor *c)
+{
+    NEED(a && is_float(a->dtype) && is(a, 2, a->dtype));
+    NEED(is(b, 2, a->dtype) && b->d[0] == a->d[1]);
+    NEED(is2(c, a->dtype, a->d[0], b->d[1]));
+    return ST_OK;
+}
+
+st_t kn_check_embed(const struct kn_tensor *tok, const struct kn_tensor *w, const struct kn_tensor *out)
+{
+    NEED(w && is_float(w->dtype) && is(w, 2, w->dtype));
+    NEED(tok && is(tok, 1, KN_I32));
+    NEED(is2(out, w->dtype, tok->d[0], w->d[1]));
+    return ST_OK;
+}
+
+st_t kn_check_embed_bwd(const struct kn_tensor *tok, const struct kn_tensor *dout, const struct kn_tensor *dw)
+{
+    return kn_check_embed(tok, dw, dout);
+}
+
+st_t kn_check_rmsnorm(const struct kn_tensor *x, const struct kn_tensor *r, const struct kn_tensor *w, double eps,
+                      const struct kn_tensor *y, const struct kn_tensor *rstd)
+{
+    NEED(x && is_float(x->dtype) && is(x, 2, x->dtype));
+    NEED(kn_absent(r) || is2(r, x->dtype, x->d[0], x->d[1]));
+    NEED(is1(w, x->dtype, x->d[1]));
+    NEED(is2(y, x->dtype, x->d[0], x->d[1]));
+    NEED(is1(rstd, x->dtype, x->d[0]));
+    return ST_OK;
+}
+
+st_t kn_check_rmsnorm_bwd(const struct kn_tensor *x, const struct kn_tensor *w, const struct kn_tensor *rstd,
+                          const struct kn_tensor *dy, const struct kn_tensor *dx, const struct kn_tensor *dw)
+{
+    st_t st = kn_check_rmsnorm(x, dx, w, 0, dy, rstd);
+    if (st) return st;
+    NEED(is2(dx, x->dtype, x->d[0], x->d[1]));
+    NEED(is1(dw, x->dtype, x->d[1]));
+    return ST_OK;
+}
+
+st_t kn_check_rope(const struct kn_tensor *x, int64_t pos0, double theta, int inverse)
+{
+    NEED(x && is_float(x->dtype) && is(x, 4, x->dtype));
+    NEED(is4(x, x->dtype, x->d[0], x->d[1], x->d[2], x->d[3]));
+    NEED(x->d[3] % 2 == 0 && theta > 0 && pos0 >= 0);
+    return ST_OK;
+}
+
+st_t kn_check_attention(const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, int64_t window,
+                        double scale, const struct kn_tensor *out, const struct kn_tensor *lse)
+{
+    NEED(q && is_float(q->dtype) && is(q, 4, q->dtype));
+    NEED(k && is(k, 4, q->dtype));
+    int64_t B = q->d[0], T = q->d[1], H = q->d[2], K = q->d[3], S = k->d[1], G = k->d[2];
+    NEED(is4(q, q->dtype, B, T, H, K));
+    NEED(is4(k, q->dtype, B, S, G, K));
+    NEED(is4(v, q->dtype, B, S, G, K));
+    NEED(is4(out, q->dtype, B, T, H, K));
+    NEED(S >= T && window >= 0 && (G ? H % G == 0 : H == 0));
+    NEED(kn_absent(lse) || (is(lse, 3, q->dtype) && lse->d[0] == B && lse->d[1] == H && lse->d[2] == T));
+    return ST_OK;
+}
+
+st_t kn_check_attention_bwd(const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v,
+                            const struct kn_tensor *out, const struct kn_tensor *lse, const struct kn_tensor *dout,
+                            int64_t window, double scale, const struct kn_tensor *dq, const struct kn_tensor *dk,
+                            const struct kn_tensor *dv)
+{
+    st_t st = kn_check_attention(q, k, v, window, scale, out, lse);
+    if (st) return st;
+    NEED(k->d[1] == q->d[1] && (!kn_absent(lse) || kn_count(q) == 0));
+    NEED(is4(dout, q->dtype, q->d[0], q->d[1], q->d[2], q->d[3]));
+    NEED(is4(dq, q->dtype, q->d[0], q->d[1], q->d[2], q->d[3]));
+    NEED(is4(dk, q->dtype, k->d[0], k->d[1], k->d[2], k->d[3]));
+    NEED(is4(dv, q->dtype, k->d[0], k->d[1], k->d[2], k->d[3]));
+    return ST_OK;
+}
+
+st_t kn_check_swiglu(const struct kn_tensor *g, const struct kn_tensor *u, const struct kn_tensor *h)
+{
+    NEED(g && is_float(g->dtype) && is(g, 2, g->dtype));
+    NEED(is2(u, g->dtype, g->d[0], g->d[1]));
+    NEED(is2(h, g->dtype, g->d[0], g->d[1]));
+    return ST_OK;
+}
+
+st_t kn_check_swiglu_bwd(const struct kn_tensor *g, const struct kn_tensor *u, const struct kn_tensor *dh,
+                         const struct kn_tensor *dg, const struct kn_tensor *du)
+{
+    st_t st = kn_check_swiglu(g, u, dh);
+    return st ? st : kn_check_swiglu(g, dg, du);
+}
+
+st_t kn_check_head_ce(const struct kn_tensor *x, const struct kn_tensor *w, const struct kn_tensor *target, double gscale,
+                      const struct kn_tensor *loss, const struct kn_tensor *dx, const struct kn_tensor *dw)
+{
+    NEED(x && is_float(x->dtype) && is(x, 2, x->dtype));
+    NEED(is(w, 2, x->dtype) && w->d[1] == x->d[1] && w->d[0] > 0);
+    NEED(is1(target, KN_I32, x->d[0]));
+    NEED(is1(loss, x->dtype, x->d[0]));
+    NEED(kn_absent(dx) || is2(dx, x->dtype, x->d[0], x->d[1]));
+    NEED(kn_absent(dw) || is2(dw, x->dtype, w->d[0], w->d[1]));
+    return ST_OK;
+}
+
+st_t kn_check_copy(const struct kn_tensor *x, const struct kn_tensor *y)
+{
+    NEED(any(x) && any(y) && same_shape(x, y));
+    return ST_OK;
+}
+
+st_t kn_check_axpy(double alpha, const struct kn_tensor *y, const struct kn_tensor *x)
+{
+    NEED(any(x) && any(y) && is_float(x->dtype) && x->dtype == y->dtype && same_shape(x, y));
+    return ST_OK;
+}
+
+st_t kn_check_fill(const struct kn_tensor *x, double value)
+{
+    NEED(any(x));
+    return ST_OK;
+}
+
+st_t kn_check_sumsq(const struct kn_tensor *x, double *out)
+{
+    NEED(x && out && is_float(x->dtype) && x->rank == 1 && is_slab(x, x->dtype, x->d[0]));
+    return ST_OK;
+}
+
+st_t kn_check_adamw(const struct kn_tensor *p, const struct kn_tensor *g, const struct kn_tensor *m, const struct kn_tensor *v,
+                    const struct kn_adamw *h)
+{
+    NEED(p && h && h->t >= 1 && is_float(p->dtype) && p->rank == 1);
+    NEED(is_slab(p, p->dtype, p->d[0]));
+    NEED(is_slab(g, p->dtype, p->d[0]));
+    NEED(is_slab(m, p->dtype, p->d[0]));
+    NEED(is_slab(v, p->dtype, p->d[0]));
+    return ST_OK;
+}

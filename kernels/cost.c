@@ -1,0 +1,82 @@
+#include "kernels/cost.h"
+
+/* Counts of the arithmetic that the formulas in ops.def name; exp, rsqrt and division count as one. Bytes are the operands, each once. */
+
+struct kn_cost kn_cost_gemm(int64_t m, int64_t n, int64_t p, int esize)
+{
+    double M = (double)m, N = (double)n, P = (double)p;
+    return (struct kn_cost){2 * M * N * P, esize * (M * P + P * N + M * N)};
+}
+
+struct kn_cost kn_cost_rmsnorm(int64_t n, int64_t d, int esize)
+{
+    double N = (double)n, D = (double)d;
+    /* x += r, sum of squares, two products: 5 a value; x in and out, r in, y out */
+    return (struct kn_cost){5 * N * D, esize * (4 * N * D + D + N)};
+}
+
+struct kn_cost kn_cost_rmsnorm_bwd(int64_t n, int64_t d, int esize)
+{
+    double N = (double)n, D = (double)d;
+    /* xhat, g = dy w, sum of g xhat (2), dw += dy xhat (2), dx += rstd (g - xhat c) (4) */
+    return (struct kn_cost){10 * N * D, esize * (4 * N * D + 3 * D + N)};
+}
+
+struct kn_cost kn_cost_rope(int64_t n, int64_t h, int64_t k, int esize)
+{
+    double x = (double)n * (double)h * (double)k;
+    return (struct kn_cost){3 * x, esize * 2 * x};
+}
+
+int64_t kn_attention_pairs(int64_t t, int64_t s, int64_t window)
+{
+    /* query i sees s - t + i + 1 keys, at most window of them */
+    int64_t first = s - t + 1, last = s;
+    if (window <= 0 || window >= last) return (first + last) * t / 2;
+    if (window <= first) return window * t;
+    int64_t growing = window - first; /* queries that see fewer than window */
+    return (first + window - 1) * growing / 2 + window * (t - growing);
+}
+
+struct kn_cost kn_cost_attention(int64_t b, int64_t t, int64_t s, int64_t h, int64_t g, int64_t k, int64_t window, int esize)
+{
+    double B = (double)b, pairs = (double)kn_attention_pairs(t, s, window);
+    double keys = (double)(window > 0 && window + t - 1 < s ? window + t - 1 : s); /* that any query sees */
+    /* a pair: q.k (2K), scale, exp, sum, p v (2K) */
+    return (struct kn_cost){B * (double)h * pairs * (4 * (double)k + 3),
+                            esize * B * (double)k * (2 * (double)(t * h) + 2 * keys * (double)g)};
+}
+
+struct kn_cost kn_cost_attention_bwd(int64_t b, int64_t t, int64_t h, int64_t g, int64_t k, int64_t window, int esize)
+{
+    double B = (double)b, pairs = (double)kn_attention_pairs(t, t, window);
+    /* a pair: q.k, dout.v, dq, dk, dv (2K each), scale, exp, and p (dp - delta) scale */
+    return (struct kn_cost){B * (double)h * pairs * (10 * (double)k + 5),
+                            esize * B * (double)k * (double)t * (4 * (double)h + 4 * (double)g)};
+}
+
+struct kn_cost kn_cost_swiglu(int64_t n, int64_t f, int esize)
+{
+    double x = (double)n * (double)f;
+    return (struct kn_cost){5 * x, esize * 3 * x};
+}
+
+struct kn_cost kn_cost_swiglu_bwd(int64_t n, int64_t f, int esize)
+{
+    double x = (double)n * (double)f;
+    return (struct kn_cost){11 * x, esize * 5 * x};
+}
+
+struct kn_cost kn_cost_head_ce(int64_t n, int64_t d, int64_t v, int backward, int esize)
+{
+    double N = (double)n, D = (double)d, V = (double)v;
+    struct kn_cost c = {2 * N * D * V + 4 * N * V, esize * (N * D + V * D + N)};
+    if (backward) c.flops += 4 * N * D * V + 2 * N * V, c.bytes += esize * (N * D + 2 * V * D);
+    return c;
+}
+
+struct kn_cost kn_cost_adamw(int64_t n)
+{
+    double N = (double)n;
+    return (struct kn_cost){14 * N, 4 * 7 * N};
+}

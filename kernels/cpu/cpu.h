@@ -1,0 +1,68 @@
+/* The CPU device, seen from its ops. Private to kernels/cpu/.
+ *
+ * An op is one file, cpu/<op>.c, that defines cpu_<op> (prototypes below, made from ops.def):
+ *
+ *   st_t cpu_swiglu(struct kn_dev *dev, const struct kn_tensor *g, …)
+ *   {
+ *       st_t st = kn_check_swiglu(g, u, h);                      // shapes and dtypes: kernels/check.h
+ *       if (st) return st;
+ *       if (g->dtype != KN_F32) return ST_ENOTSUP;
+ *       struct ctx c = {…, .row = row_each[cpu_of(dev)->isa]};   // the inner loop for this instruction set: cpu/vec.h
+ *       cpu_run(dev, task, &c, ntasks, nanoseconds);
+ *       return ST_OK;
+ *   }
+ *
+ * Invariants
+ *   - Tasks are cut by shape alone, never by the number of threads; a task writes what no other task writes.
+ *   - Scratch is asked for before the tasks start, by the calling thread; inside a task it is only looked up.
+ *   - Scratch never shrinks; all of it is counted in dev->bytes and freed at close. */
+#ifndef TAUT_KERNELS_CPU_CPU_H
+#define TAUT_KERNELS_CPU_CPU_H
+
+#include "kernels/check.h"
+#include "kernels/device.h"
+#include "kernels/host.h"
+
+enum cpu_isa { CPU_GENERIC, CPU_AVX2, CPU_AVX512, CPU_ISA_COUNT };
+
+/* Shared scratch, one buffer each: an op that calls cpu_gemm keeps its own memory in another slot than gemm's. */
+enum cpu_slot { CPU_SLOT_GEMM, CPU_SLOT_OP, CPU_SLOT_COUNT };
+
+struct cpu_mem {
+    void *p;
+    size_t bytes;
+};
+
+struct cpu {
+    struct kn_host host;    /* first: the host functions find it in dev->self */
+    enum cpu_isa isa;
+    int workers;            /* threads of the pool */
+    struct cpu_mem *worker; /* [workers] one buffer a worker */
+    struct cpu_mem slot[CPU_SLOT_COUNT];
+};
+
+static inline struct cpu *cpu_of(const struct kn_dev *dev)
+{
+    return dev->self;
+}
+
+/* Makes every worker's buffer at least `bytes` long (64-byte aligned, contents undefined). Calling thread, outside of tasks. ST_ENOMEM */
+st_t cpu_scratch_need(struct kn_dev *dev, size_t bytes);
+/* The buffer of one worker; any thread. Valid until the op returns, and only as large as the op asked for. */
+static inline void *cpu_scratch(const struct kn_dev *dev, int worker)
+{
+    return cpu_of(dev)->worker[worker].p;
+}
+/* One buffer that all tasks may see, at least `bytes` long. Calling thread, outside of tasks. ST_ENOMEM */
+st_t cpu_shared(struct kn_dev *dev, enum cpu_slot slot, size_t bytes, void **out);
+
+/* fn(ctx, task, worker) for every task. work: an estimate of the whole in nanoseconds on one thread (bytes moved / 10, flops / 50, whichever is more);
+ * below CPU_FORK_NS a fork and join costs more than it saves, and the tasks run on the calling thread, as worker 0. */
+#define CPU_FORK_NS 4000.0
+void cpu_run(struct kn_dev *dev, base_pool_fn fn, void *ctx, int ntasks, double work);
+
+#define KN_OP(name, args) st_t cpu_##name KN_ARGS args;
+#include "kernels/ops.def"
+#undef KN_OP
+
+#endif
