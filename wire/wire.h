@@ -54,6 +54,7 @@ enum wire_role { WIRE_ROLE_CLIENT = 1, WIRE_ROLE_EVALUATOR = 2 };
 /* Index of each method, in the order of methods.def: names come from wire_method_name(). */
 int wire_method_count(void);
 const char *wire_method_name(int i);
+enum wire_role wire_method_role(int i);
 int wire_method_find(const char *name); /* -1: none */
 
 /* ---- server ---- */
