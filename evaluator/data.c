@@ -299,14 +299,12 @@ st_t data_batch(struct data *d, uint64_t seed, uint64_t step, int B, int T, int3
     for (int b = 0; b < B; b++) {
         /* modulo bias is below windows / 2^64 */
         uint64_t w = base_rng_u64(&r) % d->train_windows;
-        int lo = 0, hi = d->ntrain - 1;
+        int lo = 0, hi = d->ntrain - 1; /* the last file with before <= w: it has windows, since w < train_windows */
         while (lo < hi) {
             int mid = (lo + hi + 1) / 2;
             if (d->train[mid].before <= w) lo = mid;
             else hi = mid - 1;
         }
-        /* files without a window share `before` with their successor: step back to the one that has it */
-        while (w - d->train[lo].before >= d->train[lo].windows) lo--;
         st_t st = copy_window(d, &d->train[lo], w - d->train[lo].before, T, tokens + (size_t)b * T, targets + (size_t)b * T, err);
         if (st) return st;
     }

@@ -2,7 +2,7 @@
  *
  * Trainers hold it shared and give way at step boundaries (hostlock_yield); a profiler takes it exclusively. Two files, so that a
  * profiler is not starved: "gate" (a profiler that waits holds it; trainers pass through it) and "work". flock(2): a killed process lets go.
- * Files in $XDG_RUNTIME_DIR/taut or /tmp/taut-locks (mode 01777), named by device. */
+ * Files in /tmp/taut-locks (mode 01777: the lock is the host's, not one user's), named by device. */
 #ifndef TAUT_EVALUATOR_HOSTLOCK_H
 #define TAUT_EVALUATOR_HOSTLOCK_H
 

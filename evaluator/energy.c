@@ -1,0 +1,95 @@
+#include "evaluator/energy.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DOMAINS_MAX 16
+#define POWERCAP "/sys/class/powercap"
+
+struct domain {
+    char path[300];        /* of energy_uj */
+    double range, last;    /* uJ: where the counter wraps; its last reading */
+    double sum;            /* uJ since energy_open */
+};
+
+struct energy {
+    struct domain domain[DOMAINS_MAX];
+    int n;
+};
+
+/* One number from a small sysfs file; negative: errno says why. */
+static double read_number(const char *path)
+{
+    FILE *f = fopen(path, "re");
+    if (!f) return -1;
+    double v = -1;
+    if (fscanf(f, "%lf", &v) != 1) {
+        errno = EINVAL;
+        v = -1;
+    }
+    fclose(f);
+    return v;
+}
+
+static st_t add_domain(struct energy *e, const char *root, const char *name, struct base_err *err)
+{
+    struct domain *d = &e->domain[e->n];
+    char range[300];
+    if (snprintf(d->path, sizeof d->path, "%s/%s/energy_uj", root, name) >= (int)sizeof d->path ||
+        snprintf(range, sizeof range, "%s/%s/max_energy_range_uj", root, name) >= (int)sizeof range)
+        return base_err_set(err, ST_ENOTSUP, root, "path too long");
+    d->last = read_number(d->path);
+    if (d->last < 0)
+        return base_err_set(err, ST_ENOTSUP, d->path, "cannot be read: %s; energy needs read access to it", strerror(errno));
+    d->range = read_number(range);
+    if (d->range <= 0) return base_err_set(err, ST_ENOTSUP, range, "cannot be read: %s", strerror(errno));
+    e->n++;
+    return ST_OK;
+}
+
+st_t energy_open(struct energy **out, const char *root, struct base_err *err)
+{
+    if (!root) root = POWERCAP;
+    DIR *dir = opendir(root);
+    if (!dir) return base_err_set(err, ST_ENOTSUP, root, "no energy counters here: %s", strerror(errno));
+    struct energy *e = calloc(1, sizeof *e);
+    st_t st = e ? ST_OK : ST_ENOMEM;
+    struct dirent *f;
+    while (!st && (f = readdir(dir))) {
+        int package, used = 0;
+        /* intel-rapl:0 is a package; intel-rapl:0:1 a part of it (cores, DRAM), which would count twice */
+        if (sscanf(f->d_name, "intel-rapl:%d%n", &package, &used) == 1 && !f->d_name[used] && e->n < DOMAINS_MAX)
+            st = add_domain(e, root, f->d_name, err);
+    }
+    closedir(dir);
+    if (!st && !e->n) st = base_err_set(err, ST_ENOTSUP, root, "no RAPL package domain (intel-rapl:N) here");
+    if (st) {
+        free(e);
+        return st;
+    }
+    *out = e;
+    return ST_OK;
+}
+
+void energy_close(struct energy *e)
+{
+    free(e);
+}
+
+st_t energy_read(struct energy *e, double *joules)
+{
+    double sum = 0;
+    for (int i = 0; i < e->n; i++) {
+        struct domain *d = &e->domain[i];
+        double now = read_number(d->path);
+        if (now < 0) return ST_EIO;
+        d->sum += now >= d->last ? now - d->last : now + d->range - d->last;
+        d->last = now;
+        sum += d->sum;
+    }
+    *joules = sum * 1e-6;
+    return ST_OK;
+}
