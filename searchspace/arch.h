@@ -17,6 +17,7 @@
 #define ARCH_VOCAB_MAX (1 << 20)
 #define ARCH_WIDTH_MAX 65536
 #define ARCH_CONTEXT_MAX (1 << 24)
+#define ARCH_ROPE_THETA 10000.0 /* default */
 
 struct arch_part {
     int type; /* index into layers.def */
@@ -44,10 +45,15 @@ struct arch {
 /* Everything that must hold; err->where is a path such as "layers[2].mixer.heads". ST_EINVAL, ST_ENOTSUP (promised, not built). */
 st_t space_arch_check(const struct arch *a, struct base_err *err);
 
-/* Drops skipped layers; zeroes parameters that mean nothing. ST_EINVAL if no layer is left. */
+/* For a checked arch: drops skipped layers, sets what means nothing to its default (rope_theta where no layer rotates). Clears the layers
+ * beyond depth, so that two canonical archs are the same architecture exactly when space_arch_equal says so. ST_EINVAL if no layer is left. */
 st_t space_arch_canonicalise(struct arch *a, struct base_err *err);
+bool space_arch_equal(const struct arch *a, const struct arch *b);
 
-/* Paper costs, all exact: tests compare them with what model/ allocates and computes. */
+/* Paper costs, all exact: tests compare them with what model/ allocates and computes.
+ * FLOPs are those of the matrix products and of attention over the (query, key) pairs its mask lets through, a multiply-add counting 2, as in
+ * Kaplan et al. 2020 (arXiv:2001.08361, table 1) and Hoffmann et al. 2022 (arXiv:2203.15556, appendix F), both of which count all pairs where
+ * this counts the causal ones. Not counted: norms, activations, softmax, RoPE and the embedding's row look-up, which are O(width) a token. */
 struct arch_cost {
     double params;          /* parameters, a tied head counted once */
     double active_params;   /* those that one token uses */
@@ -57,7 +63,8 @@ struct arch_cost {
 void space_arch_cost(const struct arch *a, struct arch_cost *out);
 /* KV cache and recurrent state of one sequence after `context` tokens, bytes in f32. A window bounds what is kept. */
 double space_arch_state_bytes(const struct arch *a, int64_t context);
-/* FLOPs of decoding one token at context L, and of prefilling L tokens. */
+/* FLOPs of decoding one more token after L (it stands at position L and sees L + 1 keys), and of prefilling L tokens up to the first
+ * new token's logits (the head runs once, on the last position). */
 double space_arch_decode_flops(const struct arch *a, int64_t context);
 double space_arch_prefill_flops(const struct arch *a, int64_t tokens);
 

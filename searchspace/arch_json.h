@@ -14,7 +14,7 @@ st_t space_arch_parse(struct arch *out, const char *text, size_t len, const char
 
 /* Canonical form (job.md): fixed key order, no spaces, shortest numbers, defaults left out. Appends to b. No jansson inside. */
 void space_arch_canonical(const struct arch *a, struct base_buf *b);
-/* First 128 bits of the canonical form's SHA-256. */
+/* First 128 bits of the canonical form's SHA-256; "" when memory is out. */
 void space_arch_id(const struct arch *a, char id[BASE_ID_HEX]);
 
 #endif

@@ -3,7 +3,8 @@
  * families and exporters may name a layer type.
  *
  * Two vocabularies: a *knob* is what a job file offers ("kv_ratio": [1,2,4], "ratio": [1.5]); a *parameter* is what an architecture says
- * ("kv_heads": 2, "hidden": 512). resolve() turns chosen knobs into parameters at a given width. */
+ * ("kv_heads": 2, "hidden": 512). resolve() turns chosen knobs into parameters at a given width. No slot of a descriptor is NULL.
+ * How to add a type: docs/layer-types.md. */
 #ifndef TAUT_SEARCHSPACE_LAYER_H
 #define TAUT_SEARCHSPACE_LAYER_H
 
@@ -22,6 +23,7 @@ struct layer_param { /* of an architecture */
     bool always;                    /* … unless it is always written (and must be given) */
     int32_t min, max;
     const char *const *words;       /* LAYER_WORD: NULL-terminated */
+    bool only_dflt;                 /* any other value is promised and not built yet: refused by name */
 };
 
 struct layer_knob { /* of a job file */
@@ -31,6 +33,7 @@ struct layer_knob { /* of a job file */
     bool may_be_absent;             /* not listed: value NAN, resolve() derives it (head_dim = width / heads) */
     double min, max;
     const char *const *words;
+    bool only_dflt;                 /* as above */
 };
 
 /* A named logical tensor. Matrices are [out, in], as Hugging Face stores them. Sliced by leading indices; fused storage is a layout
@@ -57,12 +60,18 @@ struct layer_spec {
     st_t (*check)(const struct arch *a, int layer, const struct arch_part *p, struct base_err *err);
     /* out[LAYER_TENSORS_MAX]; returns how many. The norm before the part is not among them (the stack owns it). */
     int (*tensors)(const struct arch *a, int layer, const struct arch_part *p, struct layer_tensor *out);
-    /* Forward FLOPs of n tokens that stand at positions pos0 .. pos0+n-1. */
+    /* Forward FLOPs of n tokens that stand at positions pos0 .. pos0+n-1: products alone, a multiply-add counts 2 (see arch.h). */
     double (*flops)(const struct arch *a, int layer, const struct arch_part *p, int64_t pos0, int64_t n);
     /* Bytes of one sequence's state after `context` tokens, at esize bytes a number. */
     double (*state_bytes)(const struct arch *a, int layer, const struct arch_part *p, int64_t context, int esize);
     double (*active_share)(const struct arch *a, int layer, const struct arch_part *p); /* of its parameters, used by one token; 1 mostly */
+    bool (*reads_rope)(const struct arch_part *p); /* does this part rotate, so that the arch's rope_theta means something? */
 };
+
+/* Every descriptor, as layers.def names them. */
+#define LAYER(name) extern const struct layer_spec layer_##name;
+#include "searchspace/layers.def"
+#undef LAYER
 
 /* In the order of layers.def; the index is arch_part.type. */
 int space_layer_count(void);
@@ -71,6 +80,11 @@ int space_layer_find(const char *name, unsigned role); /* -1: none of that name 
 int space_layer_param(const struct layer_spec *s, const char *name); /* index; -1 */
 /* Value of the named parameter of a part; asserts that it exists. For bodies: read once at build, not in a step. */
 int32_t space_part_get(const struct arch_part *p, const char *name);
+/* Does the part do nothing (type "none")? Then the stack leaves out its norm too. */
+bool space_part_is_none(const struct arch_part *p);
+/* (query, key) pairs that the causal mask with window w (0: none) lets through for n queries at positions pos0 .. pos0+n-1:
+ * the sum of min(pos+1, w). For the cost of layers that attend. */
+double layer_attention_pairs(int64_t pos0, int64_t n, int64_t w);
 
 /* The norms and embeddings that the stack itself owns are listed here so that cost and model agree:
  * "model.embed_tokens.weight" [V,D], "model.layers.N.input_layernorm.weight" [D] (before the mixer, absent when it is none),

@@ -1,0 +1,154 @@
+#include "searchspace/arch.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "searchspace/layer.h"
+
+static st_t check_int(int v, int min, int max, const char *where, struct base_err *err)
+{
+    if (v >= min && v <= max) return ST_OK;
+    return base_err_set(err, ST_EINVAL, where, "must be an integer from %d to %d, not %d", min, max, v);
+}
+
+static st_t check_part(const struct arch *a, int layer, const struct arch_part *p, unsigned role, struct base_err *err)
+{
+    if (p->type < 0 || p->type >= space_layer_count() || !(space_layer(p->type)->roles & role))
+        return base_err_set(err, ST_EINVAL, "type", "no layer type of that role");
+    const struct layer_spec *s = space_layer(p->type);
+    for (int i = 0; i < s->nparams; i++) {
+        const struct layer_param *q = &s->params[i];
+        st_t st = check_int(p->v[i], q->min, q->max, q->name, err);
+        if (st) return st;
+        if (q->only_dflt && p->v[i] != q->dflt) return base_err_set(err, ST_ENOTSUP, q->name, "%s is not built yet", q->name);
+    }
+    return s->check(a, layer, p, err);
+}
+
+st_t space_arch_check(const struct arch *a, struct base_err *err)
+{
+    st_t st;
+    if ((st = check_int(a->vocab, 1, ARCH_VOCAB_MAX, "vocab", err))) return st;
+    if ((st = check_int(a->context, 1, ARCH_CONTEXT_MAX, "context", err))) return st;
+    if ((st = check_int(a->width, 1, ARCH_WIDTH_MAX, "width", err))) return st;
+    if (a->norm == ARCH_NORM_LAYER) return base_err_set(err, ST_ENOTSUP, "norm", "norm 'layer' is not built yet");
+    if (a->norm != ARCH_NORM_RMS) return base_err_set(err, ST_EINVAL, "norm", "must be 'rms' or 'layer'");
+    if (a->bias) return base_err_set(err, ST_ENOTSUP, "bias", "bias is not built yet");
+    if (!(a->rope_theta >= 1 && a->rope_theta <= 1e12))
+        return base_err_set(err, ST_EINVAL, "rope_theta", "must be a number from 1 to 1e12, not %g", a->rope_theta);
+    if (a->depth < 1 || a->depth > ARCH_LAYERS_MAX)
+        return base_err_set(err, ST_EINVAL, "layers", "must be from 1 to %d layers, not %d", ARCH_LAYERS_MAX, a->depth);
+    for (int i = 0; i < a->depth; i++) {
+        const struct arch_layer *l = &a->layer[i];
+        const char *part = "mixer";
+        st = check_part(a, i, &l->mixer, LAYER_MIXER, err);
+        if (!st) {
+            part = "ffn";
+            st = check_part(a, i, &l->ffn, LAYER_FFN, err);
+        }
+        if (st) {
+            char prefix[32];
+            snprintf(prefix, sizeof prefix, "layers[%d].%s", i, part);
+            base_err_prefix(err, prefix);
+            return st;
+        }
+    }
+    return ST_OK;
+}
+
+static void clear_rest(struct arch_part *p)
+{
+    int n = space_layer(p->type)->nparams;
+    memset(p->v + n, 0, sizeof p->v - (size_t)n * sizeof p->v[0]);
+}
+
+st_t space_arch_canonicalise(struct arch *a, struct base_err *err)
+{
+    int n = 0;
+    bool rope = false;
+    for (int i = 0; i < a->depth; i++) {
+        struct arch_layer l = a->layer[i];
+        if (space_part_is_none(&l.mixer) && space_part_is_none(&l.ffn)) continue;
+        clear_rest(&l.mixer);
+        clear_rest(&l.ffn);
+        rope = rope || space_layer(l.mixer.type)->reads_rope(&l.mixer) || space_layer(l.ffn.type)->reads_rope(&l.ffn);
+        a->layer[n++] = l;
+    }
+    if (n == 0) return base_err_set(err, ST_EINVAL, "layers", "every layer is skipped; at least one must be left");
+    memset(a->layer + n, 0, (size_t)(a->depth - n) * sizeof a->layer[0]);
+    a->depth = n;
+    if (!rope) a->rope_theta = ARCH_ROPE_THETA;
+    return ST_OK;
+}
+
+bool space_arch_equal(const struct arch *a, const struct arch *b)
+{
+    return a->vocab == b->vocab && a->context == b->context && a->width == b->width && a->depth == b->depth && a->tie == b->tie &&
+           a->norm == b->norm && a->bias == b->bias && a->rope_theta == b->rope_theta &&
+           !memcmp(a->layer, b->layer, (size_t)a->depth * sizeof a->layer[0]);
+}
+
+static double part_params(const struct arch *a, int layer, const struct arch_part *p)
+{
+    struct layer_tensor t[LAYER_TENSORS_MAX];
+    int n = space_layer(p->type)->tensors(a, layer, p, t);
+    double sum = 0;
+    for (int i = 0; i < n; i++) sum += (double)t[i].rows * (double)t[i].cols;
+    return sum;
+}
+
+static double layers_flops(const struct arch *a, int64_t pos0, int64_t n)
+{
+    double sum = 0;
+    for (int i = 0; i < a->depth; i++) {
+        const struct arch_layer *l = &a->layer[i];
+        sum += space_layer(l->mixer.type)->flops(a, i, &l->mixer, pos0, n);
+        sum += space_layer(l->ffn.type)->flops(a, i, &l->ffn, pos0, n);
+    }
+    return sum;
+}
+
+static double head_flops(const struct arch *a)
+{
+    return 2.0 * a->vocab * a->width;
+}
+
+void space_arch_cost(const struct arch *a, struct arch_cost *out)
+{
+    double d = a->width, stack = d + (a->tie ? 1 : 2) * d * a->vocab, params = stack, active = stack;
+    for (int i = 0; i < a->depth; i++) {
+        const struct arch_part *part[2] = {&a->layer[i].mixer, &a->layer[i].ffn};
+        for (int k = 0; k < 2; k++) {
+            if (space_part_is_none(part[k])) continue;
+            double own = part_params(a, i, part[k]);
+            params += d + own;
+            active += d + own * space_layer(part[k]->type)->active_share(a, i, part[k]);
+        }
+    }
+    out->params = params;
+    out->active_params = active;
+    out->flops_per_token = layers_flops(a, 0, a->context) / a->context + head_flops(a);
+    out->weight_bytes = 4 * params;
+}
+
+double space_arch_state_bytes(const struct arch *a, int64_t context)
+{
+    double sum = 0;
+    for (int i = 0; i < a->depth; i++) {
+        const struct arch_layer *l = &a->layer[i];
+        sum += space_layer(l->mixer.type)->state_bytes(a, i, &l->mixer, context, 4);
+        sum += space_layer(l->ffn.type)->state_bytes(a, i, &l->ffn, context, 4);
+    }
+    return sum;
+}
+
+double space_arch_decode_flops(const struct arch *a, int64_t context)
+{
+    return layers_flops(a, context, 1) + head_flops(a);
+}
+
+double space_arch_prefill_flops(const struct arch *a, int64_t tokens)
+{
+    return layers_flops(a, 0, tokens) + head_flops(a);
+}

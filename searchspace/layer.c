@@ -1,0 +1,58 @@
+/* The list of layer types, and what all of them share. */
+#include "searchspace/layer.h"
+
+#include <assert.h>
+#include <string.h>
+
+static const struct layer_spec *const specs[] = {
+#define LAYER(name) &layer_##name,
+#include "searchspace/layers.def"
+#undef LAYER
+};
+
+int space_layer_count(void)
+{
+    return (int)(sizeof specs / sizeof specs[0]);
+}
+
+const struct layer_spec *space_layer(int type)
+{
+    assert(type >= 0 && type < space_layer_count());
+    return specs[type];
+}
+
+int space_layer_find(const char *name, unsigned role)
+{
+    for (int i = 0; i < space_layer_count(); i++)
+        if ((specs[i]->roles & role) && !strcmp(specs[i]->name, name)) return i;
+    return -1;
+}
+
+int space_layer_param(const struct layer_spec *s, const char *name)
+{
+    for (int i = 0; i < s->nparams; i++)
+        if (!strcmp(s->params[i].name, name)) return i;
+    return -1;
+}
+
+int32_t space_part_get(const struct arch_part *p, const char *name)
+{
+    int i = space_layer_param(space_layer(p->type), name);
+    assert(i >= 0);
+    return p->v[i];
+}
+
+bool space_part_is_none(const struct arch_part *p)
+{
+    return space_layer(p->type) == &layer_none;
+}
+
+double layer_attention_pairs(int64_t pos0, int64_t n, int64_t w)
+{
+    /* pos + 1 keys while that is below the window, w from then on */
+    int64_t grow = w > 0 ? w - 1 - pos0 : n;
+    if (grow < 0) grow = 0;
+    if (grow > n) grow = n;
+    double first = (double)pos0 + 1, last = (double)pos0 + (double)grow;
+    return (first + last) * (double)grow / 2 + (double)(n - grow) * (double)w;
+}

@@ -1,0 +1,114 @@
+/* The gated feed-forward of Llama: down(silu(gate(x)) * up(x)) (Shazeer 2020, arXiv:2002.05202; transformers LlamaMLP).
+ *
+ * rank r > 0: each of the three matrices is a product of two, W = B A with A [r, in] and B [out, r], called "<matrix>.a.weight" and
+ * "<matrix>.b.weight": y = B (A x). A and B see the same inputs and outputs as the full matrix, and nothing stands between them. */
+#include "searchspace/layer.h"
+
+#include <math.h>
+
+enum { HIDDEN, RANK, NPARAMS };
+enum { K_RATIO, K_RANK, NKNOBS };
+
+#define HIDDEN_MAX (1 << 20)
+#define HIDDEN_MULTIPLE 32
+
+static const struct layer_param params[NPARAMS] = {
+    [HIDDEN] = {.name = "hidden", .kind = LAYER_INT, .always = true, .min = 1, .max = HIDDEN_MAX},
+    [RANK] = {.name = "rank", .kind = LAYER_INT, .dflt = 0, .min = 0, .max = ARCH_WIDTH_MAX},
+};
+
+static const struct layer_knob knobs[NKNOBS] = {
+    [K_RATIO] = {.name = "ratio", .kind = LAYER_REAL, .dflt = NAN, .min = 0.01, .max = 64},
+    [K_RANK] = {.name = "rank", .kind = LAYER_INT, .dflt = 0, .min = 0, .max = ARCH_WIDTH_MAX},
+};
+
+static st_t check_rank(int rank, int width, int hidden, struct base_err *err)
+{
+    int least = width < hidden ? width : hidden;
+    if (rank < least) return ST_OK;
+    return base_err_set(err, ST_EINVAL, "rank", "%d is not below %d, the rank of a full %d x %d matrix", rank, least, hidden, width);
+}
+
+static st_t resolve(const double *knob, int width, struct arch_part *out, struct base_err *err)
+{
+    /* the small term keeps a product such as 1.1 x 320 = 352.00000000000006 from being rounded up a whole step */
+    double hidden = HIDDEN_MULTIPLE * ceil(knob[K_RATIO] * width / HIDDEN_MULTIPLE - 1e-9);
+    if (hidden < 1 || hidden > HIDDEN_MAX) {
+        return base_err_set(err, ST_EINVAL, "ratio", "%g x width %d is not from 1 to %d", knob[K_RATIO], width, HIDDEN_MAX);
+    }
+    st_t st = check_rank((int)knob[K_RANK], width, (int)hidden, err);
+    if (st) return st;
+    out->v[HIDDEN] = (int32_t)hidden;
+    out->v[RANK] = (int32_t)knob[K_RANK];
+    return ST_OK;
+}
+
+static st_t check(const struct arch *a, int layer, const struct arch_part *p, struct base_err *err)
+{
+    (void)layer;
+    return check_rank(p->v[RANK], a->width, p->v[HIDDEN], err);
+}
+
+static int tensors(const struct arch *a, int layer, const struct arch_part *p, struct layer_tensor *out)
+{
+    (void)layer;
+    int64_t d = a->width, h = p->v[HIDDEN], r = p->v[RANK];
+    /* as in attention.c; factor b has unit gain, so that the product's entries vary as the full matrix's would */
+    double in = 1 / sqrt((double)d), end = 1 / sqrt((double)h * 2 * a->depth);
+    if (!r) {
+        out[0] = (struct layer_tensor){"mlp.gate_proj.weight", LAYER_T_MATRIX, h, d, in, true};
+        out[1] = (struct layer_tensor){"mlp.up_proj.weight", LAYER_T_MATRIX, h, d, in, true};
+        out[2] = (struct layer_tensor){"mlp.down_proj.weight", LAYER_T_MATRIX, d, h, end, true};
+        return 3;
+    }
+    double b = 1 / sqrt((double)r);
+    out[0] = (struct layer_tensor){"mlp.gate_proj.a.weight", LAYER_T_MATRIX, r, d, in, true};
+    out[1] = (struct layer_tensor){"mlp.gate_proj.b.weight", LAYER_T_MATRIX, h, r, b, true};
+    out[2] = (struct layer_tensor){"mlp.up_proj.a.weight", LAYER_T_MATRIX, r, d, in, true};
+    out[3] = (struct layer_tensor){"mlp.up_proj.b.weight", LAYER_T_MATRIX, h, r, b, true};
+    out[4] = (struct layer_tensor){"mlp.down_proj.a.weight", LAYER_T_MATRIX, r, h, end, true};
+    out[5] = (struct layer_tensor){"mlp.down_proj.b.weight", LAYER_T_MATRIX, d, r, b, true};
+    return 6;
+}
+
+/* Three products of D x hidden a token; with rank r, three of (D + hidden) x r. */
+static double flops(const struct arch *a, int layer, const struct arch_part *p, int64_t pos0, int64_t n)
+{
+    (void)layer, (void)pos0;
+    double d = a->width, h = p->v[HIDDEN], r = p->v[RANK];
+    return (double)n * 2 * 3 * (r > 0 ? r * (d + h) : d * h);
+}
+
+static double state_bytes(const struct arch *a, int layer, const struct arch_part *p, int64_t context, int esize)
+{
+    (void)a, (void)layer, (void)p, (void)context, (void)esize;
+    return 0;
+}
+
+static double active_share(const struct arch *a, int layer, const struct arch_part *p)
+{
+    (void)a, (void)layer, (void)p;
+    return 1;
+}
+
+static bool reads_rope(const struct arch_part *p)
+{
+    (void)p;
+    return false;
+}
+
+const struct layer_spec layer_swiglu = {
+    .name = "swiglu",
+    .roles = LAYER_FFN,
+    .params = params,
+    .nparams = NPARAMS,
+    .knobs = knobs,
+    .nknobs = NKNOBS,
+    .resolve = resolve,
+    .check = check,
+    .tensors = tensors,
+    .flops = flops,
+    .state_bytes = state_bytes,
+    .active_share = active_share,
+    .reads_rope = reads_rope,
+};
