@@ -1,5 +1,8 @@
 noinst_LIBRARIES += libkernels.a
 libkernels_a_SOURCES = kernels/cost.h kernels/device.h kernels/ops.def kernels/tensor.h \
 	kernels/check.c kernels/check.h kernels/cost.c kernels/device.c kernels/host.c kernels/host.h kernels/tensor.c
+libkernels_a_SOURCES += kernels/ref/ref.h kernels/ref/device.c kernels/ref/gemm.c kernels/ref/embed.c kernels/ref/rmsnorm.c \
+	kernels/ref/rope.c kernels/ref/attention.c kernels/ref/swiglu.c kernels/ref/head_ce.c kernels/ref/elementwise.c \
+	kernels/ref/adamw.c
 # the CPU device
 libkernels_a_SOURCES += kernels/cpu/cpu.h kernels/cpu/vec.h kernels/cpu/vec_each.h kernels/cpu/device.c kernels/cpu/pending.c
