@@ -8,7 +8,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/hash.h"
 #include "base/json.h"
 #include "base/rng.h"
 #include "searchspace/job.h"
@@ -40,6 +39,7 @@ struct data {
     uint64_t train_tokens, valid_tokens, train_windows;
     int vocab, context;
     bool bytes;
+    char id[BASE_ID_HEX];
 };
 
 /* Files whose hash this process has checked already: a lease names the same data again and again. */
@@ -185,6 +185,28 @@ static st_t finish(struct data *d, struct base_err *err)
     return ST_OK;
 }
 
+/* The spec without paths: the same content under another name is the same data. */
+static st_t make_id(struct data *d, json_t *spec)
+{
+    struct base_buf b = BASE_BUF_INIT;
+    static const char *const lists[] = {"train", "valid"};
+    for (int k = 0; k < 2; k++) {
+        size_t i;
+        json_t *f;
+        base_buf_printf(&b, "%s:", lists[k]);
+        json_array_foreach(json_object_get(spec, lists[k]), i, f)
+        {
+            const char *sha = json_string_value(json_object_get(f, "sha256"));
+            base_buf_printf(&b, "%s ", sha ? sha : "");
+        }
+    }
+    base_buf_printf(&b, "%.17g %d %d", json_number_value(json_object_get(spec, "valid_share")), d->vocab, d->context);
+    if (!b.st) base_id_hex(b.p, b.len, d->id);
+    st_t st = b.st;
+    base_buf_fini(&b);
+    return st;
+}
+
 static st_t open_list(struct data *d, json_t *list, const char *key, double share, bool held, bool verify, struct base_err *err)
 {
     size_t i;
@@ -220,6 +242,7 @@ st_t data_open(struct data **out, json_t *spec, bool verify, struct base_err *er
     if (!st) st = open_list(d, train, "data.train", share, false, verify, err);
     if (!st && json_is_array(valid)) st = open_list(d, valid, "data.valid", 0, true, verify, err);
     if (!st) st = finish(d, err);
+    if (!st) st = make_id(d, spec);
     if (st) {
         data_close(d);
         return st;
@@ -275,6 +298,11 @@ uint64_t data_valid_tokens(const struct data *d)
 bool data_is_bytes(const struct data *d)
 {
     return d->bytes;
+}
+
+const char *data_id(const struct data *d)
+{
+    return d->id;
 }
 
 /* n + 1 tokens from `at`: tokens gets the first n, targets the last n. */

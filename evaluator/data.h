@@ -15,6 +15,7 @@
 #include <jansson.h>
 
 #include "base/err.h"
+#include "base/hash.h"
 
 #define DATA_VALID_TOKENS (64 * 1024)
 
@@ -30,6 +31,8 @@ void data_close(struct data *d);
 uint64_t data_train_tokens(const struct data *d);
 uint64_t data_valid_tokens(const struct data *d); /* held out, all of it */
 bool data_is_bytes(const struct data *d);
+/* Names what is in it: 128 bits in hex over the files' hashes, the held-out share, vocabulary and context. Borrowed. */
+const char *data_id(const struct data *d);
 
 st_t data_batch(struct data *d, uint64_t seed, uint64_t step, int B, int T, int32_t *tokens, int32_t *targets, struct base_err *err);
 st_t data_batch_sequential(struct data *d, uint64_t step, int B, int T, int32_t *tokens, int32_t *targets, struct base_err *err);

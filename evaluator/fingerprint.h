@@ -1,4 +1,4 @@
-/* What a measurement was taken on: {"kind": "cpu", "name", "isa", "threads", "cpus", "memory", "libraries", "kernel", "anchor", …}; equal text = the same device. */
+/* What a measurement was taken on: {"kind": "cpu", "name", "isa", "threads", "cpus", "memory_gib", "libraries", "version", "anchor"}; equal text = the same device. */
 #ifndef TAUT_EVALUATOR_FINGERPRINT_H
 #define TAUT_EVALUATOR_FINGERPRINT_H
 

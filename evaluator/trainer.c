@@ -1,0 +1,258 @@
+#include "evaluator/trainer.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/json_write.h"
+#include "model/checkpoint.h"
+#include "searchspace/arch_json.h"
+
+#define CURVE_POINTS 50
+
+struct trainer {
+    struct trainer_opts o;
+    struct arch arch;
+    struct model *model;
+    int32_t *tokens, *targets;     /* [batch, context] */
+    int64_t steps, at;
+    double loss;                   /* last step */
+    double sum;                    /* of losses since the last point … */
+    int64_t count;                 /* … so many */
+    struct trainer_point curve[CURVE_POINTS + 1];
+    int npoints;
+    uint64_t ns;                   /* in steps of this process … */
+    int64_t ran;                   /* … so many */
+    char identity[BASE_ID_HEX];
+};
+
+double trainer_lr(const struct job_train *r, int64_t s, int64_t S)
+{
+    double warm = fmax(1, round(r->warmup * (double)S)), decay = round(r->decay * (double)S);
+    double lr = r->lr * fmin(1, (double)(s + 1) / warm);
+    double left = (double)(S - s); /* this step included */
+    if (left <= decay) lr *= left / (decay + 1);
+    return lr;
+}
+
+/* What must be equal for a checkpoint to be this training's. */
+static st_t make_identity(struct trainer *t)
+{
+    struct base_buf b = BASE_BUF_INIT;
+    const struct job_train *r = &t->o.train;
+    space_arch_canonical(&t->arch, &b);
+    base_buf_printf(&b, " %llu %lld %s %d %.17g %d %.17g %.17g %.17g %.17g %.17g %.17g %.17g %d", (unsigned long long)t->o.seed, (long long)t->steps,
+                    data_id(t->o.data), r->batch, r->lr, r->mup, r->weight_decay, r->warmup, r->decay, r->beta1, r->beta2, r->eps, r->clip,
+                    t->o.sequential);
+    if (!b.st) base_id_hex(b.p, b.len, t->identity);
+    st_t st = b.st;
+    base_buf_fini(&b);
+    return st;
+}
+
+st_t trainer_new(struct trainer **out, const struct trainer_opts *o, struct base_err *err)
+{
+    struct trainer *t = calloc(1, sizeof *t);
+    if (!t) return ST_ENOMEM;
+    t->o = *o;
+    t->arch = *o->arch;
+    t->o.arch = &t->arch;
+    size_t n = (size_t)o->train.batch * (size_t)t->arch.context;
+    t->steps = (int64_t)ceil(o->tokens / (double)n);
+    if (t->steps < 1) t->steps = 1;
+    t->tokens = malloc(n * sizeof *t->tokens);
+    t->targets = malloc(n * sizeof *t->targets);
+    st_t st = t->tokens && t->targets ? make_identity(t) : ST_ENOMEM;
+    struct model_opts mo = {.train = true, .batch = o->train.batch, .memory_limit = o->memory_limit};
+    if (!st) st = model_new(&t->model, &t->arch, o->dev, &mo, err);
+    if (!st) st = o->init ? model_load(t->model, o->init, false, err) : model_init(t->model, o->seed);
+    if (st) {
+        trainer_free(t);
+        return st;
+    }
+    *out = t;
+    return ST_OK;
+}
+
+void trainer_free(struct trainer *t)
+{
+    if (!t) return;
+    model_free(t->model);
+    free(t->tokens);
+    free(t->targets);
+    free(t);
+}
+
+/* The k-th point falls after step ceil(S k / CURVE_POINTS): fixed token counts. */
+static bool point_due(const struct trainer *t)
+{
+    int64_t k = t->at * CURVE_POINTS / t->steps, before = (t->at - 1) * CURVE_POINTS / t->steps;
+    return k > before;
+}
+
+st_t trainer_step(struct trainer *t, struct base_err *err)
+{
+    if (trainer_done(t)) return ST_ESTATE;
+    uint64_t t0 = base_clock_ns();
+    const struct job_train *r = &t->o.train;
+    int B = r->batch, T = t->arch.context;
+    st_t st = t->o.sequential ? data_batch_sequential(t->o.data, (uint64_t)t->at, B, T, t->tokens, t->targets, err)
+                              : data_batch(t->o.data, t->o.seed, (uint64_t)t->at, B, T, t->tokens, t->targets, err);
+    double loss, norm;
+    if (!st) st = model_step(t->model, t->tokens, t->targets, B, T, &loss);
+    if (!st && !isfinite(loss)) st = base_err_set(err, ST_ENONFINITE, "", "the loss is %g at step %lld of %lld", loss, (long long)t->at + 1, (long long)t->steps);
+    if (st) return st;
+    struct model_hyper h = {.lr = trainer_lr(r, t->at, t->steps), .hidden_lr_scale = r->mup ? (double)JOB_MUP_BASE / t->arch.width : 1,
+                            .beta1 = r->beta1, .beta2 = r->beta2, .eps = r->eps, .weight_decay = r->weight_decay, .clip = r->clip};
+    st = model_update(t->model, &h, &norm);
+    if (st == ST_ENONFINITE)
+        return base_err_set(err, st, "", "the gradient is not finite at step %lld of %lld (loss %g)", (long long)t->at + 1, (long long)t->steps, loss);
+    if (st) return st;
+    t->at++;
+    t->loss = loss;
+    t->sum += loss;
+    t->count++;
+    if (point_due(t) && t->npoints < CURVE_POINTS) {
+        t->curve[t->npoints++] = (struct trainer_point){trainer_tokens(t), t->sum / (double)t->count};
+        t->sum = 0;
+        t->count = 0;
+    }
+    t->ns += base_clock_ns() - t0;
+    t->ran++;
+    return ST_OK;
+}
+
+bool trainer_done(const struct trainer *t)
+{
+    return t->at >= t->steps;
+}
+
+int64_t trainer_steps(const struct trainer *t)
+{
+    return t->steps;
+}
+
+int64_t trainer_at(const struct trainer *t)
+{
+    return t->at;
+}
+
+double trainer_tokens(const struct trainer *t)
+{
+    return (double)t->at * t->o.train.batch * t->arch.context;
+}
+
+double trainer_loss(const struct trainer *t)
+{
+    return t->loss;
+}
+
+double trainer_rate(const struct trainer *t)
+{
+    return t->ns ? (double)t->ran * t->o.train.batch * t->arch.context / ((double)t->ns * 1e-9) : 0;
+}
+
+double trainer_seconds(const struct trainer *t)
+{
+    return (double)t->ns * 1e-9;
+}
+
+const struct trainer_point *trainer_curve(const struct trainer *t, int *n)
+{
+    *n = t->npoints;
+    return t->curve;
+}
+
+struct model *trainer_model(struct trainer *t)
+{
+    return t->model;
+}
+
+st_t trainer_validate(struct trainer *t, double *nats_per_token, double *bits_per_byte, struct base_err *err)
+{
+    int T = t->arch.context, B = t->o.train.batch, n = data_valid_windows(t->o.data, T);
+    double sum = 0;
+    for (int i = 0; i < n; i += B) {
+        int b = n - i < B ? n - i : B;
+        for (int k = 0; k < b; k++) {
+            st_t st = data_valid_window(t->o.data, i + k, T, t->tokens + (size_t)k * T, t->targets + (size_t)k * T, err);
+            if (st) return st;
+        }
+        double loss;
+        st_t st = model_loss(t->model, t->tokens, t->targets, b, T, &loss);
+        if (st) return st;
+        sum += loss * b;
+    }
+    double loss = sum / n;
+    if (!isfinite(loss)) return base_err_set(err, ST_ENONFINITE, "", "the validation loss is %g", loss);
+    *nats_per_token = loss;
+    *bits_per_byte = data_is_bytes(t->o.data) ? loss / log(2) : NAN; /* a token is a byte */
+    return ST_OK;
+}
+
+st_t trainer_save(struct trainer *t, const char *path, char sha256[BASE_SHA256_HEX], uint64_t *bytes, struct base_err *err)
+{
+    struct base_buf b = BASE_BUF_INIT;
+    struct base_jw w;
+    base_jw_init(&w, &b);
+    base_jw_obj(&w);
+    base_jw_kint(&w, "at", t->at);
+    base_jw_knum(&w, "loss", t->loss);
+    base_jw_knum(&w, "sum", t->sum);
+    base_jw_kint(&w, "count", t->count);
+    base_jw_key(&w, "curve");
+    base_jw_arr(&w);
+    for (int i = 0; i < t->npoints; i++) {
+        base_jw_arr(&w);
+        base_jw_num(&w, t->curve[i].tokens);
+        base_jw_num(&w, t->curve[i].loss);
+        base_jw_end(&w);
+    }
+    base_jw_end(&w);
+    base_jw_end(&w);
+    struct ckpt_meta meta[] = {{"taut.identity", t->identity}, {"taut.training", b.p}};
+    st_t st = b.st ? b.st : model_save(t->model, path, true, meta, 2, sha256, bytes, err);
+    base_buf_fini(&b);
+    return st;
+}
+
+/* Reads the trainer's own part; t changes only when all of it is sound. */
+static st_t load_training(struct trainer *t, const char *text, const char *path, struct base_err *err)
+{
+    json_t *root;
+    st_t st = base_json_parse(&root, text, strlen(text), path, err);
+    if (st) return st;
+    struct base_jr r = base_jr_at(root, "", err);
+    struct trainer n = *t;
+    n.at = base_jr_int(&r, "at", 0, 0, t->steps);
+    n.loss = base_jr_num(&r, "loss", 0, -1e300, 1e300);
+    n.sum = base_jr_num(&r, "sum", 0, -1e300, 1e300);
+    n.count = base_jr_int(&r, "count", 0, 0, t->steps);
+    json_t *curve = base_jr_need(&r, "curve"), *p;
+    n.npoints = 0;
+    size_t i;
+    if (!r.st && json_array_size(curve) > CURVE_POINTS) base_jr_fail(&r, ST_ECORRUPT, "curve", "too many points");
+    if (!r.st) {
+        json_array_foreach(curve, i, p)
+            n.curve[n.npoints++] = (struct trainer_point){json_number_value(json_array_get(p, 0)), json_number_value(json_array_get(p, 1))};
+    }
+    st = r.st;
+    json_decref(root);
+    if (!st) *t = n;
+    return st;
+}
+
+st_t trainer_load(struct trainer *t, const char *path, struct base_err *err)
+{
+    char *identity = NULL, *training = NULL;
+    st_t st = model_load_meta(path, "taut.identity", &identity, err);
+    if (!st && strcmp(identity, t->identity)) st = base_err_set(err, ST_ESTALE, path, "is the checkpoint of another training");
+    if (!st) st = model_load_meta(path, "taut.training", &training, err);
+    if (!st) st = model_load(t->model, path, true, err);
+    if (!st) st = load_training(t, training, path, err);
+    free(identity);
+    free(training);
+    return st;
+}
