@@ -90,10 +90,10 @@ static void centred_ranks(const double *x, int n, struct pair *p, double *rank)
 double base_stats_spearman(const double *x, const double *y, int n)
 {
     if (n < 2 || any_nan(x, n) || any_nan(y, n)) return NAN;
-    double *rx = malloc((size_t)n * 2 * sizeof *rx), *ry = rx + n, xy = 0.0, xx = 0.0, yy = 0.0;
+    double *rx = malloc((size_t)n * sizeof *rx), *ry = malloc((size_t)n * sizeof *ry), xy = 0.0, xx = 0.0, yy = 0.0;
     struct pair *p = malloc((size_t)n * sizeof *p);
     double rho = NAN;
-    if (rx && p) {
+    if (rx && ry && p) {
         centred_ranks(x, n, p, rx);
         centred_ranks(y, n, p, ry);
         for (int i = 0; i < n; i++) {
@@ -104,6 +104,7 @@ double base_stats_spearman(const double *x, const double *y, int n)
         if (xx > 0 && yy > 0) rho = xy / sqrt(xx * yy);
     }
     free(rx);
+    free(ry);
     free(p);
     return rho;
 }
