@@ -26,7 +26,14 @@
 enum cpu_isa { CPU_GENERIC, CPU_AVX2, CPU_AVX512, CPU_ISA_COUNT };
 
 /* Shared scratch, one buffer each: an op that calls cpu_gemm keeps its own memory in another slot than gemm's. */
-enum cpu_slot { CPU_SLOT_GEMM, CPU_SLOT_OP, CPU_SLOT_COUNT };
+#define CPU_ROPE_TABLES 4
+enum cpu_slot { CPU_SLOT_GEMM, CPU_SLOT_OP, CPU_SLOT_ROPE, CPU_SLOT_COUNT = CPU_SLOT_ROPE + CPU_ROPE_TABLES };
+
+/* What the table in slot CPU_SLOT_ROPE + i holds (cpu/rope.c): positions [base, base + n) of heads of 2 half; n = 0: nothing. */
+struct cpu_rope {
+    double theta;
+    int64_t half, base, n;
+};
 
 struct cpu_mem {
     void *p;
@@ -39,6 +46,8 @@ struct cpu {
     int workers;            /* threads of the pool */
     struct cpu_mem *worker; /* [workers] one buffer a worker */
     struct cpu_mem slot[CPU_SLOT_COUNT];
+    struct cpu_rope rope[CPU_ROPE_TABLES];
+    int rope_next; /* the table to give up next */
 };
 
 static inline struct cpu *cpu_of(const struct kn_dev *dev)

@@ -1,0 +1,46 @@
+/* Rows of a [N,D] tensor of any strides, for inner loops that want unit stride: the row itself, or its copy in a buffer. */
+#ifndef TAUT_KERNELS_CPU_ROWS_H
+#define TAUT_KERNELS_CPU_ROWS_H
+
+#include <stdint.h>
+
+struct rows {
+    float *p;
+    int64_t s0, s1;
+};
+
+static inline struct rows rows_of(const struct kn_tensor *t)
+{
+    return (struct rows){t->p, t->s[0], t->s[1]};
+}
+
+/* For reading. */
+static inline float *row_in(const struct rows *r, int64_t i, int64_t n, float *buf)
+{
+    float *p = r->p + i * r->s0;
+    if (r->s1 == 1) return p;
+    for (int64_t j = 0; j < n; j++) buf[j] = p[j * r->s1];
+    return buf;
+}
+
+/* For writing: fill what this returns, then row_done. */
+static inline float *row_out(const struct rows *r, int64_t i, float *buf)
+{
+    return r->s1 == 1 ? r->p + i * r->s0 : buf;
+}
+
+static inline void row_done(const struct rows *r, int64_t i, int64_t n, const float *buf)
+{
+    if (r->s1 == 1) return;
+    float *p = r->p + i * r->s0;
+    for (int64_t j = 0; j < n; j++) p[j * r->s1] = buf[j];
+}
+
+/* Rows a task takes, so that it touches at least `least` elements: by shape alone. */
+static inline int64_t rows_a_task(int64_t n, int64_t d, int64_t least)
+{
+    int64_t r = d > 0 ? (least + d - 1) / d : n;
+    return r < 1 ? 1 : r > n ? (n > 0 ? n : 1) : r;
+}
+
+#endif
