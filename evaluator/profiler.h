@@ -1,17 +1,20 @@
 /* Latency, throughput and memory of an architecture on this machine: distributions, not numbers.
  *
  * How a latency is measured
- *   - The device's host-wide lock is held exclusively (hostlock.h); trainers on the same device pause at a step boundary meanwhile.
- *   - Threads pinned; CLOCK_MONOTONIC_RAW; a sample repeats the call until it lasts at least 1000 times the clock's resolution.
+ *   - The caller holds the device's host-wide lock exclusively (hostlock.h); trainers on the same device pause at a step boundary meanwhile.
+ *   - Threads pinned, one a CPU, for as long as the profile lasts; CLOCK_MONOTONIC_RAW; a sample repeats the call until it lasts at least 1000 times the clock's resolution.
  *   - Warm-up until the medians of two successive windows agree within 1 % (or a limit).
- *   - Each sample of the candidate is followed by one of the anchor, a fixed small network (profile_anchor_arch): raw times and the ratio are both kept.
+ *   - Each sample of the candidate is followed by one of the anchor, a fixed small network (profile_anchor_arch) decoding at context 128: raw times and the
+ *     ratio are both kept. Before each timed call stands an untimed one of the same kind, so that the other's weights are out of the caches again.
  *   - n >= 30; stops when the 95 % interval of the median (distribution-free, base/stats.h) is within +-2 %, or at the time limit: then converged = false.
  *   - A sample is rejected only for an outside cause (CPU time stolen, an involuntary context switch during it), never for its value; when outside causes reject nearly everything the
  *     sample is kept and the measurement says so (disturbed = share of samples with such a cause).
- * Weights and caches: random weights (times do not depend on them), caches filled synthetically. */
+ * Weights and caches: random weights (times do not depend on them), caches filled synthetically.
+ * Energy: joules over windows of at least half a second, counters read at both ends, n windows. */
 #ifndef TAUT_EVALUATOR_PROFILER_H
 #define TAUT_EVALUATOR_PROFILER_H
 
+#include "evaluator/energy.h"
 #include "kernels/device.h"
 #include "searchspace/metric.h"
 
@@ -26,7 +29,7 @@ struct measured {
 };
 
 struct profile_opts {
-    double limit_s;              /* of one metric; 0: PROFILE_LIMIT_S */
+    double limit_s;              /* of one metric, warm-up apart; 0: PROFILE_LIMIT_S */
     int min_samples;             /* 0: 30 */
     double half_width;           /* 0: 0.02 */
     /* Called between samples; false ends the profile with ST_ECANCELED. May be NULL. */
@@ -35,9 +38,9 @@ struct profile_opts {
 };
 #define PROFILE_LIMIT_S 3.0
 
-/* metrics[n]: PROFILE and ENERGY ones (prefill_ms@L, decode_ms@L, throughput@BxL, infer_bytes@L, joules_per_token@L). out[n]. ST_ENOFIT, ST_ENOTSUP (energy not readable: err says why). */
-st_t profile_run(const struct arch *a, struct kn_dev *dev, const struct metric *metrics, int n, const struct profile_opts *o, struct measured *out,
-                 struct base_err *err);
+/* energy: NULL unless joules_per_token@L is asked for. metrics[n]: PROFILE and ENERGY ones (prefill_ms@L, decode_ms@L, throughput@BxL, infer_bytes@L, joules_per_token@L). out[n]. ST_ENOFIT, ST_ENOTSUP (energy not readable: err says why). */
+st_t profile_run(const struct arch *a, struct kn_dev *dev, struct energy *energy, const struct metric *metrics, int n, const struct profile_opts *o,
+                 struct measured *out, struct base_err *err);
 /* The anchor: 4 layers x 128, 4 heads, SwiGLU 384, vocabulary 256; never changes (its id is stored with each measurement). */
 void profile_anchor_arch(struct arch *out);
 

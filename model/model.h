@@ -10,7 +10,8 @@
  * Invariants
  *   - All memory is planned at model_new and taken in a few slabs; nothing is allocated in a step. What does not fit is refused there
  *     (ST_ENOFIT, with bytes needed and bytes there), before anything is trained.
- *   - Parameters of all tensors lie in one contiguous f32 slab in a fixed order (gradients, m and v likewise), so that the optimiser is one pass a group.
+ *   - Parameters of all tensors lie in one contiguous slab in a fixed order (gradients, m and v likewise): first the hidden matrices, part by part, then
+ *     all else, so that the optimiser is one pass a group. Parts and vectors start on 64-byte lines; the gaps hold zeros and stay zero.
  *   - Same arch, seed, data and device fingerprint: same bits, whatever the number of threads.
  *   - A model belongs to its device's thread.
  * Network (pre-norm, Llama): x = E[tok]; for each layer: x += mixer(norm(x)); x += ffn(norm(x)); logits = head(norm(x)). RMSNorm eps 1e-5.
@@ -29,7 +30,7 @@ struct model;
 struct model_opts {
     enum kn_dtype dtype;   /* KN_F32 (0); KN_F64 on the ref device, for gradient checks */
     bool train;            /* gradients, optimiser state and activations are planned */
-    int batch;             /* most sequences of one model_step / model_loss */
+    int batch;             /* most sequences of one model_step / model_loss; 0: neither is called (decoding alone), no activations are planned */
     uint64_t memory_limit; /* bytes; 0: the device's */
 };
 
@@ -54,13 +55,14 @@ const struct model_param *model_param(const struct model *m, int i);
 int model_param_find(const struct model *m, const char *name);    /* -1 */
 int64_t model_param_count(const struct model *m);                 /* numbers: equals the paper cost */
 
-/* N(0, 0.02) for matrices and embeddings (residual outputs o_proj and down_proj: 0.02 / sqrt(2 depth)), ones for norms; each tensor draws from
- * base_rng_at(seed, RNG_INIT, hash of its name), so that a tensor's values do not depend on its neighbours. */
+/* N(0, layer_tensor.init_std) for a layer's matrices, N(0, 0.02) for embedding and head, ones for norms; each tensor draws from
+ * base_rng_at(seed, RNG_INIT, hash of its name), so that a tensor's values do not depend on its neighbours. Steps, m and v go back to 0. */
 st_t model_init(struct model *m, uint64_t seed);
 
 /* ---- training ----  tokens, targets [B,T] i32 in host memory; T <= arch.context; B <= opts.batch. */
 
-/* Mean cross-entropy, nats a token; forward only. row_loss: NULL, or [B*T] f64: each token's. */
+/* Mean cross-entropy, nats a token, over the targets that are not -1 (none: ST_EINVAL); forward only. ST_EINVAL: a token outside the vocabulary,
+ * B or T outside the plan. */
 st_t model_loss(struct model *m, const int32_t *tokens, const int32_t *targets, int B, int T, double *loss);
 /* Forward and backward; gradients of the mean loss. */
 st_t model_step(struct model *m, const int32_t *tokens, const int32_t *targets, int B, int T, double *loss);
@@ -85,6 +87,8 @@ int64_t model_state_pos(const struct model_state *s);
 uint64_t model_state_bytes(const struct model_state *s);          /* of caches and states alone: equals batch * paper state bytes */
 /* Sets the position and fills caches and states with small synthetic numbers: decoding at context L without a prefill. */
 st_t model_state_fill(struct model_state *s, int64_t pos);
+/* Sets the position, contents left as they are: measuring one token at the same context again and again. 0 <= pos <= context. */
+void model_state_seek(struct model_state *s, int64_t pos);
 void model_state_reset(struct model_state *s);
 /* Appends n tokens to every sequence: tokens [batch,n]; logits [batch,V] of the last position (host memory; NULL: not wanted).
  * n == 1 is decoding. Cut at any place, the results are the same up to rounding; ST_ETOOBIG past the context. */
