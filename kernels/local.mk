@@ -6,3 +6,5 @@ libkernels_a_SOURCES += kernels/ref/ref.h kernels/ref/device.c kernels/ref/gemm.
 	kernels/ref/adamw.c
 # the CPU device
 libkernels_a_SOURCES += kernels/cpu/cpu.h kernels/cpu/vec.h kernels/cpu/vec_each.h kernels/cpu/device.c kernels/cpu/pending.c
+libkernels_a_SOURCES += kernels/cpu/rows.h kernels/cpu/adamw.c kernels/cpu/elementwise.c kernels/cpu/embed.c \
+	kernels/cpu/rmsnorm.c kernels/cpu/rope.c kernels/cpu/sumsq.c kernels/cpu/swiglu.c
