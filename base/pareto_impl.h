@@ -68,4 +68,42 @@ void po_block_fini(struct po_block_set *s);
  * doubles is not. p [n, m] ranks, sum [n], order [n] (key is not kept). */
 st_t po_rank_rows(const double *z, size_t n, int m, uint32_t *p, uint64_t *sum, struct po_rec *order);
 
+/* A staircase in two dimensions under (r0, r1): members are ranks of the first value, v[rank] = {first, second}; area is what
+ * they cover. */
+struct po_stair {
+    struct po_bits set;
+    double (*v)[2];
+    double r0, r1, area;
+};
+
+/* Adds (a, b) at its rank; O(log n), amortised. */
+void po_stair_add(struct po_stair *s, uint32_t rank, double a, double b);
+
+/* Memory for sweeps over up to n rows, made once for the many small sweeps of the recursion. */
+struct po_work {
+    struct po_rec *rec; /* 2n */
+    uint32_t *rank;
+    double (*v)[2];
+    uint64_t *words;
+};
+
+st_t po_work_init(struct po_work *w, size_t n);
+void po_work_fini(struct po_work *w);
+
+/* a <= b in every one of m columns. */
+int po_covers(const double *a, const double *b, int m);
+
+/* Volume of the box from p to ref. */
+double po_box(const double *p, const double *ref, int m);
+
+/* The rows of z pushed into the box of p (max of the two, column by column), less those that another covers: what they cover of
+ * what p covers. Rows of m doubles into out [n]; returns how many. */
+size_t po_limit(const double *z, size_t n, size_t stride, int m, const double *p, double *out);
+
+/* Hypervolume of rows that are below ref in every column, `stride` doubles apart; m >= 2; w has room for n. NaN when memory is out. */
+double po_hv(struct po_work *w, const double *z, size_t n, size_t stride, int m, const double *ref);
+
+/* Whether a box from one of the rows to ref has an infinite side. */
+int po_unbounded(const double *z, size_t n, int m, const double *ref);
+
 #endif

@@ -67,7 +67,7 @@ static void bench(enum shape shape, long n, int m)
         BEST_OF(2, ns, base_pareto_rank(y, NULL, n, m, rank));
         report("rank", name, n, m, ns, rank[n - 1]);
     }
-    if (m <= 3 ? shape == CUBE || n <= 10000 : shape == CUBE && n <= 10000) {
+    if (m <= 3 ? n <= 100000 : shape == CUBE && n <= 10000) {
         BEST_OF(1, ns, base_pareto_hv_progress(y, n, m, ref, hv));
         report("hv_progress", name, n, m, ns, hv[n - 1]);
     }
