@@ -1,0 +1,187 @@
+/* Products of the CPU device against the reference in f64: every instruction set of this machine, shapes around the edges of tiles and blocks,
+ * every stride and transposition, alpha and beta; bits for 1 to 4 threads. */
+#include "kernels/device.h"
+
+#include <stdlib.h>
+
+#include "base/rng.h"
+#include "tests/tap.h"
+
+static struct kn_dev *ref;
+
+/* An [m, n] operand inside a buffer of NaNs. Kinds: 0 row-major, 1 column-major, 2 rows of a wider matrix, 3 columns of a taller one,
+ * 4 neither stride is 1. */
+static struct kn_tensor operand(int kind, int64_t m, int64_t n, float **buf, uint64_t seed)
+{
+    int64_t sm = kind == 0 ? n : kind == 1 ? 1 : kind == 2 ? n + 5 : kind == 3 ? 1 : 2 * n + 3;
+    int64_t sn = kind == 0 ? 1 : kind == 1 ? m : kind == 2 ? 1 : kind == 3 ? m + 3 : 2;
+    size_t size = (size_t)(m * sm + n * sn + 8);
+    struct base_rng r = base_rng_at(seed, RNG_TEST, 1);
+    *buf = malloc(size * sizeof **buf);
+    for (size_t i = 0; i < size; i++) (*buf)[i] = NAN;
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < n; j++) (*buf)[4 + i * sm + j * sn] = (float)(2 * base_rng_unit(&r) - 1);
+    return (struct kn_tensor){*buf + 4, KN_F32, 2, {m, n}, {sm, sn}};
+}
+
+/* The same values in a dense f64 matrix. */
+static struct kn_tensor widen(const struct kn_tensor *t, double **buf)
+{
+    *buf = calloc((size_t)(t->d[0] * t->d[1]) + 1, sizeof **buf);
+    struct kn_tensor w = kn_t2(*buf, KN_F64, t->d[0], t->d[1]);
+    for (int64_t i = 0; i < t->d[0]; i++)
+        for (int64_t j = 0; j < t->d[1]; j++) (*buf)[i * t->d[1] + j] = ((float *)t->p)[i * t->s[0] + j * t->s[1]];
+    return w;
+}
+
+/* Mean square error over what sums of p such products have for a mean square; infinite where a value is not finite or a value beside the operand changed. */
+static double run(struct kn_dev *dev, int64_t m, int64_t n, int64_t p, int ka, int kb, int kc, double alpha, double beta)
+{
+    float *fa, *fb, *fc;
+    double *da, *db, *dc, err = 0;
+    struct kn_tensor a = operand(ka, m, p, &fa, 1), b = operand(kb, p, n, &fb, 2), c = operand(kc, m, n, &fc, 3);
+    struct kn_tensor wa = widen(&a, &da), wb = widen(&b, &db), wc = widen(&c, &dc);
+    int64_t inside = 0, finite = 0, size = m * c.s[0] + n * c.s[1] + 8;
+    if (beta == 0) /* what is overwritten must not matter */
+        for (int64_t i = 0; i < m; i++)
+            for (int64_t j = 0; j < n; j++) ((float *)c.p)[i * c.s[0] + j * c.s[1]] = NAN;
+    if (ref->op->gemm(ref, alpha, &wa, &wb, beta, &wc) || dev->op->gemm(dev, alpha, &a, &b, beta, &c)) err = INFINITY;
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < n; j++) {
+            double want = dc[i * n + j], got = ((float *)c.p)[i * c.s[0] + j * c.s[1]];
+            err += (got - want) * (got - want);
+            inside++;
+        }
+    for (int64_t i = 0; i < size; i++) finite += fc[i] == fc[i];
+    free(fa), free(fb), free(fc), free(da), free(db), free(dc);
+    return finite != inside || err != err ? INFINITY : inside && p ? err / ((double)(inside * p) / 9) : err;
+}
+
+static void test_shapes(struct kn_dev *dev)
+{
+    static const int64_t edge[] = {1, 2, 3, 4, 5, 7, 13, 14, 15, 16, 17, 29, 31, 32, 33, 47, 64, 65};
+    static const int64_t sum[] = {1, 3, 4, 15, 16, 17, 37, 64};
+    static const int64_t large[][3] = {{128, 96, 384}, {57, 130, 385}, {131, 257, 400}, {8, 1031, 70}, {1, 777, 1030}, {3, 300, 769},
+                                       {1031, 5, 97}, {300, 17, 800}, {20, 40, 2111}, {96, 96, 1500}, {1, 1, 5000}, {97, 101, 1024},
+                                       {400, 1, 333}, {16, 512, 512}, {17, 512, 512}};
+    int n = sizeof edge / sizeof *edge;
+    double worst = 0;
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < n; j++) {
+            int64_t p = sum[(i + 3 * j) % 8];
+            double e = run(dev, edge[i], edge[j], p, (i + j) % 5, (i * 3 + j) % 5, (i + 2 * j) % 5 % 4, 1, 0);
+            if (!(e <= 1e-12)) printf("# %s %lld %lld %lld: %g\n", dev->info.isa, (long long)edge[i], (long long)edge[j], (long long)p, e);
+            worst = fmax(worst, e);
+        }
+    ok(worst <= 1e-12, "%s: shapes around the edges of a tile (worst %.1e)", dev->info.isa, worst);
+    worst = 0;
+    for (size_t i = 0; i < sizeof large / sizeof *large; i++) {
+        double e = run(dev, large[i][0], large[i][1], large[i][2], (int)i % 3, (int)(i / 3) % 2, 0, 0.5, 1);
+        if (!(e <= 1e-12)) printf("# %s large %zu: %g\n", dev->info.isa, i, e);
+        worst = fmax(worst, e);
+    }
+    ok(worst <= 1e-12, "%s: shapes around the edges of a block (worst %.1e)", dev->info.isa, worst);
+}
+
+static void test_strides(struct kn_dev *dev)
+{
+    static const int64_t shape[][3] = {{3, 70, 50}, {4, 200, 33}, {12, 40, 64}, {40, 12, 64}, {45, 70, 90}};
+    static const double ab[][2] = {{1, 0}, {1, 1}, {-0.5, 0.25}, {2, 0}};
+    double worst = 0;
+    for (int i = 0; i < 5; i++)
+        for (int k = 0; k < 125; k++) {
+            const double *f = ab[(k + i) % 4];
+            double e = run(dev, shape[i][0], shape[i][1], shape[i][2], k % 5, k / 5 % 5, k / 25, f[0], f[1]);
+            if (!(e <= 1e-12)) printf("# %s shape %d kinds %d %d %d: %g\n", dev->info.isa, i, k % 5, k / 5 % 5, k / 25, e);
+            worst = fmax(worst, e);
+        }
+    ok(worst <= 1e-12, "%s: all strides and transpositions, alpha, beta (worst %.1e)", dev->info.isa, worst);
+    worst = fmax(run(dev, 100, 60, 2000, 1, 0, 0, 0.25, 1), run(dev, 64, 64, 2000, 1, 0, 1, -1, 0.5));
+    ok(worst <= 1e-12, "%s: a weight's gradient, long sum (worst %.1e)", dev->info.isa, worst);
+    ok(run(dev, 5, 7, 0, 0, 0, 0, 1, 0) == 0 && run(dev, 5, 7, 0, 0, 0, 4, 1, 0.5) == 0, "%s: empty sum is beta c", dev->info.isa);
+    ok(run(dev, 0, 7, 3, 0, 0, 0, 1, 0) == 0 && run(dev, 5, 0, 3, 0, 0, 0, 1, 0) == 0, "%s: empty output", dev->info.isa);
+}
+
+/* Same bits for any number of threads; shapes of every path. */
+static void test_threads(const char *name)
+{
+    static const int64_t shape[][5] = {{200, 300, 500, 0, 0}, {300, 200, 500, 1, 0}, {64, 64, 3000, 1, 0}, {1, 2000, 300, 0, 1},
+                                       {9, 700, 300, 0, 1}, {3, 1500, 300, 0, 0}, {500, 90, 400, 0, 1}};
+    float *fa, *fb, *fc, *first[7] = {0};
+    int same = 1;
+    for (int threads = 1; threads <= 4; threads++) {
+        struct kn_dev *dev;
+        if (kn_dev_open(&dev, name, threads, NULL)) return;
+        for (int i = 0; i < 7; i++) {
+            const int64_t *s = shape[i];
+            struct kn_tensor a = operand((int)s[3], s[0], s[2], &fa, 4), b = operand((int)s[4], s[2], s[1], &fb, 5);
+            struct kn_tensor c = operand(0, s[0], s[1], &fc, 6);
+            same &= !dev->op->gemm(dev, 1, &a, &b, 0.5, &c);
+            if (threads == 1) first[i] = fc;
+            else {
+                same &= !memcmp((float *)c.p, first[i] + 4, (size_t)(s[0] * s[1]) * 4);
+                free(fc);
+            }
+            free(fa), free(fb);
+        }
+        kn_dev_close(dev);
+    }
+    for (int i = 0; i < 7; i++) free(first[i]);
+    ok(same, "%s: the same bits with 1, 2, 3 and 4 threads", name);
+}
+
+static void test_errors(struct kn_dev *dev)
+{
+    float x[64] = {0};
+    struct kn_tensor a = kn_t2(x, KN_F32, 4, 4), b = kn_t2(x, KN_F32, 3, 4), d = kn_t2(x, KN_F64, 4, 4), h = kn_t2(x, KN_BF16, 4, 4);
+    struct kn_tensor v = kn_t1(x, KN_F32, 4);
+    is_int(dev->op->gemm(dev, 1, &a, &b, 0, &a), ST_EINVAL, "inner dims differ");
+    is_int(dev->op->gemm(dev, 1, &b, &a, 0, &a), ST_EINVAL, "output has another shape");
+    is_int(dev->op->gemm(dev, 1, &a, &d, 0, &a), ST_EINVAL, "two dtypes");
+    is_int(dev->op->gemm(dev, 1, &a, &v, 0, &a), ST_EINVAL, "a vector");
+    is_int(dev->op->gemm(dev, 1, &a, NULL, 0, &a), ST_EINVAL, "no operand");
+    is_int(dev->op->gemm(dev, 1, &d, &d, 0, &d), ST_ENOTSUP, "no f64 on the CPU device");
+    is_int(dev->op->gemm(dev, 1, &h, &h, 0, &h), ST_ENOTSUP, "no bf16 on the CPU device");
+}
+
+/* Scratch that does not fit is an error, then and only then; once it is there, nothing is allocated. */
+static void test_memory(void)
+{
+    struct kn_dev *dev;
+    float *fa, *fb, *fc;
+    if (!ok(!kn_dev_open(&dev, "cpu", 2, NULL), "cpu opens")) return;
+    struct kn_tensor a = operand(0, 90, 80, &fa, 1), b = operand(0, 80, 70, &fb, 2), c = operand(0, 90, 70, &fc, 3);
+    uint64_t memory = dev->info.memory;
+    dev->info.memory = 1000;
+    is_int(dev->op->gemm(dev, 1, &a, &b, 0, &c), ST_ENOMEM, "scratch over the device's memory");
+    dev->info.memory = memory;
+    is_int(dev->op->gemm(dev, 1, &a, &b, 0, &c), ST_OK, "and once there is room it goes on");
+    uint64_t bytes = kn_dev_bytes(dev);
+    ok(bytes > 0, "scratch is counted");
+    dev->info.memory = bytes;
+    is_int(dev->op->gemm(dev, 1, &a, &b, 0, &c), ST_OK, "no more is asked for the same shape");
+    is_int(kn_dev_bytes(dev), bytes, "and none was taken");
+    kn_dev_close(dev);
+    free(fa), free(fb), free(fc);
+}
+
+int main(void)
+{
+    static const char *const names[] = {"cpu:generic", "cpu:avx2", "cpu:avx512"};
+    struct kn_dev *dev;
+    if (!ok(!kn_dev_open(&ref, "ref", 1, NULL), "ref opens")) return tap_done();
+    for (int i = 0; i < 3; i++) {
+        if (kn_dev_open(&dev, names[i], 2, NULL)) {
+            tap_skip("this machine lacks the instruction set");
+            continue;
+        }
+        test_shapes(dev);
+        test_strides(dev);
+        if (i == 0) test_errors(dev);
+        kn_dev_close(dev);
+        test_threads(names[i]);
+    }
+    test_memory();
+    kn_dev_close(ref);
+    return tap_done();
+}
