@@ -58,11 +58,12 @@ st_t base_json_parse(json_t **out, const char *text, size_t len, const char *nam
         *out = root;
         return ST_OK;
     }
+    /* Some of jansson's allocation failures come without a word, a code or a position. */
+    if (!e.text[0] || json_error_code(&e) == json_error_out_of_memory) return base_err_set(err, ST_ENOMEM, name, "out of memory");
     snprintf(where, sizeof where, "%.200s:%d:%d", name, e.line, e.column);
     switch (json_error_code(&e)) {
-    case json_error_out_of_memory:
-        return base_err_set(err, ST_ENOMEM, where, "out of memory");
     case json_error_null_character:
+    case json_error_null_byte_in_key:
         return base_err_set(err, ST_EPARSE, where, "\\u0000 is not allowed");
     default:
         return base_err_set(err, ST_EPARSE, where, "%s", e.text);

@@ -1,0 +1,116 @@
+#define _GNU_SOURCE /* CPU masks */
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "base/pool.h"
+#include "tests/tap.h"
+
+enum { TASKS = 64 };
+
+struct round {
+    struct base_pool *pool;
+    int hits[TASKS];       /* not atomic: a task is nobody else's */
+    _Atomic int bad, inner;
+    int threads;
+    long scratch[8][16];   /* by worker, a cache line and more each */
+};
+
+static void task(void *ctx, int i, int worker)
+{
+    struct round *r = ctx;
+    if (worker < 0 || worker >= r->threads) r->bad++;
+    r->hits[i]++;
+    r->scratch[worker][0]++;
+}
+
+static void inner(void *ctx, int i, int worker)
+{
+    struct round *r = ctx;
+    r->inner++;
+    r->scratch[worker][0]++;
+    (void)i;
+}
+
+/* The worker number of a nested call has to be the outer one, or two threads would share scratch. */
+static void outer(void *ctx, int i, int worker)
+{
+    struct round *r = ctx;
+    long before = r->scratch[worker][0];
+    base_pool_run(r->pool, inner, r, 5);
+    if (r->scratch[worker][0] != before + 5) r->bad++;
+    r->hits[i]++;
+}
+
+static void test_threads(int threads, int rounds)
+{
+    struct round r = {.threads = threads};
+    is_int(base_pool_new(&r.pool, threads, 0), ST_OK, "a pool of %d", threads);
+    is_int(base_pool_threads(r.pool), threads, "says so");
+    long expect[TASKS] = {0}, total = 0;
+    for (int k = 0; k < rounds; k++) {
+        int n = k % (TASKS + 1);
+        base_pool_run(r.pool, task, &r, n);
+        for (int i = 0; i < n; i++) expect[i]++;
+        total += n;
+    }
+    int same = 1;
+    long sum = 0;
+    for (int i = 0; i < TASKS; i++) same &= r.hits[i] == expect[i];
+    for (int i = 0; i < 8; i++) sum += r.scratch[i][0];
+    ok(same, "%d threads: every task once a round, %d rounds", threads, rounds);
+    ok(r.bad == 0 && sum == total, "%d threads: a worker's scratch is its own", threads);
+    base_pool_run(r.pool, outer, &r, 20);
+    ok(r.inner == 100 && r.bad == 0, "%d threads: a nested call runs in its task", threads);
+    base_pool_free(r.pool);
+}
+
+int main(void)
+{
+    test_threads(1, 200);
+    test_threads(2, 5000);
+    test_threads(4, 2000);
+    test_threads(7, 1000);
+
+    struct round r = {.threads = 1};
+    base_pool_run(NULL, task, &r, TASKS);
+    int once = 1;
+    for (int i = 0; i < TASKS; i++) once &= r.hits[i] == 1;
+    ok(once && base_pool_threads(NULL) == 1, "no pool: inline");
+    struct base_pool *p = NULL;
+    is_int(base_pool_new(&p, 0, 0), ST_EINVAL, "no threads");
+    ok(p == NULL, "nothing is made");
+    base_pool_free(NULL);
+
+    for (int i = 0; i < 50; i++) {
+        struct base_pool *q;
+        if (base_pool_new(&q, 3, 0)) break;
+        if (i % 2) base_pool_run(q, task, &r, 1);
+        base_pool_free(q);
+    }
+    is_int(r.hits[0], 26, "pools come and go, used or not");
+
+    cpu_set_t before, pinned, after;
+    sched_getaffinity(0, sizeof before, &before);
+    r = (struct round){.threads = 2};
+    is_int(base_pool_new(&r.pool, 2, 1), ST_OK, "a pinned pool");
+    sched_getaffinity(0, sizeof pinned, &pinned);
+    base_pool_run(r.pool, task, &r, TASKS);
+    base_pool_free(r.pool);
+    sched_getaffinity(0, sizeof after, &after);
+    is_int(CPU_COUNT(&pinned), 1, "the caller is bound");
+    ok(CPU_EQUAL(&before, &after), "and let go again");
+    once = 1;
+    for (int i = 0; i < TASKS; i++) once &= r.hits[i] == 1;
+    ok(once && !r.bad, "a pinned pool works");
+
+    ok(base_cpu_count() >= 1 && base_cpu_count() <= CPU_COUNT(&before), "CPUs within the mask");
+    int first = 0;
+    while (!CPU_ISSET(first, &before)) first++;
+    CPU_ZERO(&pinned);
+    CPU_SET(first, &pinned);
+    sched_setaffinity(0, sizeof pinned, &pinned);
+    is_int(base_cpu_count(), 1, "one CPU in the mask, one counted");
+    test_threads(3, 500); /* more threads than CPUs */
+    return tap_done();
+}
