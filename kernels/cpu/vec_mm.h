@@ -1,0 +1,177 @@
+/* Products of small tiles, transposes and 2^x for attention, in the vectors of vec.h. Included by a pass of vec_each.h after it; like
+ * vec.h it has no guard. LANES is the width of a tile whose columns are queries: 64 floats, a whole number of vectors in every set. */
+#define LANES 64
+
+#undef MM_VECTORS
+#if VEC_ISA == 2
+#define MM_VECTORS 4 /* columns of one register block, in vectors: 4 x 4 of 32 registers */
+#elif VEC_ISA == 1
+#define MM_VECTORS 3 /* 4 x 3 of 16 registers */
+#else
+#define MM_VECTORS 2
+#endif
+
+/* c[r][v] (=, or += if add) sum over i < n of a[r ar + i ac] * b[i][v]: mr rows, nv vectors, both known to the compiler. */
+VEC_FN void VEC_NAME(mm_block)(int mr, int nv, int add, const float *a, int64_t ar, int64_t ac, const float *b, int64_t bs, int64_t n,
+                               float *c, int64_t cs)
+{
+    vf acc[4][MM_VECTORS];
+#pragma GCC unroll 4
+    for (int r = 0; r < mr; r++)
+#pragma GCC unroll 4
+        for (int v = 0; v < nv; v++) acc[r][v] = add ? vf_load(c + r * cs + v * VL) : vf_zero();
+    for (int64_t i = 0; i < n; i++) {
+        vf x[MM_VECTORS];
+#pragma GCC unroll 4
+        for (int v = 0; v < nv; v++) x[v] = vf_load(b + v * VL);
+#pragma GCC unroll 4
+        for (int r = 0; r < mr; r++) {
+            vf y = vf_set1(a[r * ar]);
+#pragma GCC unroll 4
+            for (int v = 0; v < nv; v++) acc[r][v] = vf_fma(y, x[v], acc[r][v]);
+        }
+        a += ac;
+        b += bs;
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < mr; r++)
+#pragma GCC unroll 4
+        for (int v = 0; v < nv; v++) vf_store(c + r * cs + v * VL, acc[r][v]);
+}
+
+VEC_FN void VEC_NAME(mm_rows)(int nv, int add, int64_t rows, const float *a, int64_t ar, int64_t ac, const float *b, int64_t bs, int64_t n,
+                              float *c, int64_t cs)
+{
+    int64_t r = 0;
+    for (; r + 4 <= rows; r += 4) VEC_NAME(mm_block)(4, nv, add, a + r * ar, ar, ac, b, bs, n, c + r * cs, cs);
+    for (; r < rows; r++) VEC_NAME(mm_block)(1, nv, add, a + r * ar, ar, ac, b, bs, n, c + r * cs, cs);
+}
+
+VEC_FN void VEC_NAME(mm_any)(int add, int64_t rows, int64_t nv, const float *a, int64_t ar, int64_t ac, const float *b, int64_t bs,
+                             int64_t n, float *c, int64_t cs)
+{
+    for (; nv >= MM_VECTORS; nv -= MM_VECTORS, b += MM_VECTORS * VL, c += MM_VECTORS * VL)
+        VEC_NAME(mm_rows)(MM_VECTORS, add, rows, a, ar, ac, b, bs, n, c, cs);
+#if MM_VECTORS > 3
+    if (nv == 3) VEC_NAME(mm_rows)(3, add, rows, a, ar, ac, b, bs, n, c, cs);
+#endif
+#if MM_VECTORS > 2
+    if (nv == 2) VEC_NAME(mm_rows)(2, add, rows, a, ar, ac, b, bs, n, c, cs);
+#endif
+    if (nv == 1) VEC_NAME(mm_rows)(1, add, rows, a, ar, ac, b, bs, n, c, cs);
+}
+
+/* c [rows][nv vectors] = a b,  and c += a b. */
+static void VEC_NAME(mm_set)(int64_t rows, int64_t nv, const float *a, int64_t ar, int64_t ac, const float *b, int64_t bs, int64_t n,
+                             float *c, int64_t cs)
+{
+    VEC_NAME(mm_any)(0, rows, nv, a, ar, ac, b, bs, n, c, cs);
+}
+
+static void VEC_NAME(mm_add)(int64_t rows, int64_t nv, const float *a, int64_t ar, int64_t ac, const float *b, int64_t bs, int64_t n,
+                             float *c, int64_t cs)
+{
+    VEC_NAME(mm_any)(1, rows, nv, a, ar, ac, b, bs, n, c, cs);
+}
+
+#if VEC_ISA > 0
+/* d[j][i] = s[i][j] * m[j] for a block of 4 x 4. */
+VEC_FN void VEC_NAME(transpose4)(float *const d[4], const float *const s[4], const float m[4])
+{
+    __m128 a = _mm_loadu_ps(s[0]), b = _mm_loadu_ps(s[1]), c = _mm_loadu_ps(s[2]), e = _mm_loadu_ps(s[3]);
+    _MM_TRANSPOSE4_PS(a, b, c, e);
+    _mm_storeu_ps(d[0], _mm_mul_ps(a, _mm_set1_ps(m[0])));
+    _mm_storeu_ps(d[1], _mm_mul_ps(b, _mm_set1_ps(m[1])));
+    _mm_storeu_ps(d[2], _mm_mul_ps(c, _mm_set1_ps(m[2])));
+    _mm_storeu_ps(d[3], _mm_mul_ps(e, _mm_set1_ps(m[3])));
+}
+#else
+VEC_FN void VEC_NAME(transpose4)(float *const d[4], const float *const s[4], const float m[4])
+{
+    for (int i = 0; i < 4; i++)
+        for (int j = 0; j < 4; j++) d[j][i] = s[i][j] * m[j];
+}
+#endif
+
+/* dst[k][LANES] = src[lane][k] * m for lanes (a multiple of 4) rows of K. */
+static void VEC_NAME(rows_to_lanes)(float *dst, const float *const *src, int lanes, int64_t K, float m)
+{
+    for (int l = 0; l < lanes; l += 4) {
+        int64_t k = 0;
+        for (; k + 4 <= K; k += 4) {
+            float *d = dst + k * LANES + l;
+            VEC_NAME(transpose4)((float *const[4]){d, d + LANES, d + 2 * LANES, d + 3 * LANES},
+                                 (const float *const[4]){src[l] + k, src[l + 1] + k, src[l + 2] + k, src[l + 3] + k},
+                                 (const float[4]){m, m, m, m});
+        }
+        for (; k < K; k++)
+            for (int i = 0; i < 4; i++) dst[k * LANES + l + i] = src[l + i][k] * m;
+    }
+}
+
+/* dst[lane][k] = src[k][lane] * m[lane] for the first n lanes. */
+static void VEC_NAME(lanes_to_rows)(float *const *dst, const float *src, int n, int64_t K, const float *m)
+{
+    int l = 0;
+    for (; l + 4 <= n; l += 4) {
+        int64_t k = 0;
+        for (; k + 4 <= K; k += 4) {
+            const float *s = src + k * LANES + l;
+            VEC_NAME(transpose4)((float *const[4]){dst[l] + k, dst[l + 1] + k, dst[l + 2] + k, dst[l + 3] + k},
+                                 (const float *const[4]){s, s + LANES, s + 2 * LANES, s + 3 * LANES}, m + l);
+        }
+        for (; k < K; k++)
+            for (int i = 0; i < 4; i++) dst[l + i][k] = src[k * LANES + l + i] * m[l + i];
+    }
+    for (; l < n; l++)
+        for (int64_t k = 0; k < K; k++) dst[l][k] = src[k * LANES + l] * m[l];
+}
+
+/* a >= b ? x : y in each lane. */
+VEC_FN vf VEC_NAME(where_ge)(vf a, vf b, vf x, vf y)
+{
+#if VEC_ISA == 2
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_GE_OQ), y, x);
+#elif VEC_ISA == 1
+    return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_GE_OQ));
+#else
+    vi m = a >= b;
+    return (vf)(((vi)x & m) | ((vi)y & ~m));
+#endif
+}
+
+/* Is a < b in some lane? */
+VEC_FN int VEC_NAME(any_lt)(vf a, vf b)
+{
+#if VEC_ISA == 2
+    return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ) != 0;
+#elif VEC_ISA == 1
+    return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_LT_OQ)) != 0;
+#else
+    vi m = a < b;
+    return (m[0] | m[1] | m[2] | m[3]) != 0;
+#endif
+}
+
+/* 2^x for x <= 1, within 2 ulp; 0 below -125; NaN stays NaN. 2^0 is exactly 1. Nearest integer taken out, the rest by a minimax polynomial of
+ * degree 5 with p(0) = 1 (relative error 1e-7 on [-1/2, 1/2]). */
+VEC_FN vf VEC_NAME(exp2_down)(vf x)
+{
+    vf low = vf_set1(-125.0f);
+    vf c = vf_max(low, x), n = vf_round(c), f = vf_sub(c, n);
+    vf p = vf_fma(vf_set1(0x1.5bba14p-10f), f, vf_set1(0x1.3cea88p-7f));
+    p = vf_fma(p, f, vf_set1(0x1.c6b752p-5f));
+    p = vf_fma(p, f, vf_set1(0x1.ebf9bcp-3f));
+    p = vf_fma(p, f, vf_set1(0x1.62e42ap-1f));
+    p = vf_fma(p, f, vf_set1(1.0f));
+#if VEC_ISA == 2
+    return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x, low, _CMP_NLT_UQ), p, n);
+#elif VEC_ISA == 1
+    __m256i e = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);
+    return _mm256_and_ps(_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), e)), _mm256_cmp_ps(x, low, _CMP_NLT_UQ));
+#else
+    vi finite = x == x, below = x < low;
+    vf e = (vf)((vi)vf_mul(n, vf_set1(0x1p23f)) & finite);
+    return (vf)(((vi)p + __builtin_convertvector(e, vi)) & ~below);
+#endif
+}
