@@ -244,7 +244,7 @@ static double series_add(struct series *s, const double *p, int m, const double 
     }
     memcpy(s->z + keep * (size_t)m, p, (size_t)m * sizeof *p);
     s->n = keep + 1;
-    return gain > 0 ? gain : 0.0;
+    return gain < 0 ? 0.0 : gain; /* it may round below; NaN goes through */
 }
 
 st_t base_pareto_hv_progress(const double *y, long n, int m, const double *ref, double *out)
