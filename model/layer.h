@@ -9,11 +9,14 @@
 #include "kernels/device.h"
 #include "searchspace/layer.h"
 
+/* What a body may rely on: the matrices of one part lie back to back in the slab, in the order of layer_spec.tensors (gradients likewise), so that
+ * neighbours with equal columns are one matrix: q, k, v are one product. */
 struct layer_ctx {
     struct kn_dev *dev;
     const struct arch *arch;
     const struct arch_part *part;
     int layer;
+    const int32_t *v; /* the part's parameters, in the order of layer_body.params */
     enum kn_dtype dtype;
     const struct kn_tensor *w;  /* parameters, in the order of layer_spec.tensors */
     const struct kn_tensor *g;  /* gradients, likewise; NULL when not training */
@@ -21,21 +24,48 @@ struct layer_ctx {
     void *saved;                /* this layer's */
     void *scratch;              /* shared; contents undefined at entry */
     void *state;                /* decode: this layer's, for B sequences */
-    int64_t state_context;      /* decode: room, tokens */
+    int64_t state_context;      /* decode: room, tokens; 0: not decoding */
     int64_t pos;                /* decode: position of the first new token */
 };
 
 struct layer_body {
     const char *name;
+    const char *const *params; /* names that the body reads, NULL-terminated: looked up once, at build; their values are c->v */
+    /* Sizes: c holds no memory and no tensors then (dev, w, g, saved … NULL). They grow with B and T, so that what fits the plan's fits all. */
     uint64_t (*saved_bytes)(const struct layer_ctx *c);   /* for c->B, c->T */
-    uint64_t (*scratch_bytes)(const struct layer_ctx *c, bool train);
+    uint64_t (*scratch_bytes)(const struct layer_ctx *c, bool train); /* c->state_context > 0: of decode */
     uint64_t (*state_bytes)(const struct layer_ctx *c);   /* for c->B sequences of c->state_context tokens */
     st_t (*forward)(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *y);
     st_t (*backward)(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *dy, const struct kn_tensor *dx);
-    /* T new tokens of each sequence at positions pos…, through the state. */
+    /* T new tokens of each sequence at positions pos…, through the state. At pos 0 the state's contents mean nothing: a recurrent one begins at zero. */
     st_t (*decode)(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *y);
 };
 
 const struct layer_body *model_body(int type); /* by index into layers.def; NULL for none */
+
+/* Cuts tensors out of one piece of memory, each on a 64-byte line of its own. Without a base it only counts; counts saturate at CARVE_MAX, so that
+ * the plan of a monstrous architecture is a number that fits nowhere instead of one that wrapped round. */
+#define CARVE_MAX ((uint64_t)1 << 62)
+struct carve {
+    void *base;
+    enum kn_dtype dtype;
+    uint64_t used;
+};
+
+static inline void *carve_bytes(struct carve *c, uint64_t count, uint64_t size)
+{
+    uint64_t n, end;
+    void *p = c->base ? (char *)c->base + c->used : NULL;
+    if (__builtin_mul_overflow(count, size, &n) || __builtin_add_overflow(n, c->used + 63, &end) || end > CARVE_MAX) end = CARVE_MAX;
+    c->used = end & ~(uint64_t)63;
+    return p;
+}
+
+static inline struct kn_tensor carve2(struct carve *c, int64_t d0, int64_t d1)
+{
+    uint64_t n;
+    if (__builtin_mul_overflow((uint64_t)d0, (uint64_t)d1, &n)) n = CARVE_MAX;
+    return kn_t2(carve_bytes(c, n, kn_dtype_size(c->dtype)), c->dtype, d0, d1);
+}
 
 #endif

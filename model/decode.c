@@ -1,0 +1,174 @@
+/* Tokens through caches and states. Many new tokens go in chunks, so that a prefill of any length runs in the memory of one chunk. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/internal.h"
+
+#define CHUNK_ROWS 256 /* rows of a chunk, over all sequences: products are at full speed from about here */
+#define FILL_VALUE 0.01
+
+struct model_state {
+    struct model *m;
+    int B, chunk;         /* sequences; most new tokens of each in one pass */
+    int64_t context, pos;
+    uint64_t caches, bytes; /* of caches and states alone; of mem */
+    void *mem;
+    void **state;         /* [parts] */
+    void *begin;          /* the caches' first byte … */
+    uint64_t span;        /* … and how far they reach, gaps included */
+    void *tok, *x[2], *xn, *rstd, *last, *logits, *logits32, *scratch;
+};
+
+static struct layer_ctx ctx_of(const struct model_state *s, int part, int T)
+{
+    struct layer_ctx c = s->m->part[part].ctx;
+    c.B = s->B, c.T = T, c.pos = s->pos, c.state_context = s->context;
+    c.saved = NULL, c.scratch = s->scratch, c.state = s->state[part];
+    return c;
+}
+
+/* Cuts s->mem (NULL: counts); returns the bytes. */
+static uint64_t carve_state(struct model_state *s)
+{
+    const struct model *m = s->m;
+    struct carve c = {s->mem, m->dtype, 0};
+    int64_t D = m->arch.width, N = (int64_t)s->B * s->chunk;
+    uint64_t scratch = 0;
+    s->caches = 0;
+    s->begin = s->mem;
+    for (int i = 0; i < m->plan.parts; i++) {
+        struct layer_ctx x = ctx_of(s, i, s->chunk);
+        uint64_t n = m->part[i].body->state_bytes(&x), t = m->part[i].body->scratch_bytes(&x, false);
+        s->state[i] = carve_bytes(&c, n, 1);
+        s->caches += n;
+        if (t > scratch) scratch = t;
+    }
+    s->span = c.used;
+    s->tok = carve_bytes(&c, (uint64_t)N, sizeof(int32_t));
+    s->x[0] = carve2(&c, N, D).p;
+    s->x[1] = carve2(&c, N, D).p;
+    s->xn = carve2(&c, N, D).p;
+    s->rstd = carve2(&c, N, 1).p;
+    s->last = carve2(&c, s->B, D).p;
+    s->logits = carve2(&c, s->B, m->arch.vocab).p;
+    s->logits32 = m->dtype == KN_F32 ? s->logits : carve_bytes(&c, (uint64_t)s->B * (uint64_t)m->arch.vocab, sizeof(float));
+    s->scratch = carve_bytes(&c, scratch, 1);
+    return c.used;
+}
+
+st_t model_state_new(struct model_state **out, struct model *m, int batch, int64_t context, struct base_err *err)
+{
+    if (batch < 1 || batch > MODEL_BATCH_MAX) return base_err_set(err, ST_EINVAL, "batch", "must be from 1 to %d, not %d", MODEL_BATCH_MAX, batch);
+    if (context < 1 || context > ARCH_CONTEXT_MAX)
+        return base_err_set(err, ST_EINVAL, "context", "must be from 1 to %d, not %lld", ARCH_CONTEXT_MAX, (long long)context);
+    struct model_state *s = calloc(1, sizeof *s);
+    void **state = calloc((size_t)m->plan.parts + 1, sizeof *state);
+    st_t st = ST_ENOMEM;
+    if (!s || !state) goto fail;
+    int64_t chunk = batch < CHUNK_ROWS ? CHUNK_ROWS / batch : 1;
+    *s = (struct model_state){.m = m, .B = batch, .context = context, .state = state, .chunk = (int)(chunk < context ? chunk : context)};
+    s->bytes = carve_state(s);
+    st = model_check_fit(&m->opts, m->dev, m->plan.total, s->bytes, "state", err);
+    if (st) goto fail_said;
+    st = kn_alloc(m->dev, s->bytes, &s->mem);
+    if (st) goto fail;
+    carve_state(s);
+    *out = s;
+    return ST_OK;
+fail:
+    base_err_set(err, st, "state", "%s", base_status_text(st));
+fail_said:
+    free(state);
+    free(s);
+    return st;
+}
+
+void model_state_free(struct model_state *s)
+{
+    if (!s) return;
+    kn_free(s->m->dev, s->mem, s->bytes);
+    free(s->state);
+    free(s);
+}
+
+int64_t model_state_pos(const struct model_state *s)
+{
+    return s->pos;
+}
+
+uint64_t model_state_bytes(const struct model_state *s)
+{
+    return s->caches;
+}
+
+static st_t fill(struct model_state *s, double value)
+{
+    struct kn_tensor t = kn_t1(s->begin, s->m->dtype, (int64_t)(s->span / s->m->esize));
+    return s->span ? s->m->dev->op->fill(s->m->dev, &t, value) : ST_OK;
+}
+
+st_t model_state_fill(struct model_state *s, int64_t pos)
+{
+    if (pos < 0 || pos > s->context) return ST_ETOOBIG;
+    TRY(fill(s, FILL_VALUE));
+    s->pos = pos;
+    return ST_OK;
+}
+
+void model_state_reset(struct model_state *s)
+{
+    s->pos = 0;
+}
+
+/* tokens [B,n] of which this pass takes T from `from` on; final: the last position's logits go to s->logits. */
+static st_t pass(struct model_state *s, const int32_t *tokens, int n, int from, int T, bool final)
+{
+    struct model *m = s->m;
+    const struct kn_ops *op = m->dev->op;
+    int64_t N = (int64_t)s->B * T, D = m->arch.width;
+    for (int b = 0; b < s->B; b++)
+        TRY(m->dev->vt->upload(m->dev, (int32_t *)s->tok + (int64_t)b * T, tokens + (int64_t)b * n + from, (size_t)T * sizeof *tokens));
+    struct kn_tensor tok = kn_t1(s->tok, KN_I32, N), x = kn_t2(s->x[0], m->dtype, N, D), r = {0};
+    struct kn_tensor xn = kn_t2(s->xn, m->dtype, N, D), rstd = kn_t1(s->rstd, m->dtype, N);
+    TRY(op->embed(m->dev, &tok, &m->w[m->embed], &x));
+    for (int i = 0; i < m->plan.parts; i++) {
+        struct layer_ctx c = ctx_of(s, i, T);
+        struct kn_tensor y = kn_t2(s->x[(i + 1) % 2], m->dtype, N, D);
+        TRY(stack_norm(m, m->part[i].norm, &x, &r, &xn, &rstd));
+        TRY(m->part[i].body->decode(&c, &xn, &y));
+        r = x;
+        x = y;
+    }
+    if (!final) return ST_OK;
+    /* row T - 1 of each sequence */
+    struct kn_tensor xl = x, rl = r, last = kn_t2(s->last, m->dtype, s->B, D), rstd1 = kn_t1(s->rstd, m->dtype, s->B);
+    size_t at = (size_t)(T - 1) * (size_t)D * m->esize;
+    xl.d[0] = rl.d[0] = s->B, xl.s[0] = rl.s[0] = T * D;
+    xl.p = (char *)x.p + at, rl.p = (char *)r.p + at;
+    TRY(stack_norm(m, m->norm, &xl, &rl, &last, &rstd1));
+    struct kn_tensor wt = kn_transpose(&m->w[m->head]), logits = kn_t2(s->logits, m->dtype, s->B, m->arch.vocab);
+    return op->gemm(m->dev, 1, &last, &wt, 0, &logits);
+}
+
+static st_t fetch(struct model_state *s, float *logits)
+{
+    struct model *m = s->m;
+    int64_t n = (int64_t)s->B * m->arch.vocab;
+    struct kn_tensor from = kn_t1(s->logits, m->dtype, n), to = kn_t1(s->logits32, KN_F32, n);
+    if (m->dtype != KN_F32) TRY(m->dev->op->copy(m->dev, &from, &to));
+    return m->dev->vt->download(m->dev, logits, s->logits32, (size_t)n * sizeof *logits);
+}
+
+st_t model_decode(struct model_state *s, const int32_t *tokens, int n, float *logits)
+{
+    if (n < 1) return ST_EINVAL;
+    if (n > s->context - s->pos) return ST_ETOOBIG;
+    for (int64_t i = 0; i < (int64_t)s->B * n; i++)
+        if (tokens[i] < 0 || tokens[i] >= s->m->arch.vocab) return ST_EINVAL;
+    for (int from = 0; from < n; from += s->chunk) {
+        int T = n - from < s->chunk ? n - from : s->chunk;
+        TRY(pass(s, tokens, n, from, T, logits && from + T == n));
+        s->pos += T;
+    }
+    return logits ? fetch(s, logits) : ST_OK;
+}

@@ -1,0 +1,75 @@
+/* What the files of model/ share: the network's inside. */
+#ifndef TAUT_MODEL_INTERNAL_H
+#define TAUT_MODEL_INTERNAL_H
+
+#include "model/layer.h"
+#include "model/model.h"
+
+#define MODEL_BATCH_MAX (1 << 20)
+
+/* One branch of the residual stream: a mixer or an ffn that is not none, with the norm before it. */
+struct part {
+    const struct layer_body *body;
+    struct layer_ctx ctx; /* w, g and v are set at build; B, T and memory before each call */
+    int32_t v[ARCH_PARAMS_MAX];
+    int norm;                  /* index of the norm's parameter */
+    void *x, *xn, *rstd;       /* [N,D] stream before the branch (sum done), [N,D] normed, [N] */
+    void *saved;
+};
+
+/* Where everything lies. Elements of the slabs; bytes from the start of the activations. */
+struct plan {
+    int params;                /* tensors */
+    int parts;
+    int64_t numbers;           /* parameters */
+    int64_t hidden, elements;  /* slab: hidden matrices [0, hidden), all else [hidden, elements) */
+    uint64_t slab;             /* bytes of one slab */
+    int slabs;                 /* 1: weights; 4: gradients, m, v too */
+    uint64_t act;              /* bytes of activations, scratch included */
+    uint64_t total;
+};
+
+struct model {
+    struct arch arch;
+    struct model_opts opts;
+    struct kn_dev *dev;
+    enum kn_dtype dtype;
+    size_t esize;
+    struct plan plan;
+    struct model_param *param;
+    struct kn_tensor *w, *g;   /* of each parameter, side by side: a part's are a run */
+    struct part *part;
+    void *slab[4];             /* weights, gradients, m, v */
+    void *act;
+    /* activations */
+    void *tok, *target, *loss; /* [N] i32, i32, dtype */
+    void *x, *xn, *rstd;       /* after the last part: stream, normed, rstd */
+    void *dx, *dxn;            /* [N,D] gradient of the stream; of a normed input */
+    void *scratch;
+    void *host;                /* [N] dtype: losses */
+    int embed, norm, head;     /* indices of parameters; head = embed when tied */
+    int64_t steps;
+};
+
+/* Layout (plan.c). out NULL: counts alone. Offsets are final only with `hidden` of a first walk. */
+void plan_params(const struct arch *a, struct plan *p, struct model_param *out, int64_t hidden);
+/* Which part of the network: i counts mixers and ffns that are not none. Returns how many there are; out NULL: counts alone. */
+int plan_parts(const struct arch *a, enum kn_dtype dtype, struct part *out);
+void plan_make(const struct arch *a, const struct model_opts *o, struct plan *p);
+/* Cuts m->act (NULL: counts) into the pointers of m and m->part. part: [parts], with body and ctx filled in. */
+uint64_t plan_carve(struct model *m);
+
+/* ST_ENOFIT with the bytes needed and the bytes there; held: what the model has taken of its own limit already. */
+st_t model_check_fit(const struct model_opts *o, const struct kn_dev *dev, uint64_t held, uint64_t need, const char *what, struct base_err *err);
+
+/* x [N,D] += r where r.p is not NULL; y = norm(x) by parameter `norm`. */
+st_t stack_norm(struct model *m, int norm, const struct kn_tensor *x, const struct kn_tensor *r, const struct kn_tensor *y,
+                const struct kn_tensor *rstd);
+
+#define TRY(call)                    \
+    do {                             \
+        st_t try_ = (call);          \
+        if (try_) return try_;       \
+    } while (0)
+
+#endif

@@ -1,0 +1,99 @@
+/* First values, and AdamW over the slab: hidden matrices are one run, all else the other. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "base/rng.h"
+#include "model/internal.h"
+
+#define EMBED_STD 0.02
+
+static uint64_t name_hash(const char *name)
+{
+    struct base_sha256 s;
+    uint8_t h[32];
+    uint64_t v = 0;
+    base_sha256_init(&s);
+    base_sha256_update(&s, name, strlen(name));
+    base_sha256_final(&s, h);
+    for (int i = 0; i < 8; i++) v = v << 8 | h[i];
+    return v;
+}
+
+/* std 0: ones. */
+static st_t fill_normal(struct model *m, const struct model_param *p, double std, uint64_t seed, void *host)
+{
+    int64_t n = kn_count(&p->w);
+    struct base_rng r = base_rng_at(seed, RNG_INIT, name_hash(p->name));
+    for (int64_t i = 0; i < n; i++) {
+        double v = std > 0 ? std * base_rng_normal(&r) : 1;
+        if (m->dtype == KN_F64) ((double *)host)[i] = v;
+        else ((float *)host)[i] = (float)v;
+    }
+    return m->dev->vt->upload(m->dev, p->w.p, host, (size_t)n * m->esize);
+}
+
+static st_t init_with(struct model *m, uint64_t seed, void *host)
+{
+    const struct model_param *p = m->param;
+    struct layer_tensor t[LAYER_TENSORS_MAX];
+    TRY(fill_normal(m, &p[m->embed], EMBED_STD, seed, host));
+    for (int i = 0; i < m->plan.parts; i++) {
+        const struct part *q = &m->part[i];
+        TRY(fill_normal(m, &p[q->norm], 0, seed, host));
+        int n = space_layer(q->ctx.part->type)->tensors(&m->arch, q->ctx.layer, q->ctx.part, t);
+        for (int k = 0; k < n; k++) TRY(fill_normal(m, &p[q->norm + 1 + k], t[k].init_std, seed, host));
+    }
+    TRY(fill_normal(m, &p[m->norm], 0, seed, host));
+    return m->head == m->embed ? ST_OK : fill_normal(m, &p[m->head], EMBED_STD, seed, host);
+}
+
+st_t model_init(struct model *m, uint64_t seed)
+{
+    int64_t most = 0;
+    for (int i = 0; i < m->plan.params; i++)
+        if (kn_count(&m->w[i]) > most) most = kn_count(&m->w[i]);
+    void *host = malloc((size_t)most * m->esize);
+    if (!host) return ST_ENOMEM;
+    st_t st = init_with(m, seed, host);
+    free(host);
+    m->steps = 0;
+    for (int i = 2; i < m->plan.slabs && !st; i++) {
+        struct kn_tensor s = kn_t1(m->slab[i], m->dtype, m->plan.elements);
+        st = m->dev->op->fill(m->dev, &s, 0);
+    }
+    return st;
+}
+
+static st_t adamw(struct model *m, int64_t from, int64_t to, const struct kn_adamw *h)
+{
+    struct kn_tensor t[4];
+    for (int i = 0; i < 4; i++) t[i] = kn_t1((char *)m->slab[i] + (size_t)from * m->esize, m->dtype, to - from);
+    return to > from ? m->dev->op->adamw(m->dev, &t[0], &t[1], &t[2], &t[3], h) : ST_OK;
+}
+
+st_t model_update(struct model *m, const struct model_hyper *h, double *gnorm)
+{
+    if (!m->opts.train) return ST_ESTATE;
+    struct kn_tensor g = kn_t1(m->slab[1], m->dtype, m->plan.elements);
+    double sum;
+    TRY(m->dev->op->sumsq(m->dev, &g, &sum));
+    double norm = sqrt(sum);
+    if (gnorm) *gnorm = norm;
+    if (!isfinite(norm)) return ST_ENONFINITE;
+    /* as torch.nn.utils.clip_grad_norm_, its 1e-6 included */
+    double scale = h->clip > 0 ? fmin(1, h->clip / (norm + 1e-6)) : 1;
+    struct kn_adamw a = {.lr = h->lr, .beta1 = h->beta1, .beta2 = h->beta2, .eps = h->eps, .weight_decay = h->weight_decay, .gscale = scale,
+                         .t = m->steps + 1};
+    struct kn_adamw hidden = a;
+    hidden.lr *= h->hidden_lr_scale;
+    if (h->hidden_lr_scale == 1) {
+        TRY(adamw(m, 0, m->plan.elements, &a));
+    } else {
+        TRY(adamw(m, 0, m->plan.hidden, &hidden));
+        TRY(adamw(m, m->plan.hidden, m->plan.elements, &a));
+    }
+    m->steps++;
+    return ST_OK;
+}

@@ -1,0 +1,150 @@
+/* What a network needs and where it lies, before anything is allocated: parameters in their slab, activations in theirs.
+ *
+ * Training keeps, for each branch, the stream before it (x), its normed input (xn), 1/rms (rstd) and what its body saves: nothing is computed twice.
+ * Without training two streams alternate, and one of each of the others serves all branches. */
+#include <stdio.h>
+#include <string.h>
+
+#include "model/internal.h"
+
+#define LINE 16 /* elements: parts and vectors start on a line of f32 */
+
+struct walk {
+    struct model_param *out; /* NULL: counts alone */
+    int n;
+    int64_t numbers, hidden, other, hidden_end;
+};
+
+static int64_t line_up(int64_t n)
+{
+    return (n + LINE - 1) / LINE * LINE;
+}
+
+static void add(struct walk *w, int layer, const char *name, enum layer_tensor_role role, bool hidden, int64_t rows, int64_t cols)
+{
+    int64_t n = rows * cols;
+    if (!hidden) w->other = line_up(w->other);
+    if (w->out) {
+        struct model_param *p = &w->out[w->n];
+        if (layer < 0) snprintf(p->name, sizeof p->name, "%s", name);
+        else snprintf(p->name, sizeof p->name, "model.layers.%d.%s", layer, name);
+        p->role = role;
+        p->hidden = hidden;
+        p->offset = hidden ? w->hidden : w->hidden_end + w->other;
+        p->w = role == LAYER_T_MATRIX ? kn_t2(NULL, KN_F32, rows, cols) : kn_t1(NULL, KN_F32, n);
+    }
+    *(hidden ? &w->hidden : &w->other) += n;
+    w->numbers += n;
+    w->n++;
+}
+
+static void add_part(struct walk *w, const struct arch *a, int layer, const struct arch_part *part, const char *norm)
+{
+    struct layer_tensor t[LAYER_TENSORS_MAX];
+    if (!model_body(part->type)) return;
+    add(w, layer, norm, LAYER_T_VECTOR, false, a->width, 1);
+    int n = space_layer(part->type)->tensors(a, layer, part, t);
+    w->hidden = line_up(w->hidden);
+    for (int i = 0; i < n; i++) add(w, layer, t[i].name, t[i].role, t[i].role == LAYER_T_MATRIX, t[i].rows, t[i].cols);
+}
+
+void plan_params(const struct arch *a, struct plan *p, struct model_param *out, int64_t hidden)
+{
+    struct walk w = {.out = out, .hidden_end = hidden};
+    add(&w, -1, "model.embed_tokens.weight", LAYER_T_MATRIX, false, a->vocab, a->width);
+    for (int i = 0; i < a->depth; i++) {
+        add_part(&w, a, i, &a->layer[i].mixer, "input_layernorm.weight");
+        add_part(&w, a, i, &a->layer[i].ffn, "post_attention_layernorm.weight");
+    }
+    add(&w, -1, "model.norm.weight", LAYER_T_VECTOR, false, a->width, 1);
+    if (!a->tie) add(&w, -1, "lm_head.weight", LAYER_T_MATRIX, false, a->vocab, a->width);
+    p->params = w.n;
+    p->numbers = w.numbers;
+    p->hidden = line_up(w.hidden);
+    p->elements = p->hidden + line_up(w.other);
+}
+
+static void part_set(struct part *p, const struct arch *a, enum kn_dtype dtype, int layer, const struct arch_part *part)
+{
+    p->body = model_body(part->type);
+    p->ctx = (struct layer_ctx){.arch = a, .part = part, .layer = layer, .v = p->v, .dtype = dtype};
+    for (int i = 0; p->body->params[i]; i++) p->v[i] = space_part_get(part, p->body->params[i]);
+}
+
+int plan_parts(const struct arch *a, enum kn_dtype dtype, struct part *out)
+{
+    int n = 0;
+    for (int i = 0; i < a->depth; i++) {
+        const struct arch_part *two[2] = {&a->layer[i].mixer, &a->layer[i].ffn};
+        for (int k = 0; k < 2; k++) {
+            if (!model_body(two[k]->type)) continue;
+            if (out) part_set(&out[n], a, dtype, i, two[k]);
+            n++;
+        }
+    }
+    return n;
+}
+
+/* Bytes of the largest of what the bodies ask for. */
+static uint64_t most(const struct part *part, int parts, const struct model_opts *o, int T, bool saved)
+{
+    uint64_t max = 0;
+    for (int i = 0; i < parts; i++) {
+        struct layer_ctx c = part[i].ctx;
+        c.B = o->batch, c.T = T;
+        uint64_t n = saved ? part[i].body->saved_bytes(&c) : part[i].body->scratch_bytes(&c, o->train);
+        if (n > max) max = n;
+    }
+    return max;
+}
+
+uint64_t plan_carve(struct model *m)
+{
+    const struct model_opts *o = &m->opts;
+    if (!o->batch) return 0;
+    int64_t T = m->arch.context, N = o->batch * T, D = m->arch.width;
+    struct carve c = {m->act, m->dtype, 0};
+    m->tok = carve_bytes(&c, (uint64_t)N, sizeof(int32_t));
+    m->target = carve_bytes(&c, (uint64_t)N, sizeof(int32_t));
+    m->loss = carve2(&c, N, 1).p;
+    m->x = carve2(&c, N, D).p;
+    m->xn = carve2(&c, N, D).p;
+    m->rstd = carve2(&c, N, 1).p;
+    void *other = o->train ? NULL : carve2(&c, N, D).p;
+    void *saved = o->train ? NULL : carve_bytes(&c, most(m->part, m->plan.parts, o, (int)T, true), 1);
+    for (int i = m->plan.parts - 1, k = 1; i >= 0; i--, k ^= 1) {
+        struct part *p = &m->part[i];
+        if (!o->train) {
+            p->x = k ? other : m->x, p->xn = m->xn, p->rstd = m->rstd, p->saved = saved;
+            continue;
+        }
+        struct layer_ctx ctx = p->ctx;
+        ctx.B = o->batch, ctx.T = (int)T;
+        p->x = carve2(&c, N, D).p;
+        p->xn = carve2(&c, N, D).p;
+        p->rstd = carve2(&c, N, 1).p;
+        p->saved = carve_bytes(&c, p->body->saved_bytes(&ctx), 1);
+    }
+    if (o->train) {
+        m->dx = carve2(&c, N, D).p;
+        m->dxn = carve2(&c, N, D).p;
+    }
+    m->scratch = carve_bytes(&c, most(m->part, m->plan.parts, o, (int)T, false), 1);
+    return c.used;
+}
+
+void plan_make(const struct arch *a, const struct model_opts *o, struct plan *p)
+{
+    /* 2 x 128 parts on the stack, so that a plan needs no memory */
+    struct part part[2 * ARCH_LAYERS_MAX];
+    struct model m = {.opts = *o, .dtype = o->dtype, .part = part};
+    memset(part, 0, sizeof part);
+    memset(p, 0, sizeof *p);
+    plan_params(a, p, NULL, 0);
+    p->parts = m.plan.parts = plan_parts(a, o->dtype, part);
+    m.arch.context = a->context, m.arch.width = a->width;
+    p->slab = (uint64_t)p->elements * kn_dtype_size(o->dtype);
+    p->slabs = o->train ? 4 : 1;
+    p->act = plan_carve(&m);
+    p->total = p->act >= CARVE_MAX ? CARVE_MAX : p->slab * (uint64_t)p->slabs + p->act;
+}

@@ -1,0 +1,113 @@
+/* Forward and backward of the whole network. The stream of part i is the output of part i - 1's branch plus that part's own stream: the norm adds
+ * them in the pass that it makes anyway, and both stay where they are for the backward pass. */
+#include "model/internal.h"
+
+static struct kn_tensor rows(const struct model *m, void *p, int64_t N)
+{
+    return kn_t2(p, m->dtype, N, m->arch.width);
+}
+
+/* The stream before part i; after the last one for i = parts. */
+static void *stream(const struct model *m, int i)
+{
+    return i < m->plan.parts ? m->part[i].x : m->x;
+}
+
+st_t stack_norm(struct model *m, int norm, const struct kn_tensor *x, const struct kn_tensor *r, const struct kn_tensor *y,
+                const struct kn_tensor *rstd)
+{
+    return m->dev->op->rmsnorm(m->dev, x, r, &m->w[norm], MODEL_NORM_EPS, y, rstd);
+}
+
+/* Leaves the normed last stream in m->xn. */
+static st_t forward(struct model *m, int B, int T)
+{
+    int64_t N = (int64_t)B * T;
+    struct kn_tensor tok = kn_t1(m->tok, KN_I32, N), x = rows(m, stream(m, 0), N), r = {0};
+    TRY(m->dev->op->embed(m->dev, &tok, &m->w[m->embed], &x));
+    for (int i = 0; i < m->plan.parts; i++) {
+        struct part *p = &m->part[i];
+        struct kn_tensor xn = rows(m, p->xn, N), rstd = kn_t1(p->rstd, m->dtype, N);
+        struct kn_tensor y = rows(m, stream(m, i + 1), N); /* the branch's output, then the next stream */
+        TRY(stack_norm(m, p->norm, &x, &r, &xn, &rstd));
+        p->ctx.B = B, p->ctx.T = T, p->ctx.saved = p->saved, p->ctx.scratch = m->scratch;
+        TRY(p->body->forward(&p->ctx, &xn, &y));
+        r = x;
+        x = y;
+    }
+    struct kn_tensor xn = rows(m, m->xn, N), rstd = kn_t1(m->rstd, m->dtype, N);
+    return stack_norm(m, m->norm, &x, &r, &xn, &rstd);
+}
+
+/* m->dxn holds the gradient of m->xn. */
+static st_t backward(struct model *m, int B, int T)
+{
+    const struct kn_ops *op = m->dev->op;
+    int64_t N = (int64_t)B * T;
+    struct kn_tensor tok = kn_t1(m->tok, KN_I32, N), dx = rows(m, m->dx, N), dxn = rows(m, m->dxn, N);
+    struct kn_tensor x = rows(m, m->x, N), rstd = kn_t1(m->rstd, m->dtype, N);
+    TRY(op->fill(m->dev, &dx, 0));
+    TRY(op->rmsnorm_bwd(m->dev, &x, &m->w[m->norm], &rstd, &dxn, &dx, &m->g[m->norm]));
+    for (int i = m->plan.parts - 1; i >= 0; i--) {
+        struct part *p = &m->part[i];
+        struct kn_tensor xn = rows(m, p->xn, N);
+        x = rows(m, p->x, N), rstd = kn_t1(p->rstd, m->dtype, N);
+        TRY(p->body->backward(&p->ctx, &xn, &dx, &dxn));
+        TRY(op->rmsnorm_bwd(m->dev, &x, &m->w[p->norm], &rstd, &dxn, &dx, &m->g[p->norm]));
+    }
+    return op->embed_bwd(m->dev, &tok, &dx, &m->g[m->embed]);
+}
+
+/* Tokens and targets to the device; *counted: targets that count. */
+static st_t feed(struct model *m, const int32_t *tokens, const int32_t *targets, int B, int T, int64_t *counted)
+{
+    if (B < 1 || B > m->opts.batch || T < 1 || T > m->arch.context) return ST_EINVAL;
+    int64_t N = (int64_t)B * T, n = 0;
+    for (int64_t i = 0; i < N; i++) {
+        if (tokens[i] < 0 || tokens[i] >= m->arch.vocab || targets[i] < -1 || targets[i] >= m->arch.vocab) return ST_EINVAL;
+        n += targets[i] >= 0;
+    }
+    if (!n) return ST_EINVAL;
+    TRY(m->dev->vt->upload(m->dev, m->tok, tokens, (size_t)N * sizeof *tokens));
+    TRY(m->dev->vt->upload(m->dev, m->target, targets, (size_t)N * sizeof *targets));
+    *counted = n;
+    return ST_OK;
+}
+
+/* Mean of the rows' losses, summed in f64 in row order. */
+static st_t mean_loss(struct model *m, int64_t N, int64_t counted, double *loss)
+{
+    TRY(m->dev->vt->download(m->dev, m->host, m->loss, (size_t)N * m->esize));
+    double sum = 0;
+    for (int64_t i = 0; i < N; i++) sum += m->dtype == KN_F64 ? ((double *)m->host)[i] : (double)((float *)m->host)[i];
+    *loss = sum / (double)counted;
+    return ST_OK;
+}
+
+static st_t run(struct model *m, const int32_t *tokens, const int32_t *targets, int B, int T, bool train, double *loss)
+{
+    int64_t counted, N = (int64_t)B * T;
+    TRY(feed(m, tokens, targets, B, T, &counted));
+    TRY(forward(m, B, T));
+    struct kn_tensor xn = rows(m, m->xn, N), dxn = rows(m, m->dxn, N), row = kn_t1(m->loss, m->dtype, N), target = kn_t1(m->target, KN_I32, N);
+    if (train) {
+        struct kn_tensor g = kn_t1(m->slab[1], m->dtype, m->plan.elements);
+        TRY(m->dev->op->fill(m->dev, &g, 0));
+        TRY(m->dev->op->head_ce(m->dev, &xn, &m->w[m->head], &target, 1 / (double)counted, &row, &dxn, &m->g[m->head]));
+        TRY(backward(m, B, T));
+    } else {
+        TRY(m->dev->op->head_ce(m->dev, &xn, &m->w[m->head], &target, 0, &row, NULL, NULL));
+    }
+    return mean_loss(m, N, counted, loss);
+}
+
+st_t model_loss(struct model *m, const int32_t *tokens, const int32_t *targets, int B, int T, double *loss)
+{
+    return run(m, tokens, targets, B, T, false, loss);
+}
+
+st_t model_step(struct model *m, const int32_t *tokens, const int32_t *targets, int B, int T, double *loss)
+{
+    if (!m->opts.train) return ST_ESTATE;
+    return run(m, tokens, targets, B, T, true, loss);
+}

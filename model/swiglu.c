@@ -1,0 +1,146 @@
+/* SwiGLU's body (the drawing and its formula: searchspace/swiglu.c). Full: gate and up are one product, their matrices being one run of rows.
+ * Low rank: every matrix W = B A; what lies between A and B is saved, r numbers a row. */
+#include "model/internal.h"
+
+enum { HIDDEN, RANK };
+static const char *const params[] = {"hidden", "rank", NULL};
+
+enum { GATE, UP, DOWN };                              /* tensors when full */
+enum { GATE_A, GATE_B, UP_A, UP_B, DOWN_A, DOWN_B }; /* of low rank */
+
+struct saved {
+    struct kn_tensor gu, g, u, h; /* [N,2F], its halves [N,F]  [N,F] */
+    struct kn_tensor low[3];      /* low rank: A x for gate, up, down [N,r] */
+};
+
+static uint64_t carve_saved(const struct layer_ctx *c, void *base, struct saved *s)
+{
+    int64_t N = (int64_t)c->B * c->T, F = c->v[HIDDEN], r = c->v[RANK];
+    struct carve m = {base, c->dtype, 0};
+    s->gu = carve2(&m, N, 2 * F);
+    s->h = carve2(&m, N, F);
+    if (r)
+        for (int i = 0; i < 3; i++) s->low[i] = carve2(&m, N, r);
+    if (base) s->g = kn_slice(&s->gu, 1, 0, F), s->u = kn_slice(&s->gu, 1, F, F);
+    return m.used;
+}
+
+struct back {
+    struct kn_tensor dh, dlow; /* [N,F]  low rank: [N,r] */
+};
+
+static uint64_t carve_back(const struct layer_ctx *c, void *base, struct back *s)
+{
+    int64_t N = (int64_t)c->B * c->T;
+    struct carve m = {base, c->dtype, 0};
+    s->dh = carve2(&m, N, c->v[HIDDEN]);
+    if (c->v[RANK]) s->dlow = carve2(&m, N, c->v[RANK]);
+    return m.used;
+}
+
+static uint64_t saved_bytes(const struct layer_ctx *c)
+{
+    struct saved s;
+    return carve_saved(c, NULL, &s);
+}
+
+static uint64_t scratch_bytes(const struct layer_ctx *c, bool train)
+{
+    struct back s;
+    if (c->state_context) return saved_bytes(c); /* decode is forward on scratch */
+    return train ? carve_back(c, NULL, &s) : 0;
+}
+
+static uint64_t state_bytes(const struct layer_ctx *c)
+{
+    (void)c;
+    return 0;
+}
+
+/* y [N,out] = x W^T */
+static st_t product(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *w, const struct kn_tensor *y)
+{
+    struct kn_tensor wt = kn_transpose(w);
+    return c->dev->op->gemm(c->dev, 1, x, &wt, 0, y);
+}
+
+/* dw += dy^T x;  dx = dy w + beta dx */
+static st_t product_bwd(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *w, const struct kn_tensor *dy,
+                        const struct kn_tensor *dw, double beta, const struct kn_tensor *dx)
+{
+    struct kn_tensor dyt = kn_transpose(dy);
+    TRY(c->dev->op->gemm(c->dev, 1, &dyt, x, 1, dw));
+    return c->dev->op->gemm(c->dev, 1, dy, w, beta, dx);
+}
+
+/* The gate and up matrices as one [2F,D]. */
+static struct kn_tensor joined(const struct layer_ctx *c, const struct kn_tensor *w)
+{
+    return kn_t2(w[GATE].p, c->dtype, 2 * (int64_t)c->v[HIDDEN], c->arch->width);
+}
+
+static st_t forward_at(const struct layer_ctx *c, void *saved, const struct kn_tensor *x, const struct kn_tensor *y)
+{
+    struct saved s;
+    carve_saved(c, saved, &s);
+    const struct kn_tensor *w = c->w;
+    if (c->v[RANK]) {
+        TRY(product(c, x, &w[GATE_A], &s.low[GATE]));
+        TRY(product(c, &s.low[GATE], &w[GATE_B], &s.g));
+        TRY(product(c, x, &w[UP_A], &s.low[UP]));
+        TRY(product(c, &s.low[UP], &w[UP_B], &s.u));
+    } else {
+        struct kn_tensor wgu = joined(c, w);
+        TRY(product(c, x, &wgu, &s.gu));
+    }
+    TRY(c->dev->op->swiglu(c->dev, &s.g, &s.u, &s.h));
+    if (!c->v[RANK]) return product(c, &s.h, &w[DOWN], y);
+    TRY(product(c, &s.h, &w[DOWN_A], &s.low[DOWN]));
+    return product(c, &s.low[DOWN], &w[DOWN_B], y);
+}
+
+static st_t forward(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *y)
+{
+    return forward_at(c, c->saved, x, y);
+}
+
+static st_t decode(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *y)
+{
+    return forward_at(c, c->scratch, x, y);
+}
+
+/* g and u give their memory to their gradients. */
+static st_t backward(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *dy, const struct kn_tensor *dx)
+{
+    struct saved s;
+    struct back b;
+    carve_saved(c, c->saved, &s);
+    carve_back(c, c->scratch, &b);
+    const struct kn_tensor *w = c->w, *g = c->g;
+    if (c->v[RANK]) {
+        TRY(product_bwd(c, &s.low[DOWN], &w[DOWN_B], dy, &g[DOWN_B], 0, &b.dlow));
+        TRY(product_bwd(c, &s.h, &w[DOWN_A], &b.dlow, &g[DOWN_A], 0, &b.dh));
+    } else {
+        TRY(product_bwd(c, &s.h, &w[DOWN], dy, &g[DOWN], 0, &b.dh));
+    }
+    TRY(c->dev->op->swiglu_bwd(c->dev, &s.g, &s.u, &b.dh, &s.g, &s.u));
+    if (!c->v[RANK]) {
+        struct kn_tensor wgu = joined(c, w), ggu = joined(c, g);
+        return product_bwd(c, x, &wgu, &s.gu, &ggu, 0, dx);
+    }
+    TRY(product_bwd(c, &s.low[GATE], &w[GATE_B], &s.g, &g[GATE_B], 0, &b.dlow));
+    TRY(product_bwd(c, x, &w[GATE_A], &b.dlow, &g[GATE_A], 0, dx));
+    TRY(product_bwd(c, &s.low[UP], &w[UP_B], &s.u, &g[UP_B], 0, &b.dlow));
+    return product_bwd(c, x, &w[UP_A], &b.dlow, &g[UP_A], 1, dx);
+}
+
+const struct layer_body body_swiglu = {
+    .name = "swiglu",
+    .params = params,
+    .saved_bytes = saved_bytes,
+    .scratch_bytes = scratch_bytes,
+    .state_bytes = state_bytes,
+    .forward = forward,
+    .backward = backward,
+    .decode = decode,
+};

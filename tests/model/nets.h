@@ -1,0 +1,119 @@
+/* Small architectures and tokens for the tests of model/. */
+#ifndef TAUT_TESTS_MODEL_NETS_H
+#define TAUT_TESTS_MODEL_NETS_H
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/rng.h"
+#include "model/checkpoint.h"
+#include "model/model.h"
+
+__attribute__((unused)) static struct arch_part part_of(const char *type, unsigned role)
+{
+    struct arch_part p = {.type = space_layer_find(type, role)};
+    const struct layer_spec *s = space_layer(p.type);
+    for (int i = 0; i < s->nparams; i++) p.v[i] = s->params[i].dflt;
+    return p;
+}
+
+__attribute__((unused)) static void set(struct arch_part *p, const char *name, int v)
+{
+    p->v[space_layer_param(space_layer(p->type), name)] = v;
+}
+
+__attribute__((unused)) static struct arch_part attention(int heads, int kv_heads, int head_dim, int window, int rope)
+{
+    struct arch_part p = part_of("attention", LAYER_MIXER);
+    set(&p, "heads", heads), set(&p, "kv_heads", kv_heads), set(&p, "head_dim", head_dim), set(&p, "window", window), set(&p, "rope", rope);
+    return p;
+}
+
+__attribute__((unused)) static struct arch_part swiglu(int hidden, int rank)
+{
+    struct arch_part p = part_of("swiglu", LAYER_FFN);
+    set(&p, "hidden", hidden), set(&p, "rank", rank);
+    return p;
+}
+
+__attribute__((unused)) static struct arch net(int vocab, int context, int width, int tie)
+{
+    return (struct arch){.vocab = vocab, .context = context, .width = width, .tie = tie, .rope_theta = 10000};
+}
+
+__attribute__((unused)) static void add(struct arch *a, struct arch_part mixer, struct arch_part ffn)
+{
+    a->layer[a->depth++] = (struct arch_layer){mixer, ffn};
+}
+
+#define NO_MIXER part_of("none", LAYER_MIXER)
+#define NO_FFN part_of("none", LAYER_FFN)
+
+/* One of everything: MHA, GQA with a window, MQA without RoPE and with wide heads, no mixer, no ffn, low rank. */
+__attribute__((unused)) static struct arch zoo(int context, int tie)
+{
+    struct arch a = net(13, context, 12, tie);
+    add(&a, attention(3, 3, 4, 0, 1), swiglu(20, 0));
+    add(&a, attention(4, 2, 6, 5, 1), NO_FFN);
+    add(&a, NO_MIXER, swiglu(16, 5));
+    add(&a, attention(2, 1, 10, 0, 0), swiglu(9, 3));
+    return a;
+}
+
+/* tokens and targets [n], keyed. */
+__attribute__((unused)) static void random_tokens(uint64_t key, int vocab, int n, int32_t *tokens, int32_t *targets)
+{
+    struct base_rng r = base_rng_at(key, RNG_TEST, 0);
+    for (int i = 0; i < n; i++) {
+        tokens[i] = (int32_t)base_rng_below(&r, (uint32_t)vocab);
+        targets[i] = (int32_t)base_rng_below(&r, (uint32_t)vocab);
+    }
+}
+
+__attribute__((unused)) static struct kn_dev *device(const char *name, int threads)
+{
+    struct base_err err = BASE_ERR_INIT;
+    struct kn_dev *dev = NULL;
+    if (kn_dev_open(&dev, name, threads, &err)) {
+        printf("Bail out! %s: %s\n", name, err.what);
+        exit(1);
+    }
+    return dev;
+}
+
+__attribute__((unused)) static struct model *model_of(const struct arch *a, struct kn_dev *dev, enum kn_dtype dtype, int batch, bool train, uint64_t seed)
+{
+    struct base_err err = BASE_ERR_INIT;
+    struct model *m = NULL;
+    struct model_opts o = {.dtype = dtype, .train = train, .batch = batch};
+    st_t st = model_new(&m, a, dev, &o, &err);
+    if (!st) st = model_init(m, seed);
+    if (st) {
+        printf("Bail out! model: %s %s: %s\n", base_status_text(st), err.where, err.what);
+        exit(1);
+    }
+    return m;
+}
+
+/* A tensor's numbers as f64, owned by the caller. */
+__attribute__((unused)) static double *numbers(struct kn_dev *dev, const struct kn_tensor *t)
+{
+    size_t n = (size_t)kn_count(t), size = kn_dtype_size(t->dtype);
+    void *raw = malloc(n * size);
+    double *out = malloc(n * sizeof *out);
+    dev->vt->download(dev, raw, t->p, n * size);
+    for (size_t i = 0; i < n; i++) out[i] = t->dtype == KN_F64 ? ((double *)raw)[i] : (double)((float *)raw)[i];
+    free(raw);
+    return out;
+}
+
+/* sum (x - y)^2 / sum y^2 */
+__attribute__((unused)) static double nmse(const double *x, const double *y, size_t n)
+{
+    double d = 0, s = 0;
+    for (size_t i = 0; i < n; i++) d += (x[i] - y[i]) * (x[i] - y[i]), s += y[i] * y[i];
+    return d / (s > 0 ? s : 1);
+}
+
+#endif
