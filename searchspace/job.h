@@ -47,6 +47,8 @@ struct job_data {
     int context;          /* 256 */
 };
 
+/* A job without "budget" ends after JOB_EVALUATIONS; with one, what it does not name is unbounded. */
+#define JOB_EVALUATIONS 200
 struct job_budget {
     double evaluations, hours, joules; /* +inf: no bound */
 };
@@ -55,7 +57,7 @@ struct job {
     char name[JOB_NAME_MAX];     /* default: "job" */
     uint64_t seed;               /* 1 */
     struct job_data data;
-    json_t *data_json;           /* owned; custom: handed through untouched; NULL if absent */
+    json_t *data_json;           /* owned; as given; custom: handed through untouched; NULL if absent */
     struct space *space;         /* owned */
     json_t *space_json;          /* owned; as given */
     char target[64];             /* "first" */
@@ -64,10 +66,10 @@ struct job {
     struct job_constraint constraint[JOB_CONSTRAINTS_MAX];
     struct job_train train;
     double tokens;               /* of the top rung; 2e6 */
-    char strategy[16];           /* "auto" (= nsga2 until more are built), "nsga2", "random" */
+    char strategy[16];           /* "nsga2", "random"; "auto" in the file is read as "nsga2" until more are built */
     int population;              /* 48 */
     bool external;               /* evaluator "external" */
-    char precision[8];           /* "auto" → f32 until more are built */
+    char precision[8];           /* "f32"; "auto" in the file is read as "f32" until more are built */
     struct job_budget budget;
 };
 
@@ -102,8 +104,10 @@ struct job_files {
     int ntrain, nvalid;
     struct job_file *train, *valid; /* owned; sorted by path */
 };
-/* Resolves file, glob or folder (recursive, regular files, hidden ones left out), sizes and hashes; empty result, unreadable or empty files, mixed .bin and
- * text: an error that says which. Costs a read of all data: call off the loop's thread. */
+/* Resolves file, glob or folder (recursive, regular files, hidden ones left out, symlinks followed, each folder once), sizes and hashes. Empty files
+ * that a folder or glob brings along are left out; a file named itself that is empty, an empty result, unreadable files, mixed .bin and text, and
+ * .bin without {"vocab": N} or text with it are errors that say which (where: "data.train" or "data.valid"). Costs a read of all data: call off the
+ * loop's thread. */
 st_t job_files_resolve(const struct job *j, struct job_files *out, struct base_err *err);
 void job_files_free(struct job_files *f);
 /* {"train": [{"path","bytes","sha256"}], "valid": […], "valid_share", "tokenizer", "vocab", "context"}: what a lease carries. New reference. */

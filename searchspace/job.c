@@ -1,0 +1,151 @@
+/* What a job says beside its parsing: identity, paths, wanted metrics, violation. */
+#include "searchspace/job.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json_write.h"
+
+void job_free(struct job *j)
+{
+    if (!j) return;
+    free(j->data.train);
+    free(j->data.valid);
+    json_decref(j->data_json);
+    json_decref(j->space_json);
+    space_free(j->space);
+    free(j);
+}
+
+/* ---- paths ---- */
+
+static st_t make_absolute(json_t *data, const char *key, const char *dir, struct base_err *err)
+{
+    const char *path = json_string_value(json_object_get(data, key));
+    if (!path || path[0] == '/' || !path[0]) return ST_OK;
+    while (!strncmp(path, "./", 2)) path += 2;
+    struct base_buf b = BASE_BUF_INIT;
+    size_t n = strlen(dir);
+    base_buf_printf(&b, "%s%s%s", dir, n && dir[n - 1] == '/' ? "" : "/", path);
+    st_t st = b.st;
+    if (!st && json_object_set_new(data, key, json_string(b.p))) st = ST_ENOMEM;
+    base_buf_fini(&b);
+    return st ? base_err_set(err, st, "data", "out of memory") : ST_OK;
+}
+
+/* A custom space's data is the user's own: untouched. */
+st_t job_paths_absolute(json_t *v, const char *dir, struct base_err *err)
+{
+    const char *type = json_string_value(json_object_get(json_object_get(v, "space"), "type"));
+    if (type && !strcmp(type, "custom")) return ST_OK;
+    json_t *data = json_object_get(v, "data");
+    st_t st = make_absolute(data, "train", dir, err);
+    return st ? st : make_absolute(data, "valid", dir, err);
+}
+
+st_t job_paths_check(const struct job *j, struct base_err *err)
+{
+    if (j->data.train && j->data.train[0] != '/')
+        return base_err_set(err, ST_EINVAL, "data.train", "'%s' must be an absolute path here", j->data.train);
+    if (j->data.valid && j->data.valid[0] != '/')
+        return base_err_set(err, ST_EINVAL, "data.valid", "'%s' must be an absolute path here", j->data.valid);
+    return ST_OK;
+}
+
+/* ---- identity ---- */
+
+static int compare_keys(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static st_t write_sorted(struct base_jw *w, json_t *v, const char *skip);
+
+static st_t write_object(struct base_jw *w, json_t *v, const char *skip)
+{
+    size_t n = 0;
+    const char *key, **keys = malloc((json_object_size(v) + 1) * sizeof *keys);
+    json_t *item;
+    if (!keys) return ST_ENOMEM;
+    json_object_foreach(v, key, item)
+        if (!skip || strcmp(key, skip)) keys[n++] = key;
+    qsort(keys, n, sizeof *keys, compare_keys);
+    st_t st = ST_OK;
+    base_jw_obj(w);
+    for (size_t i = 0; !st && i < n; i++) {
+        base_jw_key(w, keys[i]);
+        st = write_sorted(w, json_object_get(v, keys[i]), NULL);
+    }
+    base_jw_end(w);
+    free(keys);
+    return st;
+}
+
+/* Keys in bytewise order, numbers shortest (2e6 and 2000000 are the same); without the key `skip` at the top. */
+static st_t write_sorted(struct base_jw *w, json_t *v, const char *skip)
+{
+    st_t st = ST_OK;
+    size_t i;
+    json_t *item;
+    switch (json_typeof(v)) {
+    case JSON_OBJECT: return write_object(w, v, skip);
+    case JSON_ARRAY:
+        base_jw_arr(w);
+        json_array_foreach(v, i, item)
+            if (!st) st = write_sorted(w, item, NULL);
+        base_jw_end(w);
+        return st;
+    case JSON_STRING: base_jw_strn(w, json_string_value(v), json_string_length(v)); break;
+    case JSON_INTEGER: base_jw_int(w, json_integer_value(v)); break;
+    case JSON_REAL: base_jw_num(w, json_real_value(v)); break;
+    case JSON_TRUE: case JSON_FALSE: base_jw_bool(w, json_is_true(v)); break;
+    case JSON_NULL: base_jw_null(w); break;
+    }
+    return ST_OK;
+}
+
+st_t job_identity(json_t *v, char id[BASE_ID_HEX], struct base_err *err)
+{
+    struct base_buf b = BASE_BUF_INIT;
+    struct base_jw w;
+    base_jw_init(&w, &b);
+    st_t st = write_sorted(&w, v, "budget");
+    if (!st) st = b.st;
+    if (!st) base_id_hex(b.p, b.len, id);
+    base_buf_fini(&b);
+    return st ? base_err_set(err, st, "", "%s", base_status_text(st)) : ST_OK;
+}
+
+/* ---- metrics ---- */
+
+static void want(const char **names, int *n, int max, const char *name)
+{
+    for (int i = 0; i < *n; i++)
+        if (!strcmp(names[i], name)) return;
+    if (*n < max) names[(*n)++] = name;
+}
+
+int job_wanted(const struct job *j, const char **names, int max)
+{
+    static const char *const always[] = {"train_tokens_per_s", "train_bytes",     "params",
+                                         "active_params",      "flops_per_token", "weight_bytes"};
+    int n = 0;
+    for (int i = 0; i < j->nobjectives; i++) want(names, &n, max, j->objective[i].metric.name);
+    for (int i = 0; i < j->nconstraints; i++) want(names, &n, max, j->constraint[i].metric.name);
+    if (space_type(j->space) == SPACE_CUSTOM) return n;
+    want(names, &n, max, j->data.bytes ? "valid_bpb" : "valid_loss");
+    for (size_t i = 0; i < sizeof always / sizeof always[0]; i++) want(names, &n, max, always[i]);
+    return n;
+}
+
+double job_violation(const struct job *j, const double *value)
+{
+    double sum = 0;
+    for (int i = 0; i < j->nconstraints; i++) {
+        const struct job_constraint *c = &j->constraint[i];
+        if (value[i] > c->max) sum += (value[i] - c->max) / fmax(fabs(c->max), 1e-12);
+        if (value[i] < c->min) sum += (c->min - value[i]) / fmax(fabs(c->min), 1e-12);
+    }
+    return sum;
+}

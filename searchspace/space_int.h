@@ -1,0 +1,140 @@
+/* Inside searchspace/: the two kinds of space behind space.h. */
+#ifndef TAUT_SEARCHSPACE_SPACE_INT_H
+#define TAUT_SEARCHSPACE_SPACE_INT_H
+
+#include "base/arena.h"
+#include "searchspace/families/family.h"
+#include "searchspace/layer.h"
+#include "searchspace/space.h"
+
+#define SPACE_CHOICES_MAX 64
+#define SPACE_NTH_MAX 1e6 /* spaces larger than this are not enumerated */
+#define SPACE_TRIES 1000  /* draws before a sample is given up (ST_EEXHAUSTED) */
+
+struct space_ops {
+    st_t (*sample)(const struct space *s, struct base_rng *r, struct genome *out);
+    st_t (*mutate)(const struct space *s, struct base_rng *r, double rate, struct genome *g);
+    st_t (*crossover)(const struct space *s, struct base_rng *r, const struct genome *a, const struct genome *b, struct genome *out);
+    st_t (*candidate)(const struct space *s, const struct genome *g, struct candidate *out, struct base_err *err);
+    bool (*gene_fits)(const struct space *s, int gene, double v);
+    double (*size)(const struct space *s, bool *exact);
+    st_t (*nth)(const struct space *s, uint64_t n, struct genome *out);
+    json_t *(*describe)(const struct space *s);
+    json_t *(*features)(const struct space *s, const struct candidate *c);
+};
+
+struct choices {
+    int n;
+    double *v; /* [n]; in the space's arena */
+};
+
+/* ---- language models: genes are depth, width, tie, rope_theta, then for every slot (layer position) the mixer's type, the knobs of every
+ * mixer on offer, the ffn's type, the knobs of every ffn. A knob's values in one part, read as digits, are its "combo". ---- */
+
+enum { GENE_DEPTH, GENE_WIDTH, GENE_TIE, GENE_THETA, GENES_GLOBAL };
+
+#define LM_COMBOS_MAX 4096 /* a type with more combinations of knobs is drawn by trial, and its space counted by an upper bound */
+
+/* What a type can be at one width. Not kept (list NULL) when the combinations are too many. */
+struct lm_valid {
+    int n;
+    uint16_t *list;     /* combos without the holes */
+    int ndistinct;
+    uint16_t *distinct; /* one combo for each different part (roundings make doubles) … */
+    int nrope;          /* … of which so many read rope_theta */
+};
+
+struct lm_type {
+    int type;
+    const struct layer_spec *s;
+    int gene;                               /* of its first knob, within the slot */
+    struct choices knob[LAYER_KNOBS_MAX];   /* n = 0: absent, its value is NAN */
+    double combos;                          /* product of the choices */
+    bool listed;                            /* combos <= LM_COMBOS_MAX */
+    struct lm_valid *valid;                 /* [widths] */
+};
+
+struct lm_role {
+    unsigned role;
+    int gene; /* of the type, within the slot */
+    int ntypes;
+    struct lm_type *type; /* in the order of layers.def */
+};
+
+struct lm {
+    int vocab, context, depth_min, depth_max;
+    struct choices width, tie, theta;
+    const struct family *family;
+    int slots, slot_genes; /* one slot for all layers where the family is uniform */
+    struct lm_role role[2]; /* mixer, ffn */
+};
+
+/* ---- custom spaces ---- */
+
+enum custom_kind { CUSTOM_LOG, CUSTOM_INT, CUSTOM_FLOAT, CUSTOM_CHOICE };
+struct custom_knob {
+    const char *name;
+    enum custom_kind kind;
+    double low, high;
+    int nchoices;
+    const char **choice;    /* JSON text of each */
+    json_t *choices;        /* borrowed from struct custom's knobs */
+    int repeat;             /* 0: a plain value; N: an array of N */
+    int gene;
+};
+struct custom {
+    json_t *knobs;          /* owned */
+    int nknobs;
+    struct custom_knob *knob; /* sorted by name: key order in the file means nothing */
+    const struct custom_knob **of; /* [genes] the knob of each gene */
+};
+
+struct space {
+    enum space_type type;
+    const struct space_ops *ops;
+    struct base_arena arena;
+    int genes;
+    struct lm lm;
+    struct custom custom;
+};
+
+extern const struct space_ops space_lm_ops, space_custom_ops;
+
+/* v: the object; where-paths start with "space". Fill s->lm / s->custom and s->genes. */
+st_t space_lm_read(struct space *s, json_t *v, int vocab, int context, struct base_err *err);
+st_t space_custom_read(struct space *s, json_t *v, struct base_err *err);
+
+/* Genes of one slot. */
+static inline double *lm_slot(const struct lm *m, const struct genome *g, int slot)
+{
+    return g->g + GENES_GLOBAL + slot * m->slot_genes;
+}
+/* The part that a type's genes (the first knob's on) mean at a width; a status where that is a hole. */
+st_t lm_part(const struct lm *m, const struct lm_type *t, const double *genes, int width, struct arch_part *out, struct base_err *err);
+void lm_combo_genes(const struct lm_type *t, int combo, double *genes);
+/* Draws a combination without holes; false when none was found (genes then hold some combination that is one). */
+bool lm_draw_part(const struct lm *m, const struct lm_type *t, int width_index, struct base_rng *r, double *genes);
+/* Draws both types of a slot among those possible at the width, and all knobs, also of the types not chosen. */
+void lm_draw_slot(const struct lm *m, int width_index, struct base_rng *r, double *slot);
+/* Canonical arch of a genome, checked. */
+st_t lm_build(const struct lm *m, const struct genome *g, struct arch *out, struct base_err *err);
+
+st_t space_lm_mutate(const struct space *s, struct base_rng *r, double rate, struct genome *g);
+st_t space_lm_crossover(const struct space *s, struct base_rng *r, const struct genome *a, const struct genome *b, struct genome *out);
+double space_lm_size(const struct space *s, bool *exact);
+st_t space_lm_nth(const struct space *s, uint64_t n, struct genome *out);
+json_t *space_lm_describe(const struct space *s);
+json_t *space_lm_features(const struct space *s, const struct candidate *c);
+
+st_t space_custom_mutate(const struct space *s, struct base_rng *r, double rate, struct genome *g);
+st_t space_custom_sample(const struct space *s, struct base_rng *r, struct genome *out);
+st_t space_custom_crossover(const struct space *s, struct base_rng *r, const struct genome *a, const struct genome *b, struct genome *out);
+
+/* A gene other than `not` out of n. */
+static inline double gene_other(struct base_rng *r, int n, double not)
+{
+    int v = (int)base_rng_below(r, (uint32_t)n - 1);
+    return v >= (int)not ? v + 1 : v;
+}
+
+#endif

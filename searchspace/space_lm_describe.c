@@ -1,0 +1,92 @@
+/* Language-model spaces and their candidates for reports. */
+#include <math.h>
+#include <stdio.h>
+
+#include "searchspace/space_int.h"
+
+static json_t *number(double v)
+{
+    return v == floor(v) && fabs(v) < 0x1p53 ? json_integer((json_int_t)v) : json_real(v);
+}
+
+static json_t *choice(const struct layer_knob *k, double v)
+{
+    if (k->kind == LAYER_BOOL) return json_boolean(v != 0);
+    if (k->kind == LAYER_WORD) return json_string(k->words[(int)v]);
+    return number(v);
+}
+
+static bool add_knob(json_t *out, const char *name, const struct layer_knob *k, const struct choices *c)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < c->n; i++)
+        if (json_array_append_new(list, choice(k, c->v[i]))) break;
+    if (json_array_size(list) == (size_t)c->n && !json_array_append_new(out, json_pack("{s:s, s:o}", "name", name, "choices", list)))
+        return true;
+    return false;
+}
+
+static bool add_role(json_t *out, const struct lm_role *role)
+{
+    const char *what = role->role == LAYER_MIXER ? "mixer" : "ffn";
+    json_t *types = json_array();
+    for (int i = 0; i < role->ntypes; i++) json_array_append_new(types, json_string(role->type[i].s->name));
+    if (json_array_append_new(out, json_pack("{s:s, s:o}", "name", what, "choices", types))) return false;
+    for (int i = 0; i < role->ntypes; i++) {
+        const struct lm_type *t = &role->type[i];
+        for (int k = 0; k < t->s->nknobs; k++) {
+            char name[96];
+            snprintf(name, sizeof name, "%s.%s", t->s->name, t->s->knobs[k].name);
+            if (t->knob[k].n && !add_knob(out, name, &t->s->knobs[k], &t->knob[k])) return false;
+        }
+    }
+    return true;
+}
+
+json_t *space_lm_describe(const struct space *s)
+{
+    static const struct layer_knob plain = {.kind = LAYER_REAL}, truth = {.kind = LAYER_BOOL};
+    const struct lm *m = &s->lm;
+    json_t *out = json_array();
+    json_t *depth = json_pack("{s:s, s:i, s:i, s:s}", "name", "depth", "low", m->depth_min, "high", m->depth_max, "scale", "int");
+    if (!json_array_append_new(out, depth) && add_knob(out, "width", &plain, &m->width) &&
+        add_knob(out, "tie_embeddings", &truth, &m->tie) && add_knob(out, "rope_theta", &plain, &m->theta) && add_role(out, &m->role[0]) &&
+        add_role(out, &m->role[1]))
+        return out;
+    json_decref(out);
+    return NULL;
+}
+
+/* Share of the layers that have this type, and the mean of its parameters over them. */
+static void add_type(json_t *out, const struct lm_role *role, const struct lm_type *t, const struct arch *a)
+{
+    const char *what = role->role == LAYER_MIXER ? "mixer" : "ffn";
+    char name[96];
+    double sum[ARCH_PARAMS_MAX] = {0};
+    int n = 0;
+    for (int i = 0; i < a->depth; i++) {
+        const struct arch_part *p = role->role == LAYER_MIXER ? &a->layer[i].mixer : &a->layer[i].ffn;
+        if (p->type != t->type) continue;
+        n++;
+        for (int k = 0; k < t->s->nparams; k++) sum[k] += p->v[k];
+    }
+    snprintf(name, sizeof name, "%s.%s", what, t->s->name);
+    json_object_set_new(out, name, number((double)n / a->depth));
+    for (int k = 0; k < t->s->nparams; k++) {
+        const struct layer_param *q = &t->s->params[k];
+        if (q->only_dflt || q->kind == LAYER_WORD) continue;
+        snprintf(name, sizeof name, "%s.%s", t->s->name, q->name);
+        json_object_set_new(out, name, n ? number(sum[k] / n) : json_null());
+    }
+}
+
+json_t *space_lm_features(const struct space *s, const struct candidate *c)
+{
+    const struct arch *a = &c->arch;
+    json_t *out = json_pack("{s:i, s:i, s:b, s:o}", "depth", a->depth, "width", a->width, "tie_embeddings", a->tie, "rope_theta",
+                            number(a->rope_theta));
+    if (!out) return NULL;
+    for (int k = 0; k < 2; k++)
+        for (int i = 0; i < s->lm.role[k].ntypes; i++) add_type(out, &s->lm.role[k], &s->lm.role[k].type[i], a);
+    return out;
+}

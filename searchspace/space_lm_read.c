@@ -1,0 +1,317 @@
+/* The "space" of a job, language models: reads the knobs and lists what can be built at each width. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "base/json_write.h"
+#include "searchspace/space_int.h"
+#include "searchspace/words.h"
+
+static const char *const norm_words[] = {"rms", "layer", NULL};
+static const struct layer_knob width_knob = {.name = "width", .kind = LAYER_INT, .dflt = NAN, .min = 1, .max = ARCH_WIDTH_MAX};
+static const struct layer_knob tie_knob = {.name = "tie_embeddings", .kind = LAYER_BOOL, .dflt = 1, .max = 1};
+static const struct layer_knob norm_knob = {.name = "norm", .kind = LAYER_WORD, .words = norm_words, .only_dflt = true};
+static const struct layer_knob bias_knob = {.name = "bias", .kind = LAYER_BOOL, .max = 1, .only_dflt = true};
+static const struct layer_knob theta_knob = {.name = "rope_theta", .kind = LAYER_REAL, .dflt = ARCH_ROPE_THETA, .min = 1, .max = 1e12};
+
+static st_t no_memory(struct base_err *err)
+{
+    return base_err_set(err, ST_ENOMEM, "space", "out of memory");
+}
+
+static st_t read_number(const struct layer_knob *k, json_t *v, const char *where, double *out, struct base_err *err)
+{
+    bool whole = k->kind == LAYER_INT;
+    double x = json_number_value(v);
+    if (json_is_number(v) && x >= k->min && x <= k->max && (!whole || x == floor(x))) {
+        *out = x;
+        return ST_OK;
+    }
+    char min[32], max[32], got[32] = "";
+    base_num_text(k->min, min);
+    base_num_text(k->max, max);
+    if (json_is_number(v)) base_num_text(x, got);
+    return base_err_set(err, ST_EINVAL, where, "must be %s from %s to %s%s%s", whole ? "an integer" : "a number", min, max,
+                        got[0] ? ", not " : "", got);
+}
+
+static st_t read_choice(const struct layer_knob *k, json_t *v, const char *where, double *out, struct base_err *err)
+{
+    char text[80] = "";
+    switch (k->kind) {
+    case LAYER_BOOL:
+        if (!json_is_boolean(v)) return base_err_set(err, ST_EINVAL, where, "must be true or false");
+        *out = json_is_true(v);
+        snprintf(text, sizeof text, "%s", json_is_true(v) ? "true" : "false");
+        break;
+    case LAYER_WORD: {
+        if (!json_is_string(v)) return base_err_set(err, ST_EINVAL, where, "must be a string");
+        int i = words_find(json_string_value(v), k->words, WORDS_OTHER, k->name, where, err);
+        if (i < 0) return (st_t)i;
+        *out = i;
+        snprintf(text, sizeof text, "'%s'", k->words[i]);
+        break;
+    }
+    case LAYER_INT: case LAYER_REAL: {
+        st_t st = read_number(k, v, where, out, err);
+        if (st) return st;
+        base_num_text(*out, text);
+        break;
+    }
+    }
+    if (k->only_dflt && *out != k->dflt) return base_err_set(err, ST_ENOTSUP, where, "%s %s is not built yet", k->name, text);
+    return ST_OK;
+}
+
+/* The choices of a knob, or its default where the job lists none; path is that of the object it stands in. */
+static st_t read_knob(struct space *s, json_t *obj, const char *path, const struct layer_knob *k, struct choices *out, struct base_err *err)
+{
+    json_t *list = json_object_get(obj, k->name);
+    char where[256];
+    snprintf(where, sizeof where, "%s.%s", path, k->name);
+    if (!list && isnan(k->dflt)) {
+        out->n = 0;
+        if (k->may_be_absent) return ST_OK;
+        return base_err_set(err, ST_EINVAL, where, "missing: a list of choices");
+    }
+    size_t n = list ? json_array_size(list) : 1;
+    if (list && (!json_is_array(list) || n < 1 || n > SPACE_CHOICES_MAX))
+        return base_err_set(err, ST_EINVAL, where, "must be a list of 1 to %d choices", SPACE_CHOICES_MAX);
+    out->v = base_arena_alloc(&s->arena, n * sizeof *out->v);
+    if (!out->v) return no_memory(err);
+    out->n = (int)n;
+    if (!list) out->v[0] = k->dflt;
+    for (size_t i = 0; list && i < n; i++) {
+        char item[280];
+        snprintf(item, sizeof item, "%s[%zu]", where, i);
+        st_t st = read_choice(k, json_array_get(list, i), item, &out->v[i], err);
+        if (st) return st;
+        for (size_t j = 0; j < i; j++)
+            if (out->v[j] == out->v[i]) return base_err_set(err, ST_EINVAL, item, "is listed twice");
+    }
+    return ST_OK;
+}
+
+static st_t read_type(struct space *s, struct lm_type *t, json_t *v, const char *path, struct base_err *err)
+{
+    const char *known[LAYER_KNOBS_MAX];
+    struct base_jr r = base_jr_at(v, path, err);
+    for (int i = 0; i < t->s->nknobs; i++) known[i] = t->s->knobs[i].name;
+    st_t st = base_jr_done(&r, known, t->s->nknobs);
+    t->combos = 1;
+    for (int i = 0; !st && i < t->s->nknobs; i++) {
+        const struct choices *c = &t->knob[i];
+        st = read_knob(s, v, path, &t->s->knobs[i], &t->knob[i], err);
+        if (!st && c->n) t->combos *= c->n;
+        for (int k = 0; !st && k < c->n; k++) {
+            int32_t only = 0;
+            char item[280];
+            snprintf(item, sizeof item, "%s.%s[%d]", path, known[i], k);
+            if (space_family_holds_value(s->lm.family, t->type, known[i], c->v[k], &only)) continue;
+            char text[16];
+            snprintf(text, sizeof text, "%d", only);
+            st = base_err_set(err, ST_EINVAL, item, "family '%s' holds %s %s only", s->lm.family->name, known[i],
+                              t->s->knobs[i].kind == LAYER_BOOL ? (only ? "true" : "false") : text);
+        }
+    }
+    t->listed = t->combos <= LM_COMBOS_MAX;
+    return st;
+}
+
+static st_t read_role(struct space *s, struct lm_role *role, json_t *v, struct base_err *err)
+{
+    const char *what = role->role == LAYER_MIXER ? "mixer" : "ffn", *name;
+    char path[32], where[256];
+    snprintf(path, sizeof path, "space.%s", what);
+    if (!json_is_object(v) || json_object_size(v) == 0)
+        return base_err_set(err, ST_EINVAL, path, "must be an object of %s types, such as {\"none\": {}}", what);
+    json_t *item;
+    json_object_foreach(v, name, item) {
+        snprintf(where, sizeof where, "%s.%s", path, name);
+        int type = words_find_layer(name, role->role, what, where, err);
+        if (type < 0) return (st_t)type;
+        if (!space_family_holds_type(s->lm.family, type, role->role))
+            return base_err_set(err, ST_EINVAL, where, "family '%s' does not hold '%s' as %s", s->lm.family->name, name, what);
+    }
+    role->type = base_arena_alloc(&s->arena, json_object_size(v) * sizeof *role->type);
+    if (!role->type) return no_memory(err);
+    for (int i = 0; i < space_layer_count(); i++) {
+        const struct layer_spec *spec = space_layer(i);
+        item = spec->roles & role->role ? json_object_get(v, spec->name) : NULL;
+        if (!item) continue;
+        struct lm_type *t = &role->type[role->ntypes++];
+        t->type = i;
+        t->s = spec;
+        snprintf(where, sizeof where, "%s.%s", path, spec->name);
+        st_t st = read_type(s, t, item, where, err);
+        if (st) return st;
+    }
+    return ST_OK;
+}
+
+static st_t read_depth(struct lm *m, json_t *v, struct base_err *err)
+{
+    if (!v) return base_err_set(err, ST_EINVAL, "space.depth", "missing: [least, most]");
+    double low = json_number_value(json_array_get(v, 0)), high = json_number_value(json_array_get(v, 1));
+    if (!json_is_array(v) || json_array_size(v) != 2 || !(low >= 1 && low <= high && high <= ARCH_LAYERS_MAX) || low != floor(low) ||
+        high != floor(high))
+        return base_err_set(err, ST_EINVAL, "space.depth", "must be [least, most], integers from 1 to %d", ARCH_LAYERS_MAX);
+    m->depth_min = (int)low;
+    m->depth_max = (int)high;
+    return ST_OK;
+}
+
+struct entry { /* a combination and what it makes */
+    struct arch_part part;
+    int combo;
+};
+
+/* By part; of equal parts the one of the lowest combo first. */
+static int compare_parts(const void *a, const void *b)
+{
+    const struct entry *x = a, *y = b;
+    int d = memcmp(&x->part, &y->part, sizeof x->part);
+    return d ? d : x->combo - y->combo;
+}
+
+static int compare_combos(const void *a, const void *b)
+{
+    return *(const uint16_t *)a - *(const uint16_t *)b;
+}
+
+/* Fills t->valid[w]; marks the choices that some architecture can use. *why holds the last reason for a hole. */
+static st_t list_valid(struct space *s, struct lm_type *t, int w, bool used[][SPACE_CHOICES_MAX], struct entry *entry,
+                       struct base_err *why)
+{
+    struct lm_valid *v = &t->valid[w];
+    int n = (int)t->combos;
+    double genes[LAYER_KNOBS_MAX];
+    for (int c = 0; c < n; c++) {
+        struct entry *e = &entry[v->n];
+        lm_combo_genes(t, c, genes);
+        if (lm_part(&s->lm, t, genes, (int)s->lm.width.v[w], &e->part, why)) continue;
+        e->combo = c;
+        v->n++;
+        for (int i = 0; i < t->s->nknobs; i++) used[i][(int)genes[i]] = true;
+    }
+    v->list = base_arena_alloc(&s->arena, (2 * (size_t)v->n + 1) * sizeof *v->list);
+    if (!v->list) return ST_ENOMEM;
+    v->distinct = v->list + v->n;
+    for (int i = 0; i < v->n; i++) v->list[i] = (uint16_t)entry[i].combo;
+    qsort(entry, (size_t)v->n, sizeof *entry, compare_parts);
+    for (int i = 0; i < v->n; i++) {
+        if (i > 0 && !memcmp(&entry[i].part, &entry[i - 1].part, sizeof entry[i].part)) continue;
+        v->distinct[v->ndistinct++] = (uint16_t)entry[i].combo;
+        v->nrope += t->s->reads_rope(&entry[i].part);
+    }
+    qsort(v->distinct, (size_t)v->ndistinct, sizeof *v->distinct, compare_combos);
+    return ST_OK;
+}
+
+/* Lists what each type can be at each width; a choice that no width can use is an error, since it would be ignored. */
+static st_t list_type(struct space *s, struct lm_type *t, const char *role, struct base_err *err)
+{
+    int nwidths = s->lm.width.n;
+    t->valid = base_arena_alloc(&s->arena, (size_t)nwidths * sizeof *t->valid);
+    if (!t->valid) return no_memory(err);
+    if (!t->listed) return ST_OK;
+    bool used[LAYER_KNOBS_MAX][SPACE_CHOICES_MAX] = {{false}};
+    struct base_err why = BASE_ERR_INIT;
+    struct entry *entry = calloc((size_t)t->combos, sizeof *entry);
+    st_t st = entry ? ST_OK : ST_ENOMEM;
+    for (int w = 0; !st && w < nwidths; w++) st = list_valid(s, t, w, used, entry, &why);
+    free(entry);
+    if (st) return no_memory(err);
+    for (int i = 0; i < t->s->nknobs; i++)
+        for (int k = 0; k < t->knob[i].n; k++) {
+            if (used[i][k]) continue;
+            char where[256];
+            snprintf(where, sizeof where, "space.%s.%s.%s[%d]", role, t->s->name, t->s->knobs[i].name, k);
+            return base_err_set(err, ST_EINVAL, where, "no architecture can use this choice (%s: %s)", why.where, why.what);
+        }
+    return ST_OK;
+}
+
+/* At every width there must be a mixer, an ffn, and one of the two that does something. */
+static st_t check_widths(const struct lm *m, struct base_err *err)
+{
+    for (int w = 0; w < m->width.n; w++) {
+        bool some = false;
+        for (int k = 0; k < 2; k++) {
+            bool any = false;
+            for (int i = 0; i < m->role[k].ntypes; i++) {
+                const struct lm_type *t = &m->role[k].type[i];
+                bool can = !t->listed || t->valid[w].n > 0;
+                any = any || can;
+                some = some || (can && t->s != &layer_none);
+            }
+            if (any && (some || k == 0)) continue;
+            char where[64];
+            snprintf(where, sizeof where, "space.width[%d]", w);
+            return base_err_set(err, ST_EINVAL, where, "no %s can be built at width %d", any ? "layer" : k ? "ffn" : "mixer",
+                                (int)m->width.v[w]);
+        }
+    }
+    return ST_OK;
+}
+
+static st_t list_all(struct space *s, struct base_err *err)
+{
+    struct lm *m = &s->lm;
+    bool only_none = true;
+    for (int k = 0; k < 2; k++)
+        for (int i = 0; i < m->role[k].ntypes; i++) {
+            st_t st = list_type(s, &m->role[k].type[i], k ? "ffn" : "mixer", err);
+            if (st) return st;
+            only_none = only_none && m->role[k].type[i].s == &layer_none;
+        }
+    if (only_none) return base_err_set(err, ST_EINVAL, "space", "mixer and ffn offer nothing but 'none': no layer would be left");
+    return check_widths(m, err);
+}
+
+static void lay_out_genes(struct space *s)
+{
+    struct lm *m = &s->lm;
+    int n = 0;
+    for (int k = 0; k < 2; k++) {
+        m->role[k].gene = n++;
+        for (int i = 0; i < m->role[k].ntypes; i++) {
+            m->role[k].type[i].gene = n;
+            n += m->role[k].type[i].s->nknobs;
+        }
+    }
+    m->slots = m->family->uniform ? 1 : m->depth_max;
+    m->slot_genes = n;
+    s->genes = GENES_GLOBAL + m->slots * n;
+}
+
+st_t space_lm_read(struct space *s, json_t *v, int vocab, int context, struct base_err *err)
+{
+    static const char *const known[] = {"type", "depth", "width", "mixer", "ffn", "tie_embeddings", "norm", "bias", "rope_theta", "family"};
+    struct lm *m = &s->lm;
+    struct base_jr r = base_jr_at(v, "space", err);
+    base_jr_done(&r, known, sizeof known / sizeof known[0]);
+    const char *family = base_jr_str(&r, "family", "any");
+    if (r.st) return r.st;
+    int i = words_find(family, space_family_names(), WORDS_FAMILY, "family", "space.family", err);
+    if (i < 0) return (st_t)i;
+    *m = (struct lm){.vocab = vocab, .context = context, .family = space_family_find(family)};
+    m->role[0].role = LAYER_MIXER;
+    m->role[1].role = LAYER_FFN;
+
+    st_t st = read_depth(m, json_object_get(v, "depth"), err);
+    struct choices fixed;
+    if (!st) st = read_knob(s, v, "space", &width_knob, &m->width, err);
+    if (!st) st = read_knob(s, v, "space", &tie_knob, &m->tie, err);
+    if (!st) st = read_knob(s, v, "space", &theta_knob, &m->theta, err);
+    if (!st) st = read_knob(s, v, "space", &norm_knob, &fixed, err);
+    if (!st) st = read_knob(s, v, "space", &bias_knob, &fixed, err);
+    if (!st) st = read_role(s, &m->role[0], json_object_get(v, "mixer"), err);
+    if (!st) st = read_role(s, &m->role[1], json_object_get(v, "ffn"), err);
+    if (!st) st = list_all(s, err);
+    if (st) return st;
+    lay_out_genes(s);
+    return ST_OK;
+}
