@@ -1,4 +1,4 @@
-/* An architecture: a plain struct, no pointers, no JSON. Its JSON form lives in arch_json.h, so that model/ links without jansson.
+/* An architecture: a plain struct, no pointers, no JSON. Its JSON is read in arch_json.h, so that model/ links without jansson.
  *
  * Invariants of a valid arch (space_arch_check): 1 <= depth <= ARCH_LAYERS_MAX; every part's type is an index into layers.def that has
  * the part's role; part.v[i] is the value of the i-th parameter of that layer type (ints; bools 0/1; words by index), the rest 0.
@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/hash.h"
 
@@ -49,6 +50,11 @@ st_t space_arch_check(const struct arch *a, struct base_err *err);
  * beyond depth, so that two canonical archs are the same architecture exactly when space_arch_equal says so. ST_EINVAL if no layer is left. */
 st_t space_arch_canonicalise(struct arch *a, struct base_err *err);
 bool space_arch_equal(const struct arch *a, const struct arch *b);
+
+/* Canonical form (job.md): fixed key order, no spaces, shortest numbers, defaults left out. Appends to b. */
+void space_arch_canonical(const struct arch *a, struct base_buf *b);
+/* First 128 bits of the canonical form's SHA-256; "" when memory is out. */
+void space_arch_id(const struct arch *a, char id[BASE_ID_HEX]);
 
 /* Paper costs, all exact: tests compare them with what model/ allocates and computes.
  * FLOPs are those of the matrix products and of attention over the (query, key) pairs its mask lets through, a multiply-add counting 2, as in

@@ -2,7 +2,6 @@
 #include <string.h>
 
 #include "base/json_write.h"
-#include "searchspace/arch_json.h"
 #include "searchspace/layer.h"
 
 static void write_part(struct base_jw *w, const char *key, const struct arch_part *p)

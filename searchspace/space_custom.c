@@ -240,19 +240,22 @@ static json_t *describe(const struct space *s)
 static json_t *features(const struct space *s, const struct candidate *c)
 {
     (void)s;
-    json_t *values_read = json_loads(c->canonical, 0, NULL), *out = json_object(), *v, *item;
+    json_t *flat = json_loads(c->canonical, 0, NULL), *out = json_object(), *v, *item;
     const char *name;
     size_t i;
-    json_object_foreach(values_read, name, v) {
-        if (!json_is_array(v)) json_object_set(out, name, v);
+    int bad = !flat;
+    json_object_foreach(flat, name, v) {
+        if (!json_is_array(v)) bad |= json_object_set(out, name, v);
         json_array_foreach(v, i, item) {
             char one[NAME_MAX_CHARS + 16];
             snprintf(one, sizeof one, "%s[%zu]", name, i);
-            json_object_set(out, one, item);
+            bad |= json_object_set(out, one, item);
         }
     }
-    json_decref(values_read);
-    return out;
+    json_decref(flat);
+    if (!bad) return out;
+    json_decref(out);
+    return NULL;
 }
 
 const struct space_ops space_custom_ops = {

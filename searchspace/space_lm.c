@@ -2,7 +2,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "searchspace/arch_json.h"
 #include "searchspace/space_int.h"
 
 st_t lm_part(const struct lm *m, const struct lm_type *t, const double *genes, int width, struct arch_part *out, struct base_err *err)

@@ -16,22 +16,26 @@ static json_t *choice(const struct layer_knob *k, double v)
     return number(v);
 }
 
+/* Takes the list; false when memory is out. */
+static bool add_choices(json_t *out, const char *name, json_t *list, int n)
+{
+    if (json_array_size(list) == (size_t)n) return !json_array_append_new(out, json_pack("{s:s, s:o}", "name", name, "choices", list));
+    json_decref(list);
+    return false;
+}
+
 static bool add_knob(json_t *out, const char *name, const struct layer_knob *k, const struct choices *c)
 {
     json_t *list = json_array();
-    for (int i = 0; i < c->n; i++)
-        if (json_array_append_new(list, choice(k, c->v[i]))) break;
-    if (json_array_size(list) == (size_t)c->n && !json_array_append_new(out, json_pack("{s:s, s:o}", "name", name, "choices", list)))
-        return true;
-    return false;
+    for (int i = 0; i < c->n; i++) json_array_append_new(list, choice(k, c->v[i]));
+    return add_choices(out, name, list, c->n);
 }
 
 static bool add_role(json_t *out, const struct lm_role *role)
 {
-    const char *what = role->role == LAYER_MIXER ? "mixer" : "ffn";
     json_t *types = json_array();
     for (int i = 0; i < role->ntypes; i++) json_array_append_new(types, json_string(role->type[i].s->name));
-    if (json_array_append_new(out, json_pack("{s:s, s:o}", "name", what, "choices", types))) return false;
+    if (!add_choices(out, role->role == LAYER_MIXER ? "mixer" : "ffn", types, role->ntypes)) return false;
     for (int i = 0; i < role->ntypes; i++) {
         const struct lm_type *t = &role->type[i];
         for (int k = 0; k < t->s->nknobs; k++) {
@@ -58,7 +62,7 @@ json_t *space_lm_describe(const struct space *s)
 }
 
 /* Share of the layers that have this type, and the mean of its parameters over them. */
-static void add_type(json_t *out, const struct lm_role *role, const struct lm_type *t, const struct arch *a)
+static bool add_type(json_t *out, const struct lm_role *role, const struct lm_type *t, const struct arch *a)
 {
     const char *what = role->role == LAYER_MIXER ? "mixer" : "ffn";
     char name[96];
@@ -71,13 +75,14 @@ static void add_type(json_t *out, const struct lm_role *role, const struct lm_ty
         for (int k = 0; k < t->s->nparams; k++) sum[k] += p->v[k];
     }
     snprintf(name, sizeof name, "%s.%s", what, t->s->name);
-    json_object_set_new(out, name, number((double)n / a->depth));
+    int bad = json_object_set_new(out, name, number((double)n / a->depth));
     for (int k = 0; k < t->s->nparams; k++) {
         const struct layer_param *q = &t->s->params[k];
         if (q->only_dflt || q->kind == LAYER_WORD) continue;
         snprintf(name, sizeof name, "%s.%s", t->s->name, q->name);
-        json_object_set_new(out, name, n ? number(sum[k] / n) : json_null());
+        bad |= json_object_set_new(out, name, n ? number(sum[k] / n) : json_null());
     }
+    return !bad;
 }
 
 json_t *space_lm_features(const struct space *s, const struct candidate *c)
@@ -85,8 +90,10 @@ json_t *space_lm_features(const struct space *s, const struct candidate *c)
     const struct arch *a = &c->arch;
     json_t *out = json_pack("{s:i, s:i, s:b, s:o}", "depth", a->depth, "width", a->width, "tie_embeddings", a->tie, "rope_theta",
                             number(a->rope_theta));
-    if (!out) return NULL;
+    bool good = out != NULL;
     for (int k = 0; k < 2; k++)
-        for (int i = 0; i < s->lm.role[k].ntypes; i++) add_type(out, &s->lm.role[k], &s->lm.role[k].type[i], a);
-    return out;
+        for (int i = 0; good && i < s->lm.role[k].ntypes; i++) good = add_type(out, &s->lm.role[k], &s->lm.role[k].type[i], a);
+    if (good) return out;
+    json_decref(out);
+    return NULL;
 }
