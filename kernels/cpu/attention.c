@@ -32,6 +32,7 @@ st_t cpu_attention(struct kn_dev *dev, const struct kn_tensor *q, const struct k
     if (kn_count(q) == 0) return ST_OK;
     struct ctx c = {dev, attn_of(q, k, v, window, scale, out, lse)};
     const struct attn *a = &c.a;
+    if (a->T == 1) return cpu_attention_decode(dev, a);
     if ((st = cpu_scratch_need(dev, (size_t)(2 * a->K + ATTN_KEYS) * ATTN_ROWS * sizeof(float)))) return st;
     double pairs = (double)(a->B * a->H * a->T) * (double)(a->W ? a->W : a->S);
     cpu_run(dev, task, &c, (int)(a->B * a->G * a->blocks), pairs * (double)a->K * 4 / 50);
@@ -143,7 +144,7 @@ static void VEC_NAME(block)(const struct attn *a, int64_t b, int64_t g, const st
         int64_t row = x->r0 + i;
         out[i] = a->out + attn_row(a, &a->so, b, g, row);
         inv[i] = 1.0f / l[i];
-        if (a->lse) a->lse[attn_row(a, &a->sl, b, g, row)] = (float)(((double)m[i] + log2((double)l[i])) * ATTN_LN2);
+        if (a->lse) a->lse[attn_row(a, &a->sl, b, g, row)] = (float)(((double)m[i] + (double)log2f(l[i])) * ATTN_LN2);
     }
     VEC_NAME(lanes_to_rows)(out, o, x->n, K, inv);
 }

@@ -118,4 +118,6 @@ static inline struct attn_tile attn_tile(const struct attn *a, const struct attn
     return t;
 }
 
+st_t cpu_attention_decode(struct kn_dev *dev, const struct attn *a); /* T == 1: attention_decode.c */
+
 #endif

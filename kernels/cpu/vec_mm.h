@@ -62,13 +62,13 @@ VEC_FN void VEC_NAME(mm_any)(int add, int64_t rows, int64_t nv, const float *a, 
 }
 
 /* c [rows][nv vectors] = a b,  and c += a b. */
-static void VEC_NAME(mm_set)(int64_t rows, int64_t nv, const float *a, int64_t ar, int64_t ac, const float *b, int64_t bs, int64_t n,
+__attribute__((unused)) static void VEC_NAME(mm_set)(int64_t rows, int64_t nv, const float *a, int64_t ar, int64_t ac, const float *b, int64_t bs, int64_t n,
                              float *c, int64_t cs)
 {
     VEC_NAME(mm_any)(0, rows, nv, a, ar, ac, b, bs, n, c, cs);
 }
 
-static void VEC_NAME(mm_add)(int64_t rows, int64_t nv, const float *a, int64_t ar, int64_t ac, const float *b, int64_t bs, int64_t n,
+__attribute__((unused)) static void VEC_NAME(mm_add)(int64_t rows, int64_t nv, const float *a, int64_t ar, int64_t ac, const float *b, int64_t bs, int64_t n,
                              float *c, int64_t cs)
 {
     VEC_NAME(mm_any)(1, rows, nv, a, ar, ac, b, bs, n, c, cs);
@@ -94,7 +94,7 @@ VEC_FN void VEC_NAME(transpose4)(float *const d[4], const float *const s[4], con
 #endif
 
 /* dst[k][LANES] = src[lane][k] * m for lanes (a multiple of 4) rows of K. */
-static void VEC_NAME(rows_to_lanes)(float *dst, const float *const *src, int lanes, int64_t K, float m)
+__attribute__((unused)) static void VEC_NAME(rows_to_lanes)(float *dst, const float *const *src, int lanes, int64_t K, float m)
 {
     for (int l = 0; l < lanes; l += 4) {
         int64_t k = 0;
@@ -110,7 +110,7 @@ static void VEC_NAME(rows_to_lanes)(float *dst, const float *const *src, int lan
 }
 
 /* dst[lane][k] = src[k][lane] * m[lane] for the first n lanes. */
-static void VEC_NAME(lanes_to_rows)(float *const *dst, const float *src, int n, int64_t K, const float *m)
+__attribute__((unused)) static void VEC_NAME(lanes_to_rows)(float *const *dst, const float *src, int n, int64_t K, const float *m)
 {
     int l = 0;
     for (; l + 4 <= n; l += 4) {

@@ -1,0 +1,173 @@
+/* Attention of one query per sequence: a stream over the cache of keys and values, bound by memory. The keys are cut into chunks of fixed length, so
+ * that a single sequence keeps several threads busy; each chunk leaves its maximum, its sum and what it gathered, and these are merged in the order
+ * of the chunks. Here vectors run along the head, not along queries as in attention.c: there is at most a group of them. */
+#ifndef VEC_PASS
+#include "kernels/cpu/attn.h"
+
+#define CHUNK 256     /* keys */
+#define NEVER (-1e38f) /* score of the padding up to whole vectors */
+
+#define VEC_FILE "kernels/cpu/attention_decode.c"
+#include "kernels/cpu/vec_each.h"
+
+static void (*const chunk_each[])(const struct attn *a, int64_t b, int64_t g, int64_t j0, int64_t n, float *part, int64_t stride, float *mem) =
+    VEC_EACH(chunk);
+static const int lanes_each[] = VEC_EACH(lanes);
+
+struct ctx {
+    struct kn_dev *dev;
+    struct attn a;
+    int64_t from, chunks; /* first key, chunks of a key head */
+    int64_t stride;       /* of a partial result: maximum, sum, K gathered */
+    float *part;          /* [B][H][chunks][stride] */
+};
+
+static void task(void *arg, int i, int worker)
+{
+    struct ctx *c = arg;
+    const struct attn *a = &c->a;
+    /* neighbours in memory follow each other: key heads of one chunk, then the next chunk */
+    int64_t g = i % a->G, chunk = i / a->G % c->chunks, b = i / a->G / c->chunks;
+    int64_t j0 = c->from + chunk * CHUNK, n = a->S - j0 < CHUNK ? a->S - j0 : CHUNK;
+    float *part = c->part + ((b * a->H + g * a->R) * c->chunks + chunk) * c->stride;
+    chunk_each[cpu_of(c->dev)->isa](a, b, g, j0, n, part, c->chunks * c->stride, cpu_scratch(c->dev, worker));
+}
+
+static void merge_task(void *arg, int i, int worker)
+{
+    struct ctx *c = arg;
+    const struct attn *a = &c->a;
+    int64_t b = i / a->H, h = i % a->H;
+    const float *part = c->part + i * c->chunks * c->stride;
+    float m = part[0], l = 0, *out = a->out + b * a->so.b + h * a->so.h, scale[64];
+    for (int64_t k = 1; k < c->chunks; k++) m = part[k * c->stride] > m ? part[k * c->stride] : m;
+    for (int64_t k = 0; k < c->chunks; k++) l += part[k * c->stride + 1] * exp2f(part[k * c->stride] - m);
+    for (int64_t d = 0; d < a->K; d++) out[d] = 0;
+    for (int64_t k0 = 0; k0 < c->chunks; k0 += 64) {
+        int64_t n = c->chunks - k0 < 64 ? c->chunks - k0 : 64;
+        for (int64_t k = 0; k < n; k++) scale[k] = exp2f(part[(k0 + k) * c->stride] - m) / l;
+        for (int64_t k = 0; k < n; k++)
+            for (int64_t d = 0; d < a->K; d++) out[d] += scale[k] * part[(k0 + k) * c->stride + 2 + d];
+    }
+    if (a->lse) a->lse[b * a->sl.b + h * a->sl.h] = (float)(((double)m + (double)log2f(l)) * ATTN_LN2);
+}
+
+st_t cpu_attention_decode(struct kn_dev *dev, const struct attn *a)
+{
+    int vl = lanes_each[cpu_of(dev)->isa];
+    int64_t Kp = (a->K + vl - 1) / vl * vl;
+    struct ctx c = {.dev = dev, .a = *a, .from = a->W ? a->S - a->W : 0, .stride = Kp + 2};
+    c.chunks = (a->S - c.from + CHUNK - 1) / CHUNK;
+    /* queries and scores of a group; keys and values of a chunk where their rows are not whole vectors */
+    int64_t floats = a->R * (Kp + CHUNK) + (Kp != a->K ? 2 * CHUNK * Kp : 0);
+    void *part;
+    st_t st = cpu_scratch_need(dev, (size_t)floats * sizeof(float));
+    if (!st) st = cpu_shared(dev, CPU_SLOT_OP, (size_t)(a->B * a->H * c.chunks * c.stride) * sizeof(float), &part);
+    if (st) return st;
+    c.part = part;
+    double values = (double)(a->B * a->G * a->K) * (double)(a->S - c.from);
+    cpu_run(dev, task, &c, (int)(a->B * a->G * c.chunks), values * 0.8 + values * (double)a->R * 0.08);
+    cpu_run(dev, merge_task, &c, (int)(a->B * a->H), (double)(a->B * a->H * c.chunks * a->K) * 0.5);
+    return ST_OK;
+}
+
+#else
+
+#include "kernels/cpu/vec_mm.h"
+
+enum { VEC_NAME(lanes) = VL };
+
+/* The sums of four vectors. */
+VEC_FN void VEC_NAME(sum4)(float *p, vf a, vf b, vf c, vf d)
+{
+#if VEC_ISA == 2
+    vf ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    vf cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+    __m512d lo = _mm512_unpacklo_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd)), hi = _mm512_unpackhi_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+    vf x = _mm512_add_ps(_mm512_castpd_ps(lo), _mm512_castpd_ps(hi));
+    __m256 y = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+    _mm_storeu_ps(p, _mm_add_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1)));
+#elif VEC_ISA == 1
+    vf x = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+    _mm_storeu_ps(p, _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1)));
+#else
+    p[0] = vf_hsum(a);
+    p[1] = vf_hsum(b);
+    p[2] = vf_hsum(c);
+    p[3] = vf_hsum(d);
+#endif
+}
+
+/* s[i] = q . k[i] for n keys, rows of Kp floats. */
+static void VEC_NAME(scores)(float *s, const float *q, const float *k, int64_t ks, int64_t n, int64_t Kp)
+{
+    int64_t i = 0;
+    for (; i + 4 <= n; i += 4, k += 4 * ks) {
+        vf x = vf_load(q);
+        vf a = vf_mul(x, vf_load(k)), b = vf_mul(x, vf_load(k + ks)), c = vf_mul(x, vf_load(k + 2 * ks)), d = vf_mul(x, vf_load(k + 3 * ks));
+        for (int64_t j = VL; j < Kp; j += VL) {
+            x = vf_load(q + j);
+            a = vf_fma(x, vf_load(k + j), a);
+            b = vf_fma(x, vf_load(k + ks + j), b);
+            c = vf_fma(x, vf_load(k + 2 * ks + j), c);
+            d = vf_fma(x, vf_load(k + 3 * ks + j), d);
+        }
+        VEC_NAME(sum4)(s + i, a, b, c, d);
+    }
+    for (; i < n; i++, k += ks) {
+        vf a = vf_mul(vf_load(q), vf_load(k));
+        for (int64_t j = VL; j < Kp; j += VL) a = vf_fma(vf_load(q + j), vf_load(k + j), a);
+        s[i] = vf_hsum(a);
+    }
+}
+
+/* n rows of K floats as rows of Kp, zeros after. */
+static void VEC_NAME(pad)(float *dst, const float *src, int64_t stride, int64_t n, int64_t K, int64_t Kp)
+{
+    for (int64_t i = 0; i < n; i++, dst += Kp, src += stride) {
+        int64_t k = 0;
+        for (; k + VL <= K; k += VL) vf_store(dst + k, vf_load(src + k));
+        if (k < K) vf_store(dst + k, vf_loadn(src + k, K - k));
+    }
+}
+
+/* Keys j0 .. j0 + n of one key head; part[r * stride]: maximum, sum, gathered values of its r-th query. */
+static void VEC_NAME(chunk)(const struct attn *a, int64_t b, int64_t g, int64_t j0, int64_t n, float *part, int64_t stride, float *mem)
+{
+    int64_t K = a->K, R = a->R, Kp = (K + VL - 1) / VL * VL, ks = a->sk.t, vs = a->sv.t;
+    const float *k = a->k + b * a->sk.b + g * a->sk.h + j0 * ks, *v = a->v + b * a->sv.b + g * a->sv.h + j0 * vs;
+    float *q = mem, *s = q + R * Kp;
+    VEC_NAME(pad)(q, a->q + b * a->sq.b + g * R * a->sq.h, a->sq.h, R, K, Kp);
+    if (K != Kp) {
+        float *kp = s + R * CHUNK, *vp = kp + CHUNK * Kp;
+        VEC_NAME(pad)(kp, k, ks, n, K, Kp);
+        VEC_NAME(pad)(vp, v, vs, n, K, Kp);
+        k = kp;
+        v = vp;
+        ks = vs = Kp;
+    }
+    vf scale = vf_set1((float)(a->scale * ATTN_LOG2E));
+    for (int64_t i = 0; i < R * Kp; i += VL) vf_store(q + i, vf_mul(vf_load(q + i), scale));
+    /* few keys at a time, so that a group's later queries find them in the first cache */
+    for (int64_t i = 0; i < n; i += 32)
+        for (int64_t r = 0; r < R; r++) VEC_NAME(scores)(s + r * CHUNK + i, q + r * Kp, k + i * ks, ks, n - i < 32 ? n - i : 32, Kp);
+    for (int64_t r = 0; r < R; r++) {
+        float *x = s + r * CHUNK;
+        int64_t whole = (n + VL - 1) / VL * VL;
+        for (int64_t i = n; i < whole; i++) x[i] = NEVER;
+        vf max = vf_load(x), sum = vf_zero();
+        for (int64_t i = VL; i < whole; i += VL) max = vf_max(vf_load(x + i), max);
+        float m = vf_hmax(max);
+        max = vf_set1(m);
+        for (int64_t i = 0; i < whole; i += VL) {
+            vf p = VEC_NAME(exp2_down)(vf_sub(vf_load(x + i), max));
+            vf_store(x + i, p);
+            sum = vf_add(sum, p);
+        }
+        part[r * stride] = m;
+        part[r * stride + 1] = vf_hsum(sum);
+    }
+    VEC_NAME(mm_set)(R, Kp / VL, s, CHUNK, 1, v, vs, n, part + 2, stride);
+}
+
+#endif
