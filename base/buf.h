@@ -27,7 +27,7 @@ void base_buf_str(struct base_buf *b, const char *s);
 void base_buf_printf(struct base_buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 char *base_buf_take(struct base_buf *b);                       /* caller frees; b is empty afterwards; NULL if b.st */
 
-/* Reads a whole file of at most max bytes. "-" is standard input. ST_ETOOBIG, ST_EIO, ST_ENOTFOUND. */
+/* Appends a whole file of at most max bytes. "-" is standard input. ST_ETOOBIG, ST_EIO, ST_ENOTFOUND, ST_ENOMEM: b->len is as before. */
 st_t base_buf_read_file(struct base_buf *b, const char *path, size_t max);
 
 #endif

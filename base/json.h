@@ -7,7 +7,8 @@
  *   base_jr_done(&r, known, nknown)                                     // unknown keys: error with nearest neighbour
  *   if (r.st) …
  *
- * Parsing is strict: UTF-8, no duplicate keys, no trailing text, depth <= 64, numbers finite. Error position: "job.json:3:7".
+ * Parsing is strict (the root may be any value): UTF-8, no \u0000, no duplicate keys, no trailing text, depth <= 64, numbers
+ * finite. Error position: "job.json:3:7", where jansson stood: the end of the token that it could not take.
  * The typed getters latch the first error into r->st and r->err with the full path ("objectives[1].metric") and return the default
  * from then on, so that callers check once. */
 #ifndef TAUT_BASE_JSON_H

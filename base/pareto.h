@@ -9,22 +9,27 @@
 
 #include "base/status.h"
 
-/* First front: front[i] = 1 if no row dominates row i. m<=3: O(n log n) sweep; above: divide and conquer or filtered scan.
- * Returns the number of members; -1 when memory is out. */
+/* First front: front[i] = 1 if no row dominates row i. m <= 3: O(n log n) sweep; above: every row against the members found so
+ * far, eight at a time. Most dominated rows are dropped before either. Returns the number of members; -1 when memory is out. */
 long base_pareto_front(const double *y, long n, int m, uint8_t *front);
 
 /* Non-dominated sorting: rank[i] = 0 for the first front, 1 for what is first once that is removed, … (Deb et al. 2002).
- * viol [n] constraint violation or NULL: feasible (<= 0) before infeasible, infeasible by violation (constrained domination). */
+ * rank[i] = 0 says the same as front[i] = 1: rows with a NaN or +inf come after all finite rows, from 1 on if there is none.
+ * viol [n] constraint violation or NULL: feasible (<= 0) before infeasible, infeasible by violation (constrained domination);
+ * NaN is the worst violation. m = 2: O(n log n); m = 3: O(n log^2 n); above: bisection over the fronts. */
 st_t base_pareto_rank(const double *y, const double *viol, long n, int m, int *rank);
 
-/* Crowding distance within the rows idx[k] (one front): out[k]; boundary points get +inf (Deb et al. 2002, section III-B). */
+/* Crowding distance within the rows idx[k] (one front): out[k]; boundary points get +inf (Deb et al. 2002, section III-B).
+ * An objective without variation has no boundary and adds nothing. */
 st_t base_pareto_crowding(const double *y, int m, const int *idx, long k, double *out);
 
 /* Hypervolume dominated by the rows and bounded by ref [m] (exact; m=1,2,3 by sweeps, above by WFG (While et al. 2012)).
- * Rows that do not dominate ref add nothing. NaN when memory is out. */
+ * Rows that are not below ref in every objective add nothing; a row with -inf that is (or a ref of +inf) makes it +inf. NaN when
+ * memory is out. */
 double base_pareto_hypervolume(const double *y, long n, int m, const double *ref);
 
-/* Hypervolume after each of the first 1..n rows arrives, in order: out [n]; incremental (only rows that enter the front cost). */
+/* Hypervolume after each of the first 1..n rows arrives, in order: out [n]; incremental (only rows that enter the front cost; for
+ * m <= 3 even then only what is near them). out is undefined after ST_ENOMEM. */
 st_t base_pareto_hv_progress(const double *y, long n, int m, const double *ref, double *out);
 
 #endif

@@ -39,8 +39,7 @@ static void merge(struct po_rec *r, struct po_rec *tmp, size_t n)
 /* Three stable passes from bit `shift` up; digits in which all keys agree cost nothing. */
 static void radix(struct po_rec *r, struct po_rec *tmp, size_t n, int shift)
 {
-    static _Thread_local uint32_t count[3][DIGITS];
-    memset(count, 0, sizeof count);
+    uint32_t count[3][DIGITS] = {{0}};
     for (size_t i = 0; i < n; i++)
         for (int d = 0; d < 3; d++) count[d][r[i].key >> (shift + d * DIGIT_BITS) & (DIGITS - 1)]++;
     struct po_rec *from = r, *to = tmp;
