@@ -1,0 +1,81 @@
+/* The optimiser's step and the sum of squares. */
+#include "tests/kernels/kntest.h"
+
+struct call {
+    struct kt p, g, m, v;
+    struct kn_adamw h;
+};
+
+static st_t run(struct kn_dev *dev, int ref, void *arg)
+{
+    struct call *c = arg;
+    const struct kn_tensor *(*of)(struct kt *) = ref ? kt_d : kt_f;
+    struct kn_adamw h = c->h;
+    for (; h.t < c->h.t + 3; h.t++) {
+        st_t st = dev->op->adamw(dev, of(&c->p), of(&c->g), of(&c->m), of(&c->v), &h);
+        if (st) return st;
+    }
+    return ST_OK;
+}
+
+static void check(int64_t n, int64_t t, double gscale, double decay)
+{
+    struct call c = {kt_new(1, &n, NULL, 1, 1), kt_new(1, &n, NULL, 1, 2), kt_new(1, &n, NULL, 0.1, 3), kt_new(1, &n, NULL, 0.1, 4),
+                     {1e-2, 0.9, 0.95, 1e-8, decay, gscale, t}};
+    for (int64_t i = 0; i < n; i++) c.v.init[i] *= c.v.init[i];
+    if (t == 1) {
+        memset(c.m.init, 0, (size_t)n * sizeof(float));
+        memset(c.v.init, 0, (size_t)n * sizeof(float));
+        c.g.init[0] = 0; /* and a gradient that is always 0 */
+        kt_reset(&c.g);
+    }
+    char what[96];
+    snprintf(what, sizeof what, "%d parameters, step %d, gscale %g, decay %g", (int)n, (int)t, gscale, decay);
+    kt_compare(what, run, &c, (struct kt *const[]){&c.p, &c.m, &c.v}, 3, 1e-11);
+    kt_free(&c.p);
+    kt_free(&c.g);
+    kt_free(&c.m);
+    kt_free(&c.v);
+}
+
+int main(void)
+{
+    kt_open();
+    check(1, 1, 1, 0);
+    check(1000, 1, 1, 0.1);
+    check(50001, 10, 0.3, 0.1);
+    check(37, 1000, 1, 0);
+
+    static const int64_t sizes[] = {0, 1, 15, 16384, 100003};
+    for (int k = 0; k < 5; k++) {
+        struct kt x = kt_new(1, &sizes[k], NULL, 3, 1);
+        double want, got, first = -1;
+        int same = 1;
+        st_t st = kt_ref->op->sumsq(kt_ref, kt_d(&x), &want);
+        for (int i = 0; i < KT_ISAS; i++)
+            for (int t = 0; t < KT_THREADS; t++) {
+                if (!kt_cpu[i][t]) continue;
+                if (!st) st = kt_cpu[i][t]->op->sumsq(kt_cpu[i][t], kt_f(&x), &got);
+                if (first < 0) first = got;
+                same &= got == first;
+            }
+        ok(!st && same && fabs(first - want) <= 1e-12 * want, "sumsq of %d: the same with every set and number of threads", (int)sizes[k]);
+        kt_free(&x);
+    }
+
+    struct kn_dev *dev = kt_cpu[0][0];
+    struct kt a = kt_new(1, (int64_t[]){8}, NULL, 1, 1), b = kt_new(1, (int64_t[]){9}, NULL, 1, 1), s = kt_new(1, (int64_t[]){8}, (int64_t[]){2}, 1, 1);
+    struct kn_adamw h = {1e-3, 0.9, 0.95, 1e-8, 0, 1, 1}, zero = h;
+    zero.t = 0;
+    double sum;
+    is_int(dev->op->adamw(dev, kt_f(&a), kt_f(&b), kt_f(&a), kt_f(&a), &h), ST_EINVAL, "a gradient of another length");
+    is_int(dev->op->adamw(dev, kt_f(&a), kt_f(&a), kt_f(&a), kt_f(&a), &zero), ST_EINVAL, "step 0");
+    is_int(dev->op->adamw(dev, kt_d(&a), kt_d(&a), kt_d(&a), kt_d(&a), &h), ST_ENOTSUP, "f64");
+    is_int(dev->op->sumsq(dev, kt_f(&s), &sum), ST_EINVAL, "sumsq of a vector with gaps");
+    is_int(dev->op->sumsq(dev, kt_d(&a), &sum), ST_ENOTSUP, "sumsq of f64");
+    kt_free(&a);
+    kt_free(&b);
+    kt_free(&s);
+    kt_close();
+    return tap_done();
+}

@@ -1,0 +1,111 @@
+/* copy (and cast), axpy, fill. */
+#include "tests/kernels/kntest.h"
+
+struct call {
+    struct kt x, y;
+};
+
+static st_t copy(struct kn_dev *dev, int ref, void *arg)
+{
+    struct call *c = arg;
+    return dev->op->copy(dev, ref ? kt_d(&c->x) : kt_f(&c->x), ref ? kt_d(&c->y) : kt_f(&c->y));
+}
+
+static st_t axpy(struct kn_dev *dev, int ref, void *arg)
+{
+    struct call *c = arg;
+    return dev->op->axpy(dev, -0.75, ref ? kt_d(&c->x) : kt_f(&c->x), ref ? kt_d(&c->y) : kt_f(&c->y));
+}
+
+static st_t fill(struct kn_dev *dev, int ref, void *arg)
+{
+    struct call *c = arg;
+    return dev->op->fill(dev, ref ? kt_d(&c->y) : kt_f(&c->y), 1.5);
+}
+
+static st_t clear(struct kn_dev *dev, int ref, void *arg)
+{
+    struct call *c = arg;
+    return dev->op->fill(dev, ref ? kt_d(&c->y) : kt_f(&c->y), 0);
+}
+
+static void check(const char *name, int rank, const int64_t *d, const int64_t *sx, const int64_t *sy)
+{
+    struct call c = {kt_new(rank, d, sx, 1, 1), kt_new(rank, d, sy, 1, 2)};
+    char what[96];
+    struct kt *const outs[] = {&c.y};
+    st_t (*const fn[])(struct kn_dev *, int, void *) = {copy, axpy, fill, clear};
+    const char *const names[] = {"copy", "axpy", "fill", "clear"};
+    for (int i = 0; i < 4; i++) {
+        snprintf(what, sizeof what, "%s, %s", names[i], name);
+        kt_compare(what, fn[i], &c, outs, 1, i == 1 ? 1e-13 : 0);
+    }
+    kt_free(&c.x);
+    kt_free(&c.y);
+}
+
+static float bf16(uint16_t h)
+{
+    uint32_t u = (uint32_t)h << 16;
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+static void casts(void)
+{
+    static const float in[] = {0, -0.0f, 1, 1.00390625f, 1.01171875f, 3.4e38f, 1e-40f, INFINITY, NAN, -2.5f};
+    uint16_t h[10];
+    float back[10];
+    int32_t i4[6] = {1, -2, 3, 4, 5, 6}, o4[6] = {0};
+    uint8_t i1[6] = {1, 2, 3, 4, 5, 255}, o1[6] = {0};
+    for (int i = 0; i < KT_ISAS; i++) {
+        struct kn_dev *dev = kt_cpu[i][0];
+        if (!dev) continue;
+        struct kn_tensor f = kn_t1((void *)in, KN_F32, 10), b = kn_t1(h, KN_BF16, 10), g = kn_t1(back, KN_F32, 10);
+        st_t st = dev->op->copy(dev, &f, &b);
+        if (!st) st = dev->op->copy(dev, &b, &g);
+        /* ties go to the even mantissa; what overflows is infinite */
+        ok(!st && back[0] == 0 && signbit(back[1]) && back[2] == 1 && back[3] == 1 && back[4] == 1.015625f && isinf(back[5]) && isinf(back[7]) &&
+               isnan(back[8]) && back[9] == -2.5f, "%s: f32 to bf16 and back", kt_isa[i]);
+        struct kn_tensor fb = kn_slice(&b, 0, 2, 3);
+        st = dev->op->fill(dev, &fb, 3);
+        ok(!st && bf16(h[1]) == 0 && bf16(h[2]) == 3 && bf16(h[4]) == 3 && isinf(bf16(h[5])), "%s: fill of bf16", kt_isa[i]);
+        struct kn_tensor a = kn_t2(i4, KN_I32, 2, 3), c = kn_t2(o4, KN_I32, 3, 2), ct = kn_transpose(&c);
+        st = dev->op->copy(dev, &a, &ct);
+        ok(!st && o4[0] == 1 && o4[1] == 4 && o4[2] == -2 && o4[5] == 6, "%s: a transposed copy of i32", kt_isa[i]);
+        struct kn_tensor u = kn_t1(i1, KN_U8, 6), v = kn_t1(o1, KN_U8, 6);
+        st = dev->op->copy(dev, &u, &v);
+        ok(!st && !memcmp(i1, o1, 6), "%s: u8", kt_isa[i]);
+        st = dev->op->fill(dev, &c, -5);
+        ok(!st && o4[0] == -5 && o4[5] == -5, "%s: fill of i32", kt_isa[i]);
+        is_int(dev->op->copy(dev, &a, &v), ST_EINVAL, "%s: another shape", kt_isa[i]);
+        struct kn_tensor flat = kn_t1(i4, KN_I32, 6);
+        is_int(dev->op->copy(dev, &flat, &v), ST_ENOTSUP, "%s: i32 to u8", kt_isa[i]);
+        is_int(dev->op->axpy(dev, 1, &b, &b), ST_ENOTSUP, "%s: axpy of bf16", kt_isa[i]);
+    }
+}
+
+int main(void)
+{
+    kt_open();
+    check("a vector", 1, (int64_t[]){20011}, NULL, NULL);
+    check("one element", 1, (int64_t[]){1}, NULL, NULL);
+    check("a vector with gaps", 1, (int64_t[]){501}, (int64_t[]){3}, (int64_t[]){2});
+    check("rows with gaps", 2, (int64_t[]){70, 33}, (int64_t[]){40, 1}, NULL);
+    check("a transpose", 2, (int64_t[]){70, 33}, (int64_t[]){1, 70}, NULL);
+    check("rank 4, mixed", 4, (int64_t[]){3, 5, 1, 16}, (int64_t[]){80, 16, 7, 1}, (int64_t[]){300, 20, 16, 1});
+    check("rank 4, transposed heads", 4, (int64_t[]){2, 4, 30, 16}, (int64_t[]){1920, 16, 64, 1}, NULL);
+    check("long rows", 2, (int64_t[]){2, 20000}, (int64_t[]){20001, 1}, (int64_t[]){20003, 1});
+    check("a column", 2, (int64_t[]){100, 1}, (int64_t[]){5, 1}, (int64_t[]){3, 1});
+    check("nothing", 2, (int64_t[]){0, 7}, NULL, NULL);
+    casts();
+    struct kn_dev *dev = kt_cpu[0][0];
+    struct kt x = kt_new(1, (int64_t[]){8}, NULL, 1, 1);
+    is_int(dev->op->copy(dev, kt_d(&x), kt_d(&x)), ST_ENOTSUP, "copy of f64");
+    is_int(dev->op->axpy(dev, 1, kt_d(&x), kt_d(&x)), ST_ENOTSUP, "axpy of f64");
+    is_int(dev->op->fill(dev, kt_d(&x), 1), ST_ENOTSUP, "fill of f64");
+    kt_free(&x);
+    kt_close();
+    return tap_done();
+}
