@@ -5,6 +5,8 @@
 #ifndef VEC_PASS
 #include "kernels/cpu/attn.h"
 
+#define NEVER (-1e38f) /* exponent of a key that is not seen */
+
 struct attn_bwd {
     struct attn a;
     const float *dout;
@@ -60,12 +62,14 @@ enum { VEC_NAME(lanes) = VL };
 /* Scores s[key][LANES] become weights p, and dp becomes dS, for one vector of rows and n keys; masked: rows at pos see keys from low to pos. */
 VEC_FN void VEC_NAME(weigh)(float *s, float *dp, int n, vf lse, vf d, int masked, float key, vf pos, vf low)
 {
+    vf never = vf_set1(NEVER);
     for (int j = 0; j < n; j++) {
-        vf p = VEC_NAME(exp2_down)(vf_sub(vf_load(s + j * LANES), lse));
+        vf x = vf_sub(vf_load(s + j * LANES), lse);
         if (masked) {
             vf at = vf_set1(key + (float)j);
-            p = VEC_NAME(where_ge)(pos, at, VEC_NAME(where_ge)(at, low, p, vf_zero()), vf_zero());
+            x = VEC_NAME(where_ge)(pos, at, VEC_NAME(where_ge)(at, low, x, never), never);
         }
+        vf p = VEC_NAME(exp2_down)(x);
         vf_store(s + j * LANES, p);
         vf_store(dp + j * LANES, vf_mul(p, vf_sub(vf_load(dp + j * LANES), d)));
     }

@@ -2,6 +2,11 @@
  * vec.h it has no guard. LANES is the width of a tile whose columns are queries: 64 floats, a whole number of vectors in every set. */
 #define LANES 64
 
+#if VEC_ISA == 0
+#define vu VEC_NAME(vu_)
+typedef uint32_t vu __attribute__((vector_size(16))); /* adds without overflow */
+#endif
+
 #undef MM_VECTORS
 #if VEC_ISA == 2
 #define MM_VECTORS 4 /* columns of one register block, in vectors: 4 x 4 of 32 registers */
@@ -153,7 +158,7 @@ VEC_FN int VEC_NAME(any_lt)(vf a, vf b)
 #endif
 }
 
-/* 2^x for x <= 1, within 2 ulp; 0 below -125; NaN stays NaN. 2^0 is exactly 1. Nearest integer taken out, the rest by a minimax polynomial of
+/* 2^x for x <= 1, within 2 ulp (above 1: nothing is promised); 0 below -125; NaN stays NaN. 2^0 is exactly 1. Nearest integer taken out, the rest by a minimax polynomial of
  * degree 5 with p(0) = 1 (relative error 1e-7 on [-1/2, 1/2]). */
 VEC_FN vf VEC_NAME(exp2_down)(vf x)
 {
@@ -172,6 +177,6 @@ VEC_FN vf VEC_NAME(exp2_down)(vf x)
 #else
     vi finite = x == x, below = x < low;
     vf e = (vf)((vi)vf_mul(n, vf_set1(0x1p23f)) & finite);
-    return (vf)(((vi)p + __builtin_convertvector(e, vi)) & ~below);
+    return (vf)((vi)((vu)(vi)p + (vu)__builtin_convertvector(e, vi)) & ~below);
 #endif
 }
