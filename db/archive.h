@@ -7,7 +7,7 @@
  *   struct front_query q = {.nobj = 2, .objective = {...}};
  *   struct front f; st = archive_front(a, &q, &f, &err);
  *
- * Rows are in order of proposal (row = proposal number, from 0). Memory: under 1 KB a trial with 12 metrics and 100 genes. */
+ * The job is borrowed and must outlive the archive. Rows are in order of proposal (row = proposal number, from 0). Memory: under 1 KB a trial with 12 metrics and 100 genes. */
 #ifndef TAUT_DB_ARCHIVE_H
 #define TAUT_DB_ARCHIVE_H
 
@@ -21,6 +21,8 @@ st_t archive_load(struct archive **out, struct db *db, int64_t job_id, const str
 void archive_free(struct archive *a);
 /* body: as in db.h. ST_ENOMEM. Types that do not touch trials are ignored. */
 st_t archive_fold(struct archive *a, const char *type, json_t *body);
+/* The same with the event's own time (archive_fold takes the clock's): for replays, and for callers that gave db_event_append another. */
+st_t archive_fold_at(struct archive *a, const char *type, json_t *body, int64_t at_ms);
 
 long archive_count(const struct archive *a);                              /* rows */
 long archive_count_state(const struct archive *a, enum trial_state s);
@@ -43,7 +45,7 @@ int archive_metric(const struct archive *a, const char *name);            /* col
 int archive_metrics(const struct archive *a);
 const char *archive_metric_name(const struct archive *a, int col);
 double archive_median(const struct archive *a, int col, long row);        /* NaN: missing */
-void archive_interval(const struct archive *a, int col, long row, double *low, double *high);
+void archive_interval(const struct archive *a, int col, long row, double *low, double *high); /* the median twice where none was reported */
 
 struct front_query {
     int nobj;
@@ -61,7 +63,8 @@ struct front {
 st_t archive_front(const struct archive *a, const struct front_query *q, struct front *out, struct base_err *err);
 void archive_front_fini(struct front *f);
 
-/* Hypervolume after each evaluation: hv [archive_reported]; ref in natural signs, goals as the job's. */
+/* Trials that failed, lack an objective or violate the job's constraints add nothing.
+ * Hypervolume after each evaluation: hv [archive_reported]; ref in natural signs, goals as the job's. */
 st_t archive_progress(const struct archive *a, const struct job *job, const double *ref, double *hv);
 
 #endif

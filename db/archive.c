@@ -1,0 +1,323 @@
+/* The archive's memory, and what is asked of it row by row. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "db/archive_impl.h"
+
+struct archive *archive_new(const struct job *job)
+{
+    struct archive *a = calloc(1, sizeof *a);
+    if (!a) return NULL;
+    a->job = job;
+    a->genes = space_genes(job->space);
+    return a;
+}
+
+void archive_free(struct archive *a)
+{
+    if (!a) return;
+    for (int c = 0; c < a->ncol; c++) {
+        free(a->col[c].name);
+        free(a->col[c].median);
+        free(a->col[c].low);
+        free(a->col[c].high);
+    }
+    free(a->col);
+    free(a->trial);
+    free(a->epoch);
+    free(a->state);
+    free(a->arch);
+    free(a->genome);
+    free(a->wide);
+    free(a->by_trial);
+    free(a->by_arch);
+    free(a->rep_row);
+    free(a->rep_at);
+    free(a->rep_busy);
+    free(a);
+}
+
+static st_t grow(void *pp, size_t n)
+{
+    void *old, *p;
+    memcpy(&old, pp, sizeof old);
+    p = realloc(old, n ? n : 1);
+    if (!p) return ST_ENOMEM;
+    memcpy(pp, &p, sizeof p);
+    return ST_OK;
+}
+
+static st_t grow_nan(double **pp, long from, long to)
+{
+    st_t st = grow(pp, (size_t)to * sizeof **pp);
+    for (long i = from; i < to && !st; i++) (*pp)[i] = NAN;
+    return st;
+}
+
+/* ---- finding rows ---- */
+
+static uint32_t hash_trial(int64_t id)
+{
+    return (uint32_t)(((uint64_t)id * 0x9E3779B97F4A7C15ULL) >> 32);
+}
+
+static uint32_t hash_arch(const uint8_t *id)
+{
+    uint32_t h;
+    memcpy(&h, id, sizeof h); /* the id is a hash already */
+    return h;
+}
+
+static void enter(struct archive *a, long row)
+{
+    uint32_t i = hash_trial(a->trial[row]) & a->mask, k = hash_arch(a->arch[row]) & a->mask;
+    while (a->by_trial[i]) i = (i + 1) & a->mask;
+    a->by_trial[i] = (uint32_t)row + 1;
+    while (a->by_arch[k] && memcmp(a->arch[a->by_arch[k] - 1], a->arch[row], ARCH_BYTES)) k = (k + 1) & a->mask;
+    a->by_arch[k] = (uint32_t)row + 1;
+}
+
+long archive_row(const struct archive *a, int64_t trial)
+{
+    if (!a->n) return -1;
+    for (uint32_t i = hash_trial(trial) & a->mask; a->by_trial[i]; i = (i + 1) & a->mask)
+        if (a->trial[a->by_trial[i] - 1] == trial) return (long)a->by_trial[i] - 1;
+    return -1;
+}
+
+long archive_find_arch(const struct archive *a, const char *id)
+{
+    uint8_t key[ARCH_BYTES];
+    if (!a->n || !archive_arch_parse(id, key)) return -1;
+    for (uint32_t i = hash_arch(key) & a->mask; a->by_arch[i]; i = (i + 1) & a->mask)
+        if (!memcmp(a->arch[a->by_arch[i] - 1], key, ARCH_BYTES)) return (long)a->by_arch[i] - 1;
+    return -1;
+}
+
+/* ---- growing ---- */
+
+st_t archive_reserve(struct archive *a, long rows)
+{
+    if (rows <= a->cap) return ST_OK;
+    if (rows > INT32_MAX / 2) return ST_ETOOBIG;
+    long cap = a->cap + a->cap / 2;
+    if (cap < rows) cap = rows;
+    if (cap < 64) cap = 64;
+    size_t c = (size_t)cap, g = (size_t)a->genes;
+    uint32_t size = 128;
+    while (size < 2 * c) size *= 2;
+    if (grow(&a->trial, c * sizeof *a->trial) || grow(&a->epoch, c * sizeof *a->epoch) || grow(&a->state, c) ||
+        grow(&a->arch, c * sizeof *a->arch) || grow(&a->rep_row, c * sizeof *a->rep_row) || grow(&a->rep_at, c * sizeof *a->rep_at) ||
+        grow(&a->rep_busy, c * sizeof *a->rep_busy) || (a->wide ? grow(&a->wide, c * g * sizeof *a->wide) : grow(&a->genome, c * g)))
+        return ST_ENOMEM;
+    for (int i = 0; i < a->ncol; i++) {
+        struct archive_col *k = &a->col[i];
+        if (grow_nan(&k->median, a->n, cap) || (k->low && (grow_nan(&k->low, a->n, cap) || grow_nan(&k->high, a->n, cap)))) return ST_ENOMEM;
+    }
+    if (!a->by_trial || size > a->mask + 1) {
+        uint32_t *t = calloc(size, sizeof *t), *h = calloc(size, sizeof *h);
+        if (!t || !h) {
+            free(t);
+            free(h);
+            return ST_ENOMEM;
+        }
+        free(a->by_trial);
+        free(a->by_arch);
+        a->by_trial = t;
+        a->by_arch = h;
+        a->mask = size - 1;
+        for (long row = 0; row < a->n; row++) enter(a, row);
+    }
+    a->cap = cap;
+    return ST_OK;
+}
+
+void archive_add(struct archive *a, int64_t trial, const uint8_t arch[ARCH_BYTES])
+{
+    long row = a->n++;
+    a->trial[row] = trial;
+    a->epoch[row] = 0;
+    a->state[row] = TRIAL_READY;
+    a->count[TRIAL_READY]++;
+    memcpy(a->arch[row], arch, ARCH_BYTES);
+    enter(a, row);
+}
+
+int archive_column(struct archive *a, const char *name)
+{
+    int c = archive_metric(a, name);
+    if (c >= 0) return c;
+    if (a->ncol == a->cap_col) {
+        int cap = a->cap_col ? 2 * a->cap_col : 16;
+        if (grow(&a->col, (size_t)cap * sizeof *a->col)) return -1;
+        a->cap_col = cap;
+    }
+    struct archive_col k = {.name = strdup(name)};
+    if (!k.name || grow_nan(&k.median, 0, a->cap)) {
+        free(k.name);
+        free(k.median);
+        return -1;
+    }
+    a->col[a->ncol] = k;
+    return a->ncol++;
+}
+
+st_t archive_set(struct archive *a, int col, long row, double median, double low, double high)
+{
+    struct archive_col *k = &a->col[col];
+    if (!k->low && !isnan(low)) {
+        double *l = NULL, *h = NULL;
+        if (grow_nan(&l, 0, a->cap) || grow_nan(&h, 0, a->cap)) {
+            free(l);
+            free(h);
+            return ST_ENOMEM;
+        }
+        k->low = l;
+        k->high = h;
+    }
+    k->median[row] = median;
+    if (k->low) {
+        k->low[row] = low;
+        k->high[row] = high;
+    }
+    return ST_OK;
+}
+
+st_t archive_gene_set(struct archive *a, long row, int i, double g)
+{
+    size_t at = (size_t)row * (size_t)a->genes + (size_t)i;
+    bool byte = g >= 0 && g <= 255 && g == floor(g);
+    if (!a->wide && !byte) {
+        size_t n = (size_t)a->cap * (size_t)a->genes;
+        double *wide = malloc(n * sizeof *wide);
+        if (!wide) return ST_ENOMEM;
+        for (size_t k = 0; k < at; k++) wide[k] = a->genome[k];
+        free(a->genome);
+        a->genome = NULL;
+        a->wide = wide;
+    }
+    if (a->wide) a->wide[at] = g;
+    else a->genome[at] = (uint8_t)g;
+    return ST_OK;
+}
+
+void archive_state_set(struct archive *a, long row, enum trial_state s)
+{
+    a->count[a->state[row]]--;
+    a->count[s]++;
+    a->state[row] = (uint8_t)s;
+}
+
+void archive_report_add(struct archive *a, long row, int64_t at_ms, double busy_s)
+{
+    a->rep_row[a->nrep] = (uint32_t)row;
+    a->rep_at[a->nrep] = at_ms;
+    a->rep_busy[a->nrep++] = busy_s;
+}
+
+/* ---- asking ---- */
+
+bool archive_arch_parse(const char *hex, uint8_t out[ARCH_BYTES])
+{
+    for (int i = 0; i < 2 * ARCH_BYTES; i++) {
+        int c = hex[i], d = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+        if (d < 0) return false;
+        out[i / 2] = (uint8_t)(i % 2 ? out[i / 2] | d : d << 4);
+    }
+    return hex[2 * ARCH_BYTES] == '\0';
+}
+
+long archive_count(const struct archive *a)
+{
+    return a->n;
+}
+
+long archive_count_state(const struct archive *a, enum trial_state s)
+{
+    return a->count[s];
+}
+
+int64_t archive_trial(const struct archive *a, long row)
+{
+    return a->trial[row];
+}
+
+enum trial_state archive_state(const struct archive *a, long row)
+{
+    return (enum trial_state)a->state[row];
+}
+
+const char *archive_arch_id(const struct archive *a, long row, char id[BASE_ID_HEX])
+{
+    static const char digit[] = "0123456789abcdef";
+    for (int i = 0; i < ARCH_BYTES; i++) {
+        id[2 * i] = digit[a->arch[row][i] >> 4];
+        id[2 * i + 1] = digit[a->arch[row][i] & 15];
+    }
+    id[2 * ARCH_BYTES] = '\0';
+    return id;
+}
+
+int64_t archive_epoch(const struct archive *a, long row)
+{
+    return a->epoch[row];
+}
+
+st_t archive_genome(const struct archive *a, long row, struct genome *g)
+{
+    if (g->n != a->genes) return ST_EINVAL;
+    size_t at = (size_t)row * (size_t)a->genes;
+    for (int i = 0; i < a->genes; i++) g->g[i] = a->wide ? a->wide[at + (size_t)i] : a->genome[at + (size_t)i];
+    return ST_OK;
+}
+
+long archive_reported(const struct archive *a)
+{
+    return a->nrep;
+}
+
+long archive_reported_row(const struct archive *a, long i)
+{
+    return a->rep_row[i];
+}
+
+int64_t archive_reported_at(const struct archive *a, long i)
+{
+    return a->rep_at[i];
+}
+
+double archive_reported_busy_s(const struct archive *a, long i)
+{
+    return a->rep_busy[i];
+}
+
+int archive_metric(const struct archive *a, const char *name)
+{
+    for (int c = 0; c < a->ncol; c++)
+        if (!strcmp(a->col[c].name, name)) return c;
+    return -1;
+}
+
+int archive_metrics(const struct archive *a)
+{
+    return a->ncol;
+}
+
+const char *archive_metric_name(const struct archive *a, int col)
+{
+    return a->col[col].name;
+}
+
+double archive_median(const struct archive *a, int col, long row)
+{
+    return a->col[col].median[row];
+}
+
+void archive_interval(const struct archive *a, int col, long row, double *low, double *high)
+{
+    const struct archive_col *k = &a->col[col];
+    bool has = k->low && !isnan(k->low[row]);
+    *low = has ? k->low[row] : k->median[row];
+    *high = has ? k->high[row] : k->median[row];
+}

@@ -1,0 +1,194 @@
+/* Fronts and progress over an archive. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/pareto.h"
+#include "db/archive_impl.h"
+
+/* The values of a where clause or of constraints, one row at a time. */
+struct lookup {
+    const double **median; /* [n]; NULL: no trial has that metric */
+    double *value;         /* [n] of the row at hand */
+    int n;
+};
+
+static st_t lookup_init(struct lookup *l, int n)
+{
+    l->n = n;
+    l->median = calloc((size_t)n + 1, sizeof *l->median);
+    l->value = calloc((size_t)n + 1, sizeof *l->value);
+    return l->median && l->value ? ST_OK : ST_ENOMEM;
+}
+
+static void lookup_fini(struct lookup *l)
+{
+    free(l->median);
+    free(l->value);
+}
+
+static void lookup_metric(const struct archive *a, struct lookup *l, int i, const char *name)
+{
+    int c = archive_metric(a, name);
+    l->median[i] = c < 0 ? NULL : a->col[c].median;
+}
+
+static const double *lookup_row(struct lookup *l, long row)
+{
+    for (int i = 0; i < l->n; i++) l->value[i] = l->median[i] ? l->median[i][row] : NAN;
+    return l->value;
+}
+
+static st_t constraints_init(const struct archive *a, const struct job *job, struct lookup *l)
+{
+    st_t st = lookup_init(l, job->nconstraints);
+    for (int i = 0; i < job->nconstraints && !st; i++) lookup_metric(a, l, i, job->constraint[i].metric.name);
+    return st;
+}
+
+struct candidates {
+    double *y; /* [n, m], minimised */
+    uint32_t *row;
+    long n;
+};
+
+/* Rows that the query is about. */
+static st_t gather(const struct archive *a, const struct front_query *q, struct candidates *c, struct base_err *err)
+{
+    int m = q->nobj;
+    const double *obj[JOB_OBJECTIVES_MAX];
+    double sign[JOB_OBJECTIVES_MAX];
+    if (m < 1 || m > JOB_OBJECTIVES_MAX) return base_err_set(err, ST_EINVAL, "objectives", "must be 1 to %d", JOB_OBJECTIVES_MAX);
+    for (int j = 0; j < m; j++) {
+        int k = archive_metric(a, q->objective[j].metric.name);
+        if (k < 0) {
+            char where[32];
+            snprintf(where, sizeof where, "objectives[%d]", j);
+            return base_err_set(err, ST_ENOTFOUND, where, "no trial has '%s'", q->objective[j].metric.name);
+        }
+        obj[j] = a->col[k].median;
+        sign[j] = q->objective[j].goal == METRIC_MAX ? -1 : 1;
+    }
+    struct lookup where = {0}, limits = {0};
+    st_t st = q->where ? lookup_init(&where, space_where_metrics(q->where)) : ST_OK;
+    for (int i = 0; i < where.n && !st; i++) lookup_metric(a, &where, i, space_where_metric(q->where, i));
+    if (!st && q->constrained) st = constraints_init(a, a->job, &limits);
+    size_t ok = (size_t)a->count[TRIAL_OK] + 1;
+    c->y = malloc(ok * (size_t)m * sizeof *c->y);
+    c->row = malloc(ok * sizeof *c->row);
+    if (st || !c->y || !c->row) {
+        st = base_err_set(err, ST_ENOMEM, "", "out of memory");
+    } else {
+        double *y = c->y;
+        for (long i = 0; i < a->n; i++) {
+            if (a->state[i] != TRIAL_OK) continue;
+            int finite = 1;
+            for (int j = 0; j < m; j++) {
+                y[j] = sign[j] * obj[j][i];
+                finite &= isfinite(y[j]);
+            }
+            if (!finite || (q->where && !space_where_eval(q->where, lookup_row(&where, i))) ||
+                (limits.n && job_violation(a->job, lookup_row(&limits, i)) > 0))
+                continue;
+            c->row[c->n++] = (uint32_t)i;
+            y += m;
+        }
+    }
+    lookup_fini(&where);
+    lookup_fini(&limits);
+    return st;
+}
+
+struct member {
+    double first;
+    int64_t trial;
+    long row;
+};
+
+static int by_first(const void *a, const void *b)
+{
+    const struct member *x = a, *y = b;
+    if (x->first != y->first) return x->first < y->first ? -1 : 1;
+    return (x->trial > y->trial) - (x->trial < y->trial);
+}
+
+/* Where the answer goes on after a trial. It may have left the front since: what counts is where it would stand. */
+static st_t page_start(const struct archive *a, const struct front_query *q, const struct member *m, long n, long *start, struct base_err *err)
+{
+    *start = 0;
+    if (!q->after) return ST_OK;
+    struct member last = {.trial = q->after, .row = archive_row(a, q->after)};
+    if (last.row < 0) return base_err_set(err, ST_ENOTFOUND, "after", "the job has no trial %lld", (long long)q->after);
+    last.first = archive_median(a, archive_metric(a, q->objective[0].metric.name), last.row);
+    if (q->objective[0].goal == METRIC_MAX) last.first = -last.first;
+    if (isnan(last.first)) return base_err_set(err, ST_EINVAL, "after", "trial %lld has no '%s'", (long long)q->after, q->objective[0].metric.name);
+    while (*start < n && by_first(&m[*start], &last) <= 0) ++*start;
+    return ST_OK;
+}
+
+st_t archive_front(const struct archive *a, const struct front_query *q, struct front *out, struct base_err *err)
+{
+    struct candidates c = {0};
+    uint8_t *in = NULL;
+    struct member *member = NULL;
+    long *row = NULL, n = 0, start = 0;
+    st_t st = gather(a, q, &c, err);
+    if (st) goto done;
+    in = malloc((size_t)c.n + 1);
+    long size = in ? base_pareto_front(c.y, c.n, q->nobj, in) : -1;
+    member = size < 0 ? NULL : malloc(((size_t)size + 1) * sizeof *member);
+    row = size < 0 ? NULL : malloc(((size_t)size + 1) * sizeof *row);
+    if (!member || !row) {
+        st = base_err_set(err, ST_ENOMEM, "", "out of memory");
+        goto done;
+    }
+    for (long i = 0; i < c.n; i++)
+        if (in[i]) member[n++] = (struct member){c.y[i * q->nobj], a->trial[c.row[i]], c.row[i]};
+    qsort(member, (size_t)n, sizeof *member, by_first);
+    if ((st = page_start(a, q, member, n, &start, err))) goto done;
+    if (q->limit > 0 && n - start > q->limit) n = start + q->limit;
+    for (long i = start; i < n; i++) row[i - start] = member[i].row;
+    out->n = n - start;
+    out->row = row;
+    row = NULL;
+done:
+    free(c.y);
+    free(c.row);
+    free(in);
+    free(member);
+    free(row);
+    return st;
+}
+
+void archive_front_fini(struct front *f)
+{
+    free(f->row);
+    *f = (struct front){0};
+}
+
+st_t archive_progress(const struct archive *a, const struct job *job, const double *ref, double *hv)
+{
+    int m = job->nobjectives;
+    const double *obj[JOB_OBJECTIVES_MAX];
+    double turned[JOB_OBJECTIVES_MAX];
+    for (int j = 0; j < m; j++) {
+        int k = archive_metric(a, job->objective[j].metric.name);
+        obj[j] = k < 0 ? NULL : a->col[k].median;
+        turned[j] = job->objective[j].goal == METRIC_MAX ? -ref[j] : ref[j];
+    }
+    struct lookup limits = {0};
+    double *y = malloc(((size_t)a->nrep * (size_t)m + 1) * sizeof *y);
+    st_t st = y ? constraints_init(a, job, &limits) : ST_ENOMEM;
+    for (long i = 0; i < a->nrep && !st; i++) {
+        long row = a->rep_row[i];
+        bool counts = a->state[row] == TRIAL_OK && !(limits.n && job_violation(job, lookup_row(&limits, row)) > 0);
+        for (int j = 0; j < m; j++) {
+            double v = counts && obj[j] ? obj[j][row] : NAN;
+            y[i * m + j] = job->objective[j].goal == METRIC_MAX ? -v : v;
+        }
+    }
+    if (!st) st = base_pareto_hv_progress(y, a->nrep, m, turned, hv);
+    lookup_fini(&limits);
+    free(y);
+    return st;
+}

@@ -1,0 +1,50 @@
+/* What the archive's files share; nobody else includes this. */
+#ifndef TAUT_DB_ARCHIVE_IMPL_H
+#define TAUT_DB_ARCHIVE_IMPL_H
+
+#include "db/archive.h"
+
+#define ARCH_BYTES 16
+
+struct archive_col {
+    char *name;           /* owned */
+    double *median;       /* [cap]; NaN: missing */
+    double *low, *high;   /* [cap] or NULL while no row has an interval */
+};
+
+struct archive { /* rows are proposals; every array has room for cap of them */
+    const struct job *job; /* borrowed */
+    int genes;
+    long n, cap;
+    int64_t *trial, *epoch;
+    uint8_t *state;
+    uint8_t (*arch)[ARCH_BYTES];
+    uint8_t *genome;       /* [cap][genes] while all genes are bytes … */
+    double *wide;          /* … [cap][genes] from the first that is not; the other is then NULL */
+    long count[4];         /* by state */
+
+    struct archive_col *col;
+    int ncol, cap_col;
+
+    uint32_t *by_trial, *by_arch; /* open hash tables of row + 1; of one arch the newest row */
+    uint32_t mask;                /* size - 1 of both, >= 2 cap */
+
+    uint32_t *rep_row; /* in order of report */
+    int64_t *rep_at;
+    double *rep_busy;
+    long nrep;
+    double busy_s; /* of the job so far */
+};
+
+struct archive *archive_new(const struct job *job);
+st_t archive_reserve(struct archive *a, long rows);
+/* Adds row a->n in state ready and enters it in the hash tables; the caller has reserved it and sets what else it has. */
+void archive_add(struct archive *a, int64_t trial, const uint8_t arch[ARCH_BYTES]);
+int archive_column(struct archive *a, const char *name);   /* made when missing; -1: out of memory */
+st_t archive_set(struct archive *a, int col, long row, double median, double low, double high); /* low NaN: no interval */
+st_t archive_gene_set(struct archive *a, long row, int i, double g);
+void archive_state_set(struct archive *a, long row, enum trial_state s);
+void archive_report_add(struct archive *a, long row, int64_t at_ms, double busy_s);
+bool archive_arch_parse(const char *hex, uint8_t out[ARCH_BYTES]);
+
+#endif

@@ -1,0 +1,229 @@
+/* Filling an archive: from the tables, or event by event. Both ways end in the same archive. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "db/archive_impl.h"
+#include "db/internal.h"
+
+/* ---- from the tables ---- */
+
+struct report { /* of a row, to be put into the order of the events */
+    int64_t seq, at;
+    double busy;
+    uint32_t row;
+};
+
+static int by_seq(const void *a, const void *b)
+{
+    const struct report *x = a, *y = b;
+    return (x->seq > y->seq) - (x->seq < y->seq);
+}
+
+struct loader {
+    struct archive *a;
+    struct db *db;
+    const char *error;     /* why a row cannot be */
+    int (*column)[DB_SLOTS]; /* [nsets]; column[s][0] < 0: not looked up yet */
+    struct report *rep;
+    long nrep, cap_rep;
+};
+
+static st_t corrupt(struct loader *l, const char *what)
+{
+    l->error = what;
+    return ST_ECORRUPT;
+}
+
+static st_t load_genome(struct loader *l, long row, const uint8_t *p, int bytes)
+{
+    struct archive *a = l->a;
+    if (bytes == a->genes + 1 && p[0] == 0) {
+        if (!a->wide) {
+            memcpy(a->genome + (size_t)row * (size_t)a->genes, p + 1, (size_t)a->genes);
+            return ST_OK;
+        }
+        for (int i = 0; i < a->genes; i++) archive_gene_set(a, row, i, p[1 + i]);
+        return ST_OK;
+    }
+    if (bytes != 8 * a->genes + 1 || p[0] != 1) return corrupt(l, "its genome does not fit the job's space");
+    for (int i = 0; i < a->genes; i++) {
+        double g;
+        memcpy(&g, p + 1 + 8 * i, sizeof g);
+        st_t st = archive_gene_set(a, row, i, g);
+        if (st) return st;
+    }
+    return ST_OK;
+}
+
+static double value_at(sqlite3_stmt *q, int i)
+{
+    double v = sqlite3_column_double(q, i);
+    return v == 0 && sqlite3_column_type(q, i) == SQLITE_NULL ? NAN : v;
+}
+
+enum { C_ID, C_ARCH, C_STATE, C_EPOCH, C_SEQ, C_AT, C_BUSY, C_PROPOSAL, C_GENOME, C_SET, C_SLOT };
+
+static st_t load_slots(struct loader *l, sqlite3_stmt *q, long row)
+{
+    int64_t id = sqlite3_column_int64(q, C_SET);
+    if (id == 0) return ST_OK;
+    if (id < 0 || id > l->db->nsets) return corrupt(l, "it has no such metric_set");
+    const struct db_set *set = l->db->set[id - 1];
+    int *column = l->column[id - 1];
+    for (int i = 0; i < set->n; i++) {
+        if (column[i] < 0 && (column[i] = archive_column(l->a, set->name[i])) < 0) return ST_ENOMEM;
+        double median = value_at(q, C_SLOT + 3 * i), low = value_at(q, C_SLOT + 3 * i + 1);
+        st_t st = archive_set(l->a, column[i], row, median, low, isnan(low) ? NAN : value_at(q, C_SLOT + 3 * i + 2));
+        if (st) return st;
+    }
+    return ST_OK;
+}
+
+static st_t load_row(struct loader *l, sqlite3_stmt *q)
+{
+    struct archive *a = l->a;
+    const char *hex = (const char *)sqlite3_column_text(q, C_ARCH);
+    const uint8_t *genome = sqlite3_column_blob(q, C_GENOME);
+    uint8_t arch[ARCH_BYTES];
+    long row = a->n;
+    int state = sqlite3_column_int(q, C_STATE);
+    if (!hex || !genome) return ST_ENOMEM;
+    if (sqlite3_column_int64(q, C_PROPOSAL) != row || state < 0 || state > TRIAL_FAILED || !archive_arch_parse(hex, arch))
+        return corrupt(l, "it is not as Taut writes it");
+    st_t st = archive_reserve(a, row + 1);
+    if (st) return st;
+    archive_add(a, sqlite3_column_int64(q, C_ID), arch);
+    archive_state_set(a, row, (enum trial_state)state);
+    a->epoch[row] = sqlite3_column_int64(q, C_EPOCH);
+    if ((st = load_genome(l, row, genome, sqlite3_column_bytes(q, C_GENOME))) || (st = load_slots(l, q, row))) return st;
+    if (sqlite3_column_type(q, C_SEQ) == SQLITE_NULL) return ST_OK;
+    if (l->nrep == l->cap_rep) {
+        long cap = l->cap_rep ? 2 * l->cap_rep : 1024;
+        struct report *p = realloc(l->rep, (size_t)cap * sizeof *p);
+        if (!p) return ST_ENOMEM;
+        l->rep = p;
+        l->cap_rep = cap;
+    }
+    l->rep[l->nrep++] = (struct report){sqlite3_column_int64(q, C_SEQ), sqlite3_column_int64(q, C_AT), sqlite3_column_double(q, C_BUSY), (uint32_t)row};
+    return ST_OK;
+}
+
+/* Only as many slots as any set has: a column asked for costs time even where it is NULL. */
+static sqlite3_stmt *prepare_load(struct db *db, int64_t job)
+{
+    int slots = 0;
+    for (int i = 0; i < db->nsets; i++)
+        if (db->set[i]->n > slots) slots = db->set[i]->n;
+    struct base_buf b = BASE_BUF_INIT;
+    base_buf_str(&b, "SELECT id,arch,state,epoch,reported_seq,reported_at,busy_total,proposal,genome,metric_set");
+    for (int i = 0; i < slots; i++) base_buf_printf(&b, ",m%d,l%d,h%d", i, i, i);
+    base_buf_str(&b, " FROM trial_data WHERE job=? ORDER BY proposal");
+    sqlite3_stmt *q = NULL;
+    if (!b.st && !sqlite3_prepare_v2(db->sql, b.p, -1, &q, NULL)) sqlite3_bind_int64(q, 1, job);
+    base_buf_fini(&b);
+    return q;
+}
+
+static st_t load_rows(struct loader *l, int64_t job, struct base_err *err)
+{
+    sqlite3_stmt *q = prepare_load(l->db, job);
+    if (!q) return db_fail(l->db, l->db->path, err);
+    st_t st = ST_OK;
+    int rc;
+    while ((rc = sqlite3_step(q)) == SQLITE_ROW && !(st = load_row(l, q))) continue;
+    if (st == ST_ECORRUPT)
+        base_err_set(err, st, l->db->path ? l->db->path : "", "trial %lld: %s", (long long)sqlite3_column_int64(q, C_ID), l->error);
+    else if (st) base_err_set(err, st, "", "out of memory");
+    else if (rc != SQLITE_DONE) st = db_fail(l->db, l->db->path, err);
+    sqlite3_finalize(q);
+    return st;
+}
+
+st_t archive_load(struct archive **out, struct db *db, int64_t job_id, const struct job *job, struct base_err *err)
+{
+    struct loader l = {.a = archive_new(job), .db = db};
+    l.column = malloc(((size_t)db->nsets + 1) * sizeof *l.column);
+    st_t st = l.a && l.column ? ST_OK : base_err_set(err, ST_ENOMEM, "", "out of memory");
+    if (!st) {
+        for (int i = 0; i < db->nsets; i++)
+            for (int k = 0; k < DB_SLOTS; k++) l.column[i][k] = -1;
+        /* The sums come from the same moment as the rows: tautd is the only writer, and waits for us. */
+        struct db_jobinfo *j = db_job_info(db, job_id, &st, err);
+        if (j) st = archive_reserve(l.a, j->proposals);
+        if (j && !st) {
+            l.a->busy_s = j->busy_s;
+            st = load_rows(&l, job_id, err);
+        }
+    }
+    if (!st) {
+        qsort(l.rep, (size_t)l.nrep, sizeof *l.rep, by_seq);
+        for (long i = 0; i < l.nrep; i++) archive_report_add(l.a, l.rep[i].row, l.rep[i].at, l.rep[i].busy);
+        *out = l.a;
+    } else {
+        archive_free(l.a);
+    }
+    free(l.column);
+    free(l.rep);
+    return st;
+}
+
+/* ---- event by event; db_fold has checked each ---- */
+
+static st_t fold_metrics(struct archive *a, long row, json_t *metrics)
+{
+    const char *name;
+    json_t *v;
+    json_object_foreach(metrics, name, v) {
+        int c = archive_column(a, name);
+        json_t *low = json_object_get(v, "low");
+        if (c < 0) return ST_ENOMEM;
+        st_t st = archive_set(a, c, row, json_number_value(json_is_object(v) ? json_object_get(v, "median") : v),
+                              low ? json_number_value(low) : NAN, low ? json_number_value(json_object_get(v, "high")) : NAN);
+        if (st) return st;
+    }
+    return ST_OK;
+}
+
+static st_t fold_proposed(struct archive *a, json_t *body)
+{
+    uint8_t arch[ARCH_BYTES];
+    const char *hex = json_string_value(json_object_get(body, "arch_id"));
+    json_t *genome = json_object_get(body, "genome");
+    if (!hex || !archive_arch_parse(hex, arch) || (int)json_array_size(genome) != a->genes) return ST_EINVAL;
+    st_t st = archive_reserve(a, a->n + 1);
+    if (st) return st;
+    long row = a->n;
+    archive_add(a, json_integer_value(json_object_get(body, "trial")), arch);
+    for (int i = 0; i < a->genes && !st; i++) st = archive_gene_set(a, row, i, json_number_value(json_array_get(genome, (size_t)i)));
+    return st ? st : fold_metrics(a, row, json_object_get(body, "paper"));
+}
+
+st_t archive_fold_at(struct archive *a, const char *type, json_t *body, int64_t at_ms)
+{
+    if (!strcmp(type, "proposed")) return fold_proposed(a, body);
+    bool leased = !strcmp(type, "leased"), reported = !strcmp(type, "reported"), returned = !strcmp(type, "returned");
+    if (!leased && !reported && !returned) return ST_OK;
+    long row = archive_row(a, json_integer_value(json_object_get(body, "trial")));
+    if (row < 0) return ST_ENOTFOUND;
+    if (leased) {
+        archive_state_set(a, row, TRIAL_LEASED);
+        a->epoch[row] = json_integer_value(json_object_get(body, "epoch"));
+        return ST_OK;
+    }
+    a->busy_s += json_number_value(json_object_get(body, "busy_s"));
+    if (returned) {
+        archive_state_set(a, row, TRIAL_READY);
+        return ST_OK;
+    }
+    const char *status = json_string_value(json_object_get(body, "status"));
+    archive_state_set(a, row, status && !strcmp(status, "ok") ? TRIAL_OK : TRIAL_FAILED);
+    archive_report_add(a, row, at_ms, a->busy_s);
+    return fold_metrics(a, row, json_object_get(body, "metrics"));
+}
+
+st_t archive_fold(struct archive *a, const char *type, json_t *body)
+{
+    return archive_fold_at(a, type, body, base_clock_wall_ms());
+}

@@ -1,0 +1,545 @@
+/* What each event means for the tables. One function a type: it first reads and checks everything, then writes, so that an event that is refused
+ * has written nothing. The same functions run when an event is appended and when all are replayed. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "db/internal.h"
+
+enum { READY, LEASED, OK, FAILED }; /* trial_data.state; archive.h has the same */
+
+struct fold {
+    struct db *db;
+    int64_t job, seq, at;
+    struct db_jobinfo *info;
+    struct base_jr r; /* on the body */
+    struct base_err *err;
+};
+
+/* ---- reading the body ---- */
+
+static int64_t need_int(struct fold *f, const char *key, int64_t min)
+{
+    base_jr_need(&f->r, key);
+    return base_jr_int(&f->r, key, 0, min, INT64_MAX);
+}
+
+static double need_num(struct fold *f, const char *key)
+{
+    base_jr_need(&f->r, key);
+    return base_jr_num(&f->r, key, 0, 0, HUGE_VAL);
+}
+
+static const char *need_str(struct fold *f, const char *key)
+{
+    base_jr_need(&f->r, key);
+    const char *s = base_jr_str(&f->r, key, NULL);
+    return s ? s : "";
+}
+
+static json_t *need_type(struct fold *f, const char *key, json_type type, const char *name)
+{
+    json_t *v = base_jr_need(&f->r, key);
+    if (v && json_typeof(v) != type) base_jr_fail(&f->r, ST_EINVAL, key, "must be %s", name);
+    return v;
+}
+
+/* JSON null counts as absent. */
+static json_t *optional(struct fold *f, const char *key)
+{
+    json_t *v = base_jr_get(&f->r, key);
+    return json_is_null(v) ? NULL : v;
+}
+
+/* ---- writing: parameters are bound in order ---- */
+
+static void bind_text(sqlite3_stmt *q, int i, const char *s)
+{
+    if (s) sqlite3_bind_text(q, i, s, -1, SQLITE_STATIC);
+    else sqlite3_bind_null(q, i);
+}
+
+static void bind_buf(sqlite3_stmt *q, int i, const struct base_buf *b)
+{
+    sqlite3_bind_text(q, i, b->p, (int)b->len, SQLITE_STATIC);
+}
+
+/* NULL for what is unbounded or unknown */
+static void bind_num(sqlite3_stmt *q, int i, double v)
+{
+    if (isfinite(v)) sqlite3_bind_double(q, i, v);
+    else sqlite3_bind_null(q, i);
+}
+
+static st_t write_fail(struct fold *f)
+{
+    return db_fail(f->db, f->db->path, f->err);
+}
+
+static st_t out_of_memory(struct fold *f)
+{
+    return base_err_set(f->err, ST_ENOMEM, f->r.path, "out of memory");
+}
+
+/* Is there a device of that id? */
+static void check_device(struct fold *f, const char *key, int64_t id)
+{
+    if (f->r.st) return;
+    sqlite3_stmt *q = db_stmt(f->db, SQL_DEVICE_GET);
+    if (!q) {
+        f->r.st = write_fail(f);
+        return;
+    }
+    sqlite3_bind_int64(q, 1, id);
+    int rc = sqlite3_step(q);
+    if (rc == SQLITE_DONE) base_jr_fail(&f->r, ST_EINVAL, key, "there is no device %lld", (long long)id);
+    else if (rc != SQLITE_ROW) f->r.st = write_fail(f);
+    sqlite3_reset(q);
+}
+
+/* ---- jobs ---- */
+
+static void read_budget(struct base_jr *r, double *evaluations, double *hours, double *joules)
+{
+    *evaluations = base_jr_num(r, "evaluations", INFINITY, 0, HUGE_VAL);
+    *hours = base_jr_num(r, "hours", INFINITY, 0, HUGE_VAL);
+    *joules = base_jr_num(r, "joules", INFINITY, 0, HUGE_VAL);
+}
+
+static st_t fold_submitted(struct fold *f)
+{
+    struct db *db = f->db;
+    if (f->info->exists) return base_err_set(f->err, ST_EEXIST, f->r.path, "job %lld was submitted before", (long long)f->job);
+    if (f->job <= 0) return base_err_set(f->err, ST_EINVAL, f->r.path, "a job's id is positive");
+    const char *name = need_str(f, "name"), *identity = need_str(f, "identity");
+    base_jr_need(&f->r, "seed");
+    int64_t seed = base_jr_int(&f->r, "seed", 0, INT64_MIN, INT64_MAX);
+    json_t *job = need_type(f, "job", JSON_OBJECT, "an object"), *files = optional(f, "files");
+    double budget[3] = {INFINITY, INFINITY, INFINITY};
+    json_t *given = json_object_get(job, "budget");
+    if (json_is_object(given) && !f->r.st) {
+        struct base_jr b = base_jr_at(given, "submitted.job.budget", f->err);
+        read_budget(&b, &budget[0], &budget[1], &budget[2]);
+        if (b.st) return b.st;
+    }
+    if (!f->r.st && (strlen(name) >= JOB_NAME_MAX || strlen(identity) >= BASE_ID_HEX))
+        base_jr_fail(&f->r, ST_EINVAL, strlen(name) >= JOB_NAME_MAX ? "name" : "identity", "too long");
+    if (f->r.st) return f->r.st;
+
+    base_buf_reset(&db->text);
+    base_buf_reset(&db->blob);
+    db_json_text(job, &db->text);
+    if (files) db_json_text(files, &db->blob);
+    if (db->text.st || db->blob.st) return out_of_memory(f);
+    sqlite3_stmt *q = db_stmt(db, SQL_JOB_SPEC_INSERT);
+    if (!q) return write_fail(f);
+    sqlite3_bind_int64(q, 1, f->job);
+    bind_text(q, 2, name);
+    bind_buf(q, 3, &db->text);
+    sqlite3_bind_int64(q, 4, seed);
+    bind_text(q, 5, identity);
+    if (files) bind_buf(q, 6, &db->blob);
+    else sqlite3_bind_null(q, 6);
+    sqlite3_bind_int64(q, 7, f->at);
+    st_t st = db_run(db, q, f->err);
+    if (st) return st;
+    if (!(q = db_stmt(db, SQL_JOB_STATE_INSERT))) return write_fail(f);
+    sqlite3_bind_int64(q, 1, f->job);
+    for (int i = 0; i < 3; i++) bind_num(q, 2 + i, budget[i]);
+    if ((st = db_run(db, q, f->err))) return st;
+    f->info->exists = true;
+    return ST_OK;
+}
+
+static st_t fold_state(struct fold *f)
+{
+    static const char *const STATES[] = {"running", "waiting", "paused", "done", "cancelled", "failed"};
+    const char *state = need_str(f, "state"), *reason = base_jr_str(&f->r, "reason", NULL);
+    size_t i = 0, n = sizeof STATES / sizeof *STATES;
+    while (i < n && strcmp(STATES[i], state)) i++;
+    if (i == n) base_jr_fail(&f->r, ST_EINVAL, "state", "'%.40s' is no state of a job", state);
+    if (f->r.st) return f->r.st;
+    sqlite3_stmt *q = db_stmt(f->db, SQL_JOB_STATE);
+    if (!q) return write_fail(f);
+    sqlite3_bind_int64(q, 1, f->job);
+    bind_text(q, 2, state);
+    bind_text(q, 3, reason);
+    return db_run(f->db, q, f->err);
+}
+
+static st_t fold_budget(struct fold *f)
+{
+    double b[3];
+    read_budget(&f->r, &b[0], &b[1], &b[2]);
+    if (f->r.st) return f->r.st;
+    sqlite3_stmt *q = db_stmt(f->db, SQL_JOB_BUDGET);
+    if (!q) return write_fail(f);
+    sqlite3_bind_int64(q, 1, f->job);
+    for (int i = 0; i < 3; i++) bind_num(q, 2 + i, b[i]);
+    return db_run(f->db, q, f->err);
+}
+
+static st_t fold_target(struct fold *f)
+{
+    int64_t device = need_int(f, "device", 1);
+    check_device(f, "device", device);
+    if (f->r.st) return f->r.st;
+    sqlite3_stmt *q = db_stmt(f->db, SQL_JOB_TARGET);
+    if (!q) return write_fail(f);
+    sqlite3_bind_int64(q, 1, f->job);
+    sqlite3_bind_int64(q, 2, device);
+    return db_run(f->db, q, f->err);
+}
+
+static st_t fold_reference(struct fold *f)
+{
+    json_t *point = need_type(f, "point", JSON_ARRAY, "an array");
+    size_t n = json_array_size(point);
+    bool good = n >= 1 && n <= JOB_OBJECTIVES_MAX;
+    for (size_t i = 0; i < n && good; i++) good = json_is_number(json_array_get(point, i));
+    if (!good) base_jr_fail(&f->r, ST_EINVAL, "point", "must be 1 to %d numbers", JOB_OBJECTIVES_MAX);
+    if (f->r.st) return f->r.st;
+    base_buf_reset(&f->db->text);
+    db_json_text(point, &f->db->text);
+    sqlite3_stmt *q = f->db->text.st ? NULL : db_stmt(f->db, SQL_JOB_REFERENCE);
+    if (!q) return f->db->text.st ? out_of_memory(f) : write_fail(f);
+    sqlite3_bind_int64(q, 1, f->job);
+    bind_buf(q, 2, &f->db->text);
+    return db_run(f->db, q, f->err);
+}
+
+/* ---- trials ---- */
+
+struct trial_now {
+    int64_t id, job, epoch, lease, set;
+    int state;
+    bool exists;
+};
+
+static st_t trial_get(struct fold *f, struct trial_now *t)
+{
+    sqlite3_stmt *q = db_stmt(f->db, SQL_TRIAL_GET);
+    if (!q) return write_fail(f);
+    sqlite3_bind_int64(q, 1, t->id);
+    int rc = sqlite3_step(q);
+    st_t st = rc == SQLITE_ROW || rc == SQLITE_DONE ? ST_OK : write_fail(f);
+    t->exists = rc == SQLITE_ROW;
+    if (t->exists) {
+        t->job = sqlite3_column_int64(q, 0);
+        t->state = sqlite3_column_int(q, 1);
+        t->epoch = sqlite3_column_int64(q, 2);
+        t->lease = sqlite3_column_int64(q, 3);
+        t->set = sqlite3_column_int64(q, 4);
+    }
+    sqlite3_reset(q);
+    return st;
+}
+
+/* The trial that the body names; it must be this job's. */
+static st_t trial_need(struct fold *f, struct trial_now *t)
+{
+    t->id = need_int(f, "trial", 1);
+    if (f->r.st) return f->r.st;
+    st_t st = trial_get(f, t);
+    if (!st && (!t->exists || t->job != f->job)) st = base_jr_fail(&f->r, ST_ENOTFOUND, "trial", "job %lld has no trial %lld", (long long)f->job, (long long)t->id);
+    return st;
+}
+
+/* … and it must be out on exactly the lease that the body names: a report of an older epoch counts for nothing. */
+static st_t lease_need(struct fold *f, struct trial_now *t)
+{
+    int64_t lease = need_int(f, "lease", 1), epoch = need_int(f, "epoch", 1);
+    st_t st = trial_need(f, t);
+    if (st) return st;
+    if (t->state == LEASED && t->lease == lease && t->epoch == epoch) return ST_OK;
+    return base_jr_fail(&f->r, ST_ESTALE, "lease", "trial %lld is not out on lease %lld, epoch %lld", (long long)t->id, (long long)lease, (long long)epoch);
+}
+
+static st_t fold_proposed(struct fold *f)
+{
+    struct db *db = f->db;
+    struct trial_now t = {.id = need_int(f, "trial", 1)};
+    int64_t proposal = need_int(f, "proposal", 0);
+    base_jr_need(&f->r, "seed");
+    int64_t seed = base_jr_int(&f->r, "seed", 0, INT64_MIN, INT64_MAX);
+    const char *arch = need_str(f, "arch_id");
+    need_str(f, "arch");
+    json_t *genome = need_type(f, "genome", JSON_ARRAY, "an array"), *origin = need_type(f, "origin", JSON_OBJECT, "an object"),
+           *paper = need_type(f, "paper", JSON_OBJECT, "an object");
+    struct db_slots slots;
+    slots.n = 0;
+    if (f->r.st) return f->r.st;
+    if (strlen(arch) != BASE_ID_HEX - 1 || strspn(arch, "0123456789abcdef") != BASE_ID_HEX - 1)
+        return base_jr_fail(&f->r, ST_EINVAL, "arch_id", "must be %d hexadecimal digits", BASE_ID_HEX - 1);
+    for (size_t i = 0; i < json_array_size(genome); i++)
+        if (!json_is_number(json_array_get(genome, i))) return base_jr_fail(&f->r, ST_EINVAL, "genome", "must be numbers");
+    st_t st = db_slots_add(&slots, paper, false, "proposed.paper", f->err);
+    if (!st) st = trial_get(f, &t);
+    if (st) return st;
+    if (t.exists) return base_jr_fail(&f->r, ST_EEXIST, "trial", "%lld is taken", (long long)t.id);
+    if (proposal != f->info->proposals)
+        return base_jr_fail(&f->r, ST_EINVAL, "proposal", "the next is %lld, not %lld", (long long)f->info->proposals, (long long)proposal);
+
+    base_buf_reset(&db->text);
+    base_buf_reset(&db->blob);
+    db_json_text(origin, &db->text);
+    db_genome_pack(genome, &db->blob);
+    if (db->text.st || db->blob.st) return out_of_memory(f);
+    int64_t set;
+    if ((st = db_slots_set(db, &slots, &set, f->err))) return st;
+    sqlite3_stmt *q = db_slots_stmt(db, DB_SLOTS_INSERT, slots.n);
+    if (!q) return write_fail(f);
+    sqlite3_bind_int64(q, 1, t.id);
+    sqlite3_bind_int64(q, 2, f->job);
+    sqlite3_bind_int64(q, 3, proposal);
+    bind_text(q, 4, arch);
+    sqlite3_bind_int64(q, 5, f->seq);
+    sqlite3_bind_int64(q, 6, seed);
+    bind_buf(q, 7, &db->text);
+    sqlite3_bind_blob(q, 8, db->blob.p, (int)db->blob.len, SQLITE_STATIC);
+    db_slots_bind(q, 9, set, &slots);
+    if ((st = db_run(db, q, f->err))) return st;
+    f->info->proposals++;
+    return ST_OK;
+}
+
+static st_t fold_leased(struct fold *f)
+{
+    struct db *db = f->db;
+    struct trial_now t;
+    int64_t lease = need_int(f, "lease", 1), epoch = need_int(f, "epoch", 1), evaluator = need_int(f, "evaluator", 1),
+            device = need_int(f, "device", 1), expires = need_int(f, "expires", INT64_MIN);
+    json_t *task = base_jr_need(&f->r, "task");
+    check_device(f, "device", device);
+    st_t st = trial_need(f, &t);
+    if (st) return st;
+    if (t.state != READY) return base_jr_fail(&f->r, ST_ESTATE, "trial", "%lld is not ready to be leased", (long long)t.id);
+    if (epoch <= t.epoch) return base_jr_fail(&f->r, ST_ESTALE, "epoch", "must be above %lld", (long long)t.epoch);
+    base_buf_reset(&db->text);
+    if (json_is_string(task)) base_buf_str(&db->text, json_string_value(task));
+    else db_json_text(task, &db->text);
+    if (db->text.st) return out_of_memory(f);
+    sqlite3_stmt *q = db_stmt(db, SQL_TRIAL_LEASE);
+    if (!q) return write_fail(f);
+    sqlite3_bind_int64(q, 1, t.id);
+    sqlite3_bind_int64(q, 2, epoch);
+    sqlite3_bind_int64(q, 3, lease);
+    sqlite3_bind_int64(q, 4, device);
+    if ((st = db_run(db, q, f->err))) return st;
+    if (!(q = db_stmt(db, SQL_LEASE_INSERT))) return write_fail(f);
+    sqlite3_bind_int64(q, 1, t.id);
+    sqlite3_bind_int64(q, 2, lease);
+    bind_buf(q, 3, &db->text);
+    sqlite3_bind_int64(q, 4, evaluator);
+    sqlite3_bind_int64(q, 5, epoch);
+    sqlite3_bind_int64(q, 6, expires);
+    sqlite3_bind_int64(q, 7, device);
+    return db_run(db, q, f->err);
+}
+
+struct checkpoint {
+    bool given;
+    const char *path, *hash;
+    int64_t bytes;
+    double tokens;
+};
+
+static void read_checkpoint(struct fold *f, struct checkpoint *c)
+{
+    json_t *v = optional(f, "checkpoint");
+    *c = (struct checkpoint){.given = v != NULL};
+    if (!v || f->r.st) return;
+    char path[64];
+    snprintf(path, sizeof path, "%.40s.checkpoint", f->r.path);
+    struct base_jr r = base_jr_at(v, path, f->err);
+    base_jr_need(&r, "path");
+    base_jr_need(&r, "hash");
+    base_jr_need(&r, "bytes");
+    base_jr_need(&r, "tokens");
+    c->path = base_jr_str(&r, "path", "");
+    c->hash = base_jr_str(&r, "hash", "");
+    c->bytes = base_jr_int(&r, "bytes", 0, 0, INT64_MAX);
+    c->tokens = base_jr_num(&r, "tokens", 0, 0, HUGE_VAL);
+    f->r.st = r.st;
+}
+
+static st_t write_checkpoint(struct fold *f, int64_t trial, const struct checkpoint *c)
+{
+    if (!c->given) return ST_OK;
+    sqlite3_stmt *q = db_stmt(f->db, SQL_CHECKPOINT_PUT);
+    if (!q) return write_fail(f);
+    sqlite3_bind_int64(q, 1, trial);
+    bind_text(q, 2, c->path);
+    bind_text(q, 3, c->hash);
+    sqlite3_bind_int64(q, 4, c->bytes);
+    sqlite3_bind_double(q, 5, c->tokens);
+    return db_run(f->db, q, f->err);
+}
+
+static st_t write_return(struct fold *f, int64_t trial, double busy_s)
+{
+    sqlite3_stmt *q = db_stmt(f->db, SQL_TRIAL_RETURN);
+    if (!q) return write_fail(f);
+    sqlite3_bind_int64(q, 1, trial);
+    sqlite3_bind_double(q, 2, busy_s);
+    return db_run(f->db, q, f->err);
+}
+
+/* The lease ends, and what it took is added to the job's sums. */
+static st_t write_spent(struct fold *f, int64_t trial, double busy_s, double joules)
+{
+    sqlite3_stmt *q = db_stmt(f->db, SQL_LEASE_DELETE);
+    if (!q) return write_fail(f);
+    sqlite3_bind_int64(q, 1, trial);
+    st_t st = db_run(f->db, q, f->err);
+    if (st) return st;
+    if (!(q = db_stmt(f->db, SQL_JOB_SPEND))) return write_fail(f);
+    f->info->busy_s += busy_s;
+    f->info->joules += joules;
+    sqlite3_bind_int64(q, 1, f->job);
+    sqlite3_bind_double(q, 2, f->info->busy_s);
+    sqlite3_bind_double(q, 3, f->info->joules);
+    return db_run(f->db, q, f->err);
+}
+
+static st_t fold_progress(struct fold *f)
+{
+    struct trial_now t;
+    struct checkpoint c;
+    json_t *curve = optional(f, "curve");
+    read_checkpoint(f, &c);
+    st_t st = lease_need(f, &t);
+    if (!st) st = db_curve_merge(f->db, t.id, curve, f->r.path, f->err);
+    if (st) return st;
+    if (curve) {
+        sqlite3_stmt *q = db_stmt(f->db, SQL_TRIAL_CURVE);
+        if (!q) return write_fail(f);
+        sqlite3_bind_int64(q, 1, t.id);
+        bind_buf(q, 2, &f->db->text);
+        if ((st = db_run(f->db, q, f->err))) return st;
+    }
+    return write_checkpoint(f, t.id, &c);
+}
+
+static st_t fold_reported(struct fold *f)
+{
+    struct db *db = f->db;
+    struct trial_now t;
+    struct checkpoint c;
+    struct db_slots slots;
+    const char *status = need_str(f, "status"), *error = optional(f, "error") ? base_jr_str(&f->r, "error", NULL) : NULL;
+    int64_t device = need_int(f, "device", 1);
+    double busy_s = need_num(f, "busy_s"), joules = optional(f, "joules") ? base_jr_num(&f->r, "joules", 0, 0, HUGE_VAL) : NAN;
+    json_t *metrics = need_type(f, "metrics", JSON_OBJECT, "an object"), *curve = optional(f, "curve");
+    bool good = !strcmp(status, "ok");
+    if (!good && strcmp(status, "failed")) base_jr_fail(&f->r, ST_EINVAL, "status", "must be ok or failed");
+    check_device(f, "device", device);
+    read_checkpoint(f, &c);
+    st_t st = lease_need(f, &t);
+    if (!st) st = db_slots_get(db, t.id, t.set, &slots, f->err);
+    if (!st) st = db_slots_add(&slots, metrics, true, "reported.metrics", f->err);
+    if (!st) st = db_curve_merge(db, t.id, curve, f->r.path, f->err);
+    int64_t set;
+    if (!st) st = db_slots_set(db, &slots, &set, f->err);
+    if (st) return st;
+    if ((st = write_spent(f, t.id, busy_s, isnan(joules) ? 0 : joules))) return st;
+    sqlite3_stmt *q = db_slots_stmt(db, DB_SLOTS_UPDATE, slots.n);
+    if (!q) return write_fail(f);
+    sqlite3_bind_int(q, 1, good ? OK : FAILED);
+    sqlite3_bind_int64(q, 2, device);
+    sqlite3_bind_int64(q, 3, f->seq);
+    sqlite3_bind_int64(q, 4, f->at);
+    sqlite3_bind_double(q, 5, busy_s);
+    sqlite3_bind_double(q, 6, f->info->busy_s);
+    bind_num(q, 7, joules);
+    if (curve) bind_buf(q, 8, &db->text);
+    else sqlite3_bind_null(q, 8);
+    bind_text(q, 9, error);
+    sqlite3_bind_int64(q, db_slots_bind(q, 10, set, &slots), t.id);
+    if ((st = db_run(db, q, f->err))) return st;
+    return write_checkpoint(f, t.id, &c);
+}
+
+static st_t fold_returned(struct fold *f)
+{
+    struct trial_now t;
+    need_str(f, "reason");
+    double busy_s = need_num(f, "busy_s");
+    st_t st = lease_need(f, &t);
+    if (!st) st = write_return(f, t.id, busy_s);
+    if (!st) st = write_spent(f, t.id, busy_s, 0);
+    return st;
+}
+
+/* ---- the service ---- */
+
+static st_t fold_device(struct fold *f)
+{
+    struct db *db = f->db;
+    int64_t id = need_int(f, "id", 1);
+    const char *kind = need_str(f, "kind");
+    json_t *body = need_type(f, "body", JSON_OBJECT, "an object");
+    if (f->r.st) return f->r.st;
+    sqlite3_stmt *q = db_stmt(db, SQL_DEVICE_GET);
+    if (!q) return write_fail(f);
+    sqlite3_bind_int64(q, 1, id);
+    int rc = sqlite3_step(q);
+    st_t st = rc == SQLITE_DONE  ? ST_OK
+              : rc == SQLITE_ROW ? base_jr_fail(&f->r, ST_EEXIST, "id", "%lld is taken", (long long)id)
+                                 : write_fail(f);
+    sqlite3_reset(q);
+    if (st) return st;
+    base_buf_reset(&db->text);
+    db_json_text(body, &db->text);
+    if (db->text.st) return out_of_memory(f);
+    if (!(q = db_stmt(db, SQL_DEVICE_INSERT))) return write_fail(f);
+    sqlite3_bind_int64(q, 1, id);
+    bind_text(q, 2, kind);
+    bind_buf(q, 3, &db->text);
+    return db_run(db, q, f->err);
+}
+
+static st_t fold_evaluator(struct fold *f)
+{
+    int64_t id = need_int(f, "evaluator", 1), device = need_int(f, "device", 1);
+    const char *name = need_str(f, "name");
+    check_device(f, "device", device);
+    if (f->r.st) return f->r.st;
+    sqlite3_stmt *q = db_stmt(f->db, SQL_EVALUATOR_PUT);
+    if (!q) return write_fail(f);
+    sqlite3_bind_int64(q, 1, id);
+    bind_text(q, 2, name);
+    sqlite3_bind_int64(q, 3, device);
+    return db_run(f->db, q, f->err);
+}
+
+static const struct {
+    const char *type;
+    st_t (*fold)(struct fold *f);
+    bool service; /* an event of job 0 */
+} FOLDS[] = {
+    {"submitted", fold_submitted, false}, {"state", fold_state, false},       {"budget", fold_budget, false},
+    {"target", fold_target, false},       {"reference", fold_reference, false}, {"proposed", fold_proposed, false},
+    {"leased", fold_leased, false},       {"progress", fold_progress, false}, {"reported", fold_reported, false},
+    {"returned", fold_returned, false},   {"device", fold_device, true},      {"evaluator", fold_evaluator, true},
+};
+
+st_t db_fold(struct db *db, int64_t job, int64_t seq, int64_t at_ms, const char *type, json_t *body, struct base_err *err)
+{
+    struct fold f = {.db = db, .job = job, .seq = seq, .at = at_ms, .err = err};
+    size_t i = 0, n = sizeof FOLDS / sizeof *FOLDS;
+    while (i < n && strcmp(FOLDS[i].type, type)) i++;
+    if (i == n) return base_err_set(err, ST_EINVAL, type, "is no type of event");
+    if (FOLDS[i].service != (job == 0))
+        return base_err_set(err, ST_EINVAL, type, "is an event of %s", FOLDS[i].service ? "job 0, the service" : "a job");
+    f.r = base_jr_at(body, type, err);
+    st_t st = f.r.st;
+    if (st || !(f.info = db_job_info(db, job, &st, err))) return st;
+    if (!f.info->exists && job && FOLDS[i].fold != fold_submitted)
+        return base_err_set(err, ST_ENOTFOUND, type, "there is no job %lld", (long long)job);
+    if ((st = FOLDS[i].fold(&f))) return st;
+    f.info->seq = seq;
+    return ST_OK;
+}

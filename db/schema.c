@@ -1,0 +1,100 @@
+/* The tables, and how older versions become this one. */
+#include <stdio.h>
+
+#include "db/internal.h"
+
+/* STRICT: what a column holds has the type it says, also after somebody else's hand was in the file (quick_check looks). */
+static const char TABLES[] =
+    "CREATE TABLE event(job INTEGER NOT NULL, seq INTEGER NOT NULL, at INTEGER NOT NULL, type TEXT NOT NULL, body TEXT NOT NULL,"
+    " PRIMARY KEY(job, seq)) STRICT;"
+    "CREATE TABLE device(id INTEGER PRIMARY KEY, kind TEXT NOT NULL, body TEXT NOT NULL) STRICT;"
+    "CREATE TABLE evaluator(id INTEGER PRIMARY KEY, name TEXT NOT NULL, device INTEGER NOT NULL REFERENCES device(id)) STRICT;"
+    "CREATE TABLE job_spec(id INTEGER PRIMARY KEY, name TEXT NOT NULL, submitted TEXT NOT NULL, seed INTEGER NOT NULL,"
+    " identity TEXT NOT NULL, files TEXT, at INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE job_state(id INTEGER PRIMARY KEY REFERENCES job_spec(id), state TEXT NOT NULL, reason TEXT, evaluations REAL,"
+    " hours REAL, joules REAL, target INTEGER REFERENCES device(id), reference TEXT, busy_s REAL NOT NULL,"
+    " spent_joules REAL NOT NULL) STRICT;"
+    "CREATE TABLE lease(trial INTEGER PRIMARY KEY REFERENCES trial_data(id), lease INTEGER NOT NULL, task TEXT NOT NULL,"
+    " evaluator INTEGER NOT NULL, epoch INTEGER NOT NULL, expires INTEGER NOT NULL, device INTEGER NOT NULL REFERENCES device(id)) STRICT;"
+    "CREATE TABLE checkpoint(trial INTEGER PRIMARY KEY REFERENCES trial_data(id), path TEXT NOT NULL, hash TEXT NOT NULL,"
+    " bytes INTEGER NOT NULL, tokens REAL NOT NULL) STRICT;"
+    "CREATE TABLE metric_set(id INTEGER NOT NULL, slot INTEGER NOT NULL, name TEXT NOT NULL, measured INTEGER NOT NULL,"
+    " PRIMARY KEY(id, slot)) STRICT, WITHOUT ROWID;";
+
+/* The row's tail, after the slots: what an archive does not load. */
+static const char TRIAL_HEAD[] =
+    "CREATE TABLE trial_data(id INTEGER PRIMARY KEY, job INTEGER NOT NULL REFERENCES job_spec(id), proposal INTEGER NOT NULL,"
+    " arch TEXT NOT NULL, state INTEGER NOT NULL, epoch INTEGER NOT NULL, lease INTEGER NOT NULL, device INTEGER REFERENCES device(id),"
+    " proposed_seq INTEGER NOT NULL, reported_seq INTEGER, reported_at INTEGER, busy_total REAL, busy_s REAL NOT NULL, joules REAL,"
+    " seed INTEGER NOT NULL, origin TEXT NOT NULL, genome BLOB NOT NULL, metric_set INTEGER NOT NULL";
+static const char TRIAL_TAIL[] = ", curve TEXT, error TEXT, UNIQUE(job, proposal)) STRICT;"
+                                 "CREATE INDEX trial_arch ON trial_data(arch);";
+
+static const char VIEWS[] =
+    "CREATE VIEW job AS SELECT j.id AS id, s.name AS name, j.state AS state, j.reason AS reason, s.submitted AS submitted,"
+    " s.seed AS seed, s.identity AS identity, s.files AS files, s.at AS at, j.evaluations AS evaluations, j.hours AS hours,"
+    " j.joules AS joules, j.target AS target, j.reference AS reference, j.busy_s AS busy_s, j.spent_joules AS spent_joules"
+    " FROM job_state j JOIN job_spec s ON s.id=j.id;"
+    "CREATE VIEW trial AS SELECT id, job, proposal, arch, origin, 0 AS rung,"
+    " CASE state WHEN 0 THEN 'ready' WHEN 1 THEN 'leased' WHEN 2 THEN 'ok' ELSE 'failed' END AS state, seed, epoch, device,"
+    " reported_at AS reported, busy_s, joules, error FROM trial_data;"
+    "CREATE VIEW arch AS SELECT t.arch AS id, json_extract(e.body,'$.arch') AS canonical,"
+    " json_extract(e.body,'$.paper.params') AS params, json_extract(e.body,'$.paper.weight_bytes') AS weight_bytes,"
+    " json_extract(e.body,'$.paper') AS paper FROM trial_data t JOIN event e ON e.job=t.job AND e.seq=t.proposed_seq"
+    " WHERE t.id=(SELECT min(u.id) FROM trial_data u WHERE u.arch=t.arch);"
+    "CREATE VIEW curve AS SELECT t.id AS trial, 0 AS rung, json_extract(p.value,'$[0]') AS tokens,"
+    " json_extract(p.value,'$[1]') AS loss FROM trial_data t, json_each(t.curve) p;";
+
+/* CASE s.slot WHEN 0 THEN t.m0 WHEN 1 THEN t.m1 … END AS median */
+static void slot_case(struct base_buf *b, char column, const char *name)
+{
+    base_buf_str(b, ", CASE s.slot");
+    for (int i = 0; i < DB_SLOTS; i++) base_buf_printf(b, " WHEN %d THEN t.%c%d", i, column, i);
+    base_buf_printf(b, " END AS %s", name);
+}
+
+static st_t create_v1(sqlite3 *sql)
+{
+    struct base_buf b = BASE_BUF_INIT;
+    base_buf_str(&b, TABLES);
+    base_buf_str(&b, TRIAL_HEAD);
+    for (int i = 0; i < DB_SLOTS; i++) base_buf_printf(&b, ", m%d REAL, l%d REAL, h%d REAL, n%d INTEGER", i, i, i, i);
+    base_buf_str(&b, TRIAL_TAIL);
+    base_buf_str(&b, VIEWS);
+    base_buf_str(&b, "CREATE VIEW metric AS SELECT t.id AS trial, 0 AS rung, s.name AS name,"
+                     " CASE WHEN s.measured THEN t.device END AS device, 0 AS repeat");
+    slot_case(&b, 'm', "median");
+    slot_case(&b, 'l', "low");
+    slot_case(&b, 'h', "high");
+    slot_case(&b, 'n', "n");
+    base_buf_str(&b, " FROM trial_data t JOIN metric_set s ON s.id=t.metric_set;");
+    base_buf_printf(&b, "PRAGMA application_id=%d;", DB_APPLICATION_ID);
+    st_t st = b.st ? b.st : sqlite3_exec(sql, b.p, NULL, NULL, NULL) ? ST_EIO : ST_OK;
+    base_buf_fini(&b);
+    return st;
+}
+
+const db_step_fn db_steps[DB_VERSION] = {create_v1};
+
+st_t db_migrate(struct db *db, const db_step_fn *steps, int nsteps, struct base_err *err)
+{
+    sqlite3_stmt *s;
+    if (sqlite3_prepare_v2(db->sql, "PRAGMA user_version", -1, &s, NULL)) return db_fail(db, db->path, err);
+    int version = sqlite3_step(s) == SQLITE_ROW ? sqlite3_column_int(s, 0) : -1;
+    if (sqlite3_finalize(s) || version < 0) return db_fail(db, db->path, err);
+    for (; version < nsteps; version++) {
+        char set[64];
+        snprintf(set, sizeof set, "PRAGMA user_version=%d;COMMIT", version + 1);
+        st_t st = db_exec(db, "BEGIN IMMEDIATE", err);
+        if (st) return st;
+        st = steps[version](db->sql);
+        if (st == ST_ENOMEM) base_err_set(err, st, db->path, "out of memory");
+        else if (st) st = db_fail(db, db->path, err);
+        if (!st) st = db_exec(db, set, err);
+        if (st) {
+            if (!sqlite3_get_autocommit(db->sql)) sqlite3_exec(db->sql, "ROLLBACK", NULL, NULL, NULL);
+            return st;
+        }
+    }
+    return ST_OK;
+}
