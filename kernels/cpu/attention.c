@@ -100,7 +100,7 @@ static void VEC_NAME(block)(const struct attn *a, int64_t b, int64_t g, const st
     float m[LANES], l[LANES];
     const float *rows[LANES];
     for (int i = 0; i < LANES; i++) {
-        rows[i] = a->q + attn_row(a, &a->sq, b, g, x->r0 + (i < x->n ? i : x->n - 1));
+        rows[i] = a->q + attn_row(a, &a->sq, x, b, g, i);
         m[i] = NEVER;
         l[i] = 0;
     }
@@ -141,10 +141,9 @@ static void VEC_NAME(block)(const struct attn *a, int64_t b, int64_t g, const st
 
     float *out[LANES], inv[LANES];
     for (int i = 0; i < x->n; i++) {
-        int64_t row = x->r0 + i;
-        out[i] = a->out + attn_row(a, &a->so, b, g, row);
+        out[i] = a->out + attn_row(a, &a->so, x, b, g, i);
         inv[i] = 1.0f / l[i];
-        if (a->lse) a->lse[attn_row(a, &a->sl, b, g, row)] = (float)(((double)m[i] + (double)log2f(l[i])) * ATTN_LN2);
+        if (a->lse) a->lse[attn_row(a, &a->sl, x, b, g, i)] = (float)(((double)m[i] + (double)log2f(l[i])) * ATTN_LN2);
     }
     VEC_NAME(lanes_to_rows)(out, o, x->n, K, inv);
 }

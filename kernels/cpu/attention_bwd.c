@@ -109,12 +109,11 @@ static void VEC_NAME(rows)(const struct attn_bwd *c, int64_t b, int64_t g, int64
     const float *rows[LANES], *drows[LANES];
     float *dqrows[LANES];
     for (int i = 0; i < LANES; i++) {
-        int64_t row = x.r0 + (i < x.n ? i : x.n - 1);
-        rows[i] = a->q + attn_row(a, &a->sq, b, g, row);
-        drows[i] = c->dout + attn_row(a, &c->sdout, b, g, row);
-        dqrows[i] = c->dq + attn_row(a, &c->sdq, b, g, row);
-        lse[i] = (float)((double)a->lse[attn_row(a, &a->sl, b, g, row)] * ATTN_LOG2E);
-        d[i] = i < x.n ? VEC_NAME(dot)(drows[i], a->out + attn_row(a, &a->so, b, g, row), K) : 0;
+        rows[i] = a->q + attn_row(a, &a->sq, &x, b, g, i);
+        drows[i] = c->dout + attn_row(a, &c->sdout, &x, b, g, i);
+        dqrows[i] = c->dq + attn_row(a, &c->sdq, &x, b, g, i);
+        lse[i] = (float)((double)a->lse[attn_row(a, &a->sl, &x, b, g, i)] * ATTN_LOG2E);
+        d[i] = i < x.n ? VEC_NAME(dot)(drows[i], a->out + attn_row(a, &a->so, &x, b, g, i), K) : 0;
         scale[i] = a->scale;
     }
     VEC_NAME(rows_to_lanes)(qt, rows, nv * VL, K, (float)(a->scale * ATTN_LOG2E));

@@ -47,6 +47,8 @@ struct attn_block {
     int64_t first, last; /* positions of its first and last row */
     int64_t from;        /* first key that any of them sees */
     float pos[ATTN_ROWS]; /* position - first; rows from n on repeat the last one */
+    int64_t t[ATTN_ROWS]; /* time of each row */
+    int64_t h[ATTN_ROWS]; /* its head among those of the key head */
 };
 
 static inline struct attn_strides attn_strides(const struct kn_tensor *t)
@@ -69,10 +71,10 @@ static inline struct attn attn_of(const struct kn_tensor *q, const struct kn_ten
     return a;
 }
 
-/* Offset of row i of key head g. */
-static inline int64_t attn_row(const struct attn *a, const struct attn_strides *s, int64_t b, int64_t g, int64_t i)
+/* Offset of row i of a block of key head g. */
+static inline int64_t attn_row(const struct attn *a, const struct attn_strides *s, const struct attn_block *x, int64_t b, int64_t g, int i)
 {
-    return b * s->b + i / a->R * s->t + (g * a->R + i % a->R) * s->h;
+    return b * s->b + x->t[i] * s->t + (g * a->R + x->h[i]) * s->h;
 }
 
 static inline struct attn_block attn_block(const struct attn *a, int64_t index)
@@ -86,9 +88,12 @@ static inline struct attn_block attn_block(const struct attn *a, int64_t index)
     /* pieces of full register blocks up to the diagonal; the keys before the window are masked like any other */
     x.from -= (x.first - x.from) % 4 ? 4 - (x.first - x.from) % 4 : 0;
     if (x.from < 0) x.from = 0;
+    int64_t t = x.r0 / a->R, h = x.r0 % a->R;
     for (int i = 0; i < ATTN_ROWS; i++) {
-        int64_t row = x.r0 + (i < x.n ? i : x.n - 1);
-        x.pos[i] = (float)(a->S - a->T + row / a->R - x.first);
+        x.t[i] = t;
+        x.h[i] = h;
+        x.pos[i] = (float)(a->S - a->T + t - x.first);
+        if (i + 1 < x.n && ++h == a->R) h = 0, t++;
     }
     return x;
 }

@@ -79,38 +79,41 @@ __attribute__((unused)) static void VEC_NAME(mm_add)(int64_t rows, int64_t nv, c
     VEC_NAME(mm_any)(1, rows, nv, a, ar, ac, b, bs, n, c, cs);
 }
 
+/* d_j[i] = s_i[j] * m_j for a block of 4 x 4. */
+VEC_FN void VEC_NAME(transpose4)(float *d0, float *d1, float *d2, float *d3, const float *s0, const float *s1, const float *s2, const float *s3,
+                                 float m0, float m1, float m2, float m3)
+{
 #if VEC_ISA > 0
-/* d[j][i] = s[i][j] * m[j] for a block of 4 x 4. */
-VEC_FN void VEC_NAME(transpose4)(float *const d[4], const float *const s[4], const float m[4])
-{
-    __m128 a = _mm_loadu_ps(s[0]), b = _mm_loadu_ps(s[1]), c = _mm_loadu_ps(s[2]), e = _mm_loadu_ps(s[3]);
+    __m128 a = _mm_loadu_ps(s0), b = _mm_loadu_ps(s1), c = _mm_loadu_ps(s2), e = _mm_loadu_ps(s3);
     _MM_TRANSPOSE4_PS(a, b, c, e);
-    _mm_storeu_ps(d[0], _mm_mul_ps(a, _mm_set1_ps(m[0])));
-    _mm_storeu_ps(d[1], _mm_mul_ps(b, _mm_set1_ps(m[1])));
-    _mm_storeu_ps(d[2], _mm_mul_ps(c, _mm_set1_ps(m[2])));
-    _mm_storeu_ps(d[3], _mm_mul_ps(e, _mm_set1_ps(m[3])));
-}
+    _mm_storeu_ps(d0, _mm_mul_ps(a, _mm_set1_ps(m0)));
+    _mm_storeu_ps(d1, _mm_mul_ps(b, _mm_set1_ps(m1)));
+    _mm_storeu_ps(d2, _mm_mul_ps(c, _mm_set1_ps(m2)));
+    _mm_storeu_ps(d3, _mm_mul_ps(e, _mm_set1_ps(m3)));
 #else
-VEC_FN void VEC_NAME(transpose4)(float *const d[4], const float *const s[4], const float m[4])
-{
-    for (int i = 0; i < 4; i++)
-        for (int j = 0; j < 4; j++) d[j][i] = s[i][j] * m[j];
-}
+    for (int j = 0; j < 4; j++) {
+        float x[4] = {s0[j], s1[j], s2[j], s3[j]}, m = j == 0 ? m0 : j == 1 ? m1 : j == 2 ? m2 : m3;
+        float *d = j == 0 ? d0 : j == 1 ? d1 : j == 2 ? d2 : d3;
+        for (int i = 0; i < 4; i++) d[i] = x[i] * m;
+    }
 #endif
+}
 
 /* dst[k][LANES] = src[lane][k] * m for lanes (a multiple of 4) rows of K. */
 __attribute__((unused)) static void VEC_NAME(rows_to_lanes)(float *dst, const float *const *src, int lanes, int64_t K, float m)
 {
     for (int l = 0; l < lanes; l += 4) {
+        const float *s0 = src[l], *s1 = src[l + 1], *s2 = src[l + 2], *s3 = src[l + 3];
+        float *d = dst + l;
         int64_t k = 0;
-        for (; k + 4 <= K; k += 4) {
-            float *d = dst + k * LANES + l;
-            VEC_NAME(transpose4)((float *const[4]){d, d + LANES, d + 2 * LANES, d + 3 * LANES},
-                                 (const float *const[4]){src[l] + k, src[l + 1] + k, src[l + 2] + k, src[l + 3] + k},
-                                 (const float[4]){m, m, m, m});
+        for (; k + 4 <= K; k += 4, d += 4 * LANES)
+            VEC_NAME(transpose4)(d, d + LANES, d + 2 * LANES, d + 3 * LANES, s0 + k, s1 + k, s2 + k, s3 + k, m, m, m, m);
+        for (; k < K; k++, d += LANES) {
+            d[0] = s0[k] * m;
+            d[1] = s1[k] * m;
+            d[2] = s2[k] * m;
+            d[3] = s3[k] * m;
         }
-        for (; k < K; k++)
-            for (int i = 0; i < 4; i++) dst[k * LANES + l + i] = src[l + i][k] * m;
     }
 }
 
@@ -119,14 +122,18 @@ __attribute__((unused)) static void VEC_NAME(lanes_to_rows)(float *const *dst, c
 {
     int l = 0;
     for (; l + 4 <= n; l += 4) {
+        float *d0 = dst[l], *d1 = dst[l + 1], *d2 = dst[l + 2], *d3 = dst[l + 3];
+        float m0 = m[l], m1 = m[l + 1], m2 = m[l + 2], m3 = m[l + 3];
+        const float *s = src + l;
         int64_t k = 0;
-        for (; k + 4 <= K; k += 4) {
-            const float *s = src + k * LANES + l;
-            VEC_NAME(transpose4)((float *const[4]){dst[l] + k, dst[l + 1] + k, dst[l + 2] + k, dst[l + 3] + k},
-                                 (const float *const[4]){s, s + LANES, s + 2 * LANES, s + 3 * LANES}, m + l);
+        for (; k + 4 <= K; k += 4, s += 4 * LANES)
+            VEC_NAME(transpose4)(d0 + k, d1 + k, d2 + k, d3 + k, s, s + LANES, s + 2 * LANES, s + 3 * LANES, m0, m1, m2, m3);
+        for (; k < K; k++, s += LANES) {
+            d0[k] = s[0] * m0;
+            d1[k] = s[1] * m1;
+            d2[k] = s[2] * m2;
+            d3[k] = s[3] * m3;
         }
-        for (; k < K; k++)
-            for (int i = 0; i < 4; i++) dst[l + i][k] = src[k * LANES + l + i] * m[l + i];
     }
     for (; l < n; l++)
         for (int64_t k = 0; k < K; k++) dst[l][k] = src[k * LANES + l] * m[l];
