@@ -42,7 +42,8 @@ static void serve(const char *path, int ready)
     for (int i = 0; i < wire_method_count(); i++) m[i] = answer;
     m[wire_method_find("job.cancel")] = finish;
     uv_loop_init(&loop);
-    if (wire_server_new(&server, &loop, &h, NULL, &err) || wire_server_listen_unix(server, path, &err) || write(ready, "", 1) != 1)
+    if (wire_server_new(&server, &loop, &h, NULL, &err) || wire_server_listen_unix(server, path, &err) ||
+        write(ready, "", 1) != 1)
         _exit(1);
     uv_run(&loop, UV_RUN_DEFAULT);
     _exit(0);
@@ -57,8 +58,9 @@ static double cpu_us(int who)
 
 static json_t *report(long i)
 {
-    return json_pack("{s:i,s:i,s:s,s:{s:f,s:i,s:{s:f,s:f,s:f,s:i}}}", "lease", (int)i, "epoch", 1, "status", "ok", "metrics", "valid_bpb",
-                     1.2345, "params", 1234567, "decode_ms@1024", "median", 0.5, "low", 0.4, "high", 0.6, "n", 31);
+    return json_pack("{s:i,s:i,s:s,s:{s:f,s:i,s:{s:f,s:f,s:f,s:i}}}", "lease", (int)i, "epoch", 1, "status", "ok",
+                     "metrics", "valid_bpb", 1.2345, "params", 1234567, "decode_ms@1024", "median", 0.5, "low", 0.4,
+                     "high", 0.6, "n", 31);
 }
 
 static json_t *progress(long i)
@@ -87,7 +89,8 @@ static void pipelined(const char *path, long n)
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
     snprintf(a.sun_path, sizeof a.sun_path, "%s", path);
     if (connect(fd, (struct sockaddr *)&a, sizeof a)) exit(1);
-    for (int i = 0; i < AT_ONCE; i++) base_buf_str(&b, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"job.get\",\"params\":{\"id\":1}}\n");
+    for (int i = 0; i < AT_ONCE; i++)
+        base_buf_str(&b, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"job.get\",\"params\":{\"id\":1}}\n");
     for (long i = 0; i < n; i += AT_ONCE) {
         if (write(fd, b.p, b.len) != (ssize_t)b.len) exit(1);
         for (int lines = 0; lines < AT_ONCE;) {
@@ -112,16 +115,20 @@ static void measure(const char *name, long n, int which)
     if (pid == 0) serve(path, ready[1]);
     if (read(ready[0], &go, 1) != 1) exit(1);
     uint64_t t0 = base_clock_ns();
-    if (which == 0) one_by_one(path, n, NULL, "job.get");
-    else if (which == 1) one_by_one(path, n, progress, "evaluator.progress");
-    else if (which == 2) one_by_one(path, n, report, "evaluator.report");
-    else pipelined(path, n);
+    if (which == 0)
+        one_by_one(path, n, NULL, "job.get");
+    else if (which == 1)
+        one_by_one(path, n, progress, "evaluator.progress");
+    else if (which == 2)
+        one_by_one(path, n, report, "evaluator.report");
+    else
+        pipelined(path, n);
     double wall = (double)(base_clock_ns() - t0) / 1e3;
     mine = cpu_us(RUSAGE_SELF) - mine;
     one_by_one(path, 1, NULL, "job.cancel");
     waitpid(pid, NULL, 0);
-    printf("%-34s server %6.2f us CPU   client %6.2f us CPU   %7.2f us a call\n", name, (cpu_us(RUSAGE_CHILDREN) - before) / (double)n,
-           mine / (double)n, wall / (double)n);
+    printf("%-34s server %6.2f us CPU   client %6.2f us CPU   %7.2f us a call\n", name,
+           (cpu_us(RUSAGE_CHILDREN) - before) / (double)n, mine / (double)n, wall / (double)n);
     close(ready[0]);
     close(ready[1]);
     rmdir(dir);

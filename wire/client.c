@@ -1,4 +1,5 @@
-/* The client: one blocking connection, used from one thread. The socket itself never blocks; every wait is a poll with a deadline. */
+/* The client: one blocking connection, used from one thread. The socket itself never blocks; every wait is a poll with
+ * a deadline. */
 #define _GNU_SOURCE /* struct ucred */
 #include <errno.h>
 #include <poll.h>
@@ -20,7 +21,7 @@ enum {
     REPLY_MAX = 64 << 20,
     READ_BYTES = 64 << 10,
     CONNECT_S = 10, /* a listener that accepts nothing, with a full queue */
-    SLICE_MS = 100, /* longest poll while there is an interrupt flag: its signal may have been handled by another thread */
+    SLICE_MS = 100, /* longest poll with an interrupt flag: its signal may have been handled by another thread */
 };
 
 struct note {
@@ -63,8 +64,10 @@ static bool take_note(struct wire_client *c, json_t *msg)
     json_t *params = json_object_get(msg, "params");
     struct note *n = calloc(1, sizeof *n);
     char *method = strdup(json_string_value(json_object_get(msg, "method")));
-    if (params) json_incref(params);
-    else params = json_object();
+    if (params)
+        json_incref(params);
+    else
+        params = json_object();
     if (!n || !method || !params) {
         free(n);
         free(method);
@@ -132,8 +135,8 @@ static uint64_t deadline_of(int timeout_ms)
     return timeout_ms < 0 ? UINT64_MAX : base_clock_ns() + (uint64_t)timeout_ms * 1000000u;
 }
 
-/* ST_OK: something of events may be possible. The deadline is looked at after the poll, so that with none to wait at all what is
- * already there still counts. */
+/* ST_OK: something of events may be possible. The deadline is looked at after the poll, so that with none to wait at
+ * all what is already there still counts. */
 static st_t wait_for(struct wire_client *c, short events, short *revents, uint64_t deadline)
 {
     for (;;) {
@@ -168,7 +171,8 @@ static st_t send_all(struct wire_client *c, const struct base_buf *line, uint64_
         }
         if (errno == EINTR) continue;
         /* The server may have said why before it left. */
-        if (errno != EAGAIN && errno != EWOULDBLOCK) return read_some(c) ? c->broken : give_up(c, ST_ECLOSED, strerror(errno));
+        if (errno != EAGAIN && errno != EWOULDBLOCK)
+            return read_some(c) ? c->broken : give_up(c, ST_ECLOSED, strerror(errno));
         short revents;
         st_t st = wait_for(c, POLLIN | POLLOUT, &revents, deadline);
         if (!st && revents & POLLIN) st = read_some(c);
@@ -190,12 +194,15 @@ static st_t request_line(struct base_buf *b, long long id, const char *method, j
     base_jw_init(&w, b);
     base_jw_str(&w, method);
     base_buf_str(b, ",\"params\":");
-    if (!params) base_buf_str(b, "{}");
-    else if (json_dump_callback(params, add_part, b, JSON_COMPACT)) return base_err_set(err, ST_EINVAL, method, "params cannot be written");
+    if (!params)
+        base_buf_str(b, "{}");
+    else if (json_dump_callback(params, add_part, b, JSON_COMPACT))
+        return base_err_set(err, ST_EINVAL, method, "params cannot be written");
     base_buf_str(b, "}\n");
     if (b->st) return base_err_set(err, b->st, method, "out of memory");
     if (b->len - 1 > WIRE_LINE_MAX)
-        return base_err_set(err, ST_ETOOBIG, method, "the request has %zu bytes, the limit is %d", b->len - 1, WIRE_LINE_MAX);
+        return base_err_set(err, ST_ETOOBIG, method, "the request has %zu bytes, the limit is %d", b->len - 1,
+                            WIRE_LINE_MAX);
     return ST_OK;
 }
 
@@ -220,14 +227,15 @@ static st_t outcome(struct wire_client *c, json_t **result, int *rpc_code, struc
     return st;
 }
 
-st_t wire_client_call(struct wire_client *c, const char *method, json_t *params, int timeout_ms, json_t **result, int *rpc_code,
-                      struct base_err *err)
+st_t wire_client_call(struct wire_client *c, const char *method, json_t *params, int timeout_ms, json_t **result,
+                      int *rpc_code, struct base_err *err)
 {
     struct base_buf line = BASE_BUF_INIT;
     uint64_t deadline = deadline_of(timeout_ms);
     st_t st = c->broken;
     if (rpc_code) *rpc_code = 0;
-    if (!st && c->interrupt && *c->interrupt) st = ST_ECANCELED; /* nothing is under way yet: the connection stays good */
+    if (!st && c->interrupt && *c->interrupt)
+        st = ST_ECANCELED; /* nothing is under way yet: the connection stays good */
     if (st) {
         json_decref(params);
         return tell(c, st, err);
@@ -292,7 +300,8 @@ st_t wire_client_open(struct wire_client **out, const char *path, struct base_er
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     if (strlen(path) >= sizeof addr.sun_path)
-        return base_err_set(err, ST_ETOOBIG, path, "too long for a socket: at most %zu bytes", sizeof addr.sun_path - 1);
+        return base_err_set(err, ST_ETOOBIG, path, "too long for a socket: at most %zu bytes",
+                            sizeof addr.sun_path - 1);
     memcpy(addr.sun_path, path, strlen(path) + 1);
     struct wire_client *c = calloc(1, sizeof *c);
     if (!c) return base_err_set(err, ST_ENOMEM, path, "out of memory");

@@ -2,7 +2,8 @@
 
 #include <string.h>
 
-enum { KEEP_BYTES = 64 << 10 }; /* a larger buffer is given back after its line, so that an idle connection stays small */
+/* A larger buffer is given back after its line, so that an idle connection stays small. */
+enum { KEEP_BYTES = 64 << 10 };
 
 static bool blank(const char *p, size_t n)
 {

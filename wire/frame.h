@@ -1,5 +1,5 @@
-/* Framing: a stream of bytes cut into lines. Knows nothing of JSON or of sockets, so that another carrier (TLS, WebSocket) can stand
- * before it or in its place.
+/* Framing: a stream of bytes cut into lines. Knows nothing of JSON or of sockets, so that another carrier (TLS,
+ * WebSocket) can stand before it or in its place.
  *
  *   struct wire_lines l = {.max = WIRE_LINE_MAX};
  *   wire_lines_feed(&l, p, n, fn, ctx);      // whenever bytes came
@@ -19,8 +19,9 @@ struct wire_lines {
     bool skip;            /* inside a line that is too long */
 };
 
-/* One line without its LF, not NUL-terminated; lines of white space alone are left out. text NULL: a line longer than max, told once,
- * as soon as it is known; the rest of it is skipped. false ends the feed, and what was fed with it is dropped. */
+/* One line without its LF, not NUL-terminated; lines of white space alone are left out. text NULL: a line longer than
+ * max, told once, as soon as it is known; the rest of it is skipped. false ends the feed, and what was fed with it is
+ * dropped. */
 typedef bool (*wire_line_fn)(void *ctx, const char *text, size_t len);
 
 /* ST_ENOMEM: the line under way is lost. */

@@ -1,7 +1,8 @@
 /* What server.c (sockets, the loop) and rpc.c (calls, answers) share. Nobody else includes it.
  *
- * Life of a call: a line comes (server.c) -> parsed, checked and handed to its handler (rpc.c) -> answered: its text is put on the
- * server's held list -> once an iteration, after flush, the held texts move to their connections' out buffers -> written (server.c). */
+ * Life of a call: a line comes (server.c) -> parsed, checked and handed to its handler (rpc.c) -> answered: its text is
+ * put on the server's held list -> once an iteration, after flush, the held texts move to their connections' out
+ * buffers -> written (server.c). */
 #ifndef TAUT_WIRE_INTERNAL_H
 #define TAUT_WIRE_INTERNAL_H
 
@@ -24,11 +25,11 @@ struct wire_batch {
 enum wire_kind {
     WIRE_ANSWER,  /* of a handler: what wire_server_fail_held turns into an error */
     WIRE_REFUSAL, /* of this room (not JSON, no such method, …): true whatever becomes of the commit */
-    WIRE_NOTICE,  /* our notification to the peer: dropped by wire_server_fail_held, since what it tells did not happen */
+    WIRE_NOTICE,  /* our notification to the peer: dropped by wire_server_fail_held, what it tells did not happen */
 };
 
 struct wire_call {
-    struct wire_conn *conn; /* NULL once the peer has left */
+    struct wire_conn *conn;        /* NULL once the peer has left */
     struct wire_call *prev, *next; /* conn->calls */
     struct wire_call *held_next;
     struct wire_batch *batch; /* or NULL */
@@ -82,8 +83,8 @@ struct wire_server {
 
 /* rpc.c */
 bool wire_rpc_line(void *conn, const char *text, size_t len); /* a wire_line_fn */
-void wire_rpc_release(struct wire_server *s);                 /* held texts to their connections, and these to the socket */
-void wire_rpc_detach(struct wire_conn *c);                    /* the peer has left: its calls have no connection any more */
+void wire_rpc_release(struct wire_server *s); /* held texts to their connections, and these to the socket */
+void wire_rpc_detach(struct wire_conn *c);    /* the peer has left: its calls have no connection any more */
 
 /* server.c */
 void wire_conn_send(struct wire_conn *c);

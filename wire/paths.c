@@ -16,7 +16,8 @@ enum { SUN_MAX = sizeof((struct sockaddr_un *)0)->sun_path };
 static st_t copy(char *buf, size_t size, const char *path, struct base_err *err)
 {
     size_t n = strlen(path);
-    if (n >= SUN_MAX) return base_err_set(err, ST_ETOOBIG, path, "too long for a socket: at most %d bytes", SUN_MAX - 1);
+    if (n >= SUN_MAX)
+        return base_err_set(err, ST_ETOOBIG, path, "too long for a socket: at most %d bytes", SUN_MAX - 1);
     if (n >= size) return base_err_set(err, ST_ETOOBIG, path, "does not fit in %zu bytes", size);
     memcpy(buf, path, n + 1);
     return ST_OK;
@@ -54,8 +55,7 @@ st_t wire_dir_socket(const char *dir, char *buf, size_t size, struct base_err *e
 {
     char path[PATH_MAX + 64], run[PATH_MAX], hash[BASE_ID_HEX];
     char *full = realpath(dir, NULL);
-    if (!full)
-        return base_err_set(err, errno == EACCES ? ST_EPERM : ST_ENOTFOUND, dir, "%s", strerror(errno));
+    if (!full) return base_err_set(err, errno == EACCES ? ST_EPERM : ST_ENOTFOUND, dir, "%s", strerror(errno));
     snprintf(path, sizeof path, "%s/tautd.sock", full);
     base_id_hex(full, strlen(full), hash);
     free(full);

@@ -26,9 +26,12 @@ static bool add_json(struct base_buf *b, const json_t *v)
 static void add_head(struct base_buf *b, const json_t *id)
 {
     base_buf_str(b, "{\"jsonrpc\":\"2.0\",\"id\":");
-    if (json_is_integer(id)) base_buf_printf(b, "%lld", (long long)json_integer_value(id));
-    else if (id) add_json(b, id);
-    else base_buf_str(b, "null");
+    if (json_is_integer(id))
+        base_buf_printf(b, "%lld", (long long)json_integer_value(id));
+    else if (id)
+        add_json(b, id);
+    else
+        base_buf_str(b, "null");
 }
 
 /* The message may hold anything (a piece of what the peer sent, cut anywhere): the writer makes it valid UTF-8. */
@@ -73,8 +76,10 @@ static void batch_put(struct wire_batch *b)
 static void call_unlink(struct wire_call *call)
 {
     if (!call->conn) return;
-    if (call->prev) call->prev->next = call->next;
-    else call->conn->calls = call->next;
+    if (call->prev)
+        call->prev->next = call->next;
+    else
+        call->conn->calls = call->next;
     if (call->next) call->next->prev = call->prev;
     call->conn->open_bytes -= call->cost;
     call->conn = NULL;
@@ -246,8 +251,10 @@ static void release(struct wire_call *call)
         if (b->pending == 1) { /* the last one */
             base_buf_str(&b->buf, "]");
             c->batch_bytes -= b->bytes;
-            if (b->buf.st) wire_conn_kill(c);
-            else add_line(c, &b->buf);
+            if (b->buf.st)
+                wire_conn_kill(c);
+            else
+                add_line(c, &b->buf);
         }
     } else if (call->text.len) {
         add_line(c, &call->text);
@@ -383,8 +390,10 @@ bool wire_rpc_line(void *conn, const char *text, size_t len)
         base_err_text(&err, message, sizeof message);
         refuse(c, NULL, NULL, st == ST_ENOMEM ? WIRE_EINTERNAL : WIRE_EPARSE, message);
     } else {
-        if (json_is_array(root)) batch_request(c, root, len);
-        else request(c, NULL, root, len);
+        if (json_is_array(root))
+            batch_request(c, root, len);
+        else
+            request(c, NULL, root, len);
         json_decref(root);
     }
     return !c->closing && !c->leaving;

@@ -1,8 +1,8 @@
 /* The server's side of the sockets: listening, connections, writing, and the moment of the flush.
  *
- * A burst is what one iteration of the loop brings. libuv polls, and every read callback dispatches; the check handle runs after
- * the poll and flushes. What is answered elsewhere (a timer, a closing handle) is flushed by the prepare handle before the loop
- * polls again. So nothing is ever held while the loop sleeps. */
+ * A burst is what one iteration of the loop brings. libuv polls, and every read callback dispatches; the check handle
+ * runs after the poll and flushes. What is answered elsewhere (a timer, a closing handle) is flushed by the prepare
+ * handle before the loop polls again. So nothing is ever held while the loop sleeps. */
 #define _GNU_SOURCE /* struct ucred */
 #include <errno.h>
 #include <signal.h>
@@ -72,8 +72,10 @@ static void on_conn_closed(uv_handle_t *h)
     if (s->h.closed) s->h.closed(s->ctx, c);
     s->dirty = true; /* closed() may have given leases back */
     wire_rpc_detach(c);
-    if (c->prev) c->prev->next = c->next;
-    else s->conns = c->next;
+    if (c->prev)
+        c->prev->next = c->next;
+    else
+        s->conns = c->next;
     if (c->next) c->next->prev = c->prev;
     wire_lines_fini(&c->in);
     base_buf_fini(&c->out);
@@ -121,9 +123,12 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 {
     struct wire_conn *c = stream->data;
     /* After EOF the peer may still read: what is held for it is written first. */
-    if (n == UV_EOF) leave(c);
-    else if (n < 0) wire_conn_kill(c);
-    else if (wire_lines_feed(&c->in, buf->base, (size_t)n, wire_rpc_line, c)) wire_conn_kill(c);
+    if (n == UV_EOF)
+        leave(c);
+    else if (n < 0)
+        wire_conn_kill(c);
+    else if (wire_lines_feed(&c->in, buf->base, (size_t)n, wire_rpc_line, c))
+        wire_conn_kill(c);
 }
 
 static void on_written(uv_write_t *req, int status)
@@ -131,12 +136,14 @@ static void on_written(uv_write_t *req, int status)
     struct wire_conn *c = req->data;
     base_buf_fini(&c->flying);
     c->flying_bytes = 0;
-    if (status < 0) wire_conn_kill(c);
-    else wire_conn_send(c);
+    if (status < 0)
+        wire_conn_kill(c);
+    else
+        wire_conn_send(c);
 }
 
-/* Gives the out buffer to the socket: at once as far as it takes it, the rest by the loop. One write is under way at a time; what is
- * released meanwhile gathers in out. */
+/* Gives the out buffer to the socket: at once as far as it takes it, the rest by the loop. One write is under way at a
+ * time; what is released meanwhile gathers in out. */
 void wire_conn_send(struct wire_conn *c)
 {
     uv_stream_t *stream = (uv_stream_t *)&c->pipe;
@@ -242,7 +249,8 @@ static void on_connection(uv_stream_t *listener, int status)
     wire_conn_send(c); /* starts to read */
 }
 
-/* Makes the folder of path if it is missing (only the last level: the one above belongs to the system or to the caller). */
+/* Makes the folder of path if it is missing (only the last level: the one above belongs to the system or to the
+ * caller). */
 static st_t make_folder(const char *path, struct base_err *err)
 {
     char dir[sizeof((struct sockaddr_un *)0)->sun_path];
@@ -250,7 +258,8 @@ static st_t make_folder(const char *path, struct base_err *err)
     if (!slash || slash == path) return ST_OK;
     snprintf(dir, sizeof dir, "%.*s", (int)(slash - path), path);
     if (mkdir(dir, 0700) && errno != EEXIST)
-        return base_err_set(err, errno == EACCES ? ST_EPERM : ST_EIO, dir, "cannot make the folder: %s", strerror(errno));
+        return base_err_set(err, errno == EACCES ? ST_EPERM : ST_EIO, dir, "cannot make the folder: %s",
+                            strerror(errno));
     return ST_OK;
 }
 
@@ -258,9 +267,11 @@ st_t wire_server_listen_unix(struct wire_server *s, const char *path, struct bas
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     struct stat sb;
-    if (s->listening || s->closing) return base_err_set(err, ST_ESTATE, path, "the server listens already, or is closing");
+    if (s->listening || s->closing)
+        return base_err_set(err, ST_ESTATE, path, "the server listens already, or is closing");
     if (strlen(path) >= sizeof addr.sun_path)
-        return base_err_set(err, ST_ETOOBIG, path, "too long for a socket: at most %zu bytes", sizeof addr.sun_path - 1);
+        return base_err_set(err, ST_ETOOBIG, path, "too long for a socket: at most %zu bytes",
+                            sizeof addr.sun_path - 1);
     memcpy(addr.sun_path, path, strlen(path) + 1);
     st_t st = make_folder(path, err);
     if (st) return st;
@@ -285,8 +296,10 @@ st_t wire_server_listen_unix(struct wire_server *s, const char *path, struct bas
     s->listening = true; /* from here on wire_server_close closes the handle and removes the file */
     s->path = copy;
     rc = uv_pipe_open(&s->listener, fd);
-    if (rc) close(fd);
-    else rc = uv_listen((uv_stream_t *)&s->listener, BACKLOG, on_connection);
+    if (rc)
+        close(fd);
+    else
+        rc = uv_listen((uv_stream_t *)&s->listener, BACKLOG, on_connection);
     return rc ? base_err_set(err, ST_EIO, path, "cannot listen: %s", uv_strerror(rc)) : ST_OK;
 
 unlink_path:
@@ -299,7 +312,8 @@ close_fd:
 
 /* ---- the server ---- */
 
-st_t wire_server_new(struct wire_server **out, uv_loop_t *loop, const struct wire_handlers *h, void *ctx, struct base_err *err)
+st_t wire_server_new(struct wire_server **out, uv_loop_t *loop, const struct wire_handlers *h, void *ctx,
+                     struct base_err *err)
 {
     for (int i = 0; i < wire_method_count(); i++)
         if (!h->method[i]) return base_err_set(err, ST_EINVAL, wire_method_name(i), "has no handler");

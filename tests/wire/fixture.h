@@ -1,4 +1,5 @@
-/* A server in a thread of its own, and a raw peer that speaks to it in bytes. Everything waits for events, never for time.
+/* A server in a thread of its own, and a raw peer that speaks to it in bytes. Everything waits for events, never for
+ * time.
  *
  * What the test server's methods do:
  *   server.info         answers its params
@@ -11,9 +12,8 @@
  *   job.pause           answers {}, then closes its own connection
  *   job.progress        answers {conns}
  *   evaluator.next      keeps the call
- *   evaluator.report    answers every kept call (result {"late": true}), then itself {gone: kept calls whose peer had left}
- *   evaluator.progress  the same, but from a timer
- *   others              error -32003 */
+ *   evaluator.report    answers every kept call (result {"late": true}), then itself {gone: kept calls whose peer had
+ * left} evaluator.progress  the same, but from a timer others              error -32003 */
 #ifndef TAUT_TESTS_WIRE_FIXTURE_H
 #define TAUT_TESTS_WIRE_FIXTURE_H
 
@@ -165,8 +165,10 @@ static inline void fix_flush(void *ctx)
 {
     struct fix *f = ctx;
     f->flushes++;
-    if (f->fail) wire_server_fail_held(f->server, WIRE_ENOSPC, "disk \"full\"");
-    else f->committed += f->pending;
+    if (f->fail)
+        wire_server_fail_held(f->server, WIRE_ENOSPC, "disk \"full\"");
+    else
+        f->committed += f->pending;
     f->fail = false;
     f->pending = 0;
 }
@@ -213,10 +215,10 @@ static inline struct fix *fix_start(void)
     static const struct {
         const char *name;
         wire_handler fn;
-    } T[] = {{"server.info", fix_echo},     {"job.submit", fix_submit},     {"job.get", fix_error},
-             {"job.front", fix_front},      {"job.list", fix_null},         {"job.watch", fix_watch},
-             {"job.cancel", fix_cancel},    {"job.pause", fix_pause},       {"job.progress", fix_conns},
-             {"evaluator.next", fix_keep},  {"evaluator.report", fix_report}, {"evaluator.progress", fix_timer}};
+    } T[] = {{"server.info", fix_echo},    {"job.submit", fix_submit},       {"job.get", fix_error},
+             {"job.front", fix_front},     {"job.list", fix_null},           {"job.watch", fix_watch},
+             {"job.cancel", fix_cancel},   {"job.pause", fix_pause},         {"job.progress", fix_conns},
+             {"evaluator.next", fix_keep}, {"evaluator.report", fix_report}, {"evaluator.progress", fix_timer}};
     struct fix *f = calloc(1, sizeof *f);
     struct base_err err = BASE_ERR_INIT;
     for (int i = 0; i < wire_method_count(); i++) f->method[i] = fix_notsup;
@@ -244,7 +246,8 @@ static inline void fix_stop(struct fix *f)
 {
     uv_async_send(&f->stop);
     pthread_join(f->thread, NULL);
-    for (int i = 0; i < f->nkept; i++) wire_call_error(f->kept[i], WIRE_EBUSY, "the end"); /* after their server: still allowed */
+    for (int i = 0; i < f->nkept; i++)
+        wire_call_error(f->kept[i], WIRE_EBUSY, "the end"); /* after their server: still allowed */
     wire_server_free(f->server);
 }
 
@@ -331,7 +334,8 @@ static inline json_t *peer_json(struct peer *p)
     return line ? json_loads(line, 0, NULL) : NULL;
 }
 
-/* The error code of a reply; 0 if it has a result; 1 if there is no reply. Its shape is checked on the way: 2 if it is wrong. */
+/* The error code of a reply; 0 if it has a result; 1 if there is no reply. Its shape is checked on the way: 2 if it is
+ * wrong. */
 static inline int reply_code(const json_t *r)
 {
     const char *v = json_string_value(json_object_get(r, "jsonrpc"));
@@ -358,7 +362,8 @@ static inline bool peer_alive(struct peer *p)
 {
     static int n;
     char line[128], want[128];
-    snprintf(line, sizeof line, "{\"jsonrpc\":\"2.0\",\"id\":\"alive-%d\",\"method\":\"server.info\",\"params\":{\"a\":1}}\n", ++n);
+    snprintf(line, sizeof line,
+             "{\"jsonrpc\":\"2.0\",\"id\":\"alive-%d\",\"method\":\"server.info\",\"params\":{\"a\":1}}\n", ++n);
     snprintf(want, sizeof want, "{\"jsonrpc\":\"2.0\",\"id\":\"alive-%d\",\"result\":{\"a\":1}}", n);
     if (!peer_send(p, line)) return false;
     char *got = peer_line(p);

@@ -2,7 +2,7 @@
 #include "tests/wire/fixture.h"
 
 #define REQ(id, method) "{\"jsonrpc\":\"2.0\",\"id\":" id ",\"method\":\"" method "\"}"
-#define NOTE(method) "{\"jsonrpc\":\"2.0\",\"method\":\"" method "\"}"
+#define NOTE(method)    "{\"jsonrpc\":\"2.0\",\"method\":\"" method "\"}"
 
 /* Codes of the n replies in the one array that comes back; n = 0: nothing comes back. */
 static const struct {
@@ -19,9 +19,11 @@ static const struct {
     {"[" NOTE("server.info") "]", 0, {0}},
     {"[" NOTE("server.info") "," NOTE("no.such") "," NOTE("job.get") "]", 0, {0}},
     {"[" NOTE("server.info") "," REQ("5", "server.info") "," NOTE("job.list") "]", 1, {0}},
-    {"[" REQ("\"1\"", "server.info") "," NOTE("server.info") ",{\"foo\":\"boo\"}," REQ("\"5\"", "no.such") ",null]", 4,
+    {"[" REQ("\"1\"", "server.info") "," NOTE("server.info") ",{\"foo\":\"boo\"}," REQ("\"5\"", "no.such") ",null]",
+     4,
      {0, WIRE_EREQUEST, WIRE_EMETHOD, WIRE_EREQUEST}},
-    {"[{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"server.info\",\"params\":[]}," REQ("2", "job.list") "]", 2,
+    {"[{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"server.info\",\"params\":[]}," REQ("2", "job.list") "]",
+     2,
      {WIRE_EPARAMS, WIRE_EINTERNAL}},
     {"[" REQ("1", "job.front") "," REQ("1", "job.front") "]", 2, {0, 0}},
 };
@@ -33,7 +35,8 @@ static void table(struct peer *p)
         peer_send(p, "\n");
         json_t *r = CASES[i].n ? peer_json(p) : NULL;
         is_int(json_array_size(r), CASES[i].n, "%zu: %.60s: replies", i, CASES[i].line);
-        for (int k = 0; k < CASES[i].n; k++) is_int(reply_code(json_array_get(r, (size_t)k)), CASES[i].codes[k], "%zu: code %d", i, k);
+        for (int k = 0; k < CASES[i].n; k++)
+            is_int(reply_code(json_array_get(r, (size_t)k)), CASES[i].codes[k], "%zu: code %d", i, k);
         json_decref(r);
         ok(peer_alive(p), "%zu: goes on", i);
     }
@@ -45,7 +48,8 @@ static char *many(int n)
 {
     struct base_buf b = BASE_BUF_INIT;
     for (int i = 0; i < n; i++)
-        base_buf_printf(&b, "%c{\"jsonrpc\":\"2.0\",\"id\":%d,\"method\":\"%s\"}", i ? ',' : '[', i, i % 3 ? "job.submit" : "job.get");
+        base_buf_printf(&b, "%c{\"jsonrpc\":\"2.0\",\"id\":%d,\"method\":\"%s\"}", i ? ',' : '[', i,
+                        i % 3 ? "job.submit" : "job.get");
     base_buf_str(&b, "]");
     return base_buf_take(&b);
 }
@@ -98,7 +102,8 @@ static void half_failed(struct fix *f, struct peer *p)
     for (int i = 0; i < 3; i++) {
         json_t *r = peer_json(p);
         for (size_t k = 0; k < json_array_size(r); k++, pair++)
-            codes[json_integer_value(json_object_get(json_array_get(r, k), "id")) - 1] = reply_code(json_array_get(r, k));
+            codes[json_integer_value(json_object_get(json_array_get(r, k), "id")) - 1] =
+                reply_code(json_array_get(r, k));
         if (!json_is_array(r)) codes[json_integer_value(json_object_get(r, "id")) - 1] = reply_code(r);
         json_decref(r);
     }
@@ -124,7 +129,8 @@ int main(void)
     sem_wait(&f->closed_sem);
     p = peer_open(f->path);
     peer_send(&p, REQ("1", "evaluator.report") "\n");
-    is_str(peer_line(&p), "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"gone\":1}}", "the half batch closed with its peer");
+    is_str(peer_line(&p), "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"gone\":1}}",
+           "the half batch closed with its peer");
     peer_close(&p);
     fix_stop(f);
     fix_free(f);

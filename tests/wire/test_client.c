@@ -50,9 +50,11 @@ static void calls(struct fix *f)
     char *big = malloc(WIRE_LINE_MAX);
     memset(big, 'b', WIRE_LINE_MAX - 1);
     big[WIRE_LINE_MAX - 1] = '\0';
-    is_int(wire_client_call(c, "server.info", json_pack("{s:s}", "b", big), -1, &res, NULL, &err), ST_ETOOBIG, "too large a request");
+    is_int(wire_client_call(c, "server.info", json_pack("{s:s}", "b", big), -1, &res, NULL, &err), ST_ETOOBIG,
+           "too large a request");
     big[WIRE_LINE_MAX - 200] = '\0';
-    is_int(wire_client_call(c, "server.info", json_pack("{s:s}", "b", big), -1, &res, NULL, &err), ST_OK, "just not too large");
+    is_int(wire_client_call(c, "server.info", json_pack("{s:s}", "b", big), -1, &res, NULL, &err), ST_OK,
+           "just not too large");
     is_str(json_string_value(json_object_get(res, "b")), big, "came back");
     json_decref(res);
     free(big);
@@ -90,7 +92,8 @@ static void timeouts(struct fix *f)
     struct base_err err = BASE_ERR_INIT;
     json_t *res = NULL;
     is_int(wire_client_call(c, "evaluator.next", NULL, 20, &res, NULL, &err), ST_ETIMEDOUT, "no reply in time");
-    is_int(wire_client_call(c, "server.info", NULL, -1, &res, NULL, &err), ST_ECLOSED, "afterwards the connection is unusable");
+    is_int(wire_client_call(c, "server.info", NULL, -1, &res, NULL, &err), ST_ECLOSED,
+           "afterwards the connection is unusable");
     wire_client_close(c);
     sem_wait(&f->kept_sem);
 }
@@ -120,8 +123,10 @@ static void *help(void *p)
 {
     struct helper *h = p;
     sem_wait(&h->f->kept_sem);
-    if (h->raise) pthread_kill(h->main, SIGUSR1);
-    else flag = 1;
+    if (h->raise)
+        pthread_kill(h->main, SIGUSR1);
+    else
+        flag = 1;
     if (h->answer) {
         struct peer q = peer_open(h->f->path);
         peer_send(&q, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"evaluator.report\"}\n");
@@ -155,7 +160,8 @@ static void interrupts(struct fix *f)
     wire_client_interrupt(c, &flag);
     is_int(interrupted(c, f, true, true), ST_OK, "nor with a flag that stays 0");
     flag = 1;
-    is_int(wire_client_call(c, "server.info", NULL, -1, &res, NULL, NULL), ST_ECANCELED, "the flag was up before the call");
+    is_int(wire_client_call(c, "server.info", NULL, -1, &res, NULL, NULL), ST_ECANCELED,
+           "the flag was up before the call");
     is_int(wire_client_notification(c, -1, &method, &params), ST_ECANCELED, "or before the wait for a notification");
     flag = 0;
     ok(works(c), "no call was under way: the connection is good");
@@ -163,7 +169,8 @@ static void interrupts(struct fix *f)
     sigaction(SIGUSR1, &sa, NULL);
     is_int(interrupted(c, f, false, true), ST_ECANCELED, "a handler that sets the flag ends the wait");
     flag = 0;
-    is_int(wire_client_call(c, "server.info", NULL, -1, &res, NULL, NULL), ST_ECLOSED, "a call was under way: unusable");
+    is_int(wire_client_call(c, "server.info", NULL, -1, &res, NULL, NULL), ST_ECLOSED,
+           "a call was under way: unusable");
     wire_client_close(c);
     c = must_open(f->path);
     wire_client_interrupt(c, &flag);
@@ -172,7 +179,8 @@ static void interrupts(struct fix *f)
     wire_client_close(c);
 }
 
-/* ---- a scripted server: takes one connection, reads `reads` lines (-1: none and closes at once), writes `text`, closes ---- */
+/* ---- a scripted server: takes one connection, reads `reads` lines (-1: none and closes at once), writes `text`,
+ * closes ---- */
 
 struct script {
     int listener, reads;
@@ -197,8 +205,11 @@ static const struct {
     int code;
 } SCRIPTS[] = {
     {"notifications around the reply",
-     "{\"jsonrpc\":\"2.0\",\"method\":\"a\"}\n{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":[1]}\n{\"jsonrpc\":\"2.0\",\"method\":\"b\"}\n", ST_OK, 0},
-    {"an error with id null", "{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-32700,\"message\":\"m\"}}\n", ST_EINVAL, -32700},
+     "{\"jsonrpc\":\"2.0\",\"method\":\"a\"}\n{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":[1]}\n{\"jsonrpc\":\"2.0\","
+     "\"method\":\"b\"}\n",
+     ST_OK, 0},
+    {"an error with id null", "{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-32700,\"message\":\"m\"}}\n",
+     ST_EINVAL, -32700},
     {"a null result", "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":null}\n", ST_OK, 0},
     {"the end at once", "", ST_ECLOSED, 0},
     {"the end within the reply", "{\"jsonrpc\":\"2.0\",\"id\":1,\"res", ST_ECLOSED, 0},
@@ -290,10 +301,12 @@ static void extremes(const char *path)
     c = must_open(path);
     pthread_create(&t, NULL, play, &s);
     pthread_join(t, NULL);
-    is_int(wire_client_call(c, "x", json_pack("{s:s}", "q", param), -1, &res, NULL, &err), ST_ECLOSED, "writing to a server that has left");
+    is_int(wire_client_call(c, "x", json_pack("{s:s}", "q", param), -1, &res, NULL, &err), ST_ECLOSED,
+           "writing to a server that has left");
     wire_client_close(c);
     c = must_open(path); /* the backlog takes it; nobody reads */
-    is_int(wire_client_call(c, "x", json_pack("{s:s}", "q", param), 20, &res, NULL, &err), ST_ETIMEDOUT, "a timeout while writing");
+    is_int(wire_client_call(c, "x", json_pack("{s:s}", "q", param), 20, &res, NULL, &err), ST_ETIMEDOUT,
+           "a timeout while writing");
     wire_client_close(c);
     free(param);
     free(big);

@@ -14,6 +14,7 @@ static void committed_first(struct fix *f, struct peer *p)
     }
     is_int(early, 0, "no reply before its commit");
     is_int(f->committed, 300, "every call committed");
+    ok(f->flushes <= 301, "one flush a burst and one for the connection, none for nothing (%d)", f->flushes);
 }
 
 static void one_commit_for_many(struct fix *f, struct peer *p)
@@ -46,7 +47,8 @@ static void late(struct fix *f, struct peer *p)
         peer_send(p, HOW[how]);
         for (int i = 0; i < 3; i++) {
             char *line = peer_line(p);
-            good += line && !strcmp(line, "{\"jsonrpc\":\"2.0\",\"id\":5,\"result\":{\"late\":true}}") && f->committed == before + 3;
+            good += line && !strcmp(line, "{\"jsonrpc\":\"2.0\",\"id\":5,\"result\":{\"late\":true}}") &&
+                    f->committed == before + 3;
         }
         is_int(good, 3, "answered later from %s, after the commit", how ? "a timer" : "another call");
         is_str(peer_line(p), "{\"jsonrpc\":\"2.0\",\"id\":9,\"result\":{\"gone\":0}}", "then the call that did it");
@@ -56,18 +58,21 @@ static void late(struct fix *f, struct peer *p)
 static void failed(struct fix *f, struct peer *p)
 {
     int before = f->committed;
-    peer_send(p, REQ("1", "job.submit", "") "nonsense\n" REQ("2", "job.watch", ",\"params\":{\"n\":3}") REQ("3", "no.such", "")
-                     REQ("4", "job.get", "") REQ("5", "job.cancel", ""));
+    peer_send(p, REQ("1", "job.submit", "") "nonsense\n" REQ("2", "job.watch", ",\"params\":{\"n\":3}")
+                     REQ("3", "no.such", "") REQ("4", "job.get", "") REQ("5", "job.cancel", ""));
     static const char *const WANT[] = {
-        "{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":-32004,\"message\":\"disk \\\"full\\\"\"}}", NULL,
+        "{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":-32004,\"message\":\"disk \\\"full\\\"\"}}",
+        NULL,
         "{\"jsonrpc\":\"2.0\",\"id\":2,\"error\":{\"code\":-32004,\"message\":\"disk \\\"full\\\"\"}}",
         "{\"jsonrpc\":\"2.0\",\"id\":3,\"error\":{\"code\":-32601,\"message\":\"no method 'no.such'\"}}",
         "{\"jsonrpc\":\"2.0\",\"id\":4,\"error\":{\"code\":-32004,\"message\":\"disk \\\"full\\\"\"}}",
         "{\"jsonrpc\":\"2.0\",\"id\":5,\"error\":{\"code\":-32004,\"message\":\"disk \\\"full\\\"\"}}"};
     for (int i = 0; i < 6; i++) {
         char *line = peer_line(p);
-        if (WANT[i]) is_str(line, WANT[i], "failed commit: reply %d", i);
-        else ok(line && strstr(line, "-32700"), "failed commit: what was not JSON still is not");
+        if (WANT[i])
+            is_str(line, WANT[i], "failed commit: reply %d", i);
+        else
+            ok(line && strstr(line, "-32700"), "failed commit: what was not JSON still is not");
     }
     is_int(f->committed, before, "nothing was committed");
     ok(peer_alive(p), "the notifications of that burst were dropped; the next burst is well");
@@ -79,7 +84,8 @@ static void order(struct peer *p)
     is_str(peer_line(p), "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}", "the reply was given first");
     for (int i = 0; i < 3; i++) {
         char want[128];
-        snprintf(want, sizeof want, "{\"jsonrpc\":\"2.0\",\"method\":\"job.event\",\"params\":{\"seq\":%d,\"pad\":\"\"}}", i);
+        snprintf(want, sizeof want,
+                 "{\"jsonrpc\":\"2.0\",\"method\":\"job.event\",\"params\":{\"seq\":%d,\"pad\":\"\"}}", i);
         is_str(peer_line(p), want, "then notification %d", i);
     }
 }
@@ -95,7 +101,8 @@ static void peer_left(struct fix *f, struct peer *p)
     peer_close(&q);
     sem_wait(&f->closed_sem);
     peer_send(p, REQ("2", "evaluator.report", ""));
-    is_str(peer_line(p), "{\"jsonrpc\":\"2.0\",\"id\":2,\"result\":{\"gone\":2}}", "two calls were answered after their peer had left");
+    is_str(peer_line(p), "{\"jsonrpc\":\"2.0\",\"id\":2,\"result\":{\"gone\":2}}",
+           "two calls were answered after their peer had left");
     is_int(f->committed, before + 2, "and committed all the same");
     /* a notification is committed too */
     peer_send(p, "{\"jsonrpc\":\"2.0\",\"method\":\"job.submit\"}\n");

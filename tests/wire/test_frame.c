@@ -5,8 +5,10 @@
 static bool note(void *ctx, const char *text, size_t len)
 {
     struct base_buf *b = ctx;
-    if (text) base_buf_add(b, text, len);
-    else base_buf_str(b, "LONG");
+    if (text)
+        base_buf_add(b, text, len);
+    else
+        base_buf_str(b, "LONG");
     base_buf_str(b, "|");
     return !(text && len == 3 && !memcmp(text, "end", 3));
 }

@@ -1,12 +1,15 @@
-/* Random input, always the same: requests with bytes changed, cut, doubled and joined, in pieces of any size, by peers that come and go.
- * The server survives, every line that it sends is a JSON text, and each connection still answers at its end. */
+/* Random input, always the same: requests with bytes changed, cut, doubled and joined, in pieces of any size, by peers
+ * that come and go. The server survives, every line that it sends is a JSON text, and each connection still answers at
+ * its end. */
 #include "base/rng.h"
 #include "tests/wire/fixture.h"
 
 static const char *const SEEDS[] = {
-    "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"server.info\",\"params\":{\"a\":[1,2.5e3,true,null,\"\\u00e9\xc3\xa9\"]}}",
+    "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"server.info\",\"params\":{\"a\":[1,2.5e3,true,null,\"\\u00e9\xc3\xa9\"]"
+    "}}",
     "{\"jsonrpc\":\"2.0\",\"method\":\"job.submit\",\"params\":{}}",
-    "[{\"jsonrpc\":\"2.0\",\"id\":\"b\",\"method\":\"job.submit\"},{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"job.get\"},1]",
+    "[{\"jsonrpc\":\"2.0\",\"id\":\"b\",\"method\":\"job.submit\"},{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"job."
+    "get\"},1]",
     "{\"jsonrpc\":\"2.0\",\"id\":null,\"method\":\"evaluator.next\",\"params\":{\"wait_s\":1}}",
     "{\"jsonrpc\":\"2.0\",\"id\":4,\"method\":\"evaluator.report\",\"params\":{}}",
     "{\"jsonrpc\":\"2.0\",\"id\":5,\"method\":\"job.cancel\"}",
@@ -58,12 +61,16 @@ int main(void)
         struct base_buf b = BASE_BUF_INIT;
         for (int k = 0; k < LINES; k++) add_line(&b, &r);
         bool leaves = !base_rng_below(&r, 4);
-        if (leaves) b.len = base_rng_below(&r, (uint32_t)b.len);
-        else base_buf_str(&b, "\n{\"jsonrpc\":\"2.0\",\"id\":\"the end\",\"method\":\"server.info\"}\n");
+        if (leaves)
+            b.len = base_rng_below(&r, (uint32_t)b.len);
+        else
+            base_buf_str(&b, "\n{\"jsonrpc\":\"2.0\",\"id\":\"the end\",\"method\":\"server.info\"}\n");
         uint32_t piece = base_rng_below(&r, 3) ? 1 + base_rng_below(&r, 2000) : 1;
         for (size_t at = 0; at < b.len; at += piece) peer_sendn(&p, b.p + at, b.len - at < piece ? b.len - at : piece);
-        if (leaves) left++;
-        else answered += answers(&p, "the end", &bad);
+        if (leaves)
+            left++;
+        else
+            answered += answers(&p, "the end", &bad);
         peer_close(&p);
         base_buf_fini(&b);
     }

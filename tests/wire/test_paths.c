@@ -25,8 +25,10 @@ int main(void)
     setenv("XDG_RUNTIME_DIR", "relative", 1);
     st_t st = wire_default_socket(buf, sizeof buf, &err);
     snprintf(want, sizeof want, "/tmp/taut-%ld/tautd.sock", (long)geteuid());
-    if (st == ST_EPERM) tap_skip("the folder in /tmp is somebody else's");
-    else is_str(buf, want, "then /tmp");
+    if (st == ST_EPERM)
+        tap_skip("the folder in /tmp is somebody else's");
+    else
+        is_str(buf, want, "then /tmp");
     memset(deep, 'd', 200);
     deep[0] = '/';
     deep[200] = '\0';

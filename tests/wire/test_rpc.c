@@ -95,7 +95,8 @@ static const struct {
     {REQ("10", "rpc.discover", ""), WIRE_EMETHOD, "10"},
     {REQ("10", "%s%n%d", ""), WIRE_EMETHOD, "10"},
     /* the 64 bytes that the message repeats end inside a character */
-    {REQ("10", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\xe2\x82\xac\xe2\x82\xac", ""), WIRE_EMETHOD, "10"},
+    {REQ("10", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\xe2\x82\xac\xe2\x82\xac", ""),
+     WIRE_EMETHOD, "10"},
     /* params */
     {REQ("11", "server.info", ",\"params\":[]"), WIRE_EPARAMS, "11"},
     {REQ("11", "server.info", ",\"params\":null"), WIRE_EPARAMS, "11"},
@@ -147,7 +148,8 @@ static void nul_and_depth(struct fix *f)
 static void byte_by_byte(struct fix *f)
 {
     struct peer p = peer_open(f->path);
-    const char *s = REQ("1", "server.info", ",\"params\":{\"k\":\"\xc3\xa9\"}") "\n\nnonsense\n" REQ("2", "server.info", "") "\n";
+    const char *s =
+        REQ("1", "server.info", ",\"params\":{\"k\":\"\xc3\xa9\"}") "\n\nnonsense\n" REQ("2", "server.info", "") "\n";
     for (; *s; s++) peer_sendn(&p, s, 1);
     is_str(peer_line(&p), "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"k\":\"\xc3\xa9\"}}", "byte by byte: first");
     json_t *r = peer_json(&p);
@@ -216,10 +218,12 @@ static void replies(struct fix *f)
     peer_send(&p, REQ("1", "job.front", ",\"params\":{\"n\":3}") "\n");
     is_str(peer_line(&p), "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{ \"x\":\"aaa\"}}", "a raw result stays one line");
     peer_send(&p, REQ("2", "job.get", "") "\n");
-    is_str(peer_line(&p), "{\"jsonrpc\":\"2.0\",\"id\":2,\"error\":{\"code\":-32001,\"message\":\"no job x\"}}", "an error reply");
+    is_str(peer_line(&p), "{\"jsonrpc\":\"2.0\",\"id\":2,\"error\":{\"code\":-32001,\"message\":\"no job x\"}}",
+           "an error reply");
     peer_send(&p, REQ("3", "job.front", ",\"params\":{\"n\":20000000}") "\n");
     char *line = peer_line(&p);
-    is_int(line ? strlen(line) : 0, 20000000 + strlen("{\"jsonrpc\":\"2.0\",\"id\":3,\"result\":{ \"x\":\"\"}}"), "a reply of 20 MB");
+    is_int(line ? strlen(line) : 0, 20000000 + strlen("{\"jsonrpc\":\"2.0\",\"id\":3,\"result\":{ \"x\":\"\"}}"),
+           "a reply of 20 MB");
     ok(peer_alive(&p), "goes on");
     peer_close(&p);
 }
