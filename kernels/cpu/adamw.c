@@ -15,7 +15,8 @@ struct step {
 #define VEC_FILE "kernels/cpu/adamw.c"
 #include "kernels/cpu/vec_each.h"
 
-static void (*const update_each[])(const struct step *s, float *p, const float *g, float *m, float *v, int64_t n) = VEC_EACH(update);
+static void (*const update_each[])(const struct step *s, float *p, const float *g, float *m, float *v,
+                                   int64_t n) = VEC_EACH(update);
 
 struct ctx {
     void (*update)(const struct step *s, float *p, const float *g, float *m, float *v, int64_t n);

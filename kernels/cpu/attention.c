@@ -1,5 +1,5 @@
-/* Causal attention, forward: tiles and online softmax (Milakov & Gimelshein 2018, arXiv:1805.02867; Dao 2022, arXiv:2205.14135), laid out as
- * attn.h says. A task is one block of 64 query rows of one key head. */
+/* Causal attention, forward: tiles and online softmax (Milakov & Gimelshein 2018, arXiv:1805.02867; Dao 2022,
+ * arXiv:2205.14135), laid out as attn.h says. A task is one block of 64 query rows of one key head. */
 #ifndef VEC_PASS
 #include "kernels/cpu/attn.h"
 
@@ -8,7 +8,8 @@
 #define VEC_FILE "kernels/cpu/attention.c"
 #include "kernels/cpu/vec_each.h"
 
-static void (*const block_each[])(const struct attn *a, int64_t b, int64_t g, const struct attn_block *x, float *mem) = VEC_EACH(block);
+static void (*const block_each[])(const struct attn *a, int64_t b, int64_t g, const struct attn_block *x,
+                                  float *mem) = VEC_EACH(block);
 
 struct ctx {
     struct kn_dev *dev;
@@ -23,8 +24,8 @@ static void task(void *arg, int i, int worker)
     block_each[cpu_of(c->dev)->isa](&c->a, bg / c->a.G, bg % c->a.G, &x, cpu_scratch(c->dev, worker));
 }
 
-st_t cpu_attention(struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, int64_t window,
-                   double scale, const struct kn_tensor *out, const struct kn_tensor *lse)
+st_t cpu_attention(struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v,
+                   int64_t window, double scale, const struct kn_tensor *out, const struct kn_tensor *lse)
 {
     st_t st = kn_check_attention(q, k, v, window, scale, out, lse);
     if (st) return st;
@@ -43,8 +44,8 @@ st_t cpu_attention(struct kn_dev *dev, const struct kn_tensor *q, const struct k
 
 #include "kernels/cpu/vec_mm.h"
 
-/* One vector of rows against n keys, s[key][LANES]: scores become weights 2^(s - m); the running maximum m and sum l move on, and what the rows
- * have gathered so far (o) is rescaled where the maximum rose. */
+/* One vector of rows against n keys, s[key][LANES]: scores become weights 2^(s - m); the running maximum m and sum l
+ * move on, and what the rows have gathered so far (o) is rescaled where the maximum rose. */
 VEC_FN void VEC_NAME(softmax)(float *s, int n, float *m, float *l, float *o, int64_t K)
 {
     vf old = vf_load(m), m0 = old, m1 = old, m2 = old, m3 = old;
@@ -113,8 +114,9 @@ static void VEC_NAME(block)(const struct attn *a, int64_t b, int64_t g, const st
         struct attn_tile t = attn_tile(a, x, j0, VL);
         for (int p = 0; p < t.pieces; p++) {
             const struct attn_piece *y = &t.piece[p];
-            VEC_NAME(mm_set)(y->n, y->v1 - y->v0, keys + y->j0 * a->sk.t, a->sk.t, 1, qt + y->v0 * VL, LANES, K,
-                             s + (y->j0 - j0) * LANES + y->v0 * VL, LANES);
+            VEC_NAME(mm_set)
+            (y->n, y->v1 - y->v0, keys + y->j0 * a->sk.t, a->sk.t, 1, qt + y->v0 * VL, LANES, K,
+             s + (y->j0 - j0) * LANES + y->v0 * VL, LANES);
         }
         for (int v = 0; v < nv; v++) {
             /* the pieces that this vector has part in follow each other */
@@ -133,8 +135,9 @@ static void VEC_NAME(block)(const struct attn *a, int64_t b, int64_t g, const st
         }
         for (int p = 0; p < t.pieces; p++) {
             const struct attn_piece *y = &t.piece[p];
-            VEC_NAME(mm_add)(K, y->v1 - y->v0, values + y->j0 * a->sv.t, 1, a->sv.t, s + (y->j0 - j0) * LANES + y->v0 * VL, LANES, y->n,
-                             o + y->v0 * VL, LANES);
+            VEC_NAME(mm_add)
+            (K, y->v1 - y->v0, values + y->j0 * a->sv.t, 1, a->sv.t, s + (y->j0 - j0) * LANES + y->v0 * VL, LANES, y->n,
+             o + y->v0 * VL, LANES);
         }
         j0 += t.n;
     }

@@ -1,7 +1,7 @@
-/* Causal attention, backward: weights are computed again from the scores and the forward's lse, tile by tile (Dao 2022, arXiv:2205.14135,
- * algorithm 4), laid out as attn.h says. With P = exp(scale q.k - lse) and D = rowsum(dout * out):
- *   dv = P^T dout,   dS = P * (dout v^T - D),   dk = scale dS^T q,   dq = scale dS k.
- * A task is one key head with all its query rows, in order, so what is summed into dk and dv has one order whatever the number of threads. */
+/* Causal attention, backward: weights are computed again from the scores and the forward's lse, tile by tile (Dao 2022,
+ * arXiv:2205.14135, algorithm 4), laid out as attn.h says. With P = exp(scale q.k - lse) and D = rowsum(dout * out): dv
+ * = P^T dout,   dS = P * (dout v^T - D),   dk = scale dS^T q,   dq = scale dS k. A task is one key head with all its
+ * query rows, in order, so what is summed into dk and dv has one order whatever the number of threads. */
 #ifndef VEC_PASS
 #include "kernels/cpu/attn.h"
 
@@ -32,19 +32,22 @@ static void task(void *arg, int i, int worker)
     head_each[cpu_of(c->dev)->isa](&c->w, i / c->w.a.G, i % c->w.a.G, cpu_scratch(c->dev, worker));
 }
 
-st_t cpu_attention_bwd(struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v,
-                       const struct kn_tensor *out, const struct kn_tensor *lse, const struct kn_tensor *dout, int64_t window, double scale,
-                       const struct kn_tensor *dq, const struct kn_tensor *dk, const struct kn_tensor *dv)
+st_t cpu_attention_bwd(struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *k,
+                       const struct kn_tensor *v, const struct kn_tensor *out, const struct kn_tensor *lse,
+                       const struct kn_tensor *dout, int64_t window, double scale, const struct kn_tensor *dq,
+                       const struct kn_tensor *dk, const struct kn_tensor *dv)
 {
     st_t st = kn_check_attention_bwd(q, k, v, out, lse, dout, window, scale, dq, dk, dv);
     if (st) return st;
     if (q->dtype != KN_F32) return ST_ENOTSUP;
     if (kn_count(q) == 0) return ST_OK;
     int vl = lanes_each[cpu_of(dev)->isa];
-    struct ctx c = {dev, {attn_of(q, k, v, window, scale, out, lse), dout->p, dq->p, dk->p, dv->p, attn_strides(dout), attn_strides(dq),
-                          attn_strides(dk), attn_strides(dv), (q->d[3] + vl - 1) / vl * vl}};
+    struct ctx c = {dev,
+                    {attn_of(q, k, v, window, scale, out, lse), dout->p, dq->p, dk->p, dv->p, attn_strides(dout),
+                     attn_strides(dq), attn_strides(dk), attn_strides(dv), (q->d[3] + vl - 1) / vl * vl}};
     const struct attn *a = &c.w.a;
-    /* three transposed tiles, two packed ones, two of scores; sums of dk and dv where their own rows are not whole vectors */
+    /* three transposed tiles, two packed ones, two of scores; sums of dk and dv where their own rows are not whole
+     * vectors */
     size_t floats = (size_t)(3 * a->K + 2 * c.w.Kp + 2 * ATTN_KEYS) * ATTN_ROWS;
     if (c.w.Kp != a->K) floats += 2 * (size_t)(a->S * c.w.Kp);
     if ((st = cpu_scratch_need(dev, floats * sizeof(float)))) return st;
@@ -59,7 +62,8 @@ st_t cpu_attention_bwd(struct kn_dev *dev, const struct kn_tensor *q, const stru
 
 enum { VEC_NAME(lanes) = VL };
 
-/* Scores s[key][LANES] become weights p, and dp becomes dS, for one vector of rows and n keys; masked: rows at pos see keys from low to pos. */
+/* Scores s[key][LANES] become weights p, and dp becomes dS, for one vector of rows and n keys; masked: rows at pos see
+ * keys from low to pos. */
 VEC_FN void VEC_NAME(weigh)(float *s, float *dp, int n, vf lse, vf d, int masked, float key, vf pos, vf low)
 {
     vf never = vf_set1(NEVER);
@@ -96,8 +100,8 @@ static float VEC_NAME(dot)(const float *a, const float *b, int64_t n)
 }
 
 /* One block of rows of a key head: its dq, and its share of dk and dv (rows of dks and dvs floats). */
-static void VEC_NAME(rows)(const struct attn_bwd *c, int64_t b, int64_t g, int64_t index, float *mem, float *dk, int64_t dks, float *dv,
-                           int64_t dvs)
+static void VEC_NAME(rows)(const struct attn_bwd *c, int64_t b, int64_t g, int64_t index, float *mem, float *dk,
+                           int64_t dks, float *dv, int64_t dvs)
 {
     const struct attn *a = &c->a;
     struct attn_block x = attn_block(a, index);
@@ -130,19 +134,24 @@ static void VEC_NAME(rows)(const struct attn_bwd *c, int64_t b, int64_t g, int64
             const struct attn_piece *y = &t.piece[i];
             int64_t at = (y->j0 - j0) * LANES + y->v0 * VL;
             int from = y->v0 * VL, n = (y->v1 * VL < x.n ? y->v1 * VL : x.n) - from;
-            VEC_NAME(mm_set)(y->n, y->v1 - y->v0, keys + y->j0 * a->sk.t, a->sk.t, 1, qt + from, LANES, K, s + at, LANES);
-            VEC_NAME(mm_set)(y->n, y->v1 - y->v0, values + y->j0 * a->sv.t, a->sv.t, 1, dot + from, LANES, K, dp + at, LANES);
+            VEC_NAME(mm_set)
+            (y->n, y->v1 - y->v0, keys + y->j0 * a->sk.t, a->sk.t, 1, qt + from, LANES, K, s + at, LANES);
+            VEC_NAME(mm_set)
+            (y->n, y->v1 - y->v0, values + y->j0 * a->sv.t, a->sv.t, 1, dot + from, LANES, K, dp + at, LANES);
             for (int v = y->v0; v < y->v1; v++) {
                 vf pos = vf_load(x.pos + v * VL);
                 float *sv = s + at + (v - y->v0) * VL, *dpv = dp + at + (v - y->v0) * VL;
                 if (t.masked)
-                    VEC_NAME(weigh)(sv, dpv, y->n, vf_load(lse + v * VL), vf_load(d + v * VL), 1, (float)(y->j0 - x.first), pos, vf_sub(pos, reach));
+                    VEC_NAME(weigh)
+                    (sv, dpv, y->n, vf_load(lse + v * VL), vf_load(d + v * VL), 1, (float)(y->j0 - x.first), pos,
+                     vf_sub(pos, reach));
                 else
                     VEC_NAME(weigh)(sv, dpv, y->n, vf_load(lse + v * VL), vf_load(d + v * VL), 0, 0, pos, pos);
             }
             VEC_NAME(mm_add)(y->n, Kp / VL, s + at, LANES, 1, don + from * Kp, Kp, n, dv + y->j0 * dvs, dvs);
             VEC_NAME(mm_add)(y->n, Kp / VL, dp + at, LANES, 1, qn + from * Kp, Kp, n, dk + y->j0 * dks, dks);
-            VEC_NAME(mm_add)(K, y->v1 - y->v0, keys + y->j0 * a->sk.t, 1, a->sk.t, dp + at, LANES, y->n, dqt + from, LANES);
+            VEC_NAME(mm_add)
+            (K, y->v1 - y->v0, keys + y->j0 * a->sk.t, 1, a->sk.t, dp + at, LANES, y->n, dqt + from, LANES);
         }
         j0 += t.n;
     }

@@ -1,17 +1,18 @@
-/* Attention of one query per sequence: a stream over the cache of keys and values, bound by memory. The keys are cut into chunks of fixed length, so
- * that a single sequence keeps several threads busy; each chunk leaves its maximum, its sum and what it gathered, and these are merged in the order
- * of the chunks. Here vectors run along the head, not along queries as in attention.c: there is at most a group of them. */
+/* Attention of one query per sequence: a stream over the cache of keys and values, bound by memory. The keys are cut
+ * into chunks of fixed length, so that a single sequence keeps several threads busy; each chunk leaves its maximum, its
+ * sum and what it gathered, and these are merged in the order of the chunks. Here vectors run along the head, not along
+ * queries as in attention.c: there is at most a group of them. */
 #ifndef VEC_PASS
 #include "kernels/cpu/attn.h"
 
-#define CHUNK 256     /* keys */
+#define CHUNK 256      /* keys */
 #define NEVER (-1e38f) /* score of the padding up to whole vectors */
 
 #define VEC_FILE "kernels/cpu/attention_decode.c"
 #include "kernels/cpu/vec_each.h"
 
-static void (*const chunk_each[])(const struct attn *a, int64_t b, int64_t g, int64_t j0, int64_t n, float *part, int64_t stride, float *mem) =
-    VEC_EACH(chunk);
+static void (*const chunk_each[])(const struct attn *a, int64_t b, int64_t g, int64_t j0, int64_t n, float *part,
+                                  int64_t stride, float *mem) = VEC_EACH(chunk);
 static const int lanes_each[] = VEC_EACH(lanes);
 
 struct ctx {
@@ -83,7 +84,8 @@ VEC_FN void VEC_NAME(sum4)(float *p, vf a, vf b, vf c, vf d)
 #if VEC_ISA == 2
     vf ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
     vf cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
-    __m512d lo = _mm512_unpacklo_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd)), hi = _mm512_unpackhi_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+    __m512d lo = _mm512_unpacklo_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd)),
+            hi = _mm512_unpackhi_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd));
     vf x = _mm512_add_ps(_mm512_castpd_ps(lo), _mm512_castpd_ps(hi));
     __m256 y = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
     _mm_storeu_ps(p, _mm_add_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1)));
@@ -104,7 +106,8 @@ static void VEC_NAME(scores)(float *s, const float *q, const float *k, int64_t k
     int64_t i = 0;
     for (; i + 4 <= n; i += 4, k += 4 * ks) {
         vf x = vf_load(q);
-        vf a = vf_mul(x, vf_load(k)), b = vf_mul(x, vf_load(k + ks)), c = vf_mul(x, vf_load(k + 2 * ks)), d = vf_mul(x, vf_load(k + 3 * ks));
+        vf a = vf_mul(x, vf_load(k)), b = vf_mul(x, vf_load(k + ks)), c = vf_mul(x, vf_load(k + 2 * ks)),
+           d = vf_mul(x, vf_load(k + 3 * ks));
         for (int64_t j = VL; j < Kp; j += VL) {
             x = vf_load(q + j);
             a = vf_fma(x, vf_load(k + j), a);
@@ -132,7 +135,8 @@ static void VEC_NAME(pad)(float *dst, const float *src, int64_t stride, int64_t 
 }
 
 /* Keys j0 .. j0 + n of one key head; part[r * stride]: maximum, sum, gathered values of its r-th query. */
-static void VEC_NAME(chunk)(const struct attn *a, int64_t b, int64_t g, int64_t j0, int64_t n, float *part, int64_t stride, float *mem)
+static void VEC_NAME(chunk)(const struct attn *a, int64_t b, int64_t g, int64_t j0, int64_t n, float *part,
+                            int64_t stride, float *mem)
 {
     int64_t K = a->K, R = a->R, Kp = (K + VL - 1) / VL * VL, ks = a->sk.t, vs = a->sv.t;
     const float *k = a->k + b * a->sk.b + g * a->sk.h + j0 * ks, *v = a->v + b * a->sv.b + g * a->sv.h + j0 * vs;
@@ -150,7 +154,8 @@ static void VEC_NAME(chunk)(const struct attn *a, int64_t b, int64_t g, int64_t 
     for (int64_t i = 0; i < R * Kp; i += VL) vf_store(q + i, vf_mul(vf_load(q + i), scale));
     /* few keys at a time, so that a group's later queries find them in the first cache */
     for (int64_t i = 0; i < n; i += 32)
-        for (int64_t r = 0; r < R; r++) VEC_NAME(scores)(s + r * CHUNK + i, q + r * Kp, k + i * ks, ks, n - i < 32 ? n - i : 32, Kp);
+        for (int64_t r = 0; r < R; r++)
+            VEC_NAME(scores)(s + r * CHUNK + i, q + r * Kp, k + i * ks, ks, n - i < 32 ? n - i : 32, Kp);
     for (int64_t r = 0; r < R; r++) {
         float *x = s + r * CHUNK;
         int64_t whole = (n + VL - 1) / VL * VL;

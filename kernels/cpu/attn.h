@@ -1,20 +1,20 @@
 /* What attention's forward, backward and decode share: the call's operands, and how a block of queries meets its keys.
  *
- * The R = H/G query heads of a key head are one list of R*T rows, time-major: row i is head i % R at time i / R, so neighbouring rows see nearly
- * the same keys. A block is up to 64 rows, which become the lanes of vectors: scores are kept as [key][row], so that the softmax over keys is
- * lane by lane, keys and values are read where they lie, and only the queries (and the result) are transposed, once a block.
- * A block goes through its keys in tiles of 64. A tile that the mask cuts is taken in pieces of 16 keys; each piece names the vectors of rows that
- * see something of it. */
+ * The R = H/G query heads of a key head are one list of R*T rows, time-major: row i is head i % R at time i / R, so
+ * neighbouring rows see nearly the same keys. A block is up to 64 rows, which become the lanes of vectors: scores are
+ * kept as [key][row], so that the softmax over keys is lane by lane, keys and values are read where they lie, and only
+ * the queries (and the result) are transposed, once a block. A block goes through its keys in tiles of 64. A tile that
+ * the mask cuts is taken in pieces of 16 keys; each piece names the vectors of rows that see something of it. */
 #ifndef TAUT_KERNELS_CPU_ATTN_H
 #define TAUT_KERNELS_CPU_ATTN_H
 
 #include "kernels/cpu/cpu.h"
 
-#define ATTN_ROWS 64  /* of a block */
-#define ATTN_KEYS 64  /* of a tile */
+#define ATTN_ROWS  64 /* of a block */
+#define ATTN_KEYS  64 /* of a tile */
 #define ATTN_PIECE 16 /* keys */
 #define ATTN_LOG2E 1.4426950408889634
-#define ATTN_LN2 0.6931471805599453
+#define ATTN_LN2   0.6931471805599453
 
 struct attn_strides {
     int64_t b, t, h;
@@ -22,11 +22,11 @@ struct attn_strides {
 
 struct attn {
     const float *q, *k, *v;
-    float *out, *lse;                 /* lse may be NULL */
+    float *out, *lse; /* lse may be NULL */
     struct attn_strides sq, sk, sv, so, sl;
-    int64_t B, T, S, H, G, R, K, W;   /* W: 0 when no window cuts anything */
+    int64_t B, T, S, H, G, R, K, W; /* W: 0 when no window cuts anything */
     float scale;
-    int64_t blocks;                   /* of a key head */
+    int64_t blocks; /* of a key head */
 };
 
 struct attn_piece {
@@ -42,10 +42,10 @@ struct attn_tile {
 };
 
 struct attn_block {
-    int64_t r0;          /* first row */
-    int n;               /* rows */
-    int64_t first, last; /* positions of its first and last row */
-    int64_t from;        /* first key that any of them sees */
+    int64_t r0;           /* first row */
+    int n;                /* rows */
+    int64_t first, last;  /* positions of its first and last row */
+    int64_t from;         /* first key that any of them sees */
     float pos[ATTN_ROWS]; /* position - first; rows from n on repeat the last one */
     int64_t t[ATTN_ROWS]; /* time of each row */
     int64_t h[ATTN_ROWS]; /* its head among those of the key head */
@@ -56,12 +56,26 @@ static inline struct attn_strides attn_strides(const struct kn_tensor *t)
     return (struct attn_strides){t->s[0], t->s[1], t->s[2]};
 }
 
-static inline struct attn attn_of(const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, int64_t window, double scale,
-                                  const struct kn_tensor *out, const struct kn_tensor *lse)
+static inline struct attn attn_of(const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v,
+                                  int64_t window, double scale, const struct kn_tensor *out,
+                                  const struct kn_tensor *lse)
 {
-    struct attn a = {.q = q->p, .k = k->p, .v = v->p, .out = out->p, .sq = attn_strides(q), .sk = attn_strides(k),
-                     .sv = attn_strides(v), .so = attn_strides(out), .B = q->d[0], .T = q->d[1], .S = k->d[1], .H = q->d[2],
-                     .G = k->d[2], .K = q->d[3], .W = window < k->d[1] ? window : 0, .scale = (float)scale};
+    struct attn a = {.q = q->p,
+                     .k = k->p,
+                     .v = v->p,
+                     .out = out->p,
+                     .sq = attn_strides(q),
+                     .sk = attn_strides(k),
+                     .sv = attn_strides(v),
+                     .so = attn_strides(out),
+                     .B = q->d[0],
+                     .T = q->d[1],
+                     .S = k->d[1],
+                     .H = q->d[2],
+                     .G = k->d[2],
+                     .K = q->d[3],
+                     .W = window < k->d[1] ? window : 0,
+                     .scale = (float)scale};
     if (!kn_absent(lse)) {
         a.lse = lse->p;
         a.sl = (struct attn_strides){lse->s[0], lse->s[2], lse->s[1]};
@@ -72,7 +86,8 @@ static inline struct attn attn_of(const struct kn_tensor *q, const struct kn_ten
 }
 
 /* Offset of row i of a block of key head g. */
-static inline int64_t attn_row(const struct attn *a, const struct attn_strides *s, const struct attn_block *x, int64_t b, int64_t g, int i)
+static inline int64_t attn_row(const struct attn *a, const struct attn_strides *s, const struct attn_block *x,
+                               int64_t b, int64_t g, int i)
 {
     return b * s->b + x->t[i] * s->t + (g * a->R + x->h[i]) * s->h;
 }
@@ -98,8 +113,8 @@ static inline struct attn_block attn_block(const struct attn *a, int64_t index)
     return x;
 }
 
-/* The tile that begins at key j0; vl: floats a vector. Tiles end at the block's first position, so that those before it are full unless a window
- * cuts them, and the one on the diagonal begins where the rows do. */
+/* The tile that begins at key j0; vl: floats a vector. Tiles end at the block's first position, so that those before it
+ * are full unless a window cuts them, and the one on the diagonal begins where the rows do. */
 static inline struct attn_tile attn_tile(const struct attn *a, const struct attn_block *x, int64_t j0, int vl)
 {
     int64_t end = j0 < x->first ? x->first : x->last + 1;
@@ -114,8 +129,10 @@ static inline struct attn_tile attn_tile(const struct attn *a, const struct attn
     int64_t skew = x->r0 % a->R;
     for (int from = 0; from < t.n; from += ATTN_PIECE) {
         struct attn_piece p = {j0 + from, t.n - from < ATTN_PIECE ? t.n - from : ATTN_PIECE, 0, nv};
-        /* rows from `first row at position j0 + from` on, and before `first row that the window has carried past the last key` */
-        int64_t low = (p.j0 - x->first) * a->R - skew, high = a->W ? (p.j0 + p.n - 1 + a->W - x->first) * a->R - skew : x->n;
+        /* rows from `first row at position j0 + from` on, and before `first row that the window has carried past the
+         * last key` */
+        int64_t low = (p.j0 - x->first) * a->R - skew,
+                high = a->W ? (p.j0 + p.n - 1 + a->W - x->first) * a->R - skew : x->n;
         if (low > 0) p.v0 = (int)(low / vl);
         if (high < x->n) p.v1 = high > 0 ? (int)((high + vl - 1) / vl) : 0;
         if (p.v0 < p.v1) t.piece[t.pieces++] = p;

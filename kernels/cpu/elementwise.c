@@ -3,18 +3,20 @@
 
 #include "kernels/cpu/cpu.h"
 
-/* Operands with the dims that both walk alike merged: y and x have equal dims, so one set of dims and two of strides. */
+/* Operands with the dims that both walk alike merged: y and x have equal dims, so one set of dims and two of strides.
+ */
 struct ctx {
     char *x, *y;
     int rank;
     int64_t d[KN_RANK], sx[KN_RANK], sy[KN_RANK];
     int64_t chunk, chunks; /* of the innermost dim */
     int64_t units, step;   /* unit: a chunk of one row */
-    int ex, ey; /* bytes an element */
+    int ex, ey;            /* bytes an element */
     float alpha;
     uint32_t bits; /* fill: the element's bits */
     void (*row)(const struct ctx *c, char *x, char *y, int64_t n);
-    void (*unit)(const struct ctx *c, char *x, char *y, int64_t n); /* for rows of unit strides, or NULL: row does them too */
+    void (*unit)(const struct ctx *c, char *x, char *y,
+                 int64_t n); /* for rows of unit strides, or NULL: row does them too */
 };
 
 #define CHUNK 8192
@@ -36,23 +38,23 @@ static uint16_t bf16_of(float f)
     return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
 
-#define ROW(name, TX, TY, EXPR)                                                                     \
-    static void name(const struct ctx *c, char *px, char *py, int64_t n)                            \
-    {                                                                                               \
-        TX *x = (TX *)px;                                                                           \
-        __attribute__((unused)) TY *y = (TY *)py; /* fill has no second operand */                  \
-        int64_t sx = c->sx[c->rank - 1], sy = c->sy[c->rank - 1];                                   \
-        if (sx == 1 && sy == 1) {                                                                   \
-            for (int64_t i = 0; i < n; i++) EXPR(x[i], y[i]);                                       \
-            return;                                                                                 \
-        }                                                                                           \
-        for (int64_t i = 0; i < n; i++) EXPR(x[i * sx], y[i * sy]);                                 \
+#define ROW(name, TX, TY, EXPR)                                                    \
+    static void name(const struct ctx *c, char *px, char *py, int64_t n)           \
+    {                                                                              \
+        TX *x = (TX *)px;                                                          \
+        __attribute__((unused)) TY *y = (TY *)py; /* fill has no second operand */ \
+        int64_t sx = c->sx[c->rank - 1], sy = c->sy[c->rank - 1];                  \
+        if (sx == 1 && sy == 1) {                                                  \
+            for (int64_t i = 0; i < n; i++) EXPR(x[i], y[i]);                      \
+            return;                                                                \
+        }                                                                          \
+        for (int64_t i = 0; i < n; i++) EXPR(x[i * sx], y[i * sy]);                \
     }
-#define SAME(a, b) b = a
-#define TO_BF16(a, b) b = bf16_of(a)
+#define SAME(a, b)      b = a
+#define TO_BF16(a, b)   b = bf16_of(a)
 #define FROM_BF16(a, b) b = bf16_get(a)
-#define AXPY(a, b) a = a + c->alpha * b
-#define FILL(a, b) a = (__typeof__(a))c->bits
+#define AXPY(a, b)      a = a + c->alpha * b
+#define FILL(a, b)      a = (__typeof__(a))c->bits
 ROW(copy32, uint32_t, uint32_t, SAME)
 ROW(copy16, uint16_t, uint16_t, SAME)
 ROW(copy8, uint8_t, uint8_t, SAME)
@@ -128,10 +130,17 @@ st_t cpu_copy(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_ten
     if (x->dtype == y->dtype) {
         c.unit = copy_bytes;
         switch (kn_dtype_size(x->dtype)) {
-        case 4: c.row = copy32; break;
-        case 2: c.row = copy16; break;
-        case 1: c.row = copy8; break;
-        default: return ST_ENOTSUP;
+        case 4:
+            c.row = copy32;
+            break;
+        case 2:
+            c.row = copy16;
+            break;
+        case 1:
+            c.row = copy8;
+            break;
+        default:
+            return ST_ENOTSUP;
         }
     } else if (x->dtype == KN_F32 && y->dtype == KN_BF16) {
         c.row = copy_to_bf16;
@@ -161,11 +170,24 @@ st_t cpu_fill(struct kn_dev *dev, const struct kn_tensor *x, double value)
     struct ctx c = {0};
     float f = (float)value;
     switch (x->dtype) {
-    case KN_F32: memcpy(&c.bits, &f, sizeof f); c.row = fill32; break;
-    case KN_I32: c.bits = (uint32_t)(int32_t)value; c.row = fill32; break;
-    case KN_BF16: c.bits = bf16_of(f); c.row = fill16; break;
-    case KN_U8: c.bits = (uint8_t)value; c.row = fill8; break;
-    default: return ST_ENOTSUP;
+    case KN_F32:
+        memcpy(&c.bits, &f, sizeof f);
+        c.row = fill32;
+        break;
+    case KN_I32:
+        c.bits = (uint32_t)(int32_t)value;
+        c.row = fill32;
+        break;
+    case KN_BF16:
+        c.bits = bf16_of(f);
+        c.row = fill16;
+        break;
+    case KN_U8:
+        c.bits = (uint8_t)value;
+        c.row = fill8;
+        break;
+    default:
+        return ST_ENOTSUP;
     }
     if (c.bits == 0) c.unit = fill_bytes;
     run(dev, &c, x, x, (double)kn_dtype_size(x->dtype));

@@ -3,12 +3,15 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/rows.h"
 
-#define SLICE 32 /* columns a task of the backward takes: two cache lines, so that no two tasks write one line of an aligned table */
+#define SLICE                                                                                                      \
+    32 /* columns a task of the backward takes: two cache lines, so that no two tasks write one line of an aligned \
+          table */
 
 #define VEC_FILE "kernels/cpu/embed.c"
 #include "kernels/cpu/vec_each.h"
 
-static void (*const add_each[])(float *w, int64_t ws, const float *x, int64_t xs, const int32_t *tok, int64_t ts, int64_t n) = VEC_EACH(add);
+static void (*const add_each[])(float *w, int64_t ws, const float *x, int64_t xs, const int32_t *tok, int64_t ts,
+                                int64_t n) = VEC_EACH(add);
 
 struct ctx {
     void (*add)(float *w, int64_t ws, const float *x, int64_t xs, const int32_t *tok, int64_t ts, int64_t n);
@@ -32,7 +35,8 @@ static void fwd_task(void *arg, int task, int worker)
     }
 }
 
-/* All tokens in their order, a slice of the columns: no two tasks share an element, and each element sees its tokens in one order. */
+/* All tokens in their order, a slice of the columns: no two tasks share an element, and each element sees its tokens in
+ * one order. */
 static void bwd_task(void *arg, int task, int worker)
 {
     struct ctx *c = arg;
@@ -67,7 +71,8 @@ st_t cpu_embed(struct kn_dev *dev, const struct kn_tensor *tok, const struct kn_
     return ST_OK;
 }
 
-st_t cpu_embed_bwd(struct kn_dev *dev, const struct kn_tensor *tok, const struct kn_tensor *dout, const struct kn_tensor *dw)
+st_t cpu_embed_bwd(struct kn_dev *dev, const struct kn_tensor *tok, const struct kn_tensor *dout,
+                   const struct kn_tensor *dw)
 {
     struct ctx c;
     st_t st = kn_check_embed_bwd(tok, dout, dw);

@@ -1,5 +1,6 @@
-/* RMSNorm with the residual add before it: a row is read from memory once and stays in the first cache for its second pass.
- * The backward's dw: each block of rows sums into its own partial row, and the partials are added in the order of the blocks. */
+/* RMSNorm with the residual add before it: a row is read from memory once and stays in the first cache for its second
+ * pass. The backward's dw: each block of rows sums into its own partial row, and the partials are added in the order of
+ * the blocks. */
 #ifndef VEC_PASS
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/rows.h"
@@ -7,11 +8,13 @@
 #define VEC_FILE "kernels/cpu/rmsnorm.c"
 #include "kernels/cpu/vec_each.h"
 
-static float (*const fwd_each[])(float *x, const float *r, const float *w, float *y, int64_t d, float eps) = VEC_EACH(fwd);
-static void (*const bwd_each[])(const float *x, const float *w, float rstd, const float *dy, float *dx, float *dw, int64_t d) = VEC_EACH(bwd);
+static float (*const fwd_each[])(float *x, const float *r, const float *w, float *y, int64_t d,
+                                 float eps) = VEC_EACH(fwd);
+static void (*const bwd_each[])(const float *x, const float *w, float rstd, const float *dy, float *dx, float *dw,
+                                int64_t d) = VEC_EACH(bwd);
 static void (*const add_each[])(float *dw, const float *part, int64_t rows, int64_t stride, int64_t n) = VEC_EACH(add);
 
-#define BLOCKS 64 /* partial rows of dw at most */
+#define BLOCKS  64 /* partial rows of dw at most */
 #define COLUMNS 64 /* of dw, that a task of the last step adds up */
 
 struct ctx {
@@ -23,7 +26,7 @@ struct ctx {
     int64_t rs, n, d, step;
     float eps;
     int whole;
-    float *part;  /* [blocks][d] partial dw */
+    float *part; /* [blocks][d] partial dw */
     int64_t blocks;
     struct rows dw; /* one row */
 };
@@ -81,14 +84,21 @@ static st_t scratch(struct ctx *c)
     return c->whole ? ST_OK : cpu_scratch_need(c->dev, 4 * (size_t)c->d * sizeof(float));
 }
 
-st_t cpu_rmsnorm(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_tensor *r, const struct kn_tensor *w, double eps,
-                 const struct kn_tensor *y, const struct kn_tensor *rstd)
+st_t cpu_rmsnorm(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_tensor *r, const struct kn_tensor *w,
+                 double eps, const struct kn_tensor *y, const struct kn_tensor *rstd)
 {
     st_t st = kn_check_rmsnorm(x, r, w, eps, y, rstd);
     if (st) return st;
     if (x->dtype != KN_F32) return ST_ENOTSUP;
-    struct ctx c = {.dev = dev, .x = rows_of(x), .w_row = row_of(w), .y = rows_of(y), .rstd = rstd->p, .rs = rstd->s[0],
-                    .n = x->d[0], .d = x->d[1], .eps = (float)eps};
+    struct ctx c = {.dev = dev,
+                    .x = rows_of(x),
+                    .w_row = row_of(w),
+                    .y = rows_of(y),
+                    .rstd = rstd->p,
+                    .rs = rstd->s[0],
+                    .n = x->d[0],
+                    .d = x->d[1],
+                    .eps = (float)eps};
     if (!kn_absent(r)) c.r = rows_of(r);
     c.whole = x->s[1] == 1 && y->s[1] == 1 && w->s[0] == 1 && (!c.r.p || c.r.s1 == 1);
     if (c.n == 0 || c.d == 0) return ST_OK;
@@ -98,14 +108,23 @@ st_t cpu_rmsnorm(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_
     return ST_OK;
 }
 
-st_t cpu_rmsnorm_bwd(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_tensor *w, const struct kn_tensor *rstd,
-                     const struct kn_tensor *dy, const struct kn_tensor *dx, const struct kn_tensor *dw)
+st_t cpu_rmsnorm_bwd(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_tensor *w,
+                     const struct kn_tensor *rstd, const struct kn_tensor *dy, const struct kn_tensor *dx,
+                     const struct kn_tensor *dw)
 {
     st_t st = kn_check_rmsnorm_bwd(x, w, rstd, dy, dx, dw);
     if (st) return st;
     if (x->dtype != KN_F32) return ST_ENOTSUP;
-    struct ctx c = {.dev = dev, .x = rows_of(x), .w_row = row_of(w), .y = rows_of(dy), .dx = rows_of(dx), .dw = row_of(dw),
-                    .rstd = rstd->p, .rs = rstd->s[0], .n = x->d[0], .d = x->d[1]};
+    struct ctx c = {.dev = dev,
+                    .x = rows_of(x),
+                    .w_row = row_of(w),
+                    .y = rows_of(dy),
+                    .dx = rows_of(dx),
+                    .dw = row_of(dw),
+                    .rstd = rstd->p,
+                    .rs = rstd->s[0],
+                    .n = x->d[0],
+                    .d = x->d[1]};
     c.whole = x->s[1] == 1 && dy->s[1] == 1 && dx->s[1] == 1 && w->s[0] == 1;
     if (c.n == 0 || c.d == 0) return ST_OK;
     if ((st = scratch(&c))) return st;
@@ -129,7 +148,8 @@ static float VEC_NAME(fwd)(float *x, const float *r, const float *w, float *y, i
     if (r) {
         for (; i + 4 * VL <= d; i += 4 * VL) {
             vf a0 = vf_add(vf_load(x + i), vf_load(r + i)), a1 = vf_add(vf_load(x + i + VL), vf_load(r + i + VL));
-            vf a2 = vf_add(vf_load(x + i + 2 * VL), vf_load(r + i + 2 * VL)), a3 = vf_add(vf_load(x + i + 3 * VL), vf_load(r + i + 3 * VL));
+            vf a2 = vf_add(vf_load(x + i + 2 * VL), vf_load(r + i + 2 * VL)),
+               a3 = vf_add(vf_load(x + i + 3 * VL), vf_load(r + i + 3 * VL));
             vf_store(x + i, a0);
             vf_store(x + i + VL, a1);
             vf_store(x + i + 2 * VL, a2);
@@ -147,7 +167,8 @@ static float VEC_NAME(fwd)(float *x, const float *r, const float *w, float *y, i
         }
     } else {
         for (; i + 4 * VL <= d; i += 4 * VL) {
-            vf a0 = vf_load(x + i), a1 = vf_load(x + i + VL), a2 = vf_load(x + i + 2 * VL), a3 = vf_load(x + i + 3 * VL);
+            vf a0 = vf_load(x + i), a1 = vf_load(x + i + VL), a2 = vf_load(x + i + 2 * VL),
+               a3 = vf_load(x + i + 3 * VL);
             s0 = vf_fma(a0, a0, s0);
             s1 = vf_fma(a1, a1, s1);
             s2 = vf_fma(a2, a2, s2);

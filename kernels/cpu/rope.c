@@ -1,6 +1,7 @@
-/* Rotary position embedding, halves convention, in place. Cosines and sines come from tables that the device keeps, computed in f64 and rounded
- * once. A table holds positions [base, base + n): from 0 and growing by doubling up to TABLE_MAX; far positions (decoding at 1M) get a short
- * one of their own, so that memory does not grow with the position. */
+/* Rotary position embedding, halves convention, in place. Cosines and sines come from tables that the device keeps,
+ * computed in f64 and rounded once. A table holds positions [base, base + n): from 0 and growing by doubling up to
+ * TABLE_MAX; far positions (decoding at 1M) get a short one of their own, so that memory does not grow with the
+ * position. */
 #ifndef VEC_PASS
 #include "kernels/cpu/cpu.h"
 
@@ -10,7 +11,8 @@
 #define TABLE_MAX 32768 /* positions */
 #define TABLE_MIN 128
 
-static void (*const rotate_each[])(float *x, int64_t heads, int64_t stride, const float *cs, int64_t half, float sign) = VEC_EACH(rotate);
+static void (*const rotate_each[])(float *x, int64_t heads, int64_t stride, const float *cs, int64_t half,
+                                   float sign) = VEC_EACH(rotate);
 
 struct ctx {
     void (*rotate)(float *x, int64_t heads, int64_t stride, const float *cs, int64_t half, float sign);
@@ -80,7 +82,8 @@ static st_t table(struct kn_dev *dev, int64_t pos0, int64_t t, double theta, int
     }
     e->n = 0;
     void *p;
-    st_t st = cpu_shared(dev, (enum cpu_slot)(CPU_SLOT_ROPE + (e - cpu->rope)), (size_t)(n * 2 * half) * sizeof(float), &p);
+    st_t st =
+        cpu_shared(dev, (enum cpu_slot)(CPU_SLOT_ROPE + (e - cpu->rope)), (size_t)(n * 2 * half) * sizeof(float), &p);
     if (st) return st;
     struct fill f = {p, base, n, half, theta};
     cpu_run(dev, fill_task, &f, (int)((n + FILL - 1) / FILL), (double)(n * half) * 40);
@@ -95,8 +98,16 @@ st_t cpu_rope(struct kn_dev *dev, const struct kn_tensor *x, int64_t pos0, doubl
     if (st) return st;
     if (x->dtype != KN_F32) return ST_ENOTSUP;
     if (kn_count(x) == 0) return ST_OK;
-    struct ctx c = {.rotate = rotate_each[cpu_of(dev)->isa], .x = x->p, .sb = x->s[0], .st = x->s[1], .sh = x->s[2],
-                    .b = x->d[0], .t = x->d[1], .h = x->d[2], .half = x->d[3] / 2, .sign = inverse ? -1.0f : 1.0f};
+    struct ctx c = {.rotate = rotate_each[cpu_of(dev)->isa],
+                    .x = x->p,
+                    .sb = x->s[0],
+                    .st = x->s[1],
+                    .sh = x->s[2],
+                    .b = x->d[0],
+                    .t = x->d[1],
+                    .h = x->d[2],
+                    .half = x->d[3] / 2,
+                    .sign = inverse ? -1.0f : 1.0f};
     if ((st = table(dev, pos0, c.t, theta, c.half, &c.cs))) return st;
     int64_t width = c.h * c.half * 2;
     c.step = (8192 + width - 1) / width;
@@ -130,7 +141,8 @@ static void VEC_NAME(rotate)(float *x, int64_t heads, int64_t stride, const floa
     }
     if (i < half) {
         vf c = vf_loadn(cs + i, half - i), s = vf_mul(vf_loadn(cs + half + i, half - i), sg);
-        for (int64_t h = 0; h < heads; h++) VEC_NAME(rotate1)(x + h * stride + i, x + h * stride + half + i, c, s, half - i);
+        for (int64_t h = 0; h < heads; h++)
+            VEC_NAME(rotate1)(x + h * stride + i, x + h * stride + half + i, c, s, half - i);
     }
 }
 

@@ -1,4 +1,5 @@
-/* Rows of a [N,D] tensor of any strides, for inner loops that want unit stride: the row itself, or its copy in a buffer. */
+/* Rows of a [N,D] tensor of any strides, for inner loops that want unit stride: the row itself, or its copy in a
+ * buffer. */
 #ifndef TAUT_KERNELS_CPU_ROWS_H
 #define TAUT_KERNELS_CPU_ROWS_H
 

@@ -43,7 +43,8 @@ st_t cpu_sumsq(struct kn_dev *dev, const struct kn_tensor *x, double *out)
 
 #else
 
-/* Sixteen running sums whatever the instruction set: a square of two floats is exact in f64, so all sets give the same bits. */
+/* Sixteen running sums whatever the instruction set: a square of two floats is exact in f64, so all sets give the same
+ * bits. */
 static double VEC_NAME(sum)(const float *x, int64_t n)
 {
     typedef float f8 __attribute__((vector_size(32)));

@@ -7,7 +7,8 @@
 #include "kernels/cpu/vec_each.h"
 
 static void (*const fwd_each[])(float *h, const float *g, const float *u, int64_t n) = VEC_EACH(fwd);
-static void (*const bwd_each[])(float *dg, float *du, const float *g, const float *u, const float *dh, int64_t n) = VEC_EACH(bwd);
+static void (*const bwd_each[])(float *dg, float *du, const float *g, const float *u, const float *dh,
+                                int64_t n) = VEC_EACH(bwd);
 
 struct ctx {
     struct kn_dev *dev;
@@ -35,7 +36,8 @@ static void bwd_task(void *arg, int task, int worker)
     float *buf = c->whole ? NULL : cpu_scratch(c->dev, worker);
     int64_t f = c->f, end = (task + 1) * c->step < c->n ? (task + 1) * c->step : c->n;
     for (int64_t i = task * c->step; i < end; i++) {
-        const float *g = row_in(&c->g, i, f, buf), *u = row_in(&c->u, i, f, buf + f), *dh = row_in(&c->h, i, f, buf + 2 * f);
+        const float *g = row_in(&c->g, i, f, buf), *u = row_in(&c->u, i, f, buf + f),
+                    *dh = row_in(&c->h, i, f, buf + 2 * f);
         float *dg = row_out(&c->dg, i, buf), *du = row_out(&c->du, i, buf + f);
         bwd_each[cpu_of(c->dev)->isa](dg, du, g, u, dh, f);
         row_done(&c->dg, i, f, dg);
@@ -67,13 +69,14 @@ st_t cpu_swiglu(struct kn_dev *dev, const struct kn_tensor *g, const struct kn_t
     return run(&c, fwd_task, g, 12);
 }
 
-st_t cpu_swiglu_bwd(struct kn_dev *dev, const struct kn_tensor *g, const struct kn_tensor *u, const struct kn_tensor *dh,
-                    const struct kn_tensor *dg, const struct kn_tensor *du)
+st_t cpu_swiglu_bwd(struct kn_dev *dev, const struct kn_tensor *g, const struct kn_tensor *u,
+                    const struct kn_tensor *dh, const struct kn_tensor *dg, const struct kn_tensor *du)
 {
     st_t st = kn_check_swiglu_bwd(g, u, dh, dg, du);
     if (st) return st;
     if (g->dtype != KN_F32) return ST_ENOTSUP;
-    struct ctx c = {.dev = dev, .g = rows_of(g), .u = rows_of(u), .h = rows_of(dh), .dg = rows_of(dg), .du = rows_of(du)};
+    struct ctx c = {
+        .dev = dev, .g = rows_of(g), .u = rows_of(u), .h = rows_of(dh), .dg = rows_of(dg), .du = rows_of(du)};
     c.whole = g->s[1] == 1 && u->s[1] == 1 && dh->s[1] == 1 && dg->s[1] == 1 && du->s[1] == 1;
     return run(&c, bwd_task, g, 20);
 }

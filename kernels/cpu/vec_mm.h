@@ -1,5 +1,6 @@
-/* Products of small tiles, transposes and 2^x for attention, in the vectors of vec.h. Included by a pass of vec_each.h after it; like
- * vec.h it has no guard. LANES is the width of a tile whose columns are queries: 64 floats, a whole number of vectors in every set. */
+/* Products of small tiles, transposes and 2^x for attention, in the vectors of vec.h. Included by a pass of vec_each.h
+ * after it; like vec.h it has no guard. LANES is the width of a tile whose columns are queries: 64 floats, a whole
+ * number of vectors in every set. */
 #define LANES 64
 
 #if VEC_ISA == 0
@@ -16,9 +17,10 @@ typedef uint32_t vu __attribute__((vector_size(16))); /* adds without overflow *
 #define MM_VECTORS 2
 #endif
 
-/* c[r][v] (=, or += if add) sum over i < n of a[r ar + i ac] * b[i][v]: mr rows, nv vectors, both known to the compiler. */
-VEC_FN void VEC_NAME(mm_block)(int mr, int nv, int add, const float *a, int64_t ar, int64_t ac, const float *b, int64_t bs, int64_t n,
-                               float *c, int64_t cs)
+/* c[r][v] (=, or += if add) sum over i < n of a[r ar + i ac] * b[i][v]: mr rows, nv vectors, both known to the
+ * compiler. */
+VEC_FN void VEC_NAME(mm_block)(int mr, int nv, int add, const float *a, int64_t ar, int64_t ac, const float *b,
+                               int64_t bs, int64_t n, float *c, int64_t cs)
 {
     vf acc[4][MM_VECTORS];
 #pragma GCC unroll 4
@@ -44,16 +46,16 @@ VEC_FN void VEC_NAME(mm_block)(int mr, int nv, int add, const float *a, int64_t 
         for (int v = 0; v < nv; v++) vf_store(c + r * cs + v * VL, acc[r][v]);
 }
 
-VEC_FN void VEC_NAME(mm_rows)(int nv, int add, int64_t rows, const float *a, int64_t ar, int64_t ac, const float *b, int64_t bs, int64_t n,
-                              float *c, int64_t cs)
+VEC_FN void VEC_NAME(mm_rows)(int nv, int add, int64_t rows, const float *a, int64_t ar, int64_t ac, const float *b,
+                              int64_t bs, int64_t n, float *c, int64_t cs)
 {
     int64_t r = 0;
     for (; r + 4 <= rows; r += 4) VEC_NAME(mm_block)(4, nv, add, a + r * ar, ar, ac, b, bs, n, c + r * cs, cs);
     for (; r < rows; r++) VEC_NAME(mm_block)(1, nv, add, a + r * ar, ar, ac, b, bs, n, c + r * cs, cs);
 }
 
-VEC_FN void VEC_NAME(mm_any)(int add, int64_t rows, int64_t nv, const float *a, int64_t ar, int64_t ac, const float *b, int64_t bs,
-                             int64_t n, float *c, int64_t cs)
+VEC_FN void VEC_NAME(mm_any)(int add, int64_t rows, int64_t nv, const float *a, int64_t ar, int64_t ac, const float *b,
+                             int64_t bs, int64_t n, float *c, int64_t cs)
 {
     for (; nv >= MM_VECTORS; nv -= MM_VECTORS, b += MM_VECTORS * VL, c += MM_VECTORS * VL)
         VEC_NAME(mm_rows)(MM_VECTORS, add, rows, a, ar, ac, b, bs, n, c, cs);
@@ -67,21 +69,21 @@ VEC_FN void VEC_NAME(mm_any)(int add, int64_t rows, int64_t nv, const float *a, 
 }
 
 /* c [rows][nv vectors] = a b,  and c += a b. */
-__attribute__((unused)) static void VEC_NAME(mm_set)(int64_t rows, int64_t nv, const float *a, int64_t ar, int64_t ac, const float *b, int64_t bs, int64_t n,
-                             float *c, int64_t cs)
+__attribute__((unused)) static void VEC_NAME(mm_set)(int64_t rows, int64_t nv, const float *a, int64_t ar, int64_t ac,
+                                                     const float *b, int64_t bs, int64_t n, float *c, int64_t cs)
 {
     VEC_NAME(mm_any)(0, rows, nv, a, ar, ac, b, bs, n, c, cs);
 }
 
-__attribute__((unused)) static void VEC_NAME(mm_add)(int64_t rows, int64_t nv, const float *a, int64_t ar, int64_t ac, const float *b, int64_t bs, int64_t n,
-                             float *c, int64_t cs)
+__attribute__((unused)) static void VEC_NAME(mm_add)(int64_t rows, int64_t nv, const float *a, int64_t ar, int64_t ac,
+                                                     const float *b, int64_t bs, int64_t n, float *c, int64_t cs)
 {
     VEC_NAME(mm_any)(1, rows, nv, a, ar, ac, b, bs, n, c, cs);
 }
 
 /* d_j[i] = s_i[j] * m_j for a block of 4 x 4. */
-VEC_FN void VEC_NAME(transpose4)(float *d0, float *d1, float *d2, float *d3, const float *s0, const float *s1, const float *s2, const float *s3,
-                                 float m0, float m1, float m2, float m3)
+VEC_FN void VEC_NAME(transpose4)(float *d0, float *d1, float *d2, float *d3, const float *s0, const float *s1,
+                                 const float *s2, const float *s3, float m0, float m1, float m2, float m3)
 {
 #if VEC_ISA > 0
     __m128 a = _mm_loadu_ps(s0), b = _mm_loadu_ps(s1), c = _mm_loadu_ps(s2), e = _mm_loadu_ps(s3);
@@ -100,14 +102,16 @@ VEC_FN void VEC_NAME(transpose4)(float *d0, float *d1, float *d2, float *d3, con
 }
 
 /* dst[k][LANES] = src[lane][k] * m for lanes (a multiple of 4) rows of K. */
-__attribute__((unused)) static void VEC_NAME(rows_to_lanes)(float *dst, const float *const *src, int lanes, int64_t K, float m)
+__attribute__((unused)) static void VEC_NAME(rows_to_lanes)(float *dst, const float *const *src, int lanes, int64_t K,
+                                                            float m)
 {
     for (int l = 0; l < lanes; l += 4) {
         const float *s0 = src[l], *s1 = src[l + 1], *s2 = src[l + 2], *s3 = src[l + 3];
         float *d = dst + l;
         int64_t k = 0;
         for (; k + 4 <= K; k += 4, d += 4 * LANES)
-            VEC_NAME(transpose4)(d, d + LANES, d + 2 * LANES, d + 3 * LANES, s0 + k, s1 + k, s2 + k, s3 + k, m, m, m, m);
+            VEC_NAME(transpose4)
+            (d, d + LANES, d + 2 * LANES, d + 3 * LANES, s0 + k, s1 + k, s2 + k, s3 + k, m, m, m, m);
         for (; k < K; k++, d += LANES) {
             d[0] = s0[k] * m;
             d[1] = s1[k] * m;
@@ -118,7 +122,8 @@ __attribute__((unused)) static void VEC_NAME(rows_to_lanes)(float *dst, const fl
 }
 
 /* dst[lane][k] = src[k][lane] * m[lane] for the first n lanes. */
-__attribute__((unused)) static void VEC_NAME(lanes_to_rows)(float *const *dst, const float *src, int n, int64_t K, const float *m)
+__attribute__((unused)) static void VEC_NAME(lanes_to_rows)(float *const *dst, const float *src, int n, int64_t K,
+                                                            const float *m)
 {
     int l = 0;
     for (; l + 4 <= n; l += 4) {
@@ -127,7 +132,8 @@ __attribute__((unused)) static void VEC_NAME(lanes_to_rows)(float *const *dst, c
         const float *s = src + l;
         int64_t k = 0;
         for (; k + 4 <= K; k += 4, s += 4 * LANES)
-            VEC_NAME(transpose4)(d0 + k, d1 + k, d2 + k, d3 + k, s, s + LANES, s + 2 * LANES, s + 3 * LANES, m0, m1, m2, m3);
+            VEC_NAME(transpose4)
+            (d0 + k, d1 + k, d2 + k, d3 + k, s, s + LANES, s + 2 * LANES, s + 3 * LANES, m0, m1, m2, m3);
         for (; k < K; k++, s += LANES) {
             d0[k] = s[0] * m0;
             d1[k] = s[1] * m1;
@@ -165,8 +171,9 @@ VEC_FN int VEC_NAME(any_lt)(vf a, vf b)
 #endif
 }
 
-/* 2^x for x <= 1, within 2 ulp (above 1: nothing is promised); 0 below -125; NaN stays NaN. 2^0 is exactly 1. Nearest integer taken out, the rest by a minimax polynomial of
- * degree 5 with p(0) = 1 (relative error 1e-7 on [-1/2, 1/2]). */
+/* 2^x for x <= 1, within 2 ulp (above 1: nothing is promised); 0 below -125; NaN stays NaN. 2^0 is exactly 1. Nearest
+ * integer taken out, the rest by a minimax polynomial of degree 5 with p(0) = 1 (relative error 1e-7 on [-1/2, 1/2]).
+ */
 VEC_FN vf VEC_NAME(exp2_down)(vf x)
 {
     vf low = vf_set1(-125.0f);
@@ -180,10 +187,11 @@ VEC_FN vf VEC_NAME(exp2_down)(vf x)
     return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x, low, _CMP_NLT_UQ), p, n);
 #elif VEC_ISA == 1
     __m256i e = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);
-    return _mm256_and_ps(_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), e)), _mm256_cmp_ps(x, low, _CMP_NLT_UQ));
+    return _mm256_and_ps(_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), e)),
+                         _mm256_cmp_ps(x, low, _CMP_NLT_UQ));
 #else
     vi finite = x == x, below = x < low;
     vf e = (vf)((vi)vf_mul(n, vf_set1(0x1p23f)) & finite);
-    return (vf)((vi)((vu)(vi)p + (vu)__builtin_convertvector(e, vi)) & ~below);
+    return (vf)((vi)((vu)(vi)p + (vu) __builtin_convertvector(e, vi)) & ~below);
 #endif
 }

@@ -1,4 +1,5 @@
-/* Helpers of the tests of ops: tensors that exist twice, in f64 for the reference and in f32 for the device under test, with the same values.
+/* Helpers of the tests of ops: tensors that exist twice, in f64 for the reference and in f32 for the device under test,
+ * with the same values.
  *
  *   struct kt x = kt_new(2, (int64_t[]){5, 20}, NULL, 1.0, 7);       // normal(0, 1), seed 7, contiguous
  *   for each device: kt_reset(&x); op(dev, kt_f(&x)); then ref->op->…(ref, kt_d(&x));
@@ -39,7 +40,8 @@ __attribute__((unused)) static int64_t kt_at(const struct kt *x, int64_t i)
     return o;
 }
 
-__attribute__((unused)) static struct kt kt_new(int rank, const int64_t *d, const int64_t *strides, double scale, uint64_t seed)
+__attribute__((unused)) static struct kt kt_new(int rank, const int64_t *d, const int64_t *strides, double scale,
+                                                uint64_t seed)
 {
     struct kt x = {.t = {.rank = rank}, .n = 1};
     int64_t run = 1;
@@ -91,8 +93,8 @@ __attribute__((unused)) static const struct kn_tensor *kt_d(struct kt *x)
     return t;
 }
 
-/* sum (f - g)^2 / sum g^2 over the elements, the latter at least that of elements of 0.1, so that what should be 0 may be 1e-7; infinite
- * where one is not a number. */
+/* sum (f - g)^2 / sum g^2 over the elements, the latter at least that of elements of 0.1, so that what should be 0 may
+ * be 1e-7; infinite where one is not a number. */
 __attribute__((unused)) static double kt_nmse(const struct kt *x)
 {
     double num = 0, den = 0;
@@ -117,10 +119,11 @@ __attribute__((unused)) static int kt_gaps(const struct kt *x)
     return 1;
 }
 
-#define KT_ISAS 3
+#define KT_ISAS    3
 #define KT_THREADS 4
 static const char *const kt_isa[KT_ISAS] = {"cpu:generic", "cpu:avx2", "cpu:avx512"};
-static struct kn_dev *kt_ref, *kt_cpu[KT_ISAS][KT_THREADS]; /* [isa][threads - 1]; NULL where the machine lacks the set */
+static struct kn_dev *kt_ref,
+    *kt_cpu[KT_ISAS][KT_THREADS]; /* [isa][threads - 1]; NULL where the machine lacks the set */
 
 /* Opens the reference and every instruction set with 1 to 4 threads. */
 __attribute__((unused)) static void kt_open(void)
@@ -148,10 +151,10 @@ __attribute__((unused)) static void kt_close(void)
         for (int t = 0; t < KT_THREADS; t++) kn_dev_close(kt_cpu[i][t]);
 }
 
-/* Runs fn(dev, arg) on every set with 1 to 4 threads from the same start, and on the reference; outs[n] are what it writes. Checks the normalised
- * error of each, the gaps, and that the number of threads changes no bit. */
-__attribute__((unused)) static void kt_compare(const char *what, st_t (*fn)(struct kn_dev *, int ref, void *), void *arg, struct kt *const *outs,
-                                               int n, double tol)
+/* Runs fn(dev, arg) on every set with 1 to 4 threads from the same start, and on the reference; outs[n] are what it
+ * writes. Checks the normalised error of each, the gaps, and that the number of threads changes no bit. */
+__attribute__((unused)) static void kt_compare(const char *what, st_t (*fn)(struct kn_dev *, int ref, void *),
+                                               void *arg, struct kt *const *outs, int n, double tol)
 {
     for (int o = 0; o < n; o++) kt_reset(outs[o]);
     st_t st = fn(kt_ref, 1, arg);
@@ -177,8 +180,8 @@ __attribute__((unused)) static void kt_compare(const char *what, st_t (*fn)(stru
                 gaps &= kt_gaps(outs[o]);
             }
         }
-        ok(st == ST_OK && worst <= tol && same && gaps, "%s: %s (status %d, nmse %.1e%s%s)", what, kt_isa[i], (int)st, worst,
-           same ? "" : ", threads differ", gaps ? "" : ", wrote into gaps");
+        ok(st == ST_OK && worst <= tol && same && gaps, "%s: %s (status %d, nmse %.1e%s%s)", what, kt_isa[i], (int)st,
+           worst, same ? "" : ", threads differ", gaps ? "" : ", wrote into gaps");
     }
     for (int o = 0; o < n; o++) free(keep[o]);
 }

@@ -20,7 +20,10 @@ static st_t run(struct kn_dev *dev, int ref, void *arg)
 
 static void check(int64_t n, int64_t t, double gscale, double decay)
 {
-    struct call c = {kt_new(1, &n, NULL, 1, 1), kt_new(1, &n, NULL, 1, 2), kt_new(1, &n, NULL, 0.1, 3), kt_new(1, &n, NULL, 0.1, 4),
+    struct call c = {kt_new(1, &n, NULL, 1, 1),
+                     kt_new(1, &n, NULL, 1, 2),
+                     kt_new(1, &n, NULL, 0.1, 3),
+                     kt_new(1, &n, NULL, 0.1, 4),
                      {1e-2, 0.9, 0.95, 1e-8, decay, gscale, t}};
     for (int64_t i = 0; i < n; i++) c.v.init[i] *= c.v.init[i];
     if (t == 1) {
@@ -59,12 +62,14 @@ int main(void)
                 if (first < 0) first = got;
                 same &= got == first;
             }
-        ok(!st && same && fabs(first - want) <= 1e-12 * want, "sumsq of %d: the same with every set and number of threads", (int)sizes[k]);
+        ok(!st && same && fabs(first - want) <= 1e-12 * want,
+           "sumsq of %d: the same with every set and number of threads", (int)sizes[k]);
         kt_free(&x);
     }
 
     struct kn_dev *dev = kt_cpu[0][0];
-    struct kt a = kt_new(1, (int64_t[]){8}, NULL, 1, 1), b = kt_new(1, (int64_t[]){9}, NULL, 1, 1), s = kt_new(1, (int64_t[]){8}, (int64_t[]){2}, 1, 1);
+    struct kt a = kt_new(1, (int64_t[]){8}, NULL, 1, 1), b = kt_new(1, (int64_t[]){9}, NULL, 1, 1),
+              s = kt_new(1, (int64_t[]){8}, (int64_t[]){2}, 1, 1);
     struct kn_adamw h = {1e-3, 0.9, 0.95, 1e-8, 0, 1, 1}, zero = h;
     zero.t = 0;
     double sum;

@@ -3,7 +3,7 @@
 
 struct shape {
     int B, T, S, H, G, K, W;
-    int fused; /* q, k, v are columns of one wide row; else contiguous */
+    int fused;  /* q, k, v are columns of one wide row; else contiguous */
     double amp; /* of q and k */
 };
 
@@ -17,7 +17,8 @@ static void call_init(struct call *c, const struct shape *s)
 {
     int64_t row = (int64_t)(s->H + 2 * s->G) * s->K + 3;
     int64_t dq[] = {s->B, s->T, s->H, s->K}, dk[] = {s->B, s->S, s->G, s->K}, dl[] = {s->B, s->H, s->T};
-    int64_t sq[] = {s->T * row, row, s->K, 1}, sk[] = {s->S * row + 5, row, s->K, 1}, sl[] = {s->H * s->T * 2, 2, s->H * 2};
+    int64_t sq[] = {s->T * row, row, s->K, 1}, sk[] = {s->S * row + 5, row, s->K, 1},
+            sl[] = {s->H * s->T * 2, 2, s->H * 2};
     int f = s->fused;
     *c = (struct call){
         .q = kt_new(4, dq, f ? sq : NULL, s->amp, 1),
@@ -53,8 +54,9 @@ static st_t both(struct kn_dev *dev, int ref, void *arg)
     struct call *c = arg;
     const struct kn_tensor *(*of)(struct kt *) = ref ? kt_d : kt_f;
     st_t st = forward(dev, ref, arg);
-    return st ? st : dev->op->attention_bwd(dev, of(&c->q), of(&c->k), of(&c->v), of(&c->out), of(&c->lse), of(&c->dout), c->window, c->scale,
-                                            of(&c->dq), of(&c->dk), of(&c->dv));
+    return st ? st
+              : dev->op->attention_bwd(dev, of(&c->q), of(&c->k), of(&c->v), of(&c->out), of(&c->lse), of(&c->dout),
+                                       c->window, c->scale, of(&c->dq), of(&c->dk), of(&c->dv));
 }
 
 static void check(const struct shape *s, double tol)
@@ -62,7 +64,8 @@ static void check(const struct shape *s, double tol)
     struct call c;
     call_init(&c, s);
     char what[128];
-    snprintf(what, sizeof what, "B %d T %d S %d H %d G %d K %d W %d%s", s->B, s->T, s->S, s->H, s->G, s->K, s->W, s->fused ? " fused" : "");
+    snprintf(what, sizeof what, "B %d T %d S %d H %d G %d K %d W %d%s", s->B, s->T, s->S, s->H, s->G, s->K, s->W,
+             s->fused ? " fused" : "");
     struct kt *outs[] = {&c.out, &c.lse, &c.dq, &c.dk, &c.dv};
     kt_compare(what, s->T == s->S ? both : forward, &c, outs, s->T == s->S ? 5 : 2, tol);
     call_fini(&c);
@@ -171,7 +174,10 @@ static void chunks(int W)
                 at += len;
             }
             ok(st == ST_OK && kt_nmse(&other) < 1e-11, "window %d, %s: %s", W, kt_isa[i],
-               mode == 3 ? "token by token" : mode == 0 ? "five chunks" : mode == 1 ? "one chunk" : "one token, then the rest");
+               mode == 3   ? "token by token"
+               : mode == 0 ? "five chunks"
+               : mode == 1 ? "one chunk"
+                           : "one token, then the rest");
         }
     }
     kt_free(&other);
@@ -184,21 +190,26 @@ static void refusals(void)
     struct call c;
     struct shape s = {1, 8, 8, 4, 2, 16, 0, 0, 1};
     call_init(&c, &s);
-    is_int(dev->op->attention(dev, kt_d(&c.q), kt_d(&c.k), kt_d(&c.v), 0, 1, kt_d(&c.out), NULL), ST_ENOTSUP, "f64 is not for this device");
-    is_int(dev->op->attention_bwd(dev, kt_d(&c.q), kt_d(&c.k), kt_d(&c.v), kt_d(&c.out), kt_d(&c.lse), kt_d(&c.dout), 0, 1, kt_d(&c.dq),
-                                  kt_d(&c.dk), kt_d(&c.dv)), ST_ENOTSUP, "nor its backward");
+    is_int(dev->op->attention(dev, kt_d(&c.q), kt_d(&c.k), kt_d(&c.v), 0, 1, kt_d(&c.out), NULL), ST_ENOTSUP,
+           "f64 is not for this device");
+    is_int(dev->op->attention_bwd(dev, kt_d(&c.q), kt_d(&c.k), kt_d(&c.v), kt_d(&c.out), kt_d(&c.lse), kt_d(&c.dout), 0,
+                                  1, kt_d(&c.dq), kt_d(&c.dk), kt_d(&c.dv)),
+           ST_ENOTSUP, "nor its backward");
     struct kn_tensor k = *kt_f(&c.k);
     k.d[2] = 3;
-    is_int(dev->op->attention(dev, kt_f(&c.q), &k, kt_f(&c.v), 0, 1, kt_f(&c.out), NULL), ST_EINVAL, "3 key heads for 4 query heads");
+    is_int(dev->op->attention(dev, kt_f(&c.q), &k, kt_f(&c.v), 0, 1, kt_f(&c.out), NULL), ST_EINVAL,
+           "3 key heads for 4 query heads");
     k = kn_slice(kt_f(&c.k), 1, 0, 4);
     struct kn_tensor v = kn_slice(kt_f(&c.v), 1, 0, 4);
     is_int(dev->op->attention(dev, kt_f(&c.q), &k, &v, 0, 1, kt_f(&c.out), NULL), ST_EINVAL, "fewer keys than queries");
-    is_int(dev->op->attention(dev, kt_f(&c.q), kt_f(&c.k), kt_f(&c.v), -1, 1, kt_f(&c.out), NULL), ST_EINVAL, "negative window");
+    is_int(dev->op->attention(dev, kt_f(&c.q), kt_f(&c.k), kt_f(&c.v), -1, 1, kt_f(&c.out), NULL), ST_EINVAL,
+           "negative window");
     struct kn_tensor q = *kt_f(&c.q);
     q.s[3] = 2;
     is_int(dev->op->attention(dev, &q, kt_f(&c.k), kt_f(&c.v), 0, 1, kt_f(&c.out), NULL), ST_EINVAL, "last stride 2");
     struct kn_tensor none = kn_slice(kt_f(&c.q), 1, 0, 0);
-    is_int(dev->op->attention(dev, &none, kt_f(&c.k), kt_f(&c.v), 0, 1, &none, NULL), ST_OK, "no queries, nothing to do");
+    is_int(dev->op->attention(dev, &none, kt_f(&c.k), kt_f(&c.v), 0, 1, &none, NULL), ST_OK,
+           "no queries, nothing to do");
     call_fini(&c);
 }
 

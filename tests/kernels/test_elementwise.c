@@ -66,11 +66,13 @@ static void casts(void)
         st_t st = dev->op->copy(dev, &f, &b);
         if (!st) st = dev->op->copy(dev, &b, &g);
         /* ties go to the even mantissa; what overflows is infinite */
-        ok(!st && back[0] == 0 && signbit(back[1]) && back[2] == 1 && back[3] == 1 && back[4] == 1.015625f && isinf(back[5]) && isinf(back[7]) &&
-               isnan(back[8]) && back[9] == -2.5f, "%s: f32 to bf16 and back", kt_isa[i]);
+        ok(!st && back[0] == 0 && signbit(back[1]) && back[2] == 1 && back[3] == 1 && back[4] == 1.015625f &&
+               isinf(back[5]) && isinf(back[7]) && isnan(back[8]) && back[9] == -2.5f,
+           "%s: f32 to bf16 and back", kt_isa[i]);
         struct kn_tensor fb = kn_slice(&b, 0, 2, 3);
         st = dev->op->fill(dev, &fb, 3);
-        ok(!st && bf16(h[1]) == 0 && bf16(h[2]) == 3 && bf16(h[4]) == 3 && isinf(bf16(h[5])), "%s: fill of bf16", kt_isa[i]);
+        ok(!st && bf16(h[1]) == 0 && bf16(h[2]) == 3 && bf16(h[4]) == 3 && isinf(bf16(h[5])), "%s: fill of bf16",
+           kt_isa[i]);
         struct kn_tensor a = kn_t2(i4, KN_I32, 2, 3), c = kn_t2(o4, KN_I32, 3, 2), ct = kn_transpose(&c);
         st = dev->op->copy(dev, &a, &ct);
         ok(!st && o4[0] == 1 && o4[1] == 4 && o4[2] == -2 && o4[5] == 6, "%s: a transposed copy of i32", kt_isa[i]);

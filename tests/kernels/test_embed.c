@@ -35,7 +35,8 @@ static void check(int64_t n, int64_t v, int64_t d, int strided)
     kt_compare(what, backward, &c, (struct kt *const[]){&c.w}, 1, 1e-11);
     for (int bad = 0; bad < 2; bad++) {
         tok[0] = bad ? -1 : (int32_t)v;
-        ok(forward(kt_cpu[0][0], 0, &c) == ST_EINVAL && backward(kt_cpu[0][0], 0, &c) == ST_EINVAL, "%s: token %d", what, tok[0]);
+        ok(forward(kt_cpu[0][0], 0, &c) == ST_EINVAL && backward(kt_cpu[0][0], 0, &c) == ST_EINVAL, "%s: token %d",
+           what, tok[0]);
     }
     kt_free(&c.w);
     kt_free(&c.x);

@@ -10,7 +10,8 @@ static st_t run(struct kn_dev *dev, int ref, void *arg)
 {
     struct call *c = arg;
     const struct kn_tensor *(*of)(struct kt *) = ref ? kt_d : kt_f;
-    st_t st = dev->op->rmsnorm(dev, of(&c->x), c->residual ? of(&c->r) : NULL, of(&c->w), 1e-5, of(&c->y), of(&c->rstd));
+    st_t st =
+        dev->op->rmsnorm(dev, of(&c->x), c->residual ? of(&c->r) : NULL, of(&c->w), 1e-5, of(&c->y), of(&c->rstd));
     return st ? st : dev->op->rmsnorm_bwd(dev, of(&c->x), of(&c->w), of(&c->rstd), of(&c->dy), of(&c->dx), of(&c->dw));
 }
 
@@ -30,7 +31,8 @@ static void check(int64_t n, int64_t d, int residual, int strided, double amp)
         .residual = residual,
     };
     char what[96];
-    snprintf(what, sizeof what, "%d x %d%s strides %d amplitude %g", (int)n, (int)d, residual ? " residual" : "", strided, amp);
+    snprintf(what, sizeof what, "%d x %d%s strides %d amplitude %g", (int)n, (int)d, residual ? " residual" : "",
+             strided, amp);
     kt_compare(what, run, &c, (struct kt *const[]){&c.x, &c.y, &c.rstd, &c.dx, &c.dw}, 5, 1e-11);
     struct kt *all[] = {&c.x, &c.r, &c.w, &c.y, &c.rstd, &c.dy, &c.dx, &c.dw};
     for (int i = 0; i < 8; i++) kt_free(all[i]);
@@ -52,11 +54,14 @@ int main(void)
     check(2000, 64, 1, 0, 1);
 
     struct kn_dev *dev = kt_cpu[0][0];
-    struct kt x = kt_new(2, (int64_t[]){3, 8}, NULL, 1, 1), w = kt_new(1, (int64_t[]){7}, NULL, 1, 2), v = kt_new(1, (int64_t[]){8}, NULL, 1, 3);
+    struct kt x = kt_new(2, (int64_t[]){3, 8}, NULL, 1, 1), w = kt_new(1, (int64_t[]){7}, NULL, 1, 2),
+              v = kt_new(1, (int64_t[]){8}, NULL, 1, 3);
     struct kt rstd = kt_new(1, (int64_t[]){3}, NULL, 1, 4);
-    is_int(dev->op->rmsnorm(dev, kt_f(&x), NULL, kt_f(&w), 1e-5, kt_f(&x), kt_f(&rstd)), ST_EINVAL, "w of another width");
+    is_int(dev->op->rmsnorm(dev, kt_f(&x), NULL, kt_f(&w), 1e-5, kt_f(&x), kt_f(&rstd)), ST_EINVAL,
+           "w of another width");
     is_int(dev->op->rmsnorm(dev, kt_d(&x), NULL, kt_d(&v), 1e-5, kt_d(&x), kt_d(&rstd)), ST_ENOTSUP, "f64");
-    is_int(dev->op->rmsnorm_bwd(dev, kt_f(&x), kt_f(&v), kt_f(&v), kt_f(&x), kt_f(&x), kt_f(&v)), ST_EINVAL, "rstd of another length");
+    is_int(dev->op->rmsnorm_bwd(dev, kt_f(&x), kt_f(&v), kt_f(&v), kt_f(&x), kt_f(&x), kt_f(&v)), ST_EINVAL,
+           "rstd of another length");
     kt_free(&x);
     kt_free(&w);
     kt_free(&v);

@@ -19,8 +19,8 @@ static void check(int64_t b, int64_t t, int64_t h, int64_t k, int64_t pos0, doub
     int64_t d[] = {b, t, h, k}, s[] = {t * (h * k * 3 + 1) + 2, h * k * 3 + 1, k + 2, 1};
     struct call c = {kt_new(4, d, strided ? s : NULL, 1, 1), pos0, theta, inverse};
     char what[96];
-    snprintf(what, sizeof what, "%d x %d x %d x %d from %d theta %g%s%s", (int)b, (int)t, (int)h, (int)k, (int)pos0, theta,
-             inverse ? " back" : "", strided ? " strided" : "");
+    snprintf(what, sizeof what, "%d x %d x %d x %d from %d theta %g%s%s", (int)b, (int)t, (int)h, (int)k, (int)pos0,
+             theta, inverse ? " back" : "", strided ? " strided" : "");
     kt_compare(what, run, &c, (struct kt *const[]){&c.x}, 1, 1e-13);
     kt_free(&c.x);
 }
@@ -35,10 +35,10 @@ int main(void)
     check(1, 300, 2, 64, 0, 10000, 0, 1);
     check(1, 7, 2, 80, 1000, 10000, 1, 0);
     check(1, 3, 1, 256, 5000, 10000, 0, 1);
-    check(1, 70, 1, 16, 32700, 10000, 0, 0);    /* over the edge of the table that begins at 0 */
-    check(1, 1, 4, 32, 1000000, 10000, 0, 0);   /* decoding far out */
+    check(1, 70, 1, 16, 32700, 10000, 0, 0);  /* over the edge of the table that begins at 0 */
+    check(1, 1, 4, 32, 1000000, 10000, 0, 0); /* decoding far out */
     check(1, 1, 4, 32, 1000001, 10000, 0, 0);
-    check(1, 2, 4, 32, 1, 10000, 0, 0);         /* and the near table is still there */
+    check(1, 2, 4, 32, 1, 10000, 0, 0);                               /* and the near table is still there */
     for (int i = 0; i < 6; i++) check(1, 2, 1, 8, 3, 1000 + i, 0, 0); /* more tables than the device keeps */
     check(2, 37, 3, 32, 0, 10000, 0, 0);
 

@@ -58,7 +58,8 @@ int main(void)
     struct kt a = kt_new(2, (int64_t[]){3, 8}, NULL, 1, 1), b = kt_new(2, (int64_t[]){3, 9}, NULL, 1, 2);
     is_int(dev->op->swiglu(dev, kt_f(&a), kt_f(&b), kt_f(&a)), ST_EINVAL, "u of another width");
     is_int(dev->op->swiglu(dev, kt_d(&a), kt_d(&a), kt_d(&a)), ST_ENOTSUP, "f64");
-    is_int(dev->op->swiglu_bwd(dev, kt_f(&a), kt_f(&a), kt_f(&a), kt_f(&b), kt_f(&a)), ST_EINVAL, "dg of another width");
+    is_int(dev->op->swiglu_bwd(dev, kt_f(&a), kt_f(&a), kt_f(&a), kt_f(&b), kt_f(&a)), ST_EINVAL,
+           "dg of another width");
     kt_free(&a);
     kt_free(&b);
     kt_close();
