@@ -59,12 +59,14 @@ static void cpu_close(struct kn_dev *dev)
     free(c);
 }
 
-/* Grows by half again, so that a slowly growing shape does not allocate at every step. Contents are lost. */
+/* Grows by half again, so that a slowly growing shape does not allocate at every step; what does not fit an L1 is a whole number of huge pages.
+ * Contents are lost. */
 static st_t grow(struct kn_dev *dev, struct cpu_mem *m, size_t bytes)
 {
     if (bytes <= m->bytes) return ST_OK;
     void *p;
-    size_t n = m->p ? bytes + bytes / 2 : bytes;
+    size_t n = m->p ? bytes + bytes / 2 : bytes, huge = (size_t)2 << 20;
+    if (n > (64 << 10)) n = (n + huge - 1) / huge * huge;
     kn_host_free(dev, m->p, m->bytes);
     *m = (struct cpu_mem){NULL, 0};
     st_t st = kn_host_alloc(dev, n, &p);

@@ -1,99 +1,118 @@
 /* The product: which way, how it is cut, and the loops around the tiles (Goto & van de Geijn 2008, "Anatomy of high-performance matrix
  * multiplication"; Van Zee & van de Geijn 2015, BLIS).
  *
- *   few rows (m <= SMALL_M)       straight from the operands: dot products or strips; b is read once        gemm_small.c
- *   small output, long sum        the sum cut into slices, each into its own output, added in order          split
- *   otherwise                     blocks of k; b's block is packed once for all, tasks are tiles of c        blocked
+ *   few rows                      straight from the operands: dot products or strips                    gemm_small.c
+ *   long sums, small output       each task packs what it needs and keeps its part of the sum           gemm_long.c
+ *   otherwise                     blocks of k; b's block is packed once for all, tasks are parts of c   blocked, here
  *
- * Every cut depends on the shape alone, and each element of c is summed by one task in one order, so the number of threads does not show. */
+ * Every cut depends on the shape alone, and each element of c is summed in one order, so the number of threads does not show. */
 #include "kernels/cpu/gemm.h"
 
-#include "kernels/cpu/gemm_small.h"
-
-#define KC 384                /* a tile row's panel of a, 14 x 384 floats, leaves a third of a 32 KiB L1 to b's stream */
-#define B_BLOCK (512 << 10)   /* bytes of packed b that a worker walks again and again: half an L2 of 1 MiB */
-#define B_SHARED (8 << 20)    /* bytes of packed b at a time */
-#define TASK_FLOPS 2e6        /* a task is at least this large, so that taking it costs nothing */
-#define SPLIT_MN (96 * 96)    /* outputs below this with sums of SPLIT_P and more are cut along the sum */
-#define SPLIT_P 1024
-#define SLICES 8
-
-struct blocked {
-    const struct gemm_isa *isa;
-    struct kn_dev *dev;
-    const struct gemm_args *g;
-    float *bp;             /* packed b: panels of 2 vl columns, one after the other */
-    long k0, kc, j0, nc;   /* this block */
-    float beta;
-    long nr, mpanels, mstep; /* tile columns; row panels in all and a task */
-    long nstep, ngroups;     /* columns a task (a multiple of nr) */
-    int direct;              /* a is read where it lies */
-};
-
-static long ceil_div(long a, long b)
-{
-    return (a + b - 1) / b;
-}
-
-/* First row of panel i when m rows are cut into n panels that differ by one row at most. */
-static long cut(long m, long n, long i)
-{
-    return m / n * i + (i < m % n ? i : m % n);
-}
+#define KC 384              /* a panel of a, 14 x 384 floats, leaves a third of a 32 KiB L1 to b's stream */
+#define B_BLOCK (512 << 10) /* bytes of packed b that a worker walks again and again: half an L2 of 1 MiB */
+#define B_SHARED (8 << 20)  /* bytes of packed b at a time */
+#define A_SHARED (4 << 20)  /* and of packed a, where it is packed once for all tasks */
+#define TASK_FLOPS 2e6      /* a task is at least this large, so that taking it costs nothing */
+#define MIN_TASKS 16
+#define PACK_K 8            /* rows packed at a time */
 
 static long panel_width(const struct gemm_isa *isa, long n)
 {
     return n > isa->vl ? 2 * isa->vl : isa->vl;
 }
 
-static void pack_b(const struct gemm_isa *isa, const struct gemm_args *g, float *dst, long k0, long kc, long j, long n)
+void gemm_pack_b(const struct gemm_isa *isa, const struct gemm_args *g, float *dst, long k0, long k, long j, long n)
 {
-    isa->pack(dst, panel_width(isa, n), g->b + k0 * g->bk + j * g->bn, g->bn, g->bk, n, kc);
+    isa->pack(dst, panel_width(isa, n), g->b + k0 * g->bk + j * g->bn, g->bn, g->bk, n, k);
 }
 
-/* One tile of c; where c's columns are not adjacent, through a tile that is. */
-static void tile(const struct gemm_isa *isa, const struct gemm_args *g, int direct, long kc, const float *a, const float *b, long i, long m,
-                 long j, long n, float beta)
+void gemm_pack_block(const struct gemm_isa *isa, const struct gemm_args *g, float *dst, long kb, long kc, long k0, long k, long j, long n)
 {
-    const gemm_tile f = (direct ? isa->rows : isa->packed)[m - 1][n > isa->vl];
+    long nr = 2 * isa->vl, step = g->bn == 1 ? PACK_K : k;
+    for (long kk = k0; kk < k0 + k; kk += step)
+        for (long jj = 0; jj < n; jj += nr) {
+            long w = n - jj < nr ? n - jj : nr, rows = k0 + k - kk < step ? k0 + k - kk : step;
+            gemm_pack_b(isa, g, dst + jj * kc + (kk - kb) * panel_width(isa, w), kk, rows, j + jj, w);
+        }
+}
+
+void gemm_pack_a_block(const struct gemm_isa *isa, const struct gemm_args *g, float *dst, long kb, long kc, long k0, long k, long i, long m)
+{
+    long panels = gemm_ceil_div(m, isa->mr), step = g->am == 1 ? PACK_K : k;
+    for (long kk = k0; kk < k0 + k; kk += step)
+        for (long p = 0; p < panels; p++) {
+            long r = gemm_cut(m, panels, p), w = gemm_cut(m, panels, p + 1) - r, rows = k0 + k - kk < step ? k0 + k - kk : step;
+            isa->pack(dst + r * kc + (kk - kb) * w, w, g->a + (i + r) * g->am + kk * g->ak, g->am, g->ak, w, rows);
+        }
+}
+
+void gemm_tile(const struct gemm_isa *isa, const struct gemm_args *g, int direct, long kc, const float *a, const float *b, long i, long m,
+               long j, long n, float beta)
+{
+    gemm_tile_fn f = (direct ? isa->rows : isa->packed)[m - 1][n > isa->vl];
     float *c = g->c + i * g->cm + j * g->cn;
     if (g->cn == 1) {
         f(kc, a, g->am, b, g->alpha, beta, c, g->cm, n);
         return;
     }
-    float t[GEMM_MR * 32];
-    f(kc, a, g->am, b, g->alpha, 0, t, 32, n);
+    float t[GEMM_MR * GEMM_NR];
+    f(kc, a, g->am, b, g->alpha, 0, t, GEMM_NR, n);
     for (long r = 0; r < m; r++)
         for (long s = 0; s < n; s++) {
             float *p = c + r * g->cm + s * g->cn;
-            *p = beta != 0 ? t[r * 32 + s] + beta * *p : t[r * 32 + s];
+            *p = beta != 0 ? t[r * GEMM_NR + s] + beta * *p : t[r * GEMM_NR + s];
         }
+}
+
+struct blocked {
+    const struct gemm_isa *isa;
+    struct kn_dev *dev;
+    const struct gemm_args *g;
+    float *bp;               /* packed b */
+    float *ap;               /* packed a; NULL: each task packs its own panel or reads a as it lies */
+    long k0, kc, j0, nc;     /* this block */
+    float beta;
+    long nr, mpanels, mstep; /* tile columns; row panels in all and a task */
+    long nstep;              /* columns a task (a multiple of nr) */
+    int direct;              /* a is read where it lies */
+};
+
+/* Where columns lie side by side a task packs PACK_K rows as they come from memory, elsewhere one panel. */
+static long pack_b_tasks(const struct blocked *s)
+{
+    return s->g->bn == 1 ? gemm_ceil_div(s->kc, PACK_K) : gemm_ceil_div(s->nc, s->nr);
 }
 
 static void pack_task(void *ctx, int task, int worker)
 {
     const struct blocked *s = ctx;
-    long j = task * s->nr, n = s->nc - j < s->nr ? s->nc - j : s->nr;
-    pack_b(s->isa, s->g, s->bp + j * s->kc, s->k0, s->kc, s->j0 + j, n);
+    long nb = pack_b_tasks(s), from = (task < nb ? task : task - nb) * PACK_K, k = s->kc - from < PACK_K ? s->kc - from : PACK_K;
+    if (task >= nb) gemm_pack_a_block(s->isa, s->g, s->ap, s->k0, s->kc, s->k0 + from, k, 0, s->g->m);
+    else if (s->g->bn == 1) gemm_pack_block(s->isa, s->g, s->bp, s->k0, s->kc, s->k0 + from, k, s->j0, s->nc);
+    else {
+        long j = task * s->nr, n = s->nc - j < s->nr ? s->nc - j : s->nr;
+        gemm_pack_b(s->isa, s->g, s->bp + j * s->kc, s->k0, s->kc, s->j0 + j, n);
+    }
 }
 
 static void tile_task(void *ctx, int task, int worker)
 {
     const struct blocked *s = ctx;
     const struct gemm_args *g = s->g;
-    long mgroups = ceil_div(s->mpanels, s->mstep);
+    long mgroups = gemm_ceil_div(s->mpanels, s->mstep);
     long first = task % mgroups * s->mstep, last = first + s->mstep < s->mpanels ? first + s->mstep : s->mpanels;
     long from = task / mgroups * s->nstep, to = from + s->nstep < s->nc ? from + s->nstep : s->nc;
     for (long i = first; i < last; i++) {
-        long r = cut(g->m, s->mpanels, i), m = cut(g->m, s->mpanels, i + 1) - r;
+        long r = gemm_cut(g->m, s->mpanels, i), m = gemm_cut(g->m, s->mpanels, i + 1) - r;
         const float *a = g->a + r * g->am + s->k0 * g->ak;
-        if (!s->direct) {
+        if (s->ap) a = s->ap + r * s->kc;
+        else if (!s->direct) {
             float *ap = cpu_scratch(s->dev, worker);
             s->isa->pack(ap, m, a, g->am, g->ak, m, s->kc);
             a = ap;
         }
         for (long j = from; j < to; j += s->nr)
-            tile(s->isa, g, s->direct, s->kc, a, s->bp + j * s->kc, r, m, s->j0 + j, to - j < s->nr ? to - j : s->nr, s->beta);
+            gemm_tile(s->isa, g, s->direct, s->kc, a, s->bp + j * s->kc, r, m, s->j0 + j, to - j < s->nr ? to - j : s->nr, s->beta);
     }
 }
 
@@ -105,85 +124,47 @@ static int rows_fit(long stride, long k, long rows)
     return rows * g / period * (k * 4 / g + 1) + (g == period ? rows : 0) <= 7;
 }
 
+/* The parts of c that tasks make: tall panels of a against as much packed b as half an L2 holds; finer where that gives too few tasks. */
+static void cut_tasks(struct blocked *s, long kmax, long ncols)
+{
+    long nblock = B_BLOCK / 4 / kmax / s->nr * s->nr;
+    if (nblock < s->nr) nblock = s->nr;
+    s->nstep = gemm_ceil_div(gemm_ceil_div(ncols, gemm_ceil_div(ncols, nblock)), s->nr) * s->nr;
+    double panel = 2.0 * s->isa->mr * (double)s->nstep * (double)kmax;
+    s->mstep = panel < TASK_FLOPS ? (long)(TASK_FLOPS / panel) + 1 : 1;
+    while (s->mstep > 1 && gemm_ceil_div(s->mpanels, s->mstep) * gemm_ceil_div(ncols, s->nstep) < MIN_TASKS)
+        s->mstep = (s->mstep + 1) / 2;
+    while (s->nstep > s->nr && gemm_ceil_div(s->mpanels, s->mstep) * gemm_ceil_div(ncols, s->nstep) < MIN_TASKS)
+        s->nstep = gemm_ceil_div(s->nstep / 2, s->nr) * s->nr;
+}
+
 static st_t blocked(struct kn_dev *dev, const struct gemm_isa *isa, const struct gemm_args *g)
 {
-    struct blocked s = {.isa = isa, .dev = dev, .g = g, .nr = 2 * isa->vl, .mpanels = ceil_div(g->m, isa->mr)};
-    long kblocks = ceil_div(g->k, KC), kmax = ceil_div(g->k, kblocks);
-    long ncols = ceil_div(g->n, s.nr) * s.nr, nmax = B_SHARED / 4 / kmax / s.nr * s.nr;
-    if (nmax > ncols) nmax = ncols;
+    struct blocked s = {.isa = isa, .dev = dev, .g = g, .nr = 2 * isa->vl, .mpanels = gemm_ceil_div(g->m, isa->mr)};
+    long kblocks = gemm_ceil_div(g->k, KC), kmax = gemm_ceil_div(g->k, kblocks);
+    long ncols = gemm_ceil_div(g->n, s.nr) * s.nr, nmax = B_SHARED / 4 / kmax / s.nr * s.nr;
+    if (ncols > nmax) ncols = nmax;
+    int share_a = g->am == 1 && g->m * kmax * 4 <= A_SHARED;
     s.direct = g->ak == 1 && rows_fit(g->am, kmax, isa->mr);
-    st_t st = cpu_scratch_need(dev, (size_t)isa->mr * kmax * 4);
+    void *p;
+    st_t st = cpu_scratch_need(dev, (size_t)(isa->mr * kmax) * 4);
     if (st) return st;
-    void *bp;
-    st = cpu_shared(dev, CPU_SLOT_GEMM, (size_t)nmax * kmax * 4, &bp);
+    st = cpu_shared(dev, CPU_SLOT_GEMM, (size_t)((ncols + (share_a ? g->m : 0)) * kmax) * 4, &p);
     if (st) return st;
-    s.bp = bp;
-    long nblock = B_BLOCK / 4 / kmax / s.nr * s.nr;
-    s.nstep = ncols < nblock ? ncols : ceil_div(ceil_div(nmax, ceil_div(nmax, nblock)), s.nr) * s.nr;
-    double panel = 2.0 * isa->mr * (double)s.nstep * (double)kmax;
-    s.mstep = panel < TASK_FLOPS ? (long)(TASK_FLOPS / panel) + 1 : 1;
-    /* few rows: columns are cut finer instead */
-    while (s.mstep > 1 && ceil_div(s.mpanels, s.mstep) * ceil_div(nmax, s.nstep) < 16) s.mstep = (s.mstep + 1) / 2;
-    while (s.nstep > s.nr && ceil_div(s.mpanels, s.mstep) * ceil_div(nmax, s.nstep) < 16) s.nstep = ceil_div(s.nstep / 2, s.nr) * s.nr;
+    s.bp = p;
+    s.ap = share_a ? s.bp + ncols * kmax : NULL;
+    cut_tasks(&s, kmax, ncols);
     for (s.j0 = 0; s.j0 < g->n; s.j0 += s.nc) {
-        s.nc = g->n - s.j0 < nmax ? g->n - s.j0 : nmax;
+        s.nc = g->n - s.j0 < ncols ? g->n - s.j0 : ncols;
         for (long kb = 0; kb < kblocks; kb++) {
-            s.k0 = cut(g->k, kblocks, kb), s.kc = cut(g->k, kblocks, kb + 1) - s.k0;
+            s.k0 = gemm_cut(g->k, kblocks, kb), s.kc = gemm_cut(g->k, kblocks, kb + 1) - s.k0;
             s.beta = kb ? 1 : g->beta;
-            cpu_run(dev, pack_task, &s, (int)ceil_div(s.nc, s.nr), (double)s.nc * (double)s.kc / 2);
-            cpu_run(dev, tile_task, &s, (int)(ceil_div(s.mpanels, s.mstep) * ceil_div(s.nc, s.nstep)),
+            cpu_run(dev, pack_task, &s, (int)(pack_b_tasks(&s) + (share_a ? gemm_ceil_div(s.kc, PACK_K) : 0)),
+                    (double)(s.nc + (share_a ? g->m : 0)) * (double)s.kc / 2);
+            cpu_run(dev, tile_task, &s, (int)(gemm_ceil_div(s.mpanels, s.mstep) * gemm_ceil_div(s.nc, s.nstep)),
                     2.0 * (double)g->m * (double)s.nc * (double)s.kc / 50);
         }
     }
-    return ST_OK;
-}
-
-struct split {
-    const struct gemm_isa *isa;
-    struct kn_dev *dev;
-    const struct gemm_args *g;
-    float *part;     /* [SLICES, m, n] */
-    long slices, ncols;
-};
-
-static void slice_task(void *ctx, int task, int worker)
-{
-    const struct split *s = ctx;
-    struct gemm_args g = *s->g;
-    const struct gemm_isa *isa = s->isa;
-    long nr = 2 * isa->vl, mpanels = ceil_div(g.m, isa->mr);
-    long k1 = cut(g.k, s->slices, task), k2 = cut(g.k, s->slices, task + 1), kblocks = ceil_div(k2 - k1, KC);
-    float *ap = cpu_scratch(s->dev, worker), *bp = ap + isa->mr * KC;
-    g.c = s->part + task * g.m * g.n, g.cm = g.n, g.cn = 1, g.alpha = 1;
-    for (long kb = 0; kb < kblocks; kb++) {
-        long k0 = k1 + cut(k2 - k1, kblocks, kb), kc = k1 + cut(k2 - k1, kblocks, kb + 1) - k0;
-        for (long j = 0; j < g.n; j += nr) pack_b(isa, &g, bp + j * kc, k0, kc, j, g.n - j < nr ? g.n - j : nr);
-        for (long i = 0; i < mpanels; i++) {
-            long r = cut(g.m, mpanels, i), m = cut(g.m, mpanels, i + 1) - r;
-            isa->pack(ap, m, g.a + r * g.am + k0 * g.ak, g.am, g.ak, m, kc);
-            for (long j = 0; j < g.n; j += nr)
-                tile(isa, &g, 0, kc, ap, bp + j * kc, r, m, j, g.n - j < nr ? g.n - j : nr, kb ? 1 : 0);
-        }
-    }
-}
-
-static st_t split(struct kn_dev *dev, const struct gemm_isa *isa, const struct gemm_args *g)
-{
-    struct split s = {.isa = isa, .dev = dev, .g = g, .slices = SLICES};
-    void *part;
-    long ncols = ceil_div(g->n, 2 * isa->vl) * 2 * isa->vl;
-    st_t st = cpu_scratch_need(dev, (size_t)(isa->mr + ncols) * KC * 4);
-    if (st) return st;
-    st = cpu_shared(dev, CPU_SLOT_GEMM, (size_t)(SLICES * g->m * g->n) * 4, &part);
-    if (st) return st;
-    s.part = part;
-    cpu_run(dev, slice_task, &s, SLICES, 2.0 * (double)g->m * (double)g->n * (double)g->k / 50);
-    for (long i = 0; i < g->m; i++)
-        for (long j = 0; j < g->n; j++) {
-            float sum = 0, *p = g->c + i * g->cm + j * g->cn;
-            for (long l = 0; l < SLICES; l++) sum += s.part[(l * g->m + i) * g->n + j];
-            *p = g->beta != 0 ? g->alpha * sum + g->beta * *p : g->alpha * sum;
-        }
     return ST_OK;
 }
 
@@ -225,5 +206,5 @@ st_t cpu_gemm(struct kn_dev *dev, double alpha, const struct kn_tensor *a, const
     if (gemm_small_fits(&t) ? !gemm_small_fits(&g) || g.m > g.n : g.cn != 1 && g.cm == 1 && !gemm_small_fits(&g)) g = t;
     const struct gemm_isa *isa = cpu_gemm_isa[cpu_of(dev)->isa];
     if (gemm_small_fits(&g)) return gemm_small(dev, isa, &g);
-    return g.m * g.n <= SPLIT_MN && g.k >= SPLIT_P ? split(dev, isa, &g) : blocked(dev, isa, &g);
+    return gemm_long_fits(&g) ? gemm_long(dev, isa, &g) : blocked(dev, isa, &g);
 }

@@ -1,31 +1,77 @@
-/* Products, the parts: micro-kernels and packing for one instruction set. Private to cpu/gemm*.c. */
+/* Products, the parts. Private to cpu/gemm*.c. */
 #ifndef TAUT_KERNELS_CPU_GEMM_H
 #define TAUT_KERNELS_CPU_GEMM_H
 
 #include "kernels/cpu/cpu.h"
 
-#define GEMM_MR 14 /* rows of the largest tile of any set */
+#define GEMM_MR 14 /* rows and columns of the largest tile of any set */
+#define GEMM_NR 32
 
 /* One tile: c[m, n] = alpha a b + beta c, beta = 0 does not read c. c has unit column stride, ldc between rows.
  *   b: k rows of nv vectors each, as pack lays them out (zeros beyond n).
  *   a: packed, k groups of m values (as unused); or rows as they are, as between rows and unit stride along k. */
-typedef void (*gemm_tile)(long k, const float *a, long as, const float *b, float alpha, float beta, float *c, long ldc, long n);
+typedef void (*gemm_tile_fn)(long k, const float *a, long as, const float *b, float alpha, float beta, float *c, long ldc, long n);
 
 /* Rows of a against rows of b, both with unit stride along k; m <= 4:  c[i * ldc + j * sc] = alpha a_i.b_j + beta c. */
-typedef void (*gemm_dot)(long k, const float *a, long as, const float *b, long bs, long n, float alpha, float beta, float *c, long ldc, long sc);
+typedef void (*gemm_dot_fn)(long k, const float *a, long as, const float *b, long bs, long n, float alpha, float beta, float *c,
+                            long ldc, long sc);
 
 /* m <= 4 rows of a times b [k, n] with unit stride along n; c has unit column stride. */
-typedef void (*gemm_axpy)(long k, const float *a, long as, long ak, const float *b, long bs, long n, float alpha, float beta, float *c, long ldc);
+typedef void (*gemm_axpy_fn)(long k, const float *a, long as, long ak, const float *b, long bs, long n, float alpha, float beta,
+                             float *c, long ldc);
 
 struct gemm_isa {
     int mr, vl; /* a tile is at most mr rows and 2 vl columns */
-    gemm_tile packed[GEMM_MR][2], rows[GEMM_MR][2]; /* [m - 1][n > vl] */
-    gemm_dot dot[4];
-    gemm_axpy axpy[4];
+    gemm_tile_fn packed[GEMM_MR][2], rows[GEMM_MR][2]; /* [m - 1][n > vl] */
+    gemm_dot_fn dot[4];
+    gemm_axpy_fn axpy[4];
     /* dst[kk * w + i] = src[i * si + kk * sk] for i < n, 0 for n <= i < w. */
     void (*pack)(float *dst, long w, const float *src, long si, long sk, long n, long k);
 };
 
 extern const struct gemm_isa *const cpu_gemm_isa[CPU_ISA_COUNT];
+
+/* c [m,n] = alpha a [m,k] b [k,n] + beta c, with a stride for every dim. */
+struct gemm_args {
+    long m, n, k;
+    const float *a;
+    long am, ak;
+    const float *b;
+    long bk, bn;
+    float *c;
+    long cm, cn;
+    float alpha, beta;
+};
+
+static inline long gemm_ceil_div(long a, long b)
+{
+    return (a + b - 1) / b;
+}
+
+/* Where part i begins when m is cut into n parts that differ by one at most. */
+static inline long gemm_cut(long m, long n, long i)
+{
+    return m / n * i + (i < m % n ? i : m % n);
+}
+
+/* Packed b: panels of 2 vl columns one after the other, panel j (its first column) at j * kc; the last is vl wide if that suffices.
+ * Packs rows [k0, k0 + k) and columns [j, j + n), n <= 2 vl, to dst. */
+void gemm_pack_b(const struct gemm_isa *isa, const struct gemm_args *g, float *dst, long k0, long k, long j, long n);
+/* Packs rows [k0, k0 + k) and all columns [j, j + n) of one block of kc rows that begins at row kb; any k where bn = 1 (PACK_K rows at a time come from
+ * memory in order), else the whole block. */
+void gemm_pack_block(const struct gemm_isa *isa, const struct gemm_args *g, float *dst, long kb, long kc, long k0, long k, long j, long n);
+/* The same of a's rows [i, i + m), cut into panels of at most mr; panel p begins at dst + (its first row - i) * kc. */
+void gemm_pack_a_block(const struct gemm_isa *isa, const struct gemm_args *g, float *dst, long kb, long kc, long k0, long k, long i, long m);
+/* One tile of c at (i, j); through a copy where c's columns are not adjacent. direct: a is not packed. */
+void gemm_tile(const struct gemm_isa *isa, const struct gemm_args *g, int direct, long kc, const float *a, const float *b, long i, long m,
+               long j, long n, float beta);
+
+/* Few rows, straight from the operands: gemm_small.c. Allocates nothing. */
+int gemm_small_fits(const struct gemm_args *g);
+st_t gemm_small(struct kn_dev *dev, const struct gemm_isa *isa, const struct gemm_args *g);
+
+/* Long sums into a c that is small beside them, a weight's gradient: gemm_long.c. */
+int gemm_long_fits(const struct gemm_args *g);
+st_t gemm_long(struct kn_dev *dev, const struct gemm_isa *isa, const struct gemm_args *g);
 
 #endif

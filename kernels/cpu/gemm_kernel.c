@@ -226,16 +226,19 @@ static void VEC_NAME(pack)(float *dst, long w, const float *src, long si, long s
         }
         return;
     }
+    /* 64 steps at a time: their part of dst stays in L1 while four rows after four rows arrive in it. */
     long whole = sk == 1 && n >= 4 ? k & ~3L : 0;
-    for (kk = 0; kk < whole; kk += 4) {
-        for (i = 0; i + 4 <= n; i += 4) VEC_NAME(transpose4)(dst + kk * w + i, w, src + i * si + kk, si);
-        /* the rest of the rows again with some that are done: same values to the same places */
-        if (i < n) VEC_NAME(transpose4)(dst + kk * w + n - 4, w, src + (n - 4) * si + kk, si);
-        if (n < w)
-            for (int j = 0; j < 4; j++)
-                for (i = n; i < w; i++) dst[(kk + j) * w + i] = 0;
+    for (long k0 = 0; k0 < whole; k0 += 64) {
+        long k1 = k0 + 64 < whole ? k0 + 64 : whole;
+        for (i = 0; i < n; i += 4) {
+            /* at the end some rows again that are done: same values to the same places */
+            long j = i + 4 <= n ? i : n - 4;
+            for (kk = k0; kk < k1; kk += 4) VEC_NAME(transpose4)(dst + kk * w + j, w, src + j * si + kk, si);
+        }
+        for (kk = k0; kk < k1 && n < w; kk++)
+            for (i = n; i < w; i++) dst[kk * w + i] = 0;
     }
-    for (; kk < k; kk++)
+    for (kk = whole; kk < k; kk++)
         for (i = 0; i < w; i++) dst[kk * w + i] = i < n ? src[i * si + kk * sk] : 0;
 }
 

@@ -1,5 +1,7 @@
-#include "kernels/cpu/gemm_small.h"
+/* Products with few rows, straight from the operands: b is read once, in order, and packing it would cost more than the product. */
+#include "kernels/cpu/gemm.h"
 
+#define SMALL_M 16            /* rows, where a and b both have their rows along k */
 #define SMALL_AXPY 4          /* more rows than this times a row-major b are worth packing b */
 #define TASK_BYTES (32 << 10) /* of b */
 

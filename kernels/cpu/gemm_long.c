@@ -1,0 +1,87 @@
+/* Long sums into a small output: the gradient of a weight, dW = dY' X, thousands of rows into a few hundred by a few hundred.
+ *
+ * A task owns a block of c and a slice of the sum: it packs what it needs of a and b for itself and shares nothing until its part is done.
+ * Cores need not share a cache near enough to hand packed panels to each other: that cost more than packing b a few times over.
+ * The first slice goes to c itself, the others to memory of their own, which is then added in the order of the slices. */
+#include "kernels/cpu/gemm.h"
+
+#define LONG_K 1024       /* sums from here on */
+#define LONG_MN (4 << 20) /* elements of c up to here */
+#define KC 256
+#define MB 252            /* rows and columns of a block: its parts of a, b and c fill an L2 of 1 MiB */
+#define NB 384
+#define MIN_TASKS 12
+#define MIN_SLICE 256
+#define REDUCE 4096       /* elements of c a task of the last step */
+
+int gemm_long_fits(const struct gemm_args *g)
+{
+    return g->k >= LONG_K && g->m * g->n <= LONG_MN && g->k >= 2 * g->m && g->k >= 2 * g->n;
+}
+
+struct longsum {
+    const struct gemm_isa *isa;
+    struct kn_dev *dev;
+    const struct gemm_args *g;
+    float *part; /* [slices - 1, m, n] */
+    long slices, mblocks, nblocks;
+};
+
+static void block_task(void *ctx, int task, int worker)
+{
+    const struct longsum *s = ctx;
+    const struct gemm_isa *isa = s->isa;
+    struct gemm_args g = *s->g;
+    long slice = task % s->slices, mb = task / s->slices % s->mblocks, nb = task / s->slices / s->mblocks, nr = 2 * isa->vl;
+    long i0 = gemm_cut(g.m, s->mblocks, mb), m = gemm_cut(g.m, s->mblocks, mb + 1) - i0, panels = gemm_ceil_div(m, isa->mr);
+    long j0 = gemm_cut(g.n, s->nblocks, nb), n = gemm_cut(g.n, s->nblocks, nb + 1) - j0;
+    long k1 = gemm_cut(g.k, s->slices, slice), k2 = gemm_cut(g.k, s->slices, slice + 1), kblocks = gemm_ceil_div(k2 - k1, KC);
+    float *ap = cpu_scratch(s->dev, worker), *bp = ap + MB * KC;
+    if (slice) g.c = s->part + (slice - 1) * g.m * g.n, g.cm = g.n, g.cn = 1, g.beta = 0;
+    for (long kb = 0; kb < kblocks; kb++) {
+        long k0 = k1 + gemm_cut(k2 - k1, kblocks, kb), kc = k1 + gemm_cut(k2 - k1, kblocks, kb + 1) - k0;
+        gemm_pack_block(isa, &g, bp, k0, kc, k0, kc, j0, n);
+        gemm_pack_a_block(isa, &g, ap, k0, kc, k0, kc, i0, m);
+        for (long p = 0; p < panels; p++) {
+            long r = gemm_cut(m, panels, p), rows = gemm_cut(m, panels, p + 1) - r;
+            for (long j = 0; j < n; j += nr)
+                gemm_tile(isa, &g, 0, kc, ap + r * kc, bp + j * kc, i0 + r, rows, j0 + j, n - j < nr ? n - j : nr, kb ? 1 : g.beta);
+        }
+    }
+}
+
+static void reduce_task(void *ctx, int task, int worker)
+{
+    const struct longsum *s = ctx;
+    const struct gemm_args *g = s->g;
+    long mn = g->m * g->n, from = (long)task * REDUCE, to = from + REDUCE < mn ? from + REDUCE : mn;
+    for (long e = from; e < to;) {
+        long i = e / g->n, j = e % g->n, n = to - e < g->n - j ? to - e : g->n - j;
+        float *c = g->c + i * g->cm + j * g->cn;
+        for (long l = 0; l + 1 < s->slices; l++) {
+            const float *p = s->part + l * mn + e;
+            if (g->cn == 1)
+                for (long x = 0; x < n; x++) c[x] += p[x];
+            else
+                for (long x = 0; x < n; x++) c[x * g->cn] += p[x];
+        }
+        e += n;
+    }
+}
+
+st_t gemm_long(struct kn_dev *dev, const struct gemm_isa *isa, const struct gemm_args *g)
+{
+    struct longsum s = {.isa = isa, .dev = dev, .g = g, .mblocks = gemm_ceil_div(g->m, MB), .nblocks = gemm_ceil_div(g->n, NB)};
+    s.slices = gemm_ceil_div(MIN_TASKS, s.mblocks * s.nblocks);
+    if (s.slices > g->k / MIN_SLICE) s.slices = g->k / MIN_SLICE;
+    void *part = NULL;
+    st_t st = cpu_scratch_need(dev, (size_t)((MB + NB + GEMM_NR) * KC) * 4);
+    if (st) return st;
+    if (s.slices > 1) st = cpu_shared(dev, CPU_SLOT_GEMM, (size_t)((s.slices - 1) * g->m * g->n) * 4, &part);
+    if (st) return st;
+    s.part = part;
+    cpu_run(dev, block_task, &s, (int)(s.slices * s.mblocks * s.nblocks), 2.0 * (double)g->m * (double)g->n * (double)g->k / 50);
+    if (s.slices > 1)
+        cpu_run(dev, reduce_task, &s, (int)gemm_ceil_div(g->m * g->n, REDUCE), (double)(g->m * g->n * s.slices) * 4 / 10);
+    return ST_OK;
+}
