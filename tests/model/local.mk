@@ -3,3 +3,24 @@ MODEL_TEST_LIBS = libmodel.a libspace.a libkernels.a libbase.a -lm
 check_PROGRAMS += tests/model/test_grad
 tests_model_test_grad_SOURCES = tests/model/test_grad.c tests/model/nets.h
 tests_model_test_grad_LDADD = $(MODEL_TEST_LIBS)
+check_PROGRAMS += tests/model/test_golden
+tests_model_test_golden_SOURCES = tests/model/test_golden.c tests/model/nets.h
+tests_model_test_golden_LDADD = $(MODEL_TEST_LIBS)
+EXTRA_DIST += tests/golden/make_llama.py tests/golden/llama_weights.safetensors tests/golden/llama_golden.safetensors \
+	tests/golden/mistral_weights.safetensors tests/golden/mistral_golden.safetensors
+check_PROGRAMS += tests/model/test_model
+tests_model_test_model_SOURCES = tests/model/test_model.c tests/model/nets.h
+tests_model_test_model_LDADD = $(MODEL_TEST_LIBS)
+check_PROGRAMS += tests/model/test_decode
+tests_model_test_decode_SOURCES = tests/model/test_decode.c tests/model/nets.h
+tests_model_test_decode_LDADD = $(MODEL_TEST_LIBS)
+check_PROGRAMS += tests/model/test_safetensors
+tests_model_test_safetensors_SOURCES = tests/model/test_safetensors.c tests/model/nets.h
+tests_model_test_safetensors_LDADD = $(MODEL_TEST_LIBS)
+check_PROGRAMS += tests/model/test_checkpoint
+tests_model_test_checkpoint_SOURCES = tests/model/test_checkpoint.c tests/model/nets.h
+tests_model_test_checkpoint_LDADD = $(MODEL_TEST_LIBS)
+check_PROGRAMS += tests/model/test_alloc
+tests_model_test_alloc_SOURCES = tests/model/test_alloc.c tests/model/nets.h
+tests_model_test_alloc_LDADD = $(MODEL_TEST_LIBS)
+tests_model_test_alloc_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=strdup,--wrap=strndup

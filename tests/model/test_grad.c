@@ -4,7 +4,7 @@
 #include "tests/model/nets.h"
 
 enum { B = 2, ENTRIES = 6 };
-#define STEP 1e-4
+#define STEP 2e-5
 
 static double loss_at(struct model *m, double *at, double v, const int32_t *tok, const int32_t *tgt, int T)
 {
@@ -37,7 +37,7 @@ static void check(struct kn_dev *dev, const struct arch *a, const char *what)
     for (int i = 0; i < model_params(m); i++) {
         const struct model_param *p = model_param(m, i);
         double *w = p->w.p;
-        for (int64_t k = 0; k < kn_count(&p->w); k++) w[k] = p->role == LAYER_T_VECTOR ? 1 + 0.3 * base_rng_normal(&r) : w[k] * 2 + 0.1 * base_rng_normal(&r);
+        for (int64_t k = 0; k < kn_count(&p->w); k++) w[k] = p->role == LAYER_T_VECTOR ? 1 + 0.3 * base_rng_normal(&r) : w[k] * 2 + 0.3 * base_rng_normal(&r);
     }
     is_int(model_step(m, tok, tgt, B, T, &loss), ST_OK, "%s: step", what);
     model_step(m, tok, tgt, B, T, &again);

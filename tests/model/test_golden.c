@@ -1,0 +1,97 @@
+/* Against Hugging Face transformers (tests/golden/make_llama.py): the same weights give the same logits, loss and gradients. The golden numbers are in
+ * f64, but transformers makes its cosines and norms in f32 whatever the model's type: hence the tolerance of f64 here. */
+#include "tests/tap.h"
+
+#include "model/safetensors.h"
+#include "tests/model/nets.h"
+
+enum { B = 2, T = 12, V = 19 };
+
+static const char *golden(char *out, size_t size, const char *name, const char *what)
+{
+    const char *src = getenv("TAUT_SRC");
+    snprintf(out, size, "%s/tests/golden/%s_%s.safetensors", src ? src : ".", name, what);
+    return out;
+}
+
+/* Largest |got - want| over the largest |want|. */
+static double apart(const double *got, const double *want, int64_t n)
+{
+    double d = 0, w = 0;
+    for (int64_t i = 0; i < n; i++) d = fmax(d, fabs(got[i] - want[i])), w = fmax(w, fabs(want[i]));
+    return d / w;
+}
+
+static void *read_all(const struct safe *f, const char *name)
+{
+    const struct safe_tensor *t = safe_find(f, name);
+    if (!t) return NULL;
+    void *p = malloc(t->end - t->begin + 1);
+    safe_read(f, t->begin, p, t->end - t->begin);
+    return p;
+}
+
+static void check_logits(struct model *m, const int32_t *tokens, const double *want, double tol, const char *what)
+{
+    struct model_state *s;
+    float got[B * V];
+    double out[B * T * V];
+    is_int(model_state_new(&s, m, B, T, NULL), ST_OK, "%s: state", what);
+    for (int t = 0; t < T; t++) {
+        int32_t now[B] = {tokens[t], tokens[T + t]};
+        model_decode(s, now, 1, got);
+        for (int b = 0; b < B; b++)
+            for (int v = 0; v < V; v++) out[(b * T + t) * V + v] = got[b * V + v];
+    }
+    model_state_free(s);
+    double d = apart(out, want, B * T * V);
+    if (!ok(d < tol, "%s: logits of every position, token by token", what)) printf("# off by %g\n", d);
+}
+
+static void check(const struct arch *a, const char *name, const char *device_name, enum kn_dtype dtype, double tol)
+{
+    char path[512], what[64], key[128];
+    struct safe f;
+    struct base_err err = BASE_ERR_INIT;
+    struct kn_dev *dev = device(device_name, 2);
+    struct model *m = model_of(a, dev, dtype, B, true, 1);
+    snprintf(what, sizeof what, "%s %s %s", name, device_name, kn_dtype_name(dtype));
+    if (!ok(!model_load(m, golden(path, sizeof path, name, "weights"), false, &err), "%s: weights load", what)) printf("# %s: %s\n", err.where, err.what);
+    if (!ok(!safe_open(&f, golden(path, sizeof path, name, "golden"), &err), "%s: golden numbers", what)) exit(1);
+    int32_t *tokens = read_all(&f, "tokens"), *targets = read_all(&f, "targets");
+    double *logits = read_all(&f, "logits"), *want = read_all(&f, "loss"), loss = NAN;
+    check_logits(m, tokens, logits, tol, what);
+    is_int(model_loss(m, tokens, targets, B, T, &loss), ST_OK, "%s: forward", what);
+    is_near(loss, *want, tol, "%s: loss", what);
+    is_int(model_step(m, tokens, targets, B, T, &loss), ST_OK, "%s: step", what);
+    is_near(loss, *want, tol, "%s: loss of the step", what);
+    for (int i = 0; i < model_params(m); i++) {
+        const struct model_param *p = model_param(m, i);
+        snprintf(key, sizeof key, "grad.%s", p->name);
+        float *g = read_all(&f, key);
+        double *got = numbers(dev, &p->g), *ref = malloc((size_t)kn_count(&p->g) * sizeof *ref);
+        for (int64_t k = 0; g && k < kn_count(&p->g); k++) ref[k] = g[k];
+        double d = g ? apart(got, ref, kn_count(&p->g)) : INFINITY;
+        if (!ok(d < tol, "%s: %s", what, key)) printf("# off by %g\n", d);
+        free(g), free(got), free(ref);
+    }
+    free(tokens), free(targets), free(logits), free(want);
+    safe_close(&f);
+    model_free(m);
+    kn_dev_close(dev);
+}
+
+int main(void)
+{
+    struct arch llama = net(V, 64, 24, 0), mistral = llama;
+    for (int i = 0; i < 2; i++) {
+        add(&llama, attention(4, 2, 6, 0, 1), swiglu(36, 0));
+        add(&mistral, attention(4, 2, 8, 5, 1), swiglu(36, 0));
+    }
+    check(&llama, "llama", "ref", KN_F64, 2e-6);
+    check(&llama, "llama", "ref", KN_F32, 5e-6);
+    check(&llama, "llama", "cpu", KN_F32, 5e-6);
+    check(&mistral, "mistral", "ref", KN_F64, 2e-6);
+    check(&mistral, "mistral", "cpu", KN_F32, 5e-6);
+    return tap_done();
+}

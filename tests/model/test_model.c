@@ -1,0 +1,312 @@
+/* The network as a whole: paper costs, the memory plan, devices against each other, threads, refusals, a text learnt by heart. */
+#include "tests/tap.h"
+
+#include "tests/model/nets.h"
+
+static int pick(struct base_rng *r, int low, int high)
+{
+    return low + (int)base_rng_below(r, (uint32_t)(high - low + 1));
+}
+
+static struct arch sample(struct base_rng *r)
+{
+    struct arch a = net(pick(r, 2, 300), pick(r, 1, 40), 4 * pick(r, 1, 16), pick(r, 0, 1));
+    int depth = pick(r, 1, 5);
+    for (int i = 0; i < depth; i++) {
+        int G = pick(r, 1, 3), H = G * pick(r, 1, 3), hidden = pick(r, 2, 60), least = hidden < a.width ? hidden : a.width;
+        struct arch_part mixer = attention(H, G, 2 * pick(r, 1, 8), pick(r, 0, 1) * pick(r, 1, 50), pick(r, 0, 1));
+        struct arch_part ffn = swiglu(hidden, pick(r, 0, 1) * pick(r, 0, least - 1));
+        int shape = pick(r, 0, 4);
+        add(&a, shape == 0 ? NO_MIXER : mixer, shape == 1 ? NO_FFN : ffn);
+    }
+    return a;
+}
+
+static void test_paper(void)
+{
+    struct base_rng r = base_rng_at(1, RNG_TEST, 2);
+    struct kn_dev *dev = device("ref", 1);
+    int params = 0, names = 0, state = 0, plan = 0, freed = 0;
+    enum { N = 200 };
+    for (int i = 0; i < N; i++) {
+        struct arch a = sample(&r);
+        struct arch_cost cost;
+        struct model *m;
+        struct model_state *s;
+        struct model_opts o = {.dtype = i % 3 == 2 ? KN_F64 : KN_F32, .train = i % 2, .batch = pick(&r, 0, 3)};
+        int64_t sum = 0, context = pick(&r, 1, 90);
+        int batch = pick(&r, 1, 3);
+        space_arch_cost(&a, &cost);
+        if (model_new(&m, &a, dev, &o, NULL)) continue;
+        for (int k = 0; k < model_params(m); k++) sum += kn_count(&model_param(m, k)->w), names += model_param_find(m, model_param(m, k)->name) != k;
+        params += model_param_count(m) == (int64_t)cost.params && sum == model_param_count(m);
+        plan += kn_dev_bytes(dev) == model_plan_bytes(&a, &o) && kn_dev_peak(dev) == kn_dev_bytes(dev);
+        if (!model_state_new(&s, m, batch, context, NULL)) {
+            state += model_state_bytes(s) == (uint64_t)(batch * space_arch_state_bytes(&a, context)) * (o.dtype == KN_F64 ? 2 : 1);
+            model_state_free(s);
+        }
+        model_free(m);
+        freed += kn_dev_bytes(dev) == 0;
+        kn_peak_reset(dev);
+    }
+    is_int(params, N, "parameters = paper cost, %d architectures", N);
+    is_int(names, 0, "names differ and are found");
+    is_int(plan, N, "bytes taken = bytes planned");
+    is_int(state, N, "state = paper cost");
+    is_int(freed, N, "all given back");
+    kn_dev_close(dev);
+}
+
+/* One number for how far two models' gradients are apart. */
+static double gradients_apart(struct model *x, struct kn_dev *dx, struct model *y, struct kn_dev *dy)
+{
+    double worst = 0;
+    for (int i = 0; i < model_params(x); i++) {
+        double *a = numbers(dx, &model_param(x, i)->g), *b = numbers(dy, &model_param(y, i)->g);
+        worst = fmax(worst, nmse(a, b, (size_t)kn_count(&model_param(x, i)->g)));
+        free(a), free(b);
+    }
+    return worst;
+}
+
+static void test_devices(const char *name)
+{
+    struct arch a = zoo(37, 0), b = net(97, 70, 48, 1);
+    add(&b, attention(6, 2, 16, 0, 1), swiglu(130, 0));
+    add(&b, attention(3, 3, 32, 33, 1), swiglu(64, 17));
+    const struct arch *nets[] = {&a, &b};
+    static int32_t tok[210], tgt[210];
+    for (int i = 0; i < 2; i++) {
+        int T = nets[i]->context;
+        struct kn_dev *ref = device("ref", 1), *cpu = device(name, 2);
+        struct model *x = model_of(nets[i], cpu, KN_F32, 3, true, 4), *y = model_of(nets[i], ref, KN_F64, 3, true, 4);
+        double lx, ly;
+        random_tokens(9, nets[i]->vocab, 3 * T, tok, tgt);
+        is_int(model_step(x, tok, tgt, 3, T, &lx), ST_OK, "%s: step of network %d", name, i);
+        model_step(y, tok, tgt, 3, T, &ly);
+        is_near(lx, ly, 1e-5, "%s: loss as ref's", name);
+        double d = gradients_apart(x, cpu, y, ref);
+        if (!ok(d <= 1e-7, "%s: gradients as ref's in f64", name)) printf("# nmse %g\n", d);
+        /* fewer and shorter sequences than planned */
+        is_int(model_step(x, tok, tgt, 2, T - 3, &lx), ST_OK, "%s: a smaller batch", name);
+        model_step(y, tok, tgt, 2, T - 3, &ly);
+        d = gradients_apart(x, cpu, y, ref);
+        if (!ok(d <= 1e-7 && fabs(lx - ly) < 1e-5, "%s: and its gradients", name)) printf("# nmse %g\n", d);
+        model_free(x), model_free(y);
+        kn_dev_close(ref), kn_dev_close(cpu);
+    }
+}
+
+static const struct model_hyper hyper = {.lr = 1e-2, .hidden_lr_scale = 0.7, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .clip = 1};
+
+/* Every parameter after some steps. */
+static float *trained(int threads, int64_t *n, double *loss)
+{
+    static int32_t tok[4 * 65], tgt[4 * 65];
+    struct arch a = net(61, 65, 32, 0);
+    add(&a, attention(4, 2, 8, 0, 1), swiglu(90, 0));
+    add(&a, attention(2, 1, 16, 20, 1), swiglu(48, 6));
+    struct kn_dev *dev = device("cpu", threads);
+    struct model *m = model_of(&a, dev, KN_F32, 4, true, 11);
+    double norm;
+    for (int s = 0; s < 6; s++) {
+        random_tokens((uint64_t)s, a.vocab, 4 * 65, tok, tgt);
+        if (model_step(m, tok, tgt, 4, 65, loss) || model_update(m, &hyper, &norm)) *loss = NAN;
+    }
+    *n = model_param_count(m);
+    float *out = malloc((size_t)*n * sizeof *out), *to = out;
+    for (int i = 0; i < model_params(m); i++) {
+        const struct kn_tensor *w = &model_param(m, i)->w;
+        dev->vt->download(dev, to, w->p, (size_t)kn_count(w) * sizeof *to);
+        to += kn_count(w);
+    }
+    model_free(m);
+    kn_dev_close(dev);
+    return out;
+}
+
+static void test_threads(void)
+{
+    int64_t n, k;
+    double loss, other;
+    float *one = trained(1, &n, &loss);
+    ok(isfinite(loss), "six steps on one thread");
+    for (int t = 2; t <= 4; t++) {
+        float *many = trained(t, &k, &other);
+        ok(loss == other && !memcmp(one, many, (size_t)n * sizeof *one), "the same bits on %d threads", t);
+        free(many);
+    }
+    free(one);
+}
+
+static void test_update(void)
+{
+    int32_t tok[8], tgt[8];
+    struct arch a = net(9, 8, 8, 0);
+    add(&a, attention(2, 1, 4, 0, 1), swiglu(12, 0));
+    struct kn_dev *dev = device("ref", 1);
+    struct model *m = model_of(&a, dev, KN_F64, 1, true, 2);
+    double loss, norm, before = 0, sum = 0;
+    random_tokens(3, 9, 8, tok, tgt);
+    model_step(m, tok, tgt, 1, 8, &loss);
+    for (int i = 0; i < model_params(m); i++) {
+        double *g = numbers(dev, &model_param(m, i)->g);
+        for (int64_t k = 0; k < kn_count(&model_param(m, i)->g); k++) sum += g[k] * g[k];
+        free(g);
+    }
+    /* first step of AdamW: every number moves by lr g'/(|g'| + eps) after the decay */
+    const struct model_param *p[] = {model_param(m, model_param_find(m, "model.layers.0.mlp.up_proj.weight")), model_param(m, 0)};
+    struct model_hyper h = hyper;
+    h.clip = sqrt(sum) / 2;
+    for (int i = 0; i < 2; i++) {
+        double w = *(double *)p[i]->w.p, g = *(double *)p[i]->g.p / 2, lr = i ? h.lr : h.lr * h.hidden_lr_scale;
+        before = w * (1 - lr * h.weight_decay) - lr * g / (fabs(g) + h.eps);
+        if (!i) is_int(model_update(m, &h, &norm), ST_OK, "update");
+        if (!i) is_near(*(double *)p[i]->w.p, before, 1e-7, "a hidden matrix moves at its own rate");
+        else {
+            struct model *again = model_of(&a, dev, KN_F64, 1, true, 2);
+            w = *(double *)model_param(again, 0)->w.p;
+            before = w * (1 - lr * h.weight_decay) - lr * g / (fabs(g) + h.eps);
+            is_near(*(double *)p[i]->w.p, before, 1e-7, "the embedding at the common one");
+            model_free(again);
+        }
+    }
+    is_near(norm, sqrt(sum), 1e-12, "norm before clipping");
+    is_int(model_steps(m), 1, "one step counted");
+    double *w = numbers(dev, &p[0]->w);
+    *(double *)p[1]->g.p = NAN;
+    is_int(model_update(m, &h, &norm), ST_ENONFINITE, "a gradient that is not finite");
+    double *same = numbers(dev, &p[0]->w);
+    ok(!memcmp(w, same, (size_t)kn_count(&p[0]->w) * sizeof *w) && model_steps(m) == 1, "changes nothing");
+    free(w), free(same);
+    model_free(m);
+    kn_dev_close(dev);
+}
+
+static void test_init(void)
+{
+    struct arch a = net(300, 4, 64, 0), b = a;
+    add(&a, attention(4, 2, 16, 0, 1), swiglu(128, 0));
+    add(&b, attention(4, 2, 16, 0, 1), swiglu(192, 0));
+    struct kn_dev *dev = device("ref", 1);
+    struct model *x = model_of(&a, dev, KN_F32, 0, false, 5), *y = model_of(&b, dev, KN_F32, 0, false, 5), *z = model_of(&a, dev, KN_F32, 0, false, 6);
+    int q = model_param_find(x, "model.layers.0.self_attn.q_proj.weight");
+    const struct kn_tensor *w = &model_param(x, q)->w;
+    size_t bytes = (size_t)kn_count(w) * 4;
+    ok(!memcmp(w->p, model_param(y, q)->w.p, bytes), "a tensor's first values do not depend on its neighbours");
+    ok(memcmp(w->p, model_param(z, q)->w.p, bytes), "but on the seed");
+    double *v = numbers(dev, w), s = 0, one = 0;
+    for (int64_t i = 0; i < kn_count(w); i++) s += v[i] * v[i];
+    is_near(sqrt(s / (double)kn_count(w)) * sqrt(64), 1, 0.05, "q varies as 1/sqrt(width)");
+    double *e = numbers(dev, &model_param(x, 0)->w), *n = numbers(dev, &model_param(x, 1)->w);
+    s = 0;
+    for (int64_t i = 0; i < kn_count(&model_param(x, 0)->w); i++) s += e[i] * e[i];
+    is_near(sqrt(s / (300 * 64)) / 0.02, 1, 0.05, "the embedding by 0.02");
+    for (int i = 0; i < 64; i++) one += n[i] == 1;
+    is_int(one, 64, "norms are ones");
+    free(v), free(e), free(n);
+    model_free(x), model_free(y), model_free(z);
+    kn_dev_close(dev);
+}
+
+static void test_refusals(void)
+{
+    struct base_err err = BASE_ERR_INIT;
+    struct kn_dev *dev = device("cpu", 1);
+    struct arch a = zoo(9, 0), huge = net(ARCH_VOCAB_MAX, ARCH_CONTEXT_MAX, ARCH_WIDTH_MAX, 0);
+    for (int i = 0; i < ARCH_LAYERS_MAX; i++) add(&huge, attention(1024, 1024, 1024, 0, 1), swiglu(1 << 20, 0));
+    struct model *m = NULL;
+    struct model_state *s = NULL;
+    struct model_opts o = {.train = true, .batch = 2};
+    int32_t tok[18] = {0}, tgt[18] = {0};
+    double loss = 7;
+    uint64_t plan = model_plan_bytes(&a, &o);
+    o.memory_limit = plan - 1;
+    is_int(model_new(&m, &a, dev, &o, &err), ST_ENOFIT, "one byte too little");
+    ok(!m && kn_dev_peak(dev) == 0, "nothing was taken");
+    ok(strstr(err.what, "MiB") != NULL, "says how much: %s", err.what);
+    o.memory_limit = plan;
+    is_int(model_new(&m, &a, dev, &o, &err), ST_OK, "enough");
+    is_int(model_state_new(&s, m, 1, 8, &err), ST_ENOFIT, "no room left for a state");
+    tok[3] = 13;
+    is_int(model_step(m, tok, tgt, 2, 9, &loss), ST_EINVAL, "a token outside the vocabulary");
+    tok[3] = 0, tgt[3] = -2;
+    is_int(model_step(m, tok, tgt, 2, 9, &loss), ST_EINVAL, "a target outside");
+    for (int i = 0; i < 18; i++) tgt[i] = -1;
+    is_int(model_loss(m, tok, tgt, 2, 9, &loss), ST_EINVAL, "no target at all");
+    is_int(model_loss(m, tok, tok, 3, 9, &loss), ST_EINVAL, "more sequences than planned");
+    is_int(model_loss(m, tok, tok, 1, 10, &loss), ST_EINVAL, "longer ones");
+    is_int(model_loss(m, tok, tok, 0, 9, &loss), ST_EINVAL, "none");
+    ok(loss == 7, "outputs untouched");
+    model_free(m);
+    o = (struct model_opts){.train = true, .batch = (1 << 20)};
+    is_int(model_new(&m, &huge, dev, &o, &err), ST_ENOFIT, "the largest that can be said");
+    ok(model_plan_bytes(&huge, &o) >= (uint64_t)1 << 62, "its plan does not wrap round");
+    o = (struct model_opts){.dtype = KN_BF16};
+    is_int(model_new(&m, &a, dev, &o, &err), ST_ENOTSUP, "bf16 is refused");
+    o = (struct model_opts){.batch = -1};
+    is_int(model_new(&m, &a, dev, &o, &err), ST_EINVAL, "batch -1");
+    o = (struct model_opts){.batch = 1};
+    m = model_of(&a, dev, KN_F32, 1, false, 1);
+    is_int(model_step(m, tok, tok, 1, 9, &loss), ST_ESTATE, "a model that was not built to train");
+    is_int(model_update(m, &hyper, &loss), ST_ESTATE, "nor to update");
+    is_int(model_state_new(&s, m, 1, 0, &err), ST_EINVAL, "context 0");
+    is_int(model_state_new(&s, m, 0, 1, &err), ST_EINVAL, "batch 0");
+    is_int(model_state_new(&s, m, (1 << 20), ARCH_CONTEXT_MAX, &err), ST_ENOFIT, "a state that fits nowhere");
+    model_free(m);
+    kn_dev_close(dev);
+}
+
+/* The loss without the training plan is the same number. */
+static void test_plans(void)
+{
+    static int32_t tok[27], tgt[27];
+    struct arch a = zoo(9, 1);
+    struct kn_dev *dev = device("cpu", 2);
+    struct model *x = model_of(&a, dev, KN_F32, 3, true, 1), *y = model_of(&a, dev, KN_F32, 3, false, 1);
+    double lx, ly;
+    random_tokens(1, a.vocab, 27, tok, tgt);
+    is_int(model_loss(x, tok, tgt, 3, 9, &lx), ST_OK, "loss with the plan of training");
+    is_int(model_loss(y, tok, tgt, 3, 9, &ly), ST_OK, "and without");
+    ok(lx == ly, "the same bits");
+    model_step(x, tok, tgt, 3, 9, &ly);
+    ok(lx == ly, "also from a step");
+    model_free(x), model_free(y);
+    kn_dev_close(dev);
+}
+
+static void test_overfit(void)
+{
+    static const char text[] = "the quick brown fox jumps over the lazy dog. ";
+    int32_t tok[64], tgt[64];
+    struct arch a = net(128, 32, 32, 1);
+    add(&a, attention(4, 2, 8, 0, 1), swiglu(64, 0));
+    add(&a, attention(4, 1, 8, 16, 1), swiglu(64, 8));
+    struct kn_dev *dev = device("cpu", 2);
+    struct model *m = model_of(&a, dev, KN_F32, 2, true, 1);
+    struct model_hyper h = {.lr = 1e-2, .hidden_lr_scale = 1, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0, .clip = 1};
+    double first = 0, loss = 0, norm;
+    for (int s = 0; s < 200; s++) {
+        for (int i = 0; i < 64; i++) tok[i] = text[(s * 7 + i) % (sizeof text - 1)], tgt[i] = text[(s * 7 + i + 1) % (sizeof text - 1)];
+        if (model_step(m, tok, tgt, 2, 32, &loss) || model_update(m, &h, &norm)) loss = NAN;
+        if (!s) first = loss;
+    }
+    ok(first > 4 && loss < 0.05, "learns a sentence by heart: %.3f to %.4f", first, loss);
+    model_free(m);
+    kn_dev_close(dev);
+}
+
+int main(void)
+{
+    test_paper();
+    test_devices("cpu");
+    test_devices("cpu:avx2");
+    test_devices("cpu:generic");
+    test_threads();
+    test_update();
+    test_init();
+    test_refusals();
+    test_plans();
+    test_overfit();
+    return tap_done();
+}
