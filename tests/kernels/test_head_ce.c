@@ -1,0 +1,74 @@
+/* Head and cross-entropy against the reference: forward alone, both gradients, one of them, rows that do not count, several blocks of rows. */
+#include "tests/kernels/kntest.h"
+
+struct call {
+    struct kt x, w, loss, dx, dw;
+    int32_t *target;
+    int has_dx, has_dw;
+};
+
+static st_t run(struct kn_dev *dev, int ref, void *arg)
+{
+    struct call *c = arg;
+    const struct kn_tensor *(*of)(struct kt *) = ref ? kt_d : kt_f;
+    struct kn_tensor t = kn_t1(c->target, KN_I32, c->x.t.d[0]);
+    return dev->op->head_ce(dev, of(&c->x), of(&c->w), &t, 0.125, of(&c->loss), c->has_dx ? of(&c->dx) : NULL, c->has_dw ? of(&c->dw) : NULL);
+}
+
+static void check(int64_t n, int64_t d, int64_t v, int strided, double amp, int has_dx, int has_dw)
+{
+    int64_t nd[] = {n, d}, vd[] = {v, d}, wide[] = {2 * d + 1, 1}, apart[] = {3 * d, 2}, one[] = {n}, two[] = {2};
+    const int64_t *s = strided == 0 ? NULL : strided == 1 ? wide : apart;
+    struct call c = {kt_new(2, nd, s, 1, 1),  kt_new(2, vd, s, amp, 2), kt_new(1, one, strided ? two : NULL, 1, 3),
+                     kt_new(2, nd, s, 1, 4),  kt_new(2, vd, s, 1, 5),   malloc((size_t)n * sizeof(int32_t)),
+                     has_dx, has_dw};
+    struct base_rng r = base_rng_at(6, RNG_TEST, 0);
+    for (int64_t i = 0; i < n; i++) c.target[i] = i % 5 == 3 ? -1 : (int32_t)base_rng_below(&r, (uint32_t)v);
+    char what[96];
+    snprintf(what, sizeof what, "%d x %d, %d words, strides %d, amplitude %g%s%s", (int)n, (int)d, (int)v, strided, amp, has_dx ? ", dx" : "",
+             has_dw ? ", dw" : "");
+    kt_compare(what, run, &c, (struct kt *const[]){&c.loss, &c.dx, &c.dw}, 3, 1e-11);
+    struct kt *all[] = {&c.x, &c.w, &c.loss, &c.dx, &c.dw};
+    for (int i = 0; i < 5; i++) kt_free(all[i]);
+    free(c.target);
+}
+
+static void check_errors(void)
+{
+    struct kn_dev *dev = kt_cpu[0][0], *small;
+    struct kt x = kt_new(2, (int64_t[]){3, 8}, NULL, 1, 1), w = kt_new(2, (int64_t[]){10, 8}, NULL, 1, 2), loss = kt_new(1, (int64_t[]){3}, NULL, 1, 3);
+    int32_t good[] = {0, 9, -1}, high[] = {0, 10, 1}, low[] = {0, -2, 1};
+    struct kn_tensor t = kn_t1(good, KN_I32, 3), bad = kn_t1(high, KN_I32, 3), worse = kn_t1(low, KN_I32, 3);
+    is_int(dev->op->head_ce(dev, kt_f(&x), kt_f(&w), &t, 1, kt_f(&loss), NULL, NULL), ST_OK, "good operands");
+    is_int(dev->op->head_ce(dev, kt_f(&x), kt_f(&w), &bad, 1, kt_f(&loss), NULL, NULL), ST_EINVAL, "a target beyond the vocabulary");
+    is_int(dev->op->head_ce(dev, kt_f(&x), kt_f(&w), &worse, 1, kt_f(&loss), NULL, NULL), ST_EINVAL, "a target below -1");
+    is_int(dev->op->head_ce(dev, kt_f(&x), kt_f(&x), &t, 1, kt_f(&loss), NULL, kt_f(&w)), ST_EINVAL, "dw of another shape");
+    is_int(dev->op->head_ce(dev, kt_f(&x), kt_f(&w), &t, 1, kt_f(&w), NULL, NULL), ST_EINVAL, "loss of another shape");
+    is_int(dev->op->head_ce(dev, kt_d(&x), kt_d(&w), &t, 1, kt_d(&loss), NULL, NULL), ST_ENOTSUP, "f64");
+    if (!kn_dev_open(&small, "cpu", 1, NULL)) {
+        small->info.memory = 64;
+        is_int(small->op->head_ce(small, kt_f(&x), kt_f(&w), &t, 1, kt_f(&loss), NULL, NULL), ST_ENOMEM, "logits over the device's memory");
+        kn_dev_close(small);
+    }
+    kt_free(&x), kt_free(&w), kt_free(&loss);
+}
+
+int main(void)
+{
+    kt_open();
+    check(1, 1, 1, 0, 1, 1, 1);
+    check(7, 5, 2, 0, 1, 1, 1);
+    check(33, 24, 256, 0, 1, 1, 1);
+    check(50, 20, 257, 1, 1, 1, 1);
+    check(20, 13, 37, 2, 1, 1, 1);
+    check(9, 16, 100, 0, 30, 1, 1); /* one word takes all */
+    check(9, 16, 100, 0, 1, 0, 0);
+    check(9, 16, 100, 0, 1, 1, 0);
+    check(9, 16, 100, 0, 1, 0, 1);
+    check(2100, 4, 70, 0, 1, 1, 1); /* two blocks of rows */
+    check(18, 4, 50257, 0, 1, 1, 1);
+    check(0, 4, 10, 0, 1, 1, 1);
+    check_errors();
+    kt_close();
+    return tap_done();
+}
