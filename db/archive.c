@@ -108,12 +108,15 @@ st_t archive_reserve(struct archive *a, long rows)
     uint32_t size = 128;
     while (size < 2 * c) size *= 2;
     if (grow(&a->trial, c * sizeof *a->trial) || grow(&a->epoch, c * sizeof *a->epoch) || grow(&a->state, c) ||
-        grow(&a->arch, c * sizeof *a->arch) || grow(&a->rep_row, c * sizeof *a->rep_row) || grow(&a->rep_at, c * sizeof *a->rep_at) ||
-        grow(&a->rep_busy, c * sizeof *a->rep_busy) || (a->wide ? grow(&a->wide, c * g * sizeof *a->wide) : grow(&a->genome, c * g)))
+        grow(&a->arch, c * sizeof *a->arch) || grow(&a->rep_row, c * sizeof *a->rep_row) ||
+        grow(&a->rep_at, c * sizeof *a->rep_at) || grow(&a->rep_busy, c * sizeof *a->rep_busy) ||
+        (a->wide ? grow(&a->wide, c * g * sizeof *a->wide) : grow(&a->genome, c * g)))
         return ST_ENOMEM;
     for (int i = 0; i < a->ncol; i++) {
         struct archive_col *k = &a->col[i];
-        if (grow_nan(&k->median, a->n, cap) || (k->low && (grow_nan(&k->low, a->n, cap) || grow_nan(&k->high, a->n, cap)))) return ST_ENOMEM;
+        if (grow_nan(&k->median, a->n, cap) ||
+            (k->low && (grow_nan(&k->low, a->n, cap) || grow_nan(&k->high, a->n, cap))))
+            return ST_ENOMEM;
     }
     if (!a->by_trial || size > a->mask + 1) {
         uint32_t *t = calloc(size, sizeof *t), *h = calloc(size, sizeof *h);
@@ -197,8 +200,10 @@ st_t archive_gene_set(struct archive *a, long row, int i, double g)
         a->genome = NULL;
         a->wide = wide;
     }
-    if (a->wide) a->wide[at] = g;
-    else a->genome[at] = (uint8_t)g;
+    if (a->wide)
+        a->wide[at] = g;
+    else
+        a->genome[at] = (uint8_t)g;
     return ST_OK;
 }
 

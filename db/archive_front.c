@@ -58,7 +58,8 @@ static st_t gather(const struct archive *a, const struct front_query *q, struct 
     int m = q->nobj;
     const double *obj[JOB_OBJECTIVES_MAX];
     double sign[JOB_OBJECTIVES_MAX];
-    if (m < 1 || m > JOB_OBJECTIVES_MAX) return base_err_set(err, ST_EINVAL, "objectives", "must be 1 to %d", JOB_OBJECTIVES_MAX);
+    if (m < 1 || m > JOB_OBJECTIVES_MAX)
+        return base_err_set(err, ST_EINVAL, "objectives", "must be 1 to %d", JOB_OBJECTIVES_MAX);
     for (int j = 0; j < m; j++) {
         int k = archive_metric(a, q->objective[j].metric.name);
         if (k < 0) {
@@ -113,7 +114,8 @@ static int by_first(const void *a, const void *b)
 }
 
 /* Where the answer goes on after a trial. It may have left the front since: what counts is where it would stand. */
-static st_t page_start(const struct archive *a, const struct front_query *q, const struct member *m, long n, long *start, struct base_err *err)
+static st_t page_start(const struct archive *a, const struct front_query *q, const struct member *m, long n,
+                       long *start, struct base_err *err)
 {
     *start = 0;
     if (!q->after) return ST_OK;
@@ -121,7 +123,9 @@ static st_t page_start(const struct archive *a, const struct front_query *q, con
     if (last.row < 0) return base_err_set(err, ST_ENOTFOUND, "after", "the job has no trial %lld", (long long)q->after);
     last.first = archive_median(a, archive_metric(a, q->objective[0].metric.name), last.row);
     if (q->objective[0].goal == METRIC_MAX) last.first = -last.first;
-    if (isnan(last.first)) return base_err_set(err, ST_EINVAL, "after", "trial %lld has no '%s'", (long long)q->after, q->objective[0].metric.name);
+    if (isnan(last.first))
+        return base_err_set(err, ST_EINVAL, "after", "trial %lld has no '%s'", (long long)q->after,
+                            q->objective[0].metric.name);
     while (*start < n && by_first(&m[*start], &last) <= 0) ++*start;
     return ST_OK;
 }

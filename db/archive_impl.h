@@ -7,21 +7,21 @@
 #define ARCH_BYTES 16
 
 struct archive_col {
-    char *name;           /* owned */
-    double *median;       /* [cap]; NaN: missing */
-    double *low, *high;   /* [cap] or NULL while no row has an interval */
+    char *name;         /* owned */
+    double *median;     /* [cap]; NaN: missing */
+    double *low, *high; /* [cap] or NULL while no row has an interval */
 };
 
-struct archive { /* rows are proposals; every array has room for cap of them */
+struct archive {           /* rows are proposals; every array has room for cap of them */
     const struct job *job; /* borrowed */
     int genes;
     long n, cap;
     int64_t *trial, *epoch;
     uint8_t *state;
     uint8_t (*arch)[ARCH_BYTES];
-    uint8_t *genome;       /* [cap][genes] while all genes are bytes … */
-    double *wide;          /* … [cap][genes] from the first that is not; the other is then NULL */
-    long count[4];         /* by state */
+    uint8_t *genome; /* [cap][genes] while all genes are bytes … */
+    double *wide;    /* … [cap][genes] from the first that is not; the other is then NULL */
+    long count[4];   /* by state */
 
     struct archive_col *col;
     int ncol, cap_col;
@@ -38,10 +38,12 @@ struct archive { /* rows are proposals; every array has room for cap of them */
 
 struct archive *archive_new(const struct job *job);
 st_t archive_reserve(struct archive *a, long rows);
-/* Adds row a->n in state ready and enters it in the hash tables; the caller has reserved it and sets what else it has. */
+/* Adds row a->n in state ready and enters it in the hash tables; the caller has reserved it and sets what else it has.
+ */
 void archive_add(struct archive *a, int64_t trial, const uint8_t arch[ARCH_BYTES]);
-int archive_column(struct archive *a, const char *name);   /* made when missing; -1: out of memory */
-st_t archive_set(struct archive *a, int col, long row, double median, double low, double high); /* low NaN: no interval */
+int archive_column(struct archive *a, const char *name); /* made when missing; -1: out of memory */
+st_t archive_set(struct archive *a, int col, long row, double median, double low,
+                 double high); /* low NaN: no interval */
 st_t archive_gene_set(struct archive *a, long row, int i, double g);
 void archive_state_set(struct archive *a, long row, enum trial_state s);
 void archive_report_add(struct archive *a, long row, int64_t at_ms, double busy_s);

@@ -24,7 +24,7 @@ static int by_seq(const void *a, const void *b)
 struct loader {
     struct archive *a;
     struct db *db;
-    const char *error;     /* why a row cannot be */
+    const char *error;       /* why a row cannot be */
     int (*column)[DB_SLOTS]; /* [nsets]; column[s][0] < 0: not looked up yet */
     struct report *rep;
     long nrep, cap_rep;
@@ -65,17 +65,19 @@ static double value_at(sqlite3_stmt *q, int i)
 
 enum { C_ID, C_ARCH, C_STATE, C_EPOCH, C_SEQ, C_AT, C_BUSY, C_PROPOSAL, C_GENOME, C_SET, C_SLOT };
 
-static st_t load_slots(struct loader *l, sqlite3_stmt *q, long row)
+/* first: number of the slot that the row begins with */
+static st_t load_slots(struct loader *l, sqlite3_stmt *q, long row, int first)
 {
     int64_t id = sqlite3_column_int64(q, C_SET);
     if (id == 0) return ST_OK;
     if (id < 0 || id > l->db->nsets) return corrupt(l, "it has no such metric_set");
     const struct db_set *set = l->db->set[id - 1];
     int *column = l->column[id - 1];
-    for (int i = 0; i < set->n; i++) {
-        if (column[i] < 0 && (column[i] = archive_column(l->a, set->name[i])) < 0) return ST_ENOMEM;
+    for (int i = 0; i < DB_INLINE && first + i < set->n; i++) {
+        int k = first + i;
+        if (column[k] < 0 && (column[k] = archive_column(l->a, set->name[k])) < 0) return ST_ENOMEM;
         double median = value_at(q, C_SLOT + 3 * i), low = value_at(q, C_SLOT + 3 * i + 1);
-        st_t st = archive_set(l->a, column[i], row, median, low, isnan(low) ? NAN : value_at(q, C_SLOT + 3 * i + 2));
+        st_t st = archive_set(l->a, column[k], row, median, low, isnan(low) ? NAN : value_at(q, C_SLOT + 3 * i + 2));
         if (st) return st;
     }
     return ST_OK;
@@ -90,14 +92,16 @@ static st_t load_row(struct loader *l, sqlite3_stmt *q)
     long row = a->n;
     int state = sqlite3_column_int(q, C_STATE);
     if (!hex || !genome) return ST_ENOMEM;
-    if (sqlite3_column_int64(q, C_PROPOSAL) != row || state < 0 || state > TRIAL_FAILED || !archive_arch_parse(hex, arch))
+    if (sqlite3_column_int64(q, C_PROPOSAL) != row || state < 0 || state > TRIAL_FAILED ||
+        !archive_arch_parse(hex, arch))
         return corrupt(l, "it is not as Taut writes it");
     st_t st = archive_reserve(a, row + 1);
     if (st) return st;
     archive_add(a, sqlite3_column_int64(q, C_ID), arch);
     archive_state_set(a, row, (enum trial_state)state);
     a->epoch[row] = sqlite3_column_int64(q, C_EPOCH);
-    if ((st = load_genome(l, row, genome, sqlite3_column_bytes(q, C_GENOME))) || (st = load_slots(l, q, row))) return st;
+    if ((st = load_genome(l, row, genome, sqlite3_column_bytes(q, C_GENOME))) || (st = load_slots(l, q, row, 0)))
+        return st;
     if (sqlite3_column_type(q, C_SEQ) == SQLITE_NULL) return ST_OK;
     if (l->nrep == l->cap_rep) {
         long cap = l->cap_rep ? 2 * l->cap_rep : 1024;
@@ -106,39 +110,64 @@ static st_t load_row(struct loader *l, sqlite3_stmt *q)
         l->rep = p;
         l->cap_rep = cap;
     }
-    l->rep[l->nrep++] = (struct report){sqlite3_column_int64(q, C_SEQ), sqlite3_column_int64(q, C_AT), sqlite3_column_double(q, C_BUSY), (uint32_t)row};
+    l->rep[l->nrep++] = (struct report){sqlite3_column_int64(q, C_SEQ), sqlite3_column_int64(q, C_AT),
+                                        sqlite3_column_double(q, C_BUSY), (uint32_t)row};
     return ST_OK;
 }
 
+static st_t load_more(struct loader *l, sqlite3_stmt *q)
+{
+    long row = archive_row(l->a, sqlite3_column_int64(q, C_ID));
+    int64_t chunk = sqlite3_column_int64(q, C_ARCH);
+    if (row < 0 || chunk < 1 || chunk >= DB_SLOTS / DB_INLINE)
+        return corrupt(l, "its trial_more is not as Taut writes it");
+    return load_slots(l, q, row, (int)chunk * DB_INLINE);
+}
+
 /* Only as many slots as any set has: a column asked for costs time even where it is NULL. */
-static sqlite3_stmt *prepare_load(struct db *db, int64_t job)
+static sqlite3_stmt *prepare_load(struct db *db, int64_t job, bool more)
 {
     int slots = 0;
     for (int i = 0; i < db->nsets; i++)
         if (db->set[i]->n > slots) slots = db->set[i]->n;
+    if (slots > DB_INLINE) slots = DB_INLINE;
     struct base_buf b = BASE_BUF_INIT;
-    base_buf_str(&b, "SELECT id,arch,state,epoch,reported_seq,reported_at,busy_total,proposal,genome,metric_set");
-    for (int i = 0; i < slots; i++) base_buf_printf(&b, ",m%d,l%d,h%d", i, i, i);
-    base_buf_str(&b, " FROM trial_data WHERE job=? ORDER BY proposal");
+    base_buf_str(&b, more
+                         ? "SELECT m.trial,m.chunk,0,0,0,0,0,0,0,t.metric_set"
+                         : "SELECT id,arch,state,epoch,reported_seq,reported_at,busy_total,proposal,genome,metric_set");
+    const char *of = more ? "m." : "";
+    for (int i = 0; i < slots; i++) base_buf_printf(&b, ",%sm%d,%sl%d,%sh%d", of, i, of, i, of, i);
+    base_buf_str(&b, more ? " FROM trial_data t JOIN trial_more m ON m.trial=t.id WHERE t.job=?"
+                          : " FROM trial_data WHERE job=? ORDER BY proposal");
     sqlite3_stmt *q = NULL;
     if (!b.st && !sqlite3_prepare_v2(db->sql, b.p, -1, &q, NULL)) sqlite3_bind_int64(q, 1, job);
     base_buf_fini(&b);
     return q;
 }
 
-static st_t load_rows(struct loader *l, int64_t job, struct base_err *err)
+static st_t load_rows(struct loader *l, int64_t job, bool more, struct base_err *err)
 {
-    sqlite3_stmt *q = prepare_load(l->db, job);
+    sqlite3_stmt *q = prepare_load(l->db, job, more);
     if (!q) return db_fail(l->db, l->db->path, err);
     st_t st = ST_OK;
     int rc;
-    while ((rc = sqlite3_step(q)) == SQLITE_ROW && !(st = load_row(l, q))) continue;
+    while ((rc = sqlite3_step(q)) == SQLITE_ROW && !(st = more ? load_more(l, q) : load_row(l, q))) continue;
     if (st == ST_ECORRUPT)
-        base_err_set(err, st, l->db->path ? l->db->path : "", "trial %lld: %s", (long long)sqlite3_column_int64(q, C_ID), l->error);
-    else if (st) base_err_set(err, st, "", "out of memory");
-    else if (rc != SQLITE_DONE) st = db_fail(l->db, l->db->path, err);
+        base_err_set(err, st, l->db->path ? l->db->path : "", "trial %lld: %s",
+                     (long long)sqlite3_column_int64(q, C_ID), l->error);
+    else if (st)
+        base_err_set(err, st, "", "out of memory");
+    else if (rc != SQLITE_DONE)
+        st = db_fail(l->db, l->db->path, err);
     sqlite3_finalize(q);
     return st;
+}
+
+static bool has_more(const struct db *db)
+{
+    for (int i = 0; i < db->nsets; i++)
+        if (db->set[i]->n > DB_INLINE) return true;
+    return false;
 }
 
 st_t archive_load(struct archive **out, struct db *db, int64_t job_id, const struct job *job, struct base_err *err)
@@ -154,7 +183,8 @@ st_t archive_load(struct archive **out, struct db *db, int64_t job_id, const str
         if (j) st = archive_reserve(l.a, j->proposals);
         if (j && !st) {
             l.a->busy_s = j->busy_s;
-            st = load_rows(&l, job_id, err);
+            st = load_rows(&l, job_id, false, err);
+            if (!st && has_more(db)) st = load_rows(&l, job_id, true, err);
         }
     }
     if (!st) {
@@ -175,12 +205,14 @@ static st_t fold_metrics(struct archive *a, long row, json_t *metrics)
 {
     const char *name;
     json_t *v;
-    json_object_foreach(metrics, name, v) {
+    json_object_foreach(metrics, name, v)
+    {
         int c = archive_column(a, name);
         json_t *low = json_object_get(v, "low");
         if (c < 0) return ST_ENOMEM;
-        st_t st = archive_set(a, c, row, json_number_value(json_is_object(v) ? json_object_get(v, "median") : v),
-                              low ? json_number_value(low) : NAN, low ? json_number_value(json_object_get(v, "high")) : NAN);
+        st_t st =
+            archive_set(a, c, row, json_number_value(json_is_object(v) ? json_object_get(v, "median") : v),
+                        low ? json_number_value(low) : NAN, low ? json_number_value(json_object_get(v, "high")) : NAN);
         if (st) return st;
     }
     return ST_OK;
@@ -196,7 +228,8 @@ static st_t fold_proposed(struct archive *a, json_t *body)
     if (st) return st;
     long row = a->n;
     archive_add(a, json_integer_value(json_object_get(body, "trial")), arch);
-    for (int i = 0; i < a->genes && !st; i++) st = archive_gene_set(a, row, i, json_number_value(json_array_get(genome, (size_t)i)));
+    for (int i = 0; i < a->genes && !st; i++)
+        st = archive_gene_set(a, row, i, json_number_value(json_array_get(genome, (size_t)i)));
     return st ? st : fold_metrics(a, row, json_object_get(body, "paper"));
 }
 

@@ -1,4 +1,5 @@
-/* Learning curves: points by tokens. What a trial reports again (after it was preempted) replaces what it reported before. */
+/* Learning curves: points by tokens. What a trial reports again (after it was preempted) replaces what it reported
+ * before. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -25,7 +26,8 @@ static st_t read_points(json_t *v, struct point *p, size_t *n, const char *where
 static int by_tokens(const void *a, const void *b)
 {
     const struct point *x = a, *y = b;
-    return x->tokens != y->tokens ? (x->tokens > y->tokens) - (x->tokens < y->tokens) : (x->at > y->at) - (x->at < y->at);
+    return x->tokens != y->tokens ? (x->tokens > y->tokens) - (x->tokens < y->tokens)
+                                  : (x->at > y->at) - (x->at < y->at);
 }
 
 static st_t stored_curve(struct db *db, int64_t trial, json_t **out, struct base_err *err)
@@ -35,19 +37,21 @@ static st_t stored_curve(struct db *db, int64_t trial, json_t **out, struct base
     sqlite3_bind_int64(q, 1, trial);
     st_t st = ST_OK;
     *out = NULL;
-    if (sqlite3_step(q) != SQLITE_ROW) st = db_fail(db, db->path, err);
+    if (sqlite3_step(q) != SQLITE_ROW)
+        st = db_fail(db, db->path, err);
     else if (sqlite3_column_type(q, 0) == SQLITE_TEXT)
-        st = base_json_parse(out, (const char *)sqlite3_column_text(q, 0), (size_t)sqlite3_column_bytes(q, 0), "curve", err);
+        st = base_json_parse(out, (const char *)sqlite3_column_text(q, 0), (size_t)sqlite3_column_bytes(q, 0), "curve",
+                             err);
     sqlite3_reset(q);
     return st;
 }
 
-st_t db_curve_merge(struct db *db, int64_t trial, json_t *curve, const char *where, struct base_err *err)
+st_t db_curve_merge(struct db *db, int64_t trial, bool more, json_t *curve, const char *where, struct base_err *err)
 {
     if (!curve) return ST_OK;
     if (!json_is_array(curve)) return base_err_set(err, ST_EINVAL, where, "curve must be an array");
-    json_t *old;
-    st_t st = stored_curve(db, trial, &old, err);
+    json_t *old = NULL;
+    st_t st = more ? stored_curve(db, trial, &old, err) : ST_OK;
     if (st) return st;
     size_t n = 0, kept = 0;
     struct point *p = malloc((json_array_size(old) + json_array_size(curve) + 1) * sizeof *p);

@@ -25,7 +25,8 @@ struct db_jobinfo *db_job_info(struct db *db, int64_t job, st_t *st, struct base
         int rc = q[i] ? sqlite3_bind_int64(q[i], 1, job) : SQLITE_ERROR;
         if (q[i]) rc = sqlite3_step(q[i]);
         if (rc == SQLITE_ROW && i == 0) j.seq = sqlite3_column_int64(q[i], 0);
-        if (rc == SQLITE_ROW && i == 1 && sqlite3_column_type(q[i], 0) != SQLITE_NULL) j.proposals = sqlite3_column_int64(q[i], 0) + 1;
+        if (rc == SQLITE_ROW && i == 1 && sqlite3_column_type(q[i], 0) != SQLITE_NULL)
+            j.proposals = sqlite3_column_int64(q[i], 0) + 1;
         if (rc == SQLITE_ROW && i == 2) {
             j.exists = true;
             j.busy_s = sqlite3_column_double(q[i], 0);
@@ -39,10 +40,12 @@ struct db_jobinfo *db_job_info(struct db *db, int64_t job, st_t *st, struct base
     return &db->job[db->njobs++];
 }
 
-st_t db_event_append(struct db *db, int64_t job, const char *type, json_t *body, int64_t at_ms, int64_t *seq, struct base_err *err)
+st_t db_event_append(struct db *db, int64_t job, const char *type, json_t *body, int64_t at_ms, int64_t *seq,
+                     struct base_err *err)
 {
     if (!db->in_tx || db->broken)
-        return base_err_set(err, ST_ESTATE, "", "%s", db->in_tx ? "the transaction has failed; roll it back" : "no transaction");
+        return base_err_set(err, ST_ESTATE, "", "%s",
+                            db->in_tx ? "the transaction has failed; roll it back" : "no transaction");
     st_t st;
     struct db_jobinfo *j = db_job_info(db, job, &st, err);
     if (!j) return st;
@@ -67,7 +70,8 @@ st_t db_events(struct db *db, int64_t job, int64_t after_seq, int64_t limit, db_
 {
     /* Its own statement, so that a callback may walk too. */
     sqlite3_stmt *q;
-    if (sqlite3_prepare_v2(db->sql, "SELECT job,seq,at,type,body FROM event WHERE job=? AND seq>? ORDER BY seq LIMIT ?", -1, &q, NULL))
+    if (sqlite3_prepare_v2(db->sql, "SELECT job,seq,at,type,body FROM event WHERE job=? AND seq>? ORDER BY seq LIMIT ?",
+                           -1, &q, NULL))
         return db_fail(db, db->path, NULL);
     sqlite3_bind_int64(q, 1, job);
     sqlite3_bind_int64(q, 2, after_seq);

@@ -1,5 +1,6 @@
-/* What each event means for the tables. One function a type: it first reads and checks everything, then writes, so that an event that is refused
- * has written nothing. The same functions run when an event is appended and when all are replayed. */
+/* What each event means for the tables. One function a type: it first reads and checks everything, then writes, so that
+ * an event that is refused has written nothing. The same functions run when an event is appended and when all are
+ * replayed. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,8 +58,10 @@ static json_t *optional(struct fold *f, const char *key)
 
 static void bind_text(sqlite3_stmt *q, int i, const char *s)
 {
-    if (s) sqlite3_bind_text(q, i, s, -1, SQLITE_STATIC);
-    else sqlite3_bind_null(q, i);
+    if (s)
+        sqlite3_bind_text(q, i, s, -1, SQLITE_STATIC);
+    else
+        sqlite3_bind_null(q, i);
 }
 
 static void bind_buf(sqlite3_stmt *q, int i, const struct base_buf *b)
@@ -69,8 +72,10 @@ static void bind_buf(sqlite3_stmt *q, int i, const struct base_buf *b)
 /* NULL for what is unbounded or unknown */
 static void bind_num(sqlite3_stmt *q, int i, double v)
 {
-    if (isfinite(v)) sqlite3_bind_double(q, i, v);
-    else sqlite3_bind_null(q, i);
+    if (isfinite(v))
+        sqlite3_bind_double(q, i, v);
+    else
+        sqlite3_bind_null(q, i);
 }
 
 static st_t write_fail(struct fold *f)
@@ -86,7 +91,7 @@ static st_t out_of_memory(struct fold *f)
 /* Is there a device of that id? */
 static void check_device(struct fold *f, const char *key, int64_t id)
 {
-    if (f->r.st) return;
+    if (f->r.st || id == f->db->known_device) return;
     sqlite3_stmt *q = db_stmt(f->db, SQL_DEVICE_GET);
     if (!q) {
         f->r.st = write_fail(f);
@@ -94,8 +99,12 @@ static void check_device(struct fold *f, const char *key, int64_t id)
     }
     sqlite3_bind_int64(q, 1, id);
     int rc = sqlite3_step(q);
-    if (rc == SQLITE_DONE) base_jr_fail(&f->r, ST_EINVAL, key, "there is no device %lld", (long long)id);
-    else if (rc != SQLITE_ROW) f->r.st = write_fail(f);
+    if (rc == SQLITE_DONE)
+        base_jr_fail(&f->r, ST_EINVAL, key, "there is no device %lld", (long long)id);
+    else if (rc != SQLITE_ROW)
+        f->r.st = write_fail(f);
+    else
+        f->db->known_device = id;
     sqlite3_reset(q);
 }
 
@@ -111,7 +120,8 @@ static void read_budget(struct base_jr *r, double *evaluations, double *hours, d
 static st_t fold_submitted(struct fold *f)
 {
     struct db *db = f->db;
-    if (f->info->exists) return base_err_set(f->err, ST_EEXIST, f->r.path, "job %lld was submitted before", (long long)f->job);
+    if (f->info->exists)
+        return base_err_set(f->err, ST_EEXIST, f->r.path, "job %lld was submitted before", (long long)f->job);
     if (f->job <= 0) return base_err_set(f->err, ST_EINVAL, f->r.path, "a job's id is positive");
     const char *name = need_str(f, "name"), *identity = need_str(f, "identity");
     base_jr_need(&f->r, "seed");
@@ -140,8 +150,10 @@ static st_t fold_submitted(struct fold *f)
     bind_buf(q, 3, &db->text);
     sqlite3_bind_int64(q, 4, seed);
     bind_text(q, 5, identity);
-    if (files) bind_buf(q, 6, &db->blob);
-    else sqlite3_bind_null(q, 6);
+    if (files)
+        bind_buf(q, 6, &db->blob);
+    else
+        sqlite3_bind_null(q, 6);
     sqlite3_bind_int64(q, 7, f->at);
     st_t st = db_run(db, q, f->err);
     if (st) return st;
@@ -215,7 +227,7 @@ static st_t fold_reference(struct fold *f)
 struct trial_now {
     int64_t id, job, epoch, lease, set;
     int state;
-    bool exists;
+    bool exists, has_curve;
 };
 
 static st_t trial_get(struct fold *f, struct trial_now *t)
@@ -232,6 +244,7 @@ static st_t trial_get(struct fold *f, struct trial_now *t)
         t->epoch = sqlite3_column_int64(q, 2);
         t->lease = sqlite3_column_int64(q, 3);
         t->set = sqlite3_column_int64(q, 4);
+        t->has_curve = sqlite3_column_int(q, 5);
     }
     sqlite3_reset(q);
     return st;
@@ -243,7 +256,9 @@ static st_t trial_need(struct fold *f, struct trial_now *t)
     t->id = need_int(f, "trial", 1);
     if (f->r.st) return f->r.st;
     st_t st = trial_get(f, t);
-    if (!st && (!t->exists || t->job != f->job)) st = base_jr_fail(&f->r, ST_ENOTFOUND, "trial", "job %lld has no trial %lld", (long long)f->job, (long long)t->id);
+    if (!st && (!t->exists || t->job != f->job))
+        st = base_jr_fail(&f->r, ST_ENOTFOUND, "trial", "job %lld has no trial %lld", (long long)f->job,
+                          (long long)t->id);
     return st;
 }
 
@@ -254,7 +269,8 @@ static st_t lease_need(struct fold *f, struct trial_now *t)
     st_t st = trial_need(f, t);
     if (st) return st;
     if (t->state == LEASED && t->lease == lease && t->epoch == epoch) return ST_OK;
-    return base_jr_fail(&f->r, ST_ESTALE, "lease", "trial %lld is not out on lease %lld, epoch %lld", (long long)t->id, (long long)lease, (long long)epoch);
+    return base_jr_fail(&f->r, ST_ESTALE, "lease", "trial %lld is not out on lease %lld, epoch %lld", (long long)t->id,
+                        (long long)lease, (long long)epoch);
 }
 
 static st_t fold_proposed(struct fold *f)
@@ -266,7 +282,8 @@ static st_t fold_proposed(struct fold *f)
     int64_t seed = base_jr_int(&f->r, "seed", 0, INT64_MIN, INT64_MAX);
     const char *arch = need_str(f, "arch_id");
     need_str(f, "arch");
-    json_t *genome = need_type(f, "genome", JSON_ARRAY, "an array"), *origin = need_type(f, "origin", JSON_OBJECT, "an object"),
+    json_t *genome = need_type(f, "genome", JSON_ARRAY, "an array"),
+           *origin = need_type(f, "origin", JSON_OBJECT, "an object"),
            *paper = need_type(f, "paper", JSON_OBJECT, "an object");
     struct db_slots slots;
     slots.n = 0;
@@ -274,13 +291,15 @@ static st_t fold_proposed(struct fold *f)
     if (strlen(arch) != BASE_ID_HEX - 1 || strspn(arch, "0123456789abcdef") != BASE_ID_HEX - 1)
         return base_jr_fail(&f->r, ST_EINVAL, "arch_id", "must be %d hexadecimal digits", BASE_ID_HEX - 1);
     for (size_t i = 0; i < json_array_size(genome); i++)
-        if (!json_is_number(json_array_get(genome, i))) return base_jr_fail(&f->r, ST_EINVAL, "genome", "must be numbers");
+        if (!json_is_number(json_array_get(genome, i)))
+            return base_jr_fail(&f->r, ST_EINVAL, "genome", "must be numbers");
     st_t st = db_slots_add(&slots, paper, false, "proposed.paper", f->err);
     if (!st) st = trial_get(f, &t);
     if (st) return st;
     if (t.exists) return base_jr_fail(&f->r, ST_EEXIST, "trial", "%lld is taken", (long long)t.id);
     if (proposal != f->info->proposals)
-        return base_jr_fail(&f->r, ST_EINVAL, "proposal", "the next is %lld, not %lld", (long long)f->info->proposals, (long long)proposal);
+        return base_jr_fail(&f->r, ST_EINVAL, "proposal", "the next is %lld, not %lld", (long long)f->info->proposals,
+                            (long long)proposal);
 
     base_buf_reset(&db->text);
     base_buf_reset(&db->blob);
@@ -289,7 +308,7 @@ static st_t fold_proposed(struct fold *f)
     if (db->text.st || db->blob.st) return out_of_memory(f);
     int64_t set;
     if ((st = db_slots_set(db, &slots, &set, f->err))) return st;
-    sqlite3_stmt *q = db_slots_stmt(db, DB_SLOTS_INSERT, slots.n);
+    sqlite3_stmt *q = db_slots_stmt(db, DB_SLOTS_INSERT, db_slots_inline(&slots));
     if (!q) return write_fail(f);
     sqlite3_bind_int64(q, 1, t.id);
     sqlite3_bind_int64(q, 2, f->job);
@@ -299,10 +318,12 @@ static st_t fold_proposed(struct fold *f)
     sqlite3_bind_int64(q, 6, seed);
     bind_buf(q, 7, &db->text);
     sqlite3_bind_blob(q, 8, db->blob.p, (int)db->blob.len, SQLITE_STATIC);
-    db_slots_bind(q, 9, set, &slots);
-    if ((st = db_run(db, q, f->err))) return st;
-    f->info->proposals++;
-    return ST_OK;
+    sqlite3_bind_int64(q, 9, set);
+    db_slots_bind(q, 10, &slots, 0, db_slots_inline(&slots));
+    st = db_run(db, q, f->err);
+    if (!st) st = db_slots_more(db, t.id, &slots, f->err);
+    if (!st) f->info->proposals++;
+    return st;
 }
 
 static st_t fold_leased(struct fold *f)
@@ -315,11 +336,14 @@ static st_t fold_leased(struct fold *f)
     check_device(f, "device", device);
     st_t st = trial_need(f, &t);
     if (st) return st;
-    if (t.state != READY) return base_jr_fail(&f->r, ST_ESTATE, "trial", "%lld is not ready to be leased", (long long)t.id);
+    if (t.state != READY)
+        return base_jr_fail(&f->r, ST_ESTATE, "trial", "%lld is not ready to be leased", (long long)t.id);
     if (epoch <= t.epoch) return base_jr_fail(&f->r, ST_ESTALE, "epoch", "must be above %lld", (long long)t.epoch);
     base_buf_reset(&db->text);
-    if (json_is_string(task)) base_buf_str(&db->text, json_string_value(task));
-    else db_json_text(task, &db->text);
+    if (json_is_string(task))
+        base_buf_str(&db->text, json_string_value(task));
+    else
+        db_json_text(task, &db->text);
     if (db->text.st) return out_of_memory(f);
     sqlite3_stmt *q = db_stmt(db, SQL_TRIAL_LEASE);
     if (!q) return write_fail(f);
@@ -411,7 +435,7 @@ static st_t fold_progress(struct fold *f)
     json_t *curve = optional(f, "curve");
     read_checkpoint(f, &c);
     st_t st = lease_need(f, &t);
-    if (!st) st = db_curve_merge(f->db, t.id, curve, f->r.path, f->err);
+    if (!st) st = db_curve_merge(f->db, t.id, t.has_curve, curve, f->r.path, f->err);
     if (st) return st;
     if (curve) {
         sqlite3_stmt *q = db_stmt(f->db, SQL_TRIAL_CURVE);
@@ -429,9 +453,11 @@ static st_t fold_reported(struct fold *f)
     struct trial_now t;
     struct checkpoint c;
     struct db_slots slots;
-    const char *status = need_str(f, "status"), *error = optional(f, "error") ? base_jr_str(&f->r, "error", NULL) : NULL;
+    const char *status = need_str(f, "status"),
+               *error = optional(f, "error") ? base_jr_str(&f->r, "error", NULL) : NULL;
     int64_t device = need_int(f, "device", 1);
-    double busy_s = need_num(f, "busy_s"), joules = optional(f, "joules") ? base_jr_num(&f->r, "joules", 0, 0, HUGE_VAL) : NAN;
+    double busy_s = need_num(f, "busy_s"),
+           joules = optional(f, "joules") ? base_jr_num(&f->r, "joules", 0, 0, HUGE_VAL) : NAN;
     json_t *metrics = need_type(f, "metrics", JSON_OBJECT, "an object"), *curve = optional(f, "curve");
     bool good = !strcmp(status, "ok");
     if (!good && strcmp(status, "failed")) base_jr_fail(&f->r, ST_EINVAL, "status", "must be ok or failed");
@@ -440,12 +466,12 @@ static st_t fold_reported(struct fold *f)
     st_t st = lease_need(f, &t);
     if (!st) st = db_slots_get(db, t.id, t.set, &slots, f->err);
     if (!st) st = db_slots_add(&slots, metrics, true, "reported.metrics", f->err);
-    if (!st) st = db_curve_merge(db, t.id, curve, f->r.path, f->err);
+    if (!st) st = db_curve_merge(db, t.id, t.has_curve, curve, f->r.path, f->err);
     int64_t set;
     if (!st) st = db_slots_set(db, &slots, &set, f->err);
     if (st) return st;
     if ((st = write_spent(f, t.id, busy_s, isnan(joules) ? 0 : joules))) return st;
-    sqlite3_stmt *q = db_slots_stmt(db, DB_SLOTS_UPDATE, slots.n);
+    sqlite3_stmt *q = db_slots_stmt(db, DB_SLOTS_UPDATE, db_slots_inline(&slots));
     if (!q) return write_fail(f);
     sqlite3_bind_int(q, 1, good ? OK : FAILED);
     sqlite3_bind_int64(q, 2, device);
@@ -454,12 +480,16 @@ static st_t fold_reported(struct fold *f)
     sqlite3_bind_double(q, 5, busy_s);
     sqlite3_bind_double(q, 6, f->info->busy_s);
     bind_num(q, 7, joules);
-    if (curve) bind_buf(q, 8, &db->text);
-    else sqlite3_bind_null(q, 8);
+    if (curve)
+        bind_buf(q, 8, &db->text);
+    else
+        sqlite3_bind_null(q, 8);
     bind_text(q, 9, error);
-    sqlite3_bind_int64(q, db_slots_bind(q, 10, set, &slots), t.id);
-    if ((st = db_run(db, q, f->err))) return st;
-    return write_checkpoint(f, t.id, &c);
+    sqlite3_bind_int64(q, 10, set);
+    sqlite3_bind_int64(q, db_slots_bind(q, 11, &slots, 0, db_slots_inline(&slots)), t.id);
+    st = db_run(db, q, f->err);
+    if (!st) st = db_slots_more(db, t.id, &slots, f->err);
+    return st ? st : write_checkpoint(f, t.id, &c);
 }
 
 static st_t fold_returned(struct fold *f)
@@ -520,20 +550,22 @@ static const struct {
     st_t (*fold)(struct fold *f);
     bool service; /* an event of job 0 */
 } FOLDS[] = {
-    {"submitted", fold_submitted, false}, {"state", fold_state, false},       {"budget", fold_budget, false},
+    {"submitted", fold_submitted, false}, {"state", fold_state, false},         {"budget", fold_budget, false},
     {"target", fold_target, false},       {"reference", fold_reference, false}, {"proposed", fold_proposed, false},
-    {"leased", fold_leased, false},       {"progress", fold_progress, false}, {"reported", fold_reported, false},
-    {"returned", fold_returned, false},   {"device", fold_device, true},      {"evaluator", fold_evaluator, true},
+    {"leased", fold_leased, false},       {"progress", fold_progress, false},   {"reported", fold_reported, false},
+    {"returned", fold_returned, false},   {"device", fold_device, true},        {"evaluator", fold_evaluator, true},
 };
 
-st_t db_fold(struct db *db, int64_t job, int64_t seq, int64_t at_ms, const char *type, json_t *body, struct base_err *err)
+st_t db_fold(struct db *db, int64_t job, int64_t seq, int64_t at_ms, const char *type, json_t *body,
+             struct base_err *err)
 {
     struct fold f = {.db = db, .job = job, .seq = seq, .at = at_ms, .err = err};
     size_t i = 0, n = sizeof FOLDS / sizeof *FOLDS;
     while (i < n && strcmp(FOLDS[i].type, type)) i++;
     if (i == n) return base_err_set(err, ST_EINVAL, type, "is no type of event");
     if (FOLDS[i].service != (job == 0))
-        return base_err_set(err, ST_EINVAL, type, "is an event of %s", FOLDS[i].service ? "job 0, the service" : "a job");
+        return base_err_set(err, ST_EINVAL, type, "is an event of %s",
+                            FOLDS[i].service ? "job 0, the service" : "a job");
     f.r = base_jr_at(body, type, err);
     st_t st = f.r.st;
     if (st || !(f.info = db_job_info(db, job, &st, err))) return st;

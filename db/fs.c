@@ -1,4 +1,5 @@
-/* Where a store may lie. SQLite's WAL needs shared memory and locks that work, which file systems on a network do not promise. */
+/* Where a store may lie. SQLite's WAL needs shared memory and locks that work, which file systems on a network do not
+ * promise. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,15 +16,30 @@ static const struct {
     unsigned long magic;
     const char *name;
 } NETWORK[] = {
-    {0x6969, "NFS"},         {0xFF534D42, "CIFS"},   {0xFE534D42, "SMB"},    {0x517B, "SMB"},        {0x01021997, "9P"},
-    {0x00C36400, "Ceph"},    {0x5346414F, "AFS"},    {0x6B414653, "AFS"},    {0x73757245, "Coda"},   {0x0BD00BD0, "Lustre"},
-    {0x19830326, "BeeGFS"},  {0x47504653, "GPFS"},   {0xAAD7AAEA, "PanFS"},  {0x7461636F, "OCFS2"},  {0x01161970, "GFS2"},
-    {0x564C, "NCP"},         {0x786F4256, "a VirtualBox shared folder"},     {0xBACBACBC, "a VMware shared folder"},
+    {0x6969, "NFS"},
+    {0xFF534D42, "CIFS"},
+    {0xFE534D42, "SMB"},
+    {0x517B, "SMB"},
+    {0x01021997, "9P"},
+    {0x00C36400, "Ceph"},
+    {0x5346414F, "AFS"},
+    {0x6B414653, "AFS"},
+    {0x73757245, "Coda"},
+    {0x0BD00BD0, "Lustre"},
+    {0x19830326, "BeeGFS"},
+    {0x47504653, "GPFS"},
+    {0xAAD7AAEA, "PanFS"},
+    {0x7461636F, "OCFS2"},
+    {0x01161970, "GFS2"},
+    {0x564C, "NCP"},
+    {0x786F4256, "a VirtualBox shared folder"},
+    {0xBACBACBC, "a VMware shared folder"},
 };
 
 /* FUSE says nothing about what is behind it; these are known to be a local disk. */
-static const char *const FUSE_LOCAL[] = {"fuseblk", "fuse.ntfs-3g", "fuse.fuse-overlayfs", "fuse.gocryptfs", "fuse.encfs", "fuse.cryfs",
-                                         "fuse.mergerfs", "fuse.bindfs", "fuse.exfat", "fuse.zfs-fuse", "fuse.unionfs", "virtiofs"};
+static const char *const FUSE_LOCAL[] = {"fuseblk",    "fuse.ntfs-3g",  "fuse.fuse-overlayfs", "fuse.gocryptfs",
+                                         "fuse.encfs", "fuse.cryfs",    "fuse.mergerfs",       "fuse.bindfs",
+                                         "fuse.exfat", "fuse.zfs-fuse", "fuse.unionfs",        "virtiofs"};
 
 const char *db_fs_remote(unsigned long magic, const char *type)
 {
@@ -63,6 +79,8 @@ st_t db_fs_check(const char *dir, struct base_err *err)
     if (((unsigned long)sf.f_type & 0xFFFFFFFFUL) == MAGIC_FUSE) mount_type(dir, type, sizeof type);
     const char *remote = db_fs_remote((unsigned long)sf.f_type, type);
     if (!remote) return ST_OK;
-    return base_err_set(err, ST_ENOTSUP, dir, "lies on a network file system (%s), whose locks a store cannot trust; "
-                        "choose a folder on a local disk", remote);
+    return base_err_set(err, ST_ENOTSUP, dir,
+                        "lies on a network file system (%s), whose locks a store cannot trust; "
+                        "choose a folder on a local disk",
+                        remote);
 }

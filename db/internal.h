@@ -1,11 +1,14 @@
 /* What the files of db/ share; nobody else includes this.
  *
- * How the rows lie (schema.c has the SQL). Physical tables: event, job_spec, job_state, trial_data, lease, checkpoint, device, evaluator,
- * metric_set. Views: job, trial, arch, metric, curve. The reasons, measured in bench/SPEED.md:
- *   - A commit costs some microseconds a page it touches, so a trial is one row: its values, curve and genome lie in it. An architecture's
- *     canonical text lies in the event that proposed it, and nowhere else.
- *   - Values lie in numbered slots of that row (m0 l0 h0 n0, m1 …); metric_set says which name a slot has. Names are interned a set at a time,
- *     sorted, so that all trials of a job mostly share two sets: paper costs before the report, everything after it.
+ * How the rows lie (schema.c has the SQL). Physical tables: event, job_spec, job_state, trial_data, trial_more, lease,
+ * checkpoint, device, evaluator, metric_set. Views: job, trial, arch, metric, curve. The reasons, measured in
+ * bench/SPEED.md:
+ *   - A commit costs some microseconds a page it touches, so a trial is one row: its values, curve and genome lie in
+ * it. An architecture's canonical text lies in the event that proposed it, and nowhere else.
+ *   - Values lie in numbered slots of that row (m0 l0 h0 n0, m1 …); metric_set says which name a slot has. Names are
+ * interned a set at a time, sorted, so that all trials of a job mostly share two sets: paper costs before the report,
+ * everything after it. SQLite rewrites a row as a whole and a column costs time even where it is NULL, hence few slots
+ * in the row, and trial_more.
  *   - What changes at each report of a job (job_state) is apart from what never changes and may be long (job_spec). */
 #ifndef TAUT_DB_INTERNAL_H
 #define TAUT_DB_INTERNAL_H
@@ -15,51 +18,53 @@
 #include "base/buf.h"
 #include "db/db.h"
 
-#define DB_SLOTS 64 /* metrics a trial can have */
-#define DB_FILE "taut.db"
+#define DB_SLOTS     256 /* metrics a trial can have */
+#define DB_INLINE    16  /* of them in its own row; the rest lies in trial_more, as many a row */
+#define DB_FILE      "taut.db"
 #define DB_LOCK_FILE "taut.lock"
 
-#define DB_SQL_MAP(X)                                                                                                        \
-    X(SQL_BEGIN, "BEGIN IMMEDIATE")                                                                                          \
-    X(SQL_COMMIT, "COMMIT")                                                                                                  \
-    X(SQL_ROLLBACK, "ROLLBACK")                                                                                              \
-    X(SQL_EVENT_INSERT, "INSERT INTO event(job,seq,at,type,body) VALUES(?,?,?,?,?)")                                         \
-    X(SQL_EVENT_LAST, "SELECT max(seq) FROM event WHERE job=?")                                                              \
-    X(SQL_JOB_SPEC_INSERT, "INSERT INTO job_spec(id,name,submitted,seed,identity,files,at) VALUES(?,?,?,?,?,?,?)")           \
-    X(SQL_JOB_STATE_INSERT, "INSERT INTO job_state(id,state,evaluations,hours,joules,busy_s,spent_joules)"                   \
-                            " VALUES(?,'running',?,?,?,0,0)")                                                                \
-    X(SQL_JOB_SPENT, "SELECT busy_s,spent_joules FROM job_state WHERE id=?")                                                 \
-    X(SQL_JOB_SPEND, "UPDATE job_state SET busy_s=?2,spent_joules=?3 WHERE id=?1")                                           \
-    X(SQL_JOB_STATE, "UPDATE job_state SET state=?2,reason=?3 WHERE id=?1")                                                  \
-    X(SQL_JOB_BUDGET, "UPDATE job_state SET evaluations=?2,hours=?3,joules=?4 WHERE id=?1")                                  \
-    X(SQL_JOB_TARGET, "UPDATE job_state SET target=?2 WHERE id=?1")                                                          \
-    X(SQL_JOB_REFERENCE, "UPDATE job_state SET reference=?2 WHERE id=?1")                                                    \
-    X(SQL_JOB_WALK, "SELECT j.id,s.name,j.state,s.identity,j.reason,s.submitted,s.files,s.seed,j.evaluations,j.hours,"       \
-                    "j.joules,j.target,j.busy_s,j.spent_joules,s.at,(SELECT max(seq) FROM event e WHERE e.job=j.id),"        \
-                    "j.reference FROM job_state j JOIN job_spec s USING(id) WHERE ?1=0 OR j.id=?1 ORDER BY j.id")            \
-    X(SQL_TRIAL_PROPOSALS, "SELECT max(proposal) FROM trial_data WHERE job=?")                                               \
-    X(SQL_TRIAL_GET, "SELECT job,state,epoch,lease,metric_set FROM trial_data WHERE id=?")                                              \
-    X(SQL_TRIAL_LEASE, "UPDATE trial_data SET state=1,epoch=?2,lease=?3,device=?4 WHERE id=?1")                              \
-    X(SQL_TRIAL_RETURN, "UPDATE trial_data SET state=0,busy_s=busy_s+?2 WHERE id=?1")                                        \
-    X(SQL_TRIAL_CURVE, "UPDATE trial_data SET curve=?2 WHERE id=?1")                                                         \
-    X(SQL_TRIAL_CURVE_GET, "SELECT curve FROM trial_data WHERE id=?")                                                        \
-    X(SQL_LEASE_INSERT, "INSERT INTO lease(trial,lease,task,evaluator,epoch,expires,device) VALUES(?,?,?,?,?,?,?)")          \
-    X(SQL_LEASE_DELETE, "DELETE FROM lease WHERE trial=?")                                                                   \
-    X(SQL_LEASE_WALK, "SELECT l.lease,l.trial,t.job,l.evaluator,l.epoch,l.expires FROM lease l"                              \
-                      " JOIN trial_data t ON t.id=l.trial ORDER BY l.lease")                                                 \
-    X(SQL_CHECKPOINT_PUT, "INSERT OR REPLACE INTO checkpoint(trial,path,hash,bytes,tokens) VALUES(?,?,?,?,?)")               \
-    X(SQL_CHECKPOINT_GET, "SELECT path,hash,bytes,tokens FROM checkpoint WHERE trial=?")                                     \
-    X(SQL_DEVICE_INSERT, "INSERT INTO device(id,kind,body) VALUES(?,?,?)")                                                   \
-    X(SQL_DEVICE_GET, "SELECT kind,body FROM device WHERE id=?")                                                             \
-    X(SQL_DEVICE_WALK, "SELECT id,kind,body FROM device ORDER BY id")                                                        \
-    X(SQL_EVALUATOR_PUT, "INSERT OR REPLACE INTO evaluator(id,name,device) VALUES(?,?,?)")                                   \
-    X(SQL_SET_INSERT, "INSERT INTO metric_set(id,slot,name,measured) VALUES(?,?,?,?)")                                       \
-    X(SQL_SET_WALK, "SELECT id,slot,name,measured FROM metric_set ORDER BY id,slot")                                         \
-    X(SQL_TRIAL_SHOW, "SELECT t.job,t.arch,t.state,t.seed,t.proposal,t.origin,t.curve,t.error,t.device,t.epoch,t.busy_s,"    \
-                      "t.joules,json_extract(e.body,'$.arch'),t.reported_at FROM trial_data t"                               \
-                      " JOIN event e ON e.job=t.job AND e.seq=t.proposed_seq WHERE t.id=?")                                  \
-    X(SQL_TRIAL_METRICS, "SELECT name,device,median,low,high,n FROM metric WHERE trial=?")                                   \
-    X(SQL_ARCH_FIND, "SELECT id,arch FROM trial_data WHERE arch>=?1 AND arch<?2 AND (?3=0 OR job=?3)"                        \
+#define DB_SQL_MAP(X)                                                                                                  \
+    X(SQL_BEGIN, "BEGIN IMMEDIATE")                                                                                    \
+    X(SQL_COMMIT, "COMMIT")                                                                                            \
+    X(SQL_ROLLBACK, "ROLLBACK")                                                                                        \
+    X(SQL_EVENT_INSERT, "INSERT INTO event(job,seq,at,type,body) VALUES(?,?,?,?,?)")                                   \
+    X(SQL_EVENT_LAST, "SELECT max(seq) FROM event WHERE job=?")                                                        \
+    X(SQL_JOB_SPEC_INSERT, "INSERT INTO job_spec(id,name,submitted,seed,identity,files,at) VALUES(?,?,?,?,?,?,?)")     \
+    X(SQL_JOB_STATE_INSERT, "INSERT INTO job_state(id,state,evaluations,hours,joules,busy_s,spent_joules)"             \
+                            " VALUES(?,'running',?,?,?,0,0)")                                                          \
+    X(SQL_JOB_SPENT, "SELECT busy_s,spent_joules FROM job_state WHERE id=?")                                           \
+    X(SQL_JOB_SPEND, "UPDATE job_state SET busy_s=?2,spent_joules=?3 WHERE id=?1")                                     \
+    X(SQL_JOB_STATE, "UPDATE job_state SET state=?2,reason=?3 WHERE id=?1")                                            \
+    X(SQL_JOB_BUDGET, "UPDATE job_state SET evaluations=?2,hours=?3,joules=?4 WHERE id=?1")                            \
+    X(SQL_JOB_TARGET, "UPDATE job_state SET target=?2 WHERE id=?1")                                                    \
+    X(SQL_JOB_REFERENCE, "UPDATE job_state SET reference=?2 WHERE id=?1")                                              \
+    X(SQL_JOB_WALK, "SELECT j.id,s.name,j.state,s.identity,j.reason,s.submitted,s.files,s.seed,j.evaluations,j.hours," \
+                    "j.joules,j.target,j.busy_s,j.spent_joules,s.at,(SELECT max(seq) FROM event e WHERE e.job=j.id),"  \
+                    "j.reference FROM job_state j JOIN job_spec s USING(id) WHERE ?1=0 OR j.id=?1 ORDER BY j.id")      \
+    X(SQL_TRIAL_PROPOSALS, "SELECT max(proposal) FROM trial_data WHERE job=?")                                         \
+    X(SQL_TRIAL_GET, "SELECT job,state,epoch,lease,metric_set,curve IS NOT NULL FROM trial_data WHERE id=?")                             \
+    X(SQL_TRIAL_LEASE, "UPDATE trial_data SET state=1,epoch=?2,lease=?3,device=?4 WHERE id=?1")                        \
+    X(SQL_TRIAL_RETURN, "UPDATE trial_data SET state=0,busy_s=busy_s+?2 WHERE id=?1")                                  \
+    X(SQL_TRIAL_CURVE, "UPDATE trial_data SET curve=?2 WHERE id=?1")                                                   \
+    X(SQL_TRIAL_CURVE_GET, "SELECT curve FROM trial_data WHERE id=?")                                                  \
+    X(SQL_LEASE_INSERT, "INSERT INTO lease(trial,lease,task,evaluator,epoch,expires,device) VALUES(?,?,?,?,?,?,?)")    \
+    X(SQL_LEASE_DELETE, "DELETE FROM lease WHERE trial=?")                                                             \
+    X(SQL_LEASE_WALK, "SELECT l.lease,l.trial,t.job,l.evaluator,l.epoch,l.expires FROM lease l"                        \
+                      " JOIN trial_data t ON t.id=l.trial ORDER BY l.lease")                                           \
+    X(SQL_CHECKPOINT_PUT, "INSERT OR REPLACE INTO checkpoint(trial,path,hash,bytes,tokens) VALUES(?,?,?,?,?)")         \
+    X(SQL_CHECKPOINT_GET, "SELECT path,hash,bytes,tokens FROM checkpoint WHERE trial=?")                               \
+    X(SQL_DEVICE_INSERT, "INSERT INTO device(id,kind,body) VALUES(?,?,?)")                                             \
+    X(SQL_DEVICE_GET, "SELECT kind,body FROM device WHERE id=?")                                                       \
+    X(SQL_DEVICE_WALK, "SELECT id,kind,body FROM device ORDER BY id")                                                  \
+    X(SQL_EVALUATOR_PUT, "INSERT OR REPLACE INTO evaluator(id,name,device) VALUES(?,?,?)")                             \
+    X(SQL_SET_INSERT, "INSERT INTO metric_set(id,slot,name,measured) VALUES(?,?,?,?)")                                 \
+    X(SQL_SET_WALK, "SELECT id,slot,name,measured FROM metric_set ORDER BY id,slot")                                   \
+    X(SQL_TRIAL_SHOW,                                                                                                  \
+      "SELECT t.job,t.arch,t.state,t.seed,t.proposal,t.origin,t.curve,t.error,t.device,t.epoch,t.busy_s,"              \
+      "t.joules,json_extract(e.body,'$.arch'),t.reported_at FROM trial_data t"                                         \
+      " JOIN event e ON e.job=t.job AND e.seq=t.proposed_seq WHERE t.id=?")                                            \
+    X(SQL_TRIAL_METRICS, "SELECT name,device,median,low,high,n FROM metric WHERE trial=?")                             \
+    X(SQL_ARCH_FIND, "SELECT id,arch FROM trial_data WHERE arch>=?1 AND arch<?2 AND (?3=0 OR job=?3)"                  \
                      " ORDER BY arch,id DESC")
 
 enum db_sql {
@@ -87,6 +92,17 @@ struct db_slots {
     int64_t count[DB_SLOTS];                                /* 0: none */
 };
 
+/* Statements that end in n slots (at most DB_INLINE); parameters in the order of their columns. */
+enum db_slots_kind {
+    DB_SLOTS_SELECT, /* (id): metric_set, slots */
+    DB_SLOTS_INSERT, /* (id, job, proposal, arch, proposed_seq, seed, origin, genome, metric_set, slots) */
+    DB_SLOTS_UPDATE, /* (state, device, reported_seq, reported_at, busy_s, busy_total, joules, curve, error, metric_set,
+                        slots, id) */
+    DB_MORE_SELECT,  /* (trial, chunk): trial, slots */
+    DB_MORE_PUT,     /* (trial, chunk, slots) */
+    DB_SLOTS_KINDS
+};
+
 struct db_jobinfo {
     int64_t id, seq, proposals; /* last seq; number of proposals */
     double busy_s, joules;
@@ -95,15 +111,16 @@ struct db_jobinfo {
 
 struct db {
     sqlite3 *sql;
-    char *path;      /* of the file; NULL for a replay */
-    int lock_fd;     /* -1: none */
+    char *path;  /* of the file; NULL for a replay */
+    int lock_fd; /* -1: none */
     bool readonly, in_tx;
-    bool broken;     /* a statement of this transaction failed: only a rollback may follow */
+    bool broken; /* a statement of this transaction failed: only a rollback may follow */
     char error[256];
     sqlite3_stmt *stmt[SQL_COUNT];
-    sqlite3_stmt *slots[3][DB_SLOTS + 1]; /* of trial_data: by db_slots_kind and number of slots */
-    int64_t next[4];                                           /* by db_table; 0: not asked yet */
-    struct db_jobinfo *job; /* what was touched since the last rollback */
+    sqlite3_stmt *slots[DB_SLOTS_KINDS][DB_INLINE + 1]; /* by number of slots */
+    int64_t known_device;                               /* one that is in the table; 0: none yet */
+    int64_t next[4];                                    /* by db_table; 0: not asked yet */
+    struct db_jobinfo *job;                             /* what was touched since the last rollback */
     int njobs, cap_jobs;
     struct db_set **set; /* by id - 1 */
     int nsets, cap_sets;
@@ -114,7 +131,7 @@ struct db {
 st_t db_status(int rc, int sys_errno);
 /* The last SQLite call on db failed: remembers its words, marks an open transaction as broken. */
 st_t db_fail(struct db *db, const char *where, struct base_err *err);
-sqlite3_stmt *db_stmt(struct db *db, enum db_sql id);                    /* NULL: db_fail next */
+sqlite3_stmt *db_stmt(struct db *db, enum db_sql id); /* NULL: db_fail next */
 const char *db_sql_text(enum db_sql id);
 sqlite3_stmt *db_prepare(struct db *db, sqlite3_stmt **slot, const char *sql); /* cached in *slot */
 /* Runs s to its end and resets it. ST_OK or what db_fail says. */
@@ -126,7 +143,8 @@ void db_forget(struct db *db); /* drops what is cached about jobs and sets, afte
 st_t db_sets_load(struct db *db, struct base_err *err);
 
 /* ---- fs.c ---- */
-/* "NFS" and the like when a file system of this magic (and this type in /proc/self/mountinfo, for FUSE) is on a network; NULL: local. */
+/* "NFS" and the like when a file system of this magic (and this type in /proc/self/mountinfo, for FUSE) is on a
+ * network; NULL: local. */
 const char *db_fs_remote(unsigned long magic, const char *type);
 st_t db_fs_check(const char *dir, struct base_err *err);
 
@@ -138,7 +156,8 @@ extern const db_step_fn db_steps[DB_VERSION];
 
 /* ---- fold.c ---- */
 /* Checks the event and writes what it means into the tables (not the event itself). */
-st_t db_fold(struct db *db, int64_t job, int64_t seq, int64_t at_ms, const char *type, json_t *body, struct base_err *err);
+st_t db_fold(struct db *db, int64_t job, int64_t seq, int64_t at_ms, const char *type, json_t *body,
+             struct base_err *err);
 /* Cached; NULL when memory is out or a read failed (*st). Valid until the next call. */
 struct db_jobinfo *db_job_info(struct db *db, int64_t job, st_t *st, struct base_err *err);
 
@@ -149,26 +168,27 @@ st_t db_slots_add(struct db_slots *s, json_t *metrics, bool measured, const char
 st_t db_slots_set(struct db *db, const struct db_slots *s, int64_t *id, struct base_err *err);
 /* The trial's slots as they are; set: its metric_set. Names live until the next rollback. */
 st_t db_slots_get(struct db *db, int64_t trial, int64_t set, struct db_slots *s, struct base_err *err);
-/* Statements on trial_data that end in metric_set and n slots: parameters in the order of their columns. NULL: db_fail next. */
-enum db_slots_kind {
-    DB_SLOTS_SELECT, /* (id) */
-    DB_SLOTS_INSERT, /* (id, job, proposal, arch, proposed_seq, seed, origin, genome, metric_set, slots) */
-    DB_SLOTS_UPDATE  /* (state, device, reported_seq, reported_at, busy_s, busy_total, joules, curve, error, metric_set, slots, id) */
-};
-sqlite3_stmt *db_slots_stmt(struct db *db, enum db_slots_kind kind, int n);
-/* Binds set and slots from parameter at on; returns the next. */
-int db_slots_bind(sqlite3_stmt *stmt, int at, int64_t set, const struct db_slots *s);
+sqlite3_stmt *db_slots_stmt(struct db *db, enum db_slots_kind kind, int n); /* NULL: db_fail next */
+static inline int db_slots_inline(const struct db_slots *s)
+{
+    return s->n < DB_INLINE ? s->n : DB_INLINE;
+}
+/* Binds the n slots from number first on to the parameters from at on (what s lacks: NULL); returns the next. */
+int db_slots_bind(sqlite3_stmt *stmt, int at, const struct db_slots *s, int first, int n);
+/* Slots that do not fit the trial's own row. */
+st_t db_slots_more(struct db *db, int64_t trial, const struct db_slots *s, struct base_err *err);
 void db_set_free(struct db_set *set);
 
 /* ---- curve.c ---- */
-/* The trial's curve with these points in it, as JSON into db->text. NULL curve: nothing. */
-st_t db_curve_merge(struct db *db, int64_t trial, json_t *curve, const char *where, struct base_err *err);
+/* These points as JSON into db->text, with the trial's own where it has some (more). NULL curve: nothing. */
+st_t db_curve_merge(struct db *db, int64_t trial, bool more, json_t *curve, const char *where, struct base_err *err);
 
 /* ---- text.c ---- */
 /* JSON of v, compact; numbers read back to the same bits. Faster than jansson's writer by a multiple (SPEED.md). */
 void db_json_text(const json_t *v, struct base_buf *b);
 int db_num_text(double v, char *buf); /* at least 40 bytes; length */
-/* Genes as they lie in trial_data: one byte each where all are whole numbers in 0..255 (tag 0), else doubles (tag 1). */
+/* Genes as they lie in trial_data: one byte each where all are whole numbers in 0..255 (tag 0), else doubles (tag 1).
+ */
 void db_genome_pack(const json_t *genes, struct base_buf *b);
 
 #endif

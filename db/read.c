@@ -124,9 +124,12 @@ static void put_json(json_t *o, const char *key, sqlite3_stmt *q, int i)
 static void put_number(json_t *o, const char *key, sqlite3_stmt *q, int i)
 {
     double v = sqlite3_column_double(q, i);
-    if (sqlite3_column_type(q, i) == SQLITE_INTEGER) json_object_set_new(o, key, json_integer(sqlite3_column_int64(q, i)));
-    else if (sqlite3_column_type(q, i) == SQLITE_FLOAT && fabs(v) < 0x1p53 && v == floor(v)) json_object_set_new(o, key, json_integer((json_int_t)v));
-    else if (sqlite3_column_type(q, i) == SQLITE_FLOAT) json_object_set_new(o, key, json_real(v));
+    if (sqlite3_column_type(q, i) == SQLITE_INTEGER)
+        json_object_set_new(o, key, json_integer(sqlite3_column_int64(q, i)));
+    else if (sqlite3_column_type(q, i) == SQLITE_FLOAT && fabs(v) < 0x1p53 && v == floor(v))
+        json_object_set_new(o, key, json_integer((json_int_t)v));
+    else if (sqlite3_column_type(q, i) == SQLITE_FLOAT)
+        json_object_set_new(o, key, json_real(v));
 }
 
 static void put_text(json_t *o, const char *key, sqlite3_stmt *q, int i)
@@ -198,7 +201,8 @@ st_t db_trial_json(struct db *db, int64_t trial, json_t **out, struct base_err *
     sqlite3_bind_int64(q, 1, trial);
     int rc = sqlite3_step(q);
     if (rc != SQLITE_ROW) {
-        st_t st = rc == SQLITE_DONE ? base_err_set(err, ST_ENOTFOUND, "", "there is no trial %lld", (long long)trial) : db_fail(db, db->path, err);
+        st_t st = rc == SQLITE_DONE ? base_err_set(err, ST_ENOTFOUND, "", "there is no trial %lld", (long long)trial)
+                                    : db_fail(db, db->path, err);
         sqlite3_reset(q);
         return st;
     }
@@ -236,8 +240,10 @@ st_t db_trial_by_arch(struct db *db, int64_t job, const char *id_prefix, int64_t
     size_t n = strlen(id_prefix);
     char low[BASE_ID_HEX], high[BASE_ID_HEX + 1], first[BASE_ID_HEX] = "";
     if (n < 6 || n >= BASE_ID_HEX || strspn(id_prefix, "0123456789abcdefABCDEF") != n)
-        return base_err_set(err, ST_EINVAL, "", "'%.40s' is not 6 to %d hexadecimal digits of an architecture's id", id_prefix, BASE_ID_HEX - 1);
-    for (size_t i = 0; i <= n; i++) low[i] = id_prefix[i] >= 'A' && id_prefix[i] <= 'F' ? (char)(id_prefix[i] + 32) : id_prefix[i];
+        return base_err_set(err, ST_EINVAL, "", "'%.40s' is not 6 to %d hexadecimal digits of an architecture's id",
+                            id_prefix, BASE_ID_HEX - 1);
+    for (size_t i = 0; i <= n; i++)
+        low[i] = id_prefix[i] >= 'A' && id_prefix[i] <= 'F' ? (char)(id_prefix[i] + 32) : id_prefix[i];
     memcpy(high, low, n);
     memcpy(high + n, "g", 2); /* after every digit */
     sqlite3_stmt *q = db_stmt(db, SQL_ARCH_FIND);
@@ -257,10 +263,11 @@ st_t db_trial_by_arch(struct db *db, int64_t job, const char *id_prefix, int64_t
         snprintf(first, sizeof first, "%s", arch);
         newest = sqlite3_column_int64(q, 0);
     }
-    st_t st = several                ? base_err_set(err, ST_EEXIST, "", "'%s' is the beginning of more than one architecture's id; add digits", id_prefix)
-              : rc != SQLITE_DONE    ? db_fail(db, db->path, err)
-              : *first               ? ST_OK
-                                     : base_err_set(err, ST_ENOTFOUND, "", "no architecture's id begins with '%s'", id_prefix);
+    st_t st = several             ? base_err_set(err, ST_EEXIST, "",
+                                                 "'%s' is the beginning of more than one architecture's id; add digits", id_prefix)
+              : rc != SQLITE_DONE ? db_fail(db, db->path, err)
+              : *first            ? ST_OK
+                       : base_err_set(err, ST_ENOTFOUND, "", "no architecture's id begins with '%s'", id_prefix);
     sqlite3_reset(q);
     if (!st) *trial = newest;
     return st;

@@ -3,40 +3,52 @@
 
 #include "db/internal.h"
 
-/* STRICT: what a column holds has the type it says, also after somebody else's hand was in the file (quick_check looks). */
+/* STRICT: what a column holds has the type it says, also after somebody else's hand was in the file (quick_check
+ * looks). */
 static const char TABLES[] =
-    "CREATE TABLE event(job INTEGER NOT NULL, seq INTEGER NOT NULL, at INTEGER NOT NULL, type TEXT NOT NULL, body TEXT NOT NULL,"
+    "CREATE TABLE event(job INTEGER NOT NULL, seq INTEGER NOT NULL, at INTEGER NOT NULL, type TEXT NOT NULL, body TEXT "
+    "NOT NULL,"
     " PRIMARY KEY(job, seq)) STRICT;"
     "CREATE TABLE device(id INTEGER PRIMARY KEY, kind TEXT NOT NULL, body TEXT NOT NULL) STRICT;"
-    "CREATE TABLE evaluator(id INTEGER PRIMARY KEY, name TEXT NOT NULL, device INTEGER NOT NULL REFERENCES device(id)) STRICT;"
+    "CREATE TABLE evaluator(id INTEGER PRIMARY KEY, name TEXT NOT NULL, device INTEGER NOT NULL REFERENCES device(id)) "
+    "STRICT;"
     "CREATE TABLE job_spec(id INTEGER PRIMARY KEY, name TEXT NOT NULL, submitted TEXT NOT NULL, seed INTEGER NOT NULL,"
     " identity TEXT NOT NULL, files TEXT, at INTEGER NOT NULL) STRICT;"
-    "CREATE TABLE job_state(id INTEGER PRIMARY KEY REFERENCES job_spec(id), state TEXT NOT NULL, reason TEXT, evaluations REAL,"
+    "CREATE TABLE job_state(id INTEGER PRIMARY KEY REFERENCES job_spec(id), state TEXT NOT NULL, reason TEXT, "
+    "evaluations REAL,"
     " hours REAL, joules REAL, target INTEGER REFERENCES device(id), reference TEXT, busy_s REAL NOT NULL,"
     " spent_joules REAL NOT NULL) STRICT;"
-    "CREATE TABLE lease(trial INTEGER PRIMARY KEY REFERENCES trial_data(id), lease INTEGER NOT NULL, task TEXT NOT NULL,"
-    " evaluator INTEGER NOT NULL, epoch INTEGER NOT NULL, expires INTEGER NOT NULL, device INTEGER NOT NULL REFERENCES device(id)) STRICT;"
-    "CREATE TABLE checkpoint(trial INTEGER PRIMARY KEY REFERENCES trial_data(id), path TEXT NOT NULL, hash TEXT NOT NULL,"
+    "CREATE TABLE lease(trial INTEGER PRIMARY KEY REFERENCES trial_data(id), lease INTEGER NOT NULL, task TEXT NOT "
+    "NULL,"
+    " evaluator INTEGER NOT NULL, epoch INTEGER NOT NULL, expires INTEGER NOT NULL, device INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE checkpoint(trial INTEGER PRIMARY KEY REFERENCES trial_data(id), path TEXT NOT NULL, hash TEXT NOT "
+    "NULL,"
     " bytes INTEGER NOT NULL, tokens REAL NOT NULL) STRICT;"
     "CREATE TABLE metric_set(id INTEGER NOT NULL, slot INTEGER NOT NULL, name TEXT NOT NULL, measured INTEGER NOT NULL,"
     " PRIMARY KEY(id, slot)) STRICT, WITHOUT ROWID;";
 
 /* The row's tail, after the slots: what an archive does not load. */
 static const char TRIAL_HEAD[] =
-    "CREATE TABLE trial_data(id INTEGER PRIMARY KEY, job INTEGER NOT NULL REFERENCES job_spec(id), proposal INTEGER NOT NULL,"
-    " arch TEXT NOT NULL, state INTEGER NOT NULL, epoch INTEGER NOT NULL, lease INTEGER NOT NULL, device INTEGER REFERENCES device(id),"
-    " proposed_seq INTEGER NOT NULL, reported_seq INTEGER, reported_at INTEGER, busy_total REAL, busy_s REAL NOT NULL, joules REAL,"
+    "CREATE TABLE trial_data(id INTEGER PRIMARY KEY, job INTEGER NOT NULL REFERENCES job_spec(id), proposal INTEGER "
+    "NOT NULL,"
+    " arch TEXT NOT NULL, state INTEGER NOT NULL, epoch INTEGER NOT NULL, lease INTEGER NOT NULL, device INTEGER,"
+    " proposed_seq INTEGER NOT NULL, reported_seq INTEGER, reported_at INTEGER, busy_total REAL, busy_s REAL NOT NULL, "
+    "joules REAL,"
     " seed INTEGER NOT NULL, origin TEXT NOT NULL, genome BLOB NOT NULL, metric_set INTEGER NOT NULL";
 static const char TRIAL_TAIL[] = ", curve TEXT, error TEXT, UNIQUE(job, proposal)) STRICT;"
                                  "CREATE INDEX trial_arch ON trial_data(arch);";
 
 static const char VIEWS[] =
-    "CREATE VIEW job AS SELECT j.id AS id, s.name AS name, j.state AS state, j.reason AS reason, s.submitted AS submitted,"
-    " s.seed AS seed, s.identity AS identity, s.files AS files, s.at AS at, j.evaluations AS evaluations, j.hours AS hours,"
-    " j.joules AS joules, j.target AS target, j.reference AS reference, j.busy_s AS busy_s, j.spent_joules AS spent_joules"
+    "CREATE VIEW job AS SELECT j.id AS id, s.name AS name, j.state AS state, j.reason AS reason, s.submitted AS "
+    "submitted,"
+    " s.seed AS seed, s.identity AS identity, s.files AS files, s.at AS at, j.evaluations AS evaluations, j.hours AS "
+    "hours,"
+    " j.joules AS joules, j.target AS target, j.reference AS reference, j.busy_s AS busy_s, j.spent_joules AS "
+    "spent_joules"
     " FROM job_state j JOIN job_spec s ON s.id=j.id;"
     "CREATE VIEW trial AS SELECT id, job, proposal, arch, origin, 0 AS rung,"
-    " CASE state WHEN 0 THEN 'ready' WHEN 1 THEN 'leased' WHEN 2 THEN 'ok' ELSE 'failed' END AS state, seed, epoch, device,"
+    " CASE state WHEN 0 THEN 'ready' WHEN 1 THEN 'leased' WHEN 2 THEN 'ok' ELSE 'failed' END AS state, seed, epoch, "
+    "device,"
     " reported_at AS reported, busy_s, joules, error FROM trial_data;"
     "CREATE VIEW arch AS SELECT t.arch AS id, json_extract(e.body,'$.arch') AS canonical,"
     " json_extract(e.body,'$.paper.params') AS params, json_extract(e.body,'$.paper.weight_bytes') AS weight_bytes,"
@@ -45,29 +57,50 @@ static const char VIEWS[] =
     "CREATE VIEW curve AS SELECT t.id AS trial, 0 AS rung, json_extract(p.value,'$[0]') AS tokens,"
     " json_extract(p.value,'$[1]') AS loss FROM trial_data t, json_each(t.curve) p;";
 
-/* CASE s.slot WHEN 0 THEN t.m0 WHEN 1 THEN t.m1 … END AS median */
-static void slot_case(struct base_buf *b, char column, const char *name)
+/* ", m0 REAL, l0 REAL, h0 REAL, n0 INTEGER, m1 …": median, low, high and count of each slot */
+static void slot_columns(struct base_buf *b)
 {
-    base_buf_str(b, ", CASE s.slot");
-    for (int i = 0; i < DB_SLOTS; i++) base_buf_printf(b, " WHEN %d THEN t.%c%d", i, column, i);
-    base_buf_printf(b, " END AS %s", name);
+    for (int i = 0; i < DB_INLINE; i++) base_buf_printf(b, ", m%d REAL, l%d REAL, h%d REAL, n%d INTEGER", i, i, i, i);
 }
+
+/* CASE s.slot<first> WHEN 0 THEN m0 WHEN 1 THEN m1 … END AS median, and so on */
+static void slot_cases(struct base_buf *b, const char *first, char table)
+{
+    static const char *const NAMES[] = {"median", "low", "high", "n"};
+    for (int k = 0; k < 4; k++) {
+        base_buf_printf(b, ", CASE s.slot%s", first);
+        for (int i = 0; i < DB_INLINE; i++) base_buf_printf(b, " WHEN %d THEN %c.%c%d", i, table, "mlhn"[k], i);
+        base_buf_printf(b, " END AS %s", NAMES[k]);
+    }
+}
+
+_Static_assert(DB_INLINE == 16, "create_v1 says %16; another layout is another version");
+
+static const char METRIC_HEAD[] =
+    "SELECT t.id AS trial, 0 AS rung, s.name AS name, CASE WHEN s.measured THEN t.device END AS device,"
+    " 0 AS repeat";
 
 static st_t create_v1(sqlite3 *sql)
 {
     struct base_buf b = BASE_BUF_INIT;
     base_buf_str(&b, TABLES);
     base_buf_str(&b, TRIAL_HEAD);
-    for (int i = 0; i < DB_SLOTS; i++) base_buf_printf(&b, ", m%d REAL, l%d REAL, h%d REAL, n%d INTEGER", i, i, i, i);
+    slot_columns(&b);
     base_buf_str(&b, TRIAL_TAIL);
+    base_buf_str(&b,
+                 "CREATE TABLE trial_more(trial INTEGER NOT NULL REFERENCES trial_data(id), chunk INTEGER NOT NULL");
+    slot_columns(&b);
+    base_buf_str(&b, ", PRIMARY KEY(trial, chunk)) STRICT, WITHOUT ROWID;");
     base_buf_str(&b, VIEWS);
-    base_buf_str(&b, "CREATE VIEW metric AS SELECT t.id AS trial, 0 AS rung, s.name AS name,"
-                     " CASE WHEN s.measured THEN t.device END AS device, 0 AS repeat");
-    slot_case(&b, 'm', "median");
-    slot_case(&b, 'l', "low");
-    slot_case(&b, 'h', "high");
-    slot_case(&b, 'n', "n");
-    base_buf_str(&b, " FROM trial_data t JOIN metric_set s ON s.id=t.metric_set;");
+    base_buf_printf(&b, "CREATE VIEW metric AS %s", METRIC_HEAD);
+    slot_cases(&b, "", 't');
+    base_buf_printf(&b, " FROM trial_data t JOIN metric_set s ON s.id=t.metric_set AND s.slot<%d UNION ALL %s",
+                    DB_INLINE, METRIC_HEAD);
+    slot_cases(&b, "%16", 'r');
+    base_buf_printf(&b,
+                    " FROM trial_more r JOIN trial_data t ON t.id=r.trial JOIN metric_set s ON s.id=t.metric_set"
+                    " AND s.slot>=r.chunk*%d AND s.slot<r.chunk*%d+%d;",
+                    DB_INLINE, DB_INLINE, DB_INLINE);
     base_buf_printf(&b, "PRAGMA application_id=%d;", DB_APPLICATION_ID);
     st_t st = b.st ? b.st : sqlite3_exec(sql, b.p, NULL, NULL, NULL) ? ST_EIO : ST_OK;
     base_buf_fini(&b);
@@ -88,8 +121,10 @@ st_t db_migrate(struct db *db, const db_step_fn *steps, int nsteps, struct base_
         st_t st = db_exec(db, "BEGIN IMMEDIATE", err);
         if (st) return st;
         st = steps[version](db->sql);
-        if (st == ST_ENOMEM) base_err_set(err, st, db->path, "out of memory");
-        else if (st) st = db_fail(db, db->path, err);
+        if (st == ST_ENOMEM)
+            base_err_set(err, st, db->path, "out of memory");
+        else if (st)
+            st = db_fail(db, db->path, err);
         if (!st) st = db_exec(db, set, err);
         if (st) {
             if (!sqlite3_get_autocommit(db->sql)) sqlite3_exec(db->sql, "ROLLBACK", NULL, NULL, NULL);

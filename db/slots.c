@@ -23,7 +23,8 @@ static st_t value_read(json_t *v, const char *where, const char *name, struct db
     }
     json_t *median = json_object_get(v, "median"), *low = json_object_get(v, "low"), *high = json_object_get(v, "high"),
            *n = json_object_get(v, "n");
-    if (!json_is_number(median)) return base_err_set(err, ST_EINVAL, where, "%s must be a number or an object with a median", name);
+    if (!json_is_number(median))
+        return base_err_set(err, ST_EINVAL, where, "%s must be a number or an object with a median", name);
     s->median[i] = json_number_value(median);
     if (!low != !high || (low && (!json_is_number(low) || !json_is_number(high))))
         return base_err_set(err, ST_EINVAL, where, "%s: low and high must be two numbers", name);
@@ -31,7 +32,8 @@ static st_t value_read(json_t *v, const char *where, const char *name, struct db
         s->low[i] = json_number_value(low);
         s->high[i] = json_number_value(high);
     }
-    if (n && !(json_is_integer(n) && json_integer_value(n) > 0)) return base_err_set(err, ST_EINVAL, where, "%s: n must be a positive integer", name);
+    if (n && !(json_is_integer(n) && json_integer_value(n) > 0))
+        return base_err_set(err, ST_EINVAL, where, "%s: n must be a positive integer", name);
     s->count[i] = n ? json_integer_value(n) : 0;
     return ST_OK;
 }
@@ -41,7 +43,8 @@ st_t db_slots_add(struct db_slots *s, json_t *metrics, bool measured, const char
     if (!json_is_object(metrics)) return base_err_set(err, ST_EINVAL, where, "must be an object");
     const char *name;
     json_t *v;
-    json_object_foreach(metrics, name, v) {
+    json_object_foreach(metrics, name, v)
+    {
         st_t st = name_check(name, where, err);
         if (st) return st;
         int i = s->n, order = 1;
@@ -49,7 +52,8 @@ st_t db_slots_add(struct db_slots *s, json_t *metrics, bool measured, const char
         if (i > 0 && order == 0) {
             i--;
         } else {
-            if (s->n == DB_SLOTS) return base_err_set(err, ST_EINVAL, where, "more than %d metrics for one trial", DB_SLOTS);
+            if (s->n == DB_SLOTS)
+                return base_err_set(err, ST_EINVAL, where, "more than %d metrics for one trial", DB_SLOTS);
             size_t after = (size_t)(s->n++ - i);
             memmove(s->name + i + 1, s->name + i, after * sizeof *s->name);
             memmove(s->measured + i + 1, s->measured + i, after * sizeof *s->measured);
@@ -128,8 +132,10 @@ st_t db_sets_load(struct db *db, struct base_err *err)
         if (rc != SQLITE_ROW) break;
         id = next;
         const char *name = (const char *)sqlite3_column_text(s, 2);
-        if (id != db->nsets + 1 || sqlite3_column_int(s, 1) != n++ || n > DB_SLOTS || name_check(name, "metric_set", err)) {
-            st = base_err_set(err, ST_ECORRUPT, db->path ? db->path : "", "metric_set %lld is not as Taut writes it", (long long)id);
+        if (id != db->nsets + 1 || sqlite3_column_int(s, 1) != n++ || n > DB_SLOTS ||
+            name_check(name, "metric_set", err)) {
+            st = base_err_set(err, ST_ECORRUPT, db->path ? db->path : "", "metric_set %lld is not as Taut writes it",
+                              (long long)id);
             break;
         }
         base_buf_printf(key, "%c%s\n", sqlite3_column_int(s, 3) ? 'm' : 'p', name);
@@ -196,17 +202,33 @@ sqlite3_stmt *db_slots_stmt(struct db *db, enum db_slots_kind kind, int n)
         base_buf_str(&b, " FROM trial_data WHERE id=?");
         break;
     case DB_SLOTS_INSERT:
-        base_buf_str(&b, "INSERT INTO trial_data(state,epoch,lease,busy_s,id,job,proposal,arch,proposed_seq,seed,origin,genome,metric_set");
+        base_buf_str(&b,
+                     "INSERT INTO trial_data(state,epoch,lease,busy_s,id,job,proposal,arch,proposed_seq,seed,origin,"
+                     "genome,metric_set");
         columns(&b, n, "");
         base_buf_str(&b, ") VALUES(0,0,0,0,?,?,?,?,?,?,?,?,?");
         for (int i = 0; i < n; i++) base_buf_str(&b, ",?,?,?,?");
         base_buf_str(&b, ")");
         break;
     case DB_SLOTS_UPDATE:
-        base_buf_str(&b, "UPDATE trial_data SET state=?,device=?,reported_seq=?,reported_at=?,busy_s=busy_s+?,busy_total=?,joules=?,"
-                         "curve=coalesce(?,curve),error=?,metric_set=?");
+        base_buf_str(&b, "UPDATE trial_data SET state=?,device=?,reported_seq=?,reported_at=?,busy_s=busy_s+?,"
+                         "busy_total=?,joules=?,curve=coalesce(?,curve),error=?,metric_set=?");
         columns(&b, n, "=?");
         base_buf_str(&b, " WHERE id=?");
+        break;
+    case DB_MORE_SELECT:
+        base_buf_str(&b, "SELECT trial");
+        columns(&b, n, "");
+        base_buf_str(&b, " FROM trial_more WHERE trial=? AND chunk=?");
+        break;
+    case DB_MORE_PUT:
+        base_buf_str(&b, "INSERT OR REPLACE INTO trial_more(trial,chunk");
+        columns(&b, n, "");
+        base_buf_str(&b, ") VALUES(?,?");
+        for (int i = 0; i < n; i++) base_buf_str(&b, ",?,?,?,?");
+        base_buf_str(&b, ")");
+        break;
+    case DB_SLOTS_KINDS:
         break;
     }
     sqlite3_stmt *s = b.st ? NULL : db_prepare(db, &db->slots[kind][n], b.p);
@@ -219,42 +241,69 @@ static double column_double(sqlite3_stmt *q, int i)
     return sqlite3_column_type(q, i) == SQLITE_NULL ? NAN : sqlite3_column_double(q, i);
 }
 
-st_t db_slots_get(struct db *db, int64_t trial, int64_t set, struct db_slots *s, struct base_err *err)
+/* One row's slots, its columns from 1 on. */
+static st_t read_slots(struct db *db, sqlite3_stmt *q, const struct db_set *names, struct db_slots *s, int n,
+                       struct base_err *err)
 {
-    s->n = 0;
-    if (!set) return ST_OK;
-    if (set < 0 || set > db->nsets) return base_err_set(err, ST_ECORRUPT, db->path ? db->path : "", "trial %lld has no such metric_set", (long long)trial);
-    const struct db_set *names = db->set[set - 1];
-    sqlite3_stmt *q = db_slots_stmt(db, DB_SLOTS_SELECT, names->n);
-    if (!q) return db_fail(db, db->path, err);
-    sqlite3_bind_int64(q, 1, trial);
-    st_t st = ST_OK;
-    if (sqlite3_step(q) == SQLITE_ROW) {
-        for (int i = 0; i < names->n; i++) {
-            s->name[i] = names->name[i];
-            s->measured[i] = names->measured[i];
-            s->median[i] = column_double(q, 4 * i + 1);
-            s->low[i] = column_double(q, 4 * i + 2);
-            s->high[i] = column_double(q, 4 * i + 3);
-            s->count[i] = sqlite3_column_int64(q, 4 * i + 4);
-        }
-        s->n = names->n;
-    } else {
-        st = db_fail(db, db->path, err);
+    st_t st = sqlite3_step(q) == SQLITE_ROW ? ST_OK : db_fail(db, db->path, err);
+    for (int i = 0; i < n && !st; i++) {
+        int k = s->n++;
+        s->name[k] = names->name[k];
+        s->measured[k] = names->measured[k];
+        s->median[k] = column_double(q, 4 * i + 1);
+        s->low[k] = column_double(q, 4 * i + 2);
+        s->high[k] = column_double(q, 4 * i + 3);
+        s->count[k] = sqlite3_column_int64(q, 4 * i + 4);
     }
     sqlite3_reset(q);
     return st;
 }
 
-int db_slots_bind(sqlite3_stmt *q, int at, int64_t set, const struct db_slots *s)
+st_t db_slots_get(struct db *db, int64_t trial, int64_t set, struct db_slots *s, struct base_err *err)
 {
-    sqlite3_bind_int64(q, at++, set);
-    for (int i = 0; i < s->n; i++) {
-        sqlite3_bind_double(q, at++, s->median[i]);
-        sqlite3_bind_double(q, at++, s->low[i]); /* NaN is bound as NULL */
-        sqlite3_bind_double(q, at++, s->high[i]);
-        if (s->count[i]) sqlite3_bind_int64(q, at++, s->count[i]);
-        else sqlite3_bind_null(q, at++);
+    s->n = 0;
+    if (!set) return ST_OK;
+    if (set < 0 || set > db->nsets)
+        return base_err_set(err, ST_ECORRUPT, db->path ? db->path : "", "trial %lld has no such metric_set",
+                            (long long)trial);
+    const struct db_set *names = db->set[set - 1];
+    st_t st = ST_OK;
+    for (int first = 0; first < names->n && !st; first += DB_INLINE) {
+        int n = names->n - first < DB_INLINE ? names->n - first : DB_INLINE;
+        sqlite3_stmt *q = first ? db_slots_stmt(db, DB_MORE_SELECT, DB_INLINE) : db_slots_stmt(db, DB_SLOTS_SELECT, n);
+        if (!q) return db_fail(db, db->path, err);
+        sqlite3_bind_int64(q, 1, trial);
+        if (first) sqlite3_bind_int(q, 2, first / DB_INLINE);
+        st = read_slots(db, q, names, s, n, err);
+    }
+    return st;
+}
+
+int db_slots_bind(sqlite3_stmt *q, int at, const struct db_slots *s, int first, int n)
+{
+    for (int i = first; i < first + n; i++) {
+        bool has = i < s->n;
+        sqlite3_bind_double(q, at++, has ? s->median[i] : NAN); /* NaN is bound as NULL */
+        sqlite3_bind_double(q, at++, has ? s->low[i] : NAN);
+        sqlite3_bind_double(q, at++, has ? s->high[i] : NAN);
+        if (has && s->count[i])
+            sqlite3_bind_int64(q, at++, s->count[i]);
+        else
+            sqlite3_bind_null(q, at++);
     }
     return at;
+}
+
+st_t db_slots_more(struct db *db, int64_t trial, const struct db_slots *s, struct base_err *err)
+{
+    st_t st = ST_OK;
+    for (int first = DB_INLINE; first < s->n && !st; first += DB_INLINE) {
+        sqlite3_stmt *q = db_slots_stmt(db, DB_MORE_PUT, DB_INLINE);
+        if (!q) return db_fail(db, db->path, err);
+        sqlite3_bind_int64(q, 1, trial);
+        sqlite3_bind_int(q, 2, first / DB_INLINE);
+        db_slots_bind(q, 3, s, first, DB_INLINE);
+        st = db_run(db, q, err);
+    }
+    return st;
 }

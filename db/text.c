@@ -28,9 +28,9 @@ static int int_text(int64_t v, char *buf)
     return 1 + digits_text(0 - (uint64_t)v, buf + 1);
 }
 
-/* Fifteen digits where they read back to the same double (then digits / 10^p is exact arithmetic, correctly rounded), otherwise seventeen:
- * with 64 bits of mantissa, v * 10^p is off by less than 2^-7 of the last digit, and seventeen digits leave more room than that. Only
- * sizes for which no exponent is needed; the rest is base_num_text's. */
+/* Fifteen digits where they read back to the same double (then digits / 10^p is exact arithmetic, correctly rounded),
+ * otherwise seventeen: with 64 bits of mantissa, v * 10^p is off by less than 2^-7 of the last digit, and seventeen
+ * digits leave more room than that. Only sizes for which no exponent is needed; the rest is base_num_text's. */
 int db_num_text(double v, char *buf)
 {
     double a = fabs(v);
@@ -67,18 +67,20 @@ int db_num_text(double v, char *buf)
     return (int)(o - buf);
 }
 
+/* An architecture inside a body is a string full of quotation marks, so escapes must be cheap too. */
 static void string_text(const char *s, size_t n, struct base_buf *b)
 {
-    bool plain = true;
-    for (size_t i = 0; i < n && plain; i++) plain = (unsigned char)s[i] >= 0x20 && s[i] != '"' && s[i] != '\\';
-    if (!plain) {
-        struct base_jw w;
-        base_jw_init(&w, b);
-        base_jw_strn(&w, s, n);
-        return;
+    size_t run = 0; /* start of what can be copied as it is; jansson has checked the UTF-8 */
+    base_buf_add(b, "\"", 1);
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)s[i];
+        if (c >= 0x20 && c != '"' && c != '\\') continue;
+        base_buf_add(b, s + run, i - run);
+        run = i + 1;
+        if (c < 0x20) base_buf_printf(b, "\\u%04x", c);
+        else base_buf_add(b, c == '"' ? "\\\"" : "\\\\", 2);
     }
-    base_buf_add(b, "\"", 1); /* jansson has checked the UTF-8 */
-    base_buf_add(b, s, n);
+    base_buf_add(b, s + run, n - run);
     base_buf_add(b, "\"", 1);
 }
 
@@ -89,7 +91,8 @@ void db_json_text(const json_t *v, struct base_buf *b)
     case JSON_OBJECT: {
         const char *key, *comma = "{";
         json_t *e, *o = (json_t *)(uintptr_t)v; /* jansson's iteration wants it so, and changes nothing */
-        json_object_foreach(o, key, e) {
+        json_object_foreach(o, key, e)
+        {
             base_buf_add(b, comma, 1);
             comma = ",";
             string_text(key, strlen(key), b);
@@ -107,12 +110,24 @@ void db_json_text(const json_t *v, struct base_buf *b)
         }
         base_buf_add(b, "]", 1);
         break;
-    case JSON_STRING: string_text(json_string_value(v), json_string_length(v), b); break;
-    case JSON_INTEGER: base_buf_add(b, num, (size_t)int_text(json_integer_value(v), num)); break;
-    case JSON_REAL: base_buf_add(b, num, (size_t)db_num_text(json_real_value(v), num)); break;
-    case JSON_TRUE: base_buf_str(b, "true"); break;
-    case JSON_FALSE: base_buf_str(b, "false"); break;
-    case JSON_NULL: base_buf_str(b, "null"); break;
+    case JSON_STRING:
+        string_text(json_string_value(v), json_string_length(v), b);
+        break;
+    case JSON_INTEGER:
+        base_buf_add(b, num, (size_t)int_text(json_integer_value(v), num));
+        break;
+    case JSON_REAL:
+        base_buf_add(b, num, (size_t)db_num_text(json_real_value(v), num));
+        break;
+    case JSON_TRUE:
+        base_buf_str(b, "true");
+        break;
+    case JSON_FALSE:
+        base_buf_str(b, "false");
+        break;
+    case JSON_NULL:
+        base_buf_str(b, "null");
+        break;
     }
 }
 
@@ -128,7 +143,9 @@ void db_genome_pack(const json_t *genes, struct base_buf *b)
     for (size_t i = 0; i < n; i++) {
         double g = json_number_value(json_array_get(genes, i));
         uint8_t u = (uint8_t)(bytes ? g : 0);
-        if (bytes) base_buf_add(b, &u, 1);
-        else base_buf_add(b, &g, sizeof g);
+        if (bytes)
+            base_buf_add(b, &u, 1);
+        else
+            base_buf_add(b, &g, sizeof g);
     }
 }
