@@ -1,0 +1,388 @@
+/* Jobs in memory. The store is the truth: everything here can be loaded again at any time (after a rollback it is). */
+#include <math.h>
+#include <stdlib.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/pareto.h"
+#include "controller/internal.h"
+
+static const char *const state_names[CTL_STATES] = {"running", "waiting", "paused", "done", "cancelled", "failed"};
+
+const char *ctl_state_name(enum ctl_state s)
+{
+    return state_names[s];
+}
+
+int ctl_state_find(const char *name)
+{
+    for (int i = 0; i < CTL_STATES; i++)
+        if (!strcmp(state_names[i], name)) return i;
+    return -1;
+}
+
+/* ---- memory ---- */
+
+static void drop_archive(struct ctl_job *j)
+{
+    proposer_free(j->proposer);
+    archive_free(j->archive);
+    j->proposer = NULL;
+    j->archive = NULL;
+}
+
+static void job_free_memory(struct ctl_job *j)
+{
+    drop_archive(j);
+    job_free(j->job);
+    json_decref(j->json);
+    json_decref(j->files);
+    free(j->lease_text);
+    free(j->lost);
+    free(j);
+}
+
+struct ctl_job *ctl_job_get(struct ctl *c, int64_t id)
+{
+    for (int i = 0; i < c->njobs; i++)
+        if (c->job[i]->id == id) return c->job[i];
+    return NULL;
+}
+
+struct ctl_job *ctl_job_param(struct ctl *c, struct wire_call *call, struct base_jr *r, const char *key)
+{
+    base_jr_need(r, key);
+    int64_t id = base_jr_int(r, key, 0, 1, INT64_MAX);
+    if (r->st) {
+        ctl_bad_params(call, r->err);
+        return NULL;
+    }
+    struct ctl_job *j = ctl_job_get(c, id);
+    if (!j) wire_call_error(call, WIRE_ENOTFOUND, "no job %lld", (long long)id);
+    return j;
+}
+
+/* ---- loading ---- */
+
+struct load {
+    struct ctl *c;
+    struct ctl_job *out; /* the last one */
+    struct base_err *err;
+};
+
+static st_t job_new(struct ctl *c, const struct db_job *d, struct ctl_job **out)
+{
+    struct ctl_job **grown = realloc(c->job, ((size_t)c->njobs + 1) * sizeof *grown);
+    if (!grown) return ST_ENOMEM;
+    c->job = grown;
+    struct ctl_job *j = calloc(1, sizeof *j);
+    if (!j) return ST_ENOMEM;
+    j->id = d->id;
+    j->hv_n = -1;
+    snprintf(j->name, sizeof j->name, "%s", d->name);
+    memcpy(j->identity, d->identity, sizeof j->identity);
+    j->submitted_ms = d->submitted_ms;
+    for (int i = 0; i < JOB_OBJECTIVES_MAX; i++) j->best[i] = NAN;
+    j->json = json_loads(d->text, 0, NULL);
+    j->files = d->files ? json_loads(d->files, JSON_DECODE_ANY, NULL) : NULL;
+    if (!j->json) {
+        job_free_memory(j);
+        return ST_ENOMEM;
+    }
+    struct base_err err = BASE_ERR_INIT;
+    if (job_from_json(&j->job, j->json, &err))
+        log_warn("job %lld: this version cannot go on with it: %s: %s", (long long)j->id, err.where, err.what);
+    c->job[c->njobs++] = j;
+    *out = j;
+    return ST_OK;
+}
+
+static st_t load_one(void *ctx, const struct db_job *d)
+{
+    struct load *l = ctx;
+    struct ctl_job *j = ctl_job_get(l->c, d->id);
+    st_t st = j ? ST_OK : job_new(l->c, d, &j);
+    if (st) return st;
+    int state = ctl_state_find(d->state);
+    j->state = state < 0 ? CTL_FAILED : (enum ctl_state)state;
+    snprintf(j->reason, sizeof j->reason, "%s", d->reason ? d->reason : "");
+    j->evaluations = d->evaluations;
+    j->hours = d->hours;
+    j->joules = d->joules;
+    j->device = d->device;
+    j->busy_s = d->busy_s;
+    j->spent_joules = d->spent_joules;
+    j->last_seq = d->last_seq;
+    j->nref = d->nref;
+    memcpy(j->ref, d->ref, sizeof j->ref);
+    j->exhausted = false;
+    j->sum_n = 0;
+    j->hv_n = -1;
+    for (int i = 0; i < JOB_OBJECTIVES_MAX; i++) j->best[i] = NAN;
+    drop_archive(j);
+    l->out = j;
+    return ST_OK;
+}
+
+st_t ctl_job_load(struct ctl *c, int64_t id, struct ctl_job **out, struct base_err *err)
+{
+    struct load l = {.c = c, .err = err};
+    st_t st = db_jobs(c->db, id, load_one, &l);
+    if (!st && !l.out) st = ST_ENOTFOUND;
+    if (!st && ctl_state_active(l.out->state)) st = ctl_job_archive(c, l.out, err);
+    if (st) return base_err_set(err, st, "", "cannot load job %lld: %s", (long long)id, base_status_text(st));
+    if (out) *out = l.out;
+    return ST_OK;
+}
+
+st_t ctl_jobs_load(struct ctl *c, struct base_err *err)
+{
+    struct load l = {.c = c, .err = err};
+    st_t st = db_jobs(c->db, 0, load_one, &l);
+    if (st) return base_err_set(err, st, db_path(c->db), "cannot read the jobs: %s", base_status_text(st));
+    for (int i = 0; !st && i < c->njobs; i++)
+        if (ctl_state_active(c->job[i]->state)) st = ctl_job_archive(c, c->job[i], err);
+    return st;
+}
+
+void ctl_jobs_free(struct ctl *c)
+{
+    while (c->njobs) job_free_memory(c->job[--c->njobs]);
+    free(c->job);
+}
+
+void ctl_jobs_committed(struct ctl *c)
+{
+    for (int i = 0; i < c->njobs; i++) {
+        c->job[i]->touched = false;
+        c->job[i]->mark_kept_ns = c->job[i]->mark_ns;
+    }
+}
+
+void ctl_jobs_rolled_back(struct ctl *c)
+{
+    for (int i = 0; i < c->njobs; i++) {
+        struct ctl_job *j = c->job[i];
+        struct base_err err = BASE_ERR_INIT;
+        if (!j->touched) continue;
+        j->touched = false;
+        j->mark_ns = j->mark_kept_ns;
+        st_t st = ctl_job_load(c, j->id, NULL, &err);
+        if (st == ST_ENOTFOUND) { /* its submission was undone */
+            memmove(&c->job[i], &c->job[i + 1], (size_t)(c->njobs - i - 1) * sizeof *c->job);
+            c->njobs--;
+            i--;
+            job_free_memory(j);
+        } else if (st) {
+            log_error("%s", err.what); /* without its archive it is read again when it is next looked at */
+        }
+    }
+}
+
+/* Finished jobs keep their archives while few do: the one that was not looked at for longest goes. */
+static void make_room(struct ctl *c, const struct ctl_job *keep)
+{
+    struct ctl_job *oldest = NULL;
+    int idle = 0;
+    for (int i = 0; i < c->njobs; i++) {
+        struct ctl_job *j = c->job[i];
+        if (!j->archive || j == keep || ctl_state_active(j->state) || j->nleases || j->touched) continue;
+        idle++;
+        if (!oldest || j->used_ns < oldest->used_ns) oldest = j;
+    }
+    if (idle > CTL_ARCHIVES_IDLE) drop_archive(oldest);
+}
+
+st_t ctl_job_archive(struct ctl *c, struct ctl_job *j, struct base_err *err)
+{
+    j->used_ns = base_clock_ns();
+    if (j->archive) return ST_OK;
+    if (!j->job) return base_err_set(err, ST_EVERSION, "", "job %lld is of a version that this tautd does not read", (long long)j->id);
+    st_t st = archive_load(&j->archive, c->db, j->id, j->job, err);
+    if (st) j->archive = NULL;
+    else make_room(c, j);
+    return st;
+}
+
+/* ---- what is recorded ---- */
+
+st_t ctl_job_state(struct ctl *c, struct ctl_job *j, enum ctl_state s, const char *reason)
+{
+    if (j->state == s && !strcmp(j->reason, reason ? reason : "")) return ST_OK;
+    json_t *body = json_pack("{s:s}", "state", ctl_state_name(s));
+    if (body && reason) json_object_set_new(body, "reason", json_string(reason));
+    st_t st = ctl_event(c, j, "state", body);
+    if (st) return st;
+    log_info("job %lld is %s%s%s", (long long)j->id, ctl_state_name(s), reason ? ": " : "", reason ? reason : "");
+    j->state = s;
+    snprintf(j->reason, sizeof j->reason, "%s", reason ? reason : "");
+    c->kick = true;
+    return ST_OK;
+}
+
+st_t ctl_job_start(struct ctl *c, struct ctl_job *j)
+{
+    double least = INFINITY;
+    for (int i = 0; i < c->njobs; i++)
+        if (c->job[i] != j && ctl_state_active(c->job[i]->state)) least = fmin(least, c->job[i]->share_s);
+    if (isfinite(least) && least > j->share_s) j->share_s = least;
+    return c->reader ? ctl_job_state(c, j, CTL_WAITING, "no evaluator is connected") : ctl_job_state(c, j, CTL_RUNNING, NULL);
+}
+
+st_t ctl_job_budget(struct ctl *c, struct ctl_job *j, double evaluations, double hours)
+{
+    json_t *body = json_object();
+    if (isfinite(evaluations)) json_object_set_new(body, "evaluations", ctl_number(evaluations));
+    if (isfinite(hours)) json_object_set_new(body, "hours", ctl_number(hours));
+    st_t st = ctl_event(c, j, "budget", body);
+    if (st) return st;
+    j->evaluations = evaluations;
+    j->hours = hours;
+    c->kick = true;
+    return ST_OK;
+}
+
+double ctl_job_busy_s(const struct ctl_job *j)
+{
+    return j->busy_s + (j->nleases ? (double)(base_clock_ns() - j->mark_ns) / 1e9 : 0);
+}
+
+bool ctl_job_used_up(const struct ctl_job *j, double evaluations, double hours, char *why, size_t size)
+{
+    long n = archive_reported(j->archive);
+    double busy = ctl_job_busy_s(j) / 3600;
+    if ((double)n >= evaluations) snprintf(why, size, "budget used up: %ld evaluations", n);
+    else if (busy >= hours) snprintf(why, size, "budget used up: %.3g hours", busy);
+    else return false;
+    return true;
+}
+
+/* The worst of the first results, a tenth of its size further out. A worst of 0 has no size: a tenth of the spread then. */
+static void set_reference(struct ctl *c, struct ctl_job *j)
+{
+    const struct job *job = j->job;
+    long n = archive_reported(j->archive);
+    double worst[JOB_OBJECTIVES_MAX], best[JOB_OBJECTIVES_MAX];
+    bool any = false;
+    if (n > job->population) n = job->population;
+    for (long i = 0; i < n; i++) {
+        long row = archive_reported_row(j->archive, i);
+        double y[JOB_OBJECTIVES_MAX], violation;
+        if (archive_state(j->archive, row) != TRIAL_OK || !proposer_values(job, j->archive, row, y, &violation)) continue;
+        for (int k = 0; k < job->nobjectives; k++) {
+            if (!any || y[k] > worst[k]) worst[k] = y[k];
+            if (!any || y[k] < best[k]) best[k] = y[k];
+        }
+        any = true;
+    }
+    json_t *point = any ? json_array() : NULL;
+    if (!point) return;
+    for (int k = 0; k < job->nobjectives; k++) {
+        double size = worst[k] != 0 ? fabs(worst[k]) : worst[k] > best[k] ? worst[k] - best[k] : 1;
+        double ref = worst[k] + 0.1 * size;
+        worst[k] = job->objective[k].goal == METRIC_MAX ? -ref : ref;
+        json_array_append_new(point, json_real(worst[k]));
+    }
+    if (ctl_event(c, j, "reference", json_pack("{s:o}", "point", point))) return;
+    j->nref = job->nobjectives;
+    memcpy(j->ref, worst, sizeof *worst * (size_t)j->nref);
+    j->hv_n = -1;
+}
+
+void ctl_job_finish(struct ctl *c, struct ctl_job *j, const char *why)
+{
+    char text[256];
+    if (!j->nref) set_reference(c, j);
+    if (archive_count_state(j->archive, TRIAL_OK)) {
+        ctl_job_state(c, j, CTL_DONE, why);
+    } else {
+        snprintf(text, sizeof text, "no trial succeeded; %s", why);
+        ctl_job_state(c, j, CTL_FAILED, text);
+    }
+}
+
+void ctl_job_reported(struct ctl *c, struct ctl_job *j)
+{
+    char text[256];
+    long n = archive_reported(j->archive), least = j->job->population > 16 ? j->job->population : 16;
+    c->kick = true;
+    if (!j->nref && n >= j->job->population) set_reference(c, j);
+    if (ctl_state_active(j->state) && n >= least && !archive_count_state(j->archive, TRIAL_OK)) {
+        snprintf(text, sizeof text, "the first %ld trials all failed; see their errors (trial.get)", n);
+        ctl_job_state(c, j, CTL_FAILED, text);
+    }
+}
+
+/* ---- what is read ---- */
+
+st_t ctl_job_summary(struct ctl *c, struct ctl_job *j)
+{
+    /* Reports are never taken back, so what is summed up stays right while the archive is out of memory. */
+    if (!j->job || (!j->archive && j->sum_n)) return ST_OK;
+    st_t st = ctl_job_archive(c, j, NULL);
+    if (st) return st;
+    for (; j->sum_n < archive_reported(j->archive); j->sum_n++) {
+        long row = archive_reported_row(j->archive, j->sum_n);
+        double y[JOB_OBJECTIVES_MAX], violation;
+        if (archive_state(j->archive, row) != TRIAL_OK || !proposer_values(j->job, j->archive, row, y, &violation)) continue;
+        if (violation > 0) continue;
+        for (int k = 0; k < j->job->nobjectives; k++) {
+            double sign = j->job->objective[k].goal == METRIC_MAX ? -1 : 1;
+            if (y[k] < sign * j->best[k] || isnan(j->best[k])) {
+                j->best[k] = sign * y[k];
+                j->best_trial[k] = archive_trial(j->archive, row);
+            }
+        }
+    }
+    return ST_OK;
+}
+
+double ctl_job_hypervolume(struct ctl *c, struct ctl_job *j)
+{
+    const struct job *job = j->job;
+    if (!j->nref || ctl_job_archive(c, j, NULL)) return NAN;
+    if (j->hv_n == archive_reported(j->archive)) return j->hv;
+    struct front_query q = {.nobj = job->nobjectives};
+    struct front f = {0};
+    memcpy(q.objective, job->objective, sizeof q.objective);
+    st_t st = archive_front(j->archive, &q, &f, NULL);
+    if (st) return st == ST_ENOTFOUND ? 0 : NAN;
+    double ref[JOB_OBJECTIVES_MAX], *y = malloc(((size_t)f.n + 1) * (size_t)job->nobjectives * sizeof *y), hv = NAN;
+    for (int k = 0; k < job->nobjectives; k++) ref[k] = job->objective[k].goal == METRIC_MAX ? -j->ref[k] : j->ref[k];
+    if (y) {
+        for (long i = 0; i < f.n; i++) {
+            double row[JOB_OBJECTIVES_MAX], violation;
+            proposer_values(job, j->archive, f.row[i], row, &violation);
+            memcpy(y + (size_t)i * (size_t)job->nobjectives, row, sizeof *y * (size_t)job->nobjectives);
+        }
+        hv = base_pareto_hypervolume(y, f.n, job->nobjectives, ref);
+        j->hv = hv;
+        j->hv_n = isnan(hv) ? -1 : archive_reported(j->archive);
+    }
+    free(y);
+    archive_front_fini(&f);
+    return hv;
+}
+
+bool ctl_metric_measured(const struct metric *m)
+{
+    switch (m->source) {
+    case METRIC_PROFILE:
+    case METRIC_ENERGY: return true;
+    case METRIC_TRAIN: return strncmp(m->name, "valid_", 6) != 0; /* losses are the same everywhere, bytes and rates are not */
+    default: return false;
+    }
+}
+
+int ctl_job_needs(const struct ctl_job *j, const struct metric **out)
+{
+    const struct job *job = j->job;
+    bool paper = space_type(job->space) == SPACE_LM; /* elsewhere nobody but the evaluator knows them */
+    int n = 0;
+    for (int i = 0; i < job->nobjectives + job->nconstraints; i++) {
+        const struct metric *m = i < job->nobjectives ? &job->objective[i].metric : &job->constraint[i - job->nobjectives].metric;
+        if (!paper || m->source != METRIC_PAPER) out[n++] = m;
+    }
+    return n;
+}

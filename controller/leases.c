@@ -1,0 +1,237 @@
+/* Leases: who has which trial, and how it comes back. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "controller/internal.h"
+
+#define SHARE_LEAST_S 1.0 /* a trial counts as so long at least: short ones are shared out by their number */
+
+struct ctl_lease *ctl_lease_get(struct ctl *c, int64_t id)
+{
+    for (struct ctl_lease *l = c->leases; l; l = l->next)
+        if (l->id == id) return l;
+    return NULL;
+}
+
+void ctl_lease_bind(struct ctl_lease *l, struct ctl_session *s)
+{
+    if (l->session == s) return;
+    if (l->session) l->session->nleases--;
+    l->session = s;
+    if (s) s->nleases++;
+}
+
+void ctl_lease_renew(struct ctl *c, struct ctl_lease *l)
+{
+    l->expires_ns = base_clock_ns() + (uint64_t)(c->lease_s * 1e9);
+}
+
+void ctl_session_renew(struct ctl *c, struct ctl_session *s)
+{
+    for (struct ctl_lease *l = c->leases; l; l = l->next)
+        if (l->session == s) ctl_lease_renew(c, l);
+}
+
+/* In order of their ids, so that whatever walks the list does the same in every run. */
+static void link_lease(struct ctl *c, struct ctl_lease *l)
+{
+    struct ctl_lease **p = &c->leases;
+    while (*p && (*p)->id < l->id) p = &(*p)->next;
+    l->next = *p;
+    *p = l;
+    l->job->nleases++;
+}
+
+static void unlink_lease(struct ctl *c, struct ctl_lease *l)
+{
+    for (struct ctl_lease **p = &c->leases; *p; p = &(*p)->next) {
+        if (*p != l) continue;
+        *p = l->next;
+        break;
+    }
+    l->job->nleases--;
+}
+
+static struct ctl_lease *lease_new(struct ctl *c, struct ctl_job *j, int64_t id)
+{
+    struct ctl_lease *l = calloc(1, sizeof *l);
+    if (!l) return NULL;
+    l->id = id;
+    l->job = j;
+    l->since_ns = base_clock_ns();
+    l->tokens = l->loss = NAN;
+    if (!j->nleases) j->mark_ns = l->since_ns;
+    if (id > c->last_lease) c->last_lease = id;
+    ctl_lease_renew(c, l);
+    return l;
+}
+
+st_t ctl_lease_grant(struct ctl *c, struct ctl_session *s, struct ctl_job *j, long row, struct ctl_lease **out)
+{
+    int64_t epoch = archive_epoch(j->archive, row) + 1;
+    struct ctl_lease *l = lease_new(c, j, c->last_lease + 1);
+    if (!l) return ST_ENOMEM;
+    l->trial = archive_trial(j->archive, row);
+    l->epoch = epoch;
+    l->evaluator = s->known->id;
+    l->fresh = true;
+    json_t *body = json_pack("{s:I,s:I,s:I,s:I,s:s,s:I,s:I}", "trial", (json_int_t)l->trial, "lease", (json_int_t)l->id, "epoch",
+                             (json_int_t)epoch, "evaluator", (json_int_t)l->evaluator, "task", "train", "device",
+                             (json_int_t)s->known->device, "expires", (json_int_t)(base_clock_wall_ms() + (int64_t)(c->lease_s * 1000)));
+    st_t st = ctl_event(c, j, "leased", body);
+    if (st) {
+        free(l);
+        return st;
+    }
+    link_lease(c, l);
+    ctl_lease_bind(l, s);
+    *out = l;
+    return ST_OK;
+}
+
+/* Busy time is the time with an evaluator at work, however many: each event that ends a lease accounts for what has passed since the last one. */
+double ctl_lease_account(struct ctl_lease *l)
+{
+    uint64_t now = base_clock_ns();
+    if (!l->session && !l->orphan) return 0; /* from before a restart and never claimed: nobody knows until when it was worked on */
+    double s = (double)(now - l->job->mark_ns) / 1e9;
+    l->job->mark_ns = now;
+    l->job->busy_s += s;
+    return s;
+}
+
+void ctl_lease_end(struct ctl *c, struct ctl_lease *l)
+{
+    double s = (double)(base_clock_ns() - l->since_ns) / 1e9;
+    l->job->share_s += s > SHARE_LEAST_S ? s : SHARE_LEAST_S;
+    unlink_lease(c, l);
+    if (l->session) l->session->nleases--; /* the pointer stays, in case the end is undone */
+    l->next = c->buried;
+    c->buried = l;
+    c->kick = true;
+}
+
+static int lost_times(struct ctl_job *j, int64_t trial)
+{
+    for (int i = 0; i < j->nlost; i++)
+        if (j->lost[i].trial == trial) return ++j->lost[i].times;
+    struct ctl_lost *grown = realloc(j->lost, ((size_t)j->nlost + 1) * sizeof *grown);
+    if (!grown) return 0;
+    j->lost = grown;
+    grown[j->nlost++] = (struct ctl_lost){trial, 1};
+    return 1;
+}
+
+st_t ctl_lease_return(struct ctl *c, struct ctl_lease *l, const char *reason, bool lost)
+{
+    struct ctl_job *j = l->job;
+    if (c->broken || c->failed) { /* as soon as the store can say so */
+        l->orphan = true;
+        return ST_ENOSPC;
+    }
+    json_t *body = json_pack("{s:I,s:I,s:I}", "trial", (json_int_t)l->trial, "lease", (json_int_t)l->id, "epoch", (json_int_t)l->epoch);
+    bool give_up = lost && lost_times(j, l->trial) >= CTL_LOST_MAX;
+    l->orphan = true; /* until this is committed */
+    if (body) json_object_set_new(body, "busy_s", json_real(ctl_lease_account(l)));
+    if (body && give_up) {
+        const struct ctl_known *k = ctl_known_get(c, l->evaluator);
+        json_object_set_new(body, "status", json_string("failed"));
+        json_object_set_new(body, "device", json_integer(k ? k->device : 0));
+        json_object_set_new(body, "metrics", json_object());
+        json_object_set_new(body, "error", json_sprintf("its evaluator was lost %d times while at work on it", CTL_LOST_MAX));
+    } else if (body) {
+        json_object_set_new(body, "reason", json_string(reason));
+    }
+    st_t st = ctl_event(c, j, give_up ? "reported" : "returned", body);
+    if (st) return st;
+    log_info("job %lld trial %lld: given back: %s", (long long)j->id, (long long)l->trial, reason);
+    ctl_lease_end(c, l);
+    if (give_up) ctl_job_reported(c, j);
+    return ST_OK;
+}
+
+void ctl_session_leave(struct ctl *c, struct ctl_session *s, const char *reason)
+{
+    for (struct ctl_lease *l = c->leases, *next; l; l = next) {
+        next = l->next;
+        if (l->session == s) ctl_lease_return(c, l, reason, true);
+    }
+}
+
+void ctl_leases_tick(struct ctl *c, uint64_t now)
+{
+    if (c->reader || c->broken || c->stopping) return;
+    for (struct ctl_lease *l = c->leases, *next; l; l = next) {
+        next = l->next;
+        if (l->orphan) ctl_lease_return(c, l, "connection closed", false);
+        else if (l->expires_ns <= now) ctl_lease_return(c, l, "expired: nothing was heard of its evaluator", l->session != NULL);
+    }
+}
+
+void ctl_leases_committed(struct ctl *c)
+{
+    for (struct ctl_lease *l = c->leases; l; l = l->next) l->fresh = false;
+    while (c->buried) {
+        struct ctl_lease *l = c->buried;
+        c->buried = l->next;
+        free(l);
+    }
+}
+
+void ctl_leases_rolled_back(struct ctl *c)
+{
+    for (struct ctl_lease *l = c->leases, *next; l; l = next) {
+        next = l->next;
+        if (!l->fresh) continue;
+        unlink_lease(c, l);
+        ctl_lease_bind(l, NULL);
+        free(l);
+    }
+    while (c->buried) {
+        struct ctl_lease *l = c->buried;
+        c->buried = l->next;
+        if (l->fresh) {
+            free(l);
+            continue;
+        }
+        if (l->session) l->session->nleases++;
+        link_lease(c, l);
+    }
+}
+
+static st_t load_one(void *ctx, const struct db_lease *d)
+{
+    struct ctl *c = ctx;
+    struct ctl_job *j = ctl_job_get(c, d->job);
+    struct ctl_lease *l = j ? lease_new(c, j, d->lease) : NULL;
+    if (!l) return j ? ST_ENOMEM : ST_ECORRUPT;
+    /* Its expiry as it was stored tells when it was given. */
+    int64_t age_ms = base_clock_wall_ms() - (d->expires_ms - (int64_t)(c->lease_s * 1000));
+    uint64_t age_ns = age_ms > 0 ? (uint64_t)age_ms * 1000000 : 0;
+    if (age_ns < l->since_ns) l->since_ns -= age_ns;
+    if (l->since_ns < j->mark_ns) j->mark_ns = j->mark_kept_ns = l->since_ns;
+    l->trial = d->trial;
+    l->epoch = d->epoch;
+    l->evaluator = d->evaluator;
+    link_lease(c, l);
+    return ST_OK;
+}
+
+st_t ctl_leases_load(struct ctl *c, struct base_err *err)
+{
+    c->last_lease = db_next_id(c->db, DB_LEASE) - 1;
+    st_t st = db_leases(c->db, load_one, c);
+    return st ? base_err_set(err, st, db_path(c->db), "cannot read the leases: %s", base_status_text(st)) : ST_OK;
+}
+
+void ctl_leases_free(struct ctl *c)
+{
+    ctl_leases_committed(c);
+    while (c->leases) {
+        struct ctl_lease *l = c->leases;
+        c->leases = l->next;
+        free(l);
+    }
+}

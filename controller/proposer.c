@@ -1,0 +1,181 @@
+#include "controller/proposer.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct proposer {
+    const struct job *job;
+    const struct archive *archive;
+    const struct strategy *strategy;
+    void *state;
+    long absorbed;        /* results, in the order of their reports */
+    struct genome genome; /* scratch */
+    double size;          /* of the space, an upper bound */
+    uint64_t next;        /* enumeration: everything before it is known or breaks a constraint */
+    bool enumerating;     /* a call for `waiting` has ended with ST_EBUSY */
+    uint64_t waiting;
+    struct proposal *x; /* of the call under way */
+    char why[192];
+};
+
+st_t proposer_new(struct proposer **out, const struct job *job, const struct archive *archive, struct base_err *err)
+{
+    const struct strategy *strategy = strategy_find(job->strategy);
+    bool exact;
+    if (!strategy) return base_err_set(err, ST_ENOTSUP, "search.strategy", "'%s' is not built yet", job->strategy);
+    struct proposer *p = calloc(1, sizeof *p);
+    if (!p) return base_err_set(err, ST_ENOMEM, "", "out of memory");
+    p->job = job;
+    p->archive = archive;
+    p->size = space_size(job->space, &exact);
+    st_t st = space_genome_init(job->space, &p->genome);
+    if (!st) st = strategy->open(&p->state, job);
+    if (st) {
+        proposer_free(p);
+        return base_err_set(err, st, "search.strategy", "cannot start %s: %s", strategy->name, base_status_text(st));
+    }
+    p->strategy = strategy;
+    *out = p;
+    return ST_OK;
+}
+
+void proposer_free(struct proposer *p)
+{
+    if (!p) return;
+    if (p->strategy) p->strategy->close(p->state);
+    space_genome_fini(&p->genome);
+    free(p);
+}
+
+const char *proposer_why(const struct proposer *p)
+{
+    return p->why;
+}
+
+void proposal_fini(struct proposal *x)
+{
+    space_genome_fini(&x->genome);
+    space_candidate_fini(&x->candidate);
+}
+
+static double value(const struct archive *a, const char *metric, long row)
+{
+    int col = archive_metric(a, metric);
+    return col < 0 ? NAN : archive_median(a, col, row);
+}
+
+bool proposer_values(const struct job *job, const struct archive *a, long row, double y[JOB_OBJECTIVES_MAX], double *violation)
+{
+    double bound[JOB_CONSTRAINTS_MAX];
+    bool finite = true;
+    for (int i = 0; i < job->nobjectives; i++) {
+        double v = value(a, job->objective[i].metric.name, row);
+        y[i] = job->objective[i].goal == METRIC_MAX ? -v : v;
+        finite &= isfinite(v) != 0;
+    }
+    for (int i = 0; i < job->nconstraints; i++) bound[i] = value(a, job->constraint[i].metric.name, row);
+    *violation = job_violation(job, bound);
+    return finite;
+}
+
+static st_t catch_up(struct proposer *p)
+{
+    while (p->absorbed < archive_reported(p->archive)) {
+        long row = archive_reported_row(p->archive, p->absorbed);
+        double y[JOB_OBJECTIVES_MAX];
+        struct strategy_result r = {.trial = archive_trial(p->archive, row), .genome = &p->genome, .y = y};
+        st_t st = archive_genome(p->archive, row, &p->genome);
+        r.ok = archive_state(p->archive, row) == TRIAL_OK && proposer_values(p->job, p->archive, row, y, &r.violation);
+        if (!st) st = p->strategy->absorb(p->state, &r);
+        if (st) return st;
+        p->absorbed++;
+    }
+    return ST_OK;
+}
+
+/* Makes the candidate of x->genome. ST_EEXIST: known. ST_EINVAL: it breaks what its paper costs can tell. */
+static st_t consider(struct proposer *p)
+{
+    struct proposal *x = p->x;
+    const struct job *job = p->job;
+    double bound[JOB_CONSTRAINTS_MAX];
+    st_t st = space_candidate(job->space, &x->genome, &x->candidate, NULL);
+    if (st) return st == ST_ENOMEM ? st : ST_EINVAL; /* a hole of the space */
+    if (archive_find_arch(p->archive, x->candidate.id) >= 0) {
+        x->known++;
+        st = ST_EEXIST;
+    } else if (x->candidate.type == SPACE_LM) {
+        for (int i = 0; i < job->nconstraints; i++) {
+            const struct metric *m = &job->constraint[i].metric;
+            bound[i] = m->source == METRIC_PAPER ? space_metric_paper(m, &x->candidate.arch) : NAN;
+        }
+        if (job_violation(job, bound) > 0) {
+            x->infeasible++;
+            st = ST_EINVAL;
+        }
+    }
+    if (st) space_candidate_fini(&x->candidate);
+    return st;
+}
+
+static bool passed_over(st_t st)
+{
+    return st == ST_EEXIST || st == ST_EINVAL || st == ST_EEXHAUSTED;
+}
+
+static st_t ask(struct proposer *p, struct base_rng *r)
+{
+    struct proposal *x = p->x;
+    bool small = p->size <= PROPOSER_ENUMERATE_MAX;
+    int samples = small ? PROPOSER_SAMPLES_SMALL : PROPOSER_SAMPLES;
+    for (int i = 0; i < PROPOSER_ASKS + samples; i++) {
+        st_t st;
+        if (i < PROPOSER_ASKS) {
+            st = p->strategy->propose(p->state, r, &x->genome, &x->origin);
+        } else {
+            x->origin = (struct strategy_origin){.op = "sample"};
+            st = space_sample(p->job->space, r, &x->genome);
+        }
+        if (!st) st = consider(p);
+        if (!passed_over(st)) return st;
+    }
+    if (small) return ST_EBUSY;
+    snprintf(p->why, sizeof p->why, "%d draws brought nothing new that may meet the constraints (%ld known, %ld outside them)",
+             PROPOSER_ASKS + samples, x->known, x->infeasible);
+    return ST_EEXHAUSTED;
+}
+
+static st_t enumerate(struct proposer *p)
+{
+    p->x->origin = (struct strategy_origin){.op = "enumerate"};
+    for (int i = 0; i < PROPOSER_ENUMERATE_STEP; i++, p->next++) {
+        st_t st = space_nth(p->job->space, p->next, &p->x->genome);
+        if (st == ST_ENOTFOUND) {
+            snprintf(p->why, sizeof p->why, "the space is used up: %ld candidates%s", archive_count(p->archive),
+                     p->job->nconstraints ? " that may meet the constraints" : "");
+            return ST_EEXHAUSTED;
+        }
+        if (!st) st = consider(p);
+        if (!passed_over(st)) return st;
+    }
+    return ST_EBUSY;
+}
+
+st_t proposer_next(struct proposer *p, uint64_t n, struct proposal *out)
+{
+    struct proposal x = {.known = 0};
+    struct base_rng r = base_rng_at(p->job->seed, RNG_PROPOSE, n);
+    st_t st = catch_up(p);
+    if (!st) st = space_genome_init(p->job->space, &x.genome);
+    if (st) return st;
+    p->x = &x;
+    st = p->enumerating && p->waiting == n ? ST_EBUSY : ask(p, &r);
+    if (st == ST_EBUSY) st = enumerate(p);
+    p->enumerating = st == ST_EBUSY;
+    p->waiting = n;
+    if (st) space_genome_fini(&x.genome);
+    else *out = x;
+    p->x = NULL;
+    return st;
+}

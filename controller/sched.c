@@ -1,0 +1,318 @@
+/* Who gets what: which jobs can be served, which end, and what a waiting evaluator is handed.
+ *
+ * Fair share: among the jobs that an evaluator can serve and that have something to do, the one that has had the least evaluator time (a trial
+ * counts as SHARE_LEAST_S at least) goes first; of equals the older. A job that comes back starts level with the others. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "controller/internal.h"
+
+/* ---- who can serve what ---- */
+
+/* "decode_ms@1024" is provided by "decode_ms@1024" and by "decode_ms". */
+static bool provides(const struct ctl_session *s, const char *metric)
+{
+    size_t base = strcspn(metric, "@");
+    if (!s->provides) return true;
+    for (size_t i = 0; i < json_array_size(s->provides); i++) {
+        const char *have = json_string_value(json_array_get(s->provides, i));
+        if (!strcmp(have, metric) || (strlen(have) == base && !strncmp(have, metric, base))) return true;
+    }
+    return false;
+}
+
+static bool is_target(const struct ctl *c, const struct ctl_session *s, const struct ctl_job *j)
+{
+    const char *want = j->job->target;
+    if (j->device) return s->known->device == j->device;
+    if (!strcmp(want, "first") || !strcmp(want, s->known->name)) return true;
+    const struct ctl_device *d = ctl_device_get((struct ctl *)c, s->known->device);
+    const char *name = d ? json_string_value(json_object_get(d->body, "name")) : NULL;
+    size_t kind = strcspn(want, ":"); /* "cuda:0" is a cuda */
+    return d && ((name && !strcmp(name, want)) || (strlen(d->kind) == kind && !strncmp(d->kind, want, kind)) || !strcmp(d->kind, want));
+}
+
+bool ctl_can_serve(const struct ctl *c, const struct ctl_session *s, const struct ctl_job *j, char *why, size_t size)
+{
+    const struct metric *need[JOB_OBJECTIVES_MAX + JOB_CONSTRAINTS_MAX];
+    enum space_type type = space_type(j->job->space);
+    bool measured = false;
+    int n = ctl_job_needs(j, need);
+    if (!s->train || (s->spaces && !(s->spaces & (1 << type)))) {
+        snprintf(why, size, "no connected evaluator trains in %s spaces", type == SPACE_LM ? "language-model" : "custom");
+        return false;
+    }
+    for (int i = 0; i < n; i++) {
+        measured |= ctl_metric_measured(need[i]);
+        if (provides(s, need[i]->name)) continue;
+        snprintf(why, size, "no connected evaluator provides %s", need[i]->name);
+        return false;
+    }
+    if (!measured || is_target(c, s, j)) return true;
+    const struct ctl_device *d = j->device ? ctl_device_get((struct ctl *)c, j->device) : NULL;
+    if (d) snprintf(why, size, "no evaluator on this search's target device (%s, device %lld) is connected", d->kind, (long long)d->id);
+    else snprintf(why, size, "no evaluator on the target '%s' is connected", j->job->target);
+    return false;
+}
+
+/* ---- states ---- */
+
+static void update(struct ctl *c, struct ctl_job *j)
+{
+    char why[256] = "no evaluator is connected";
+    if (ctl_job_archive(c, j, NULL)) return;
+    if (!j->nleases && ctl_job_used_up(j, j->evaluations, j->hours, why, sizeof why)) {
+        ctl_job_finish(c, j, why);
+        return;
+    }
+    if (!j->nleases && j->exhausted && !archive_count_state(j->archive, TRIAL_READY)) {
+        ctl_job_finish(c, j, proposer_why(j->proposer));
+        return;
+    }
+    bool served = j->nleases > 0;
+    for (const struct ctl_session *s = c->sessions; s && !served; s = s->next) served = ctl_can_serve(c, s, j, why, sizeof why);
+    ctl_job_state(c, j, served ? CTL_RUNNING : CTL_WAITING, served ? NULL : why);
+}
+
+/* ---- what is handed out ---- */
+
+static bool has_work(const struct ctl_job *j)
+{
+    if (!ctl_state_active(j->state) || !j->archive || ctl_job_busy_s(j) >= j->hours * 3600) return false;
+    return archive_count_state(j->archive, TRIAL_READY) > 0 ||
+           (!j->exhausted && (double)archive_count(j->archive) < j->evaluations);
+}
+
+static double share(const struct ctl *c, const struct ctl_job *j)
+{
+    double s = j->share_s;
+    uint64_t now = base_clock_ns();
+    for (const struct ctl_lease *l = c->leases; l; l = l->next)
+        if (l->job == j) s += fmax((double)(now - l->since_ns) / 1e9, 1);
+    return s;
+}
+
+static json_t *genome_json(const struct genome *g)
+{
+    json_t *list = json_array();
+    for (int i = 0; list && i < g->n; i++) json_array_append_new(list, ctl_number(g->g[i]));
+    return list;
+}
+
+static json_t *origin_json(const struct proposal *x)
+{
+    json_t *parents = json_array(), *o;
+    for (int i = 0; i < x->origin.nparents; i++) json_array_append_new(parents, json_integer(x->origin.parent[i]));
+    o = json_pack("{s:s,s:o}", "op", x->origin.op, "parents", parents);
+    if (o && x->known) json_object_set_new(o, "known", json_integer(x->known));
+    if (o && x->infeasible) json_object_set_new(o, "infeasible", json_integer(x->infeasible));
+    return o;
+}
+
+/* Paper costs: the four of every architecture, and those that the job asks for. */
+static json_t *paper_json(const struct job *job, const struct candidate *cand)
+{
+    const char *name[CTL_WANTED_MAX] = {"params", "active_params", "flops_per_token", "weight_bytes"};
+    json_t *paper = json_object();
+    if (cand->type != SPACE_LM) return paper;
+    int n = 4 + job_wanted(job, name + 4, CTL_WANTED_MAX - 4);
+    for (int i = 0; i < n; i++) {
+        struct metric m;
+        if (json_object_get(paper, name[i]) || space_metric_parse(&m, name[i], false, "", NULL) || m.source != METRIC_PAPER) continue;
+        json_object_set_new(paper, name[i], ctl_number(space_metric_paper(&m, &cand->arch)));
+    }
+    return paper;
+}
+
+/* A new trial as the archive's last row. *arch: its text, owned by the caller. */
+static st_t propose(struct ctl *c, struct ctl_job *j, char **arch)
+{
+    struct proposal x;
+    long n = archive_count(j->archive);
+    st_t st = j->proposer ? ST_OK : proposer_new(&j->proposer, j->job, j->archive, NULL);
+    if (!st) st = proposer_next(j->proposer, (uint64_t)n, &x);
+    if (st) return st;
+    j->known += x.known;
+    j->infeasible += x.infeasible;
+    json_t *body = json_pack("{s:I,s:I,s:s,s:s,s:o,s:o,s:I,s:o}", "trial", (json_int_t)db_next_id(c->db, DB_TRIAL), "proposal", (json_int_t)n,
+                             "arch_id", x.candidate.id, "arch", x.candidate.canonical, "genome", genome_json(&x.genome), "origin",
+                             origin_json(&x), "seed", (json_int_t)j->job->seed, "paper", paper_json(j->job, &x.candidate));
+    st = ctl_event(c, j, "proposed", body);
+    if (!st) {
+        *arch = x.candidate.canonical;
+        x.candidate.canonical = NULL;
+    }
+    proposal_fini(&x);
+    return st;
+}
+
+static st_t returned_arch(struct ctl_job *j, long row, char **arch)
+{
+    struct genome g;
+    struct candidate cand;
+    st_t st = space_genome_init(j->job->space, &g);
+    if (st) return st;
+    st = archive_genome(j->archive, row, &g);
+    if (!st) st = space_candidate(j->job->space, &g, &cand, NULL);
+    if (!st) {
+        *arch = cand.canonical;
+        cand.canonical = NULL;
+        space_candidate_fini(&cand);
+    }
+    space_genome_fini(&g);
+    return st;
+}
+
+/* The next trial of j for s. ST_EBUSY: the proposer is still looking. ST_EEXHAUSTED. */
+static st_t hand_out(struct ctl *c, struct ctl_session *s, struct ctl_job *j, struct wire_call *call)
+{
+    struct ctl_lease *l;
+    json_t *checkpoint = NULL;
+    char *arch = NULL;
+    long row = 0, n = archive_count(j->archive);
+    st_t st;
+    if (archive_count_state(j->archive, TRIAL_READY)) { /* what came back goes before anything new */
+        while (row < n && archive_state(j->archive, row) != TRIAL_READY) row++;
+        st = returned_arch(j, row, &arch);
+        if (!st && archive_epoch(j->archive, row)) {
+            json_t *trial = NULL;
+            if (!db_trial_json(c->db, archive_trial(j->archive, row), &trial, NULL)) {
+                checkpoint = json_incref(json_object_get(trial, "checkpoint"));
+                json_decref(trial);
+            }
+        }
+    } else {
+        st = propose(c, j, &arch);
+        row = n;
+    }
+    if (!st && !j->device && is_target(c, s, j)) {
+        st = ctl_event(c, j, "target", json_pack("{s:I}", "device", (json_int_t)s->known->device));
+        if (!st) j->device = s->known->device;
+    }
+    if (!st) st = ctl_lease_grant(c, s, j, row, &l);
+    if (!st) {
+        if (!s->spaces) s->spaces = 1 << space_type(j->job->space);
+        ctl_sched_answer(c, call, l, arch, checkpoint);
+    }
+    json_decref(checkpoint);
+    free(arch);
+    return st;
+}
+
+/* Answers a waiting evaluator; false: there is nothing for it now. */
+static bool serve(struct ctl *c, struct ctl_wait *w)
+{
+    struct ctl_session *s = w->session;
+    char why[256];
+    bool tried[c->njobs + 1];
+    memset(tried, 0, sizeof tried);
+    if (s->nleases >= s->slots) return false;
+    while (!c->failed) {
+        int best = -1;
+        double least = INFINITY;
+        for (int i = 0; i < c->njobs; i++) {
+            struct ctl_job *j = c->job[i];
+            if (tried[i] || !has_work(j) || !ctl_can_serve(c, s, j, why, sizeof why)) continue;
+            double x = share(c, j);
+            if (x >= least) continue;
+            least = x;
+            best = i;
+        }
+        if (best < 0) return false;
+        struct ctl_job *j = c->job[best];
+        st_t st = hand_out(c, s, j, w->call);
+        if (!st) return true;
+        tried[best] = true;
+        if (st == ST_EEXHAUSTED) j->exhausted = true;
+        else if (st == ST_EBUSY) c->again = true;
+        else if (!c->failed) log_error("job %lld: no proposal: %s", (long long)j->id, base_status_text(st));
+    }
+    return false;
+}
+
+void ctl_sched(struct ctl *c)
+{
+    for (int i = 0; i < c->njobs; i++)
+        if (ctl_state_active(c->job[i]->state) && c->job[i]->job) update(c, c->job[i]);
+    struct ctl_wait **p = &c->waits;
+    while (*p && !c->failed) {
+        struct ctl_wait *w = *p;
+        if (!serve(c, w)) {
+            p = &w->next;
+            continue;
+        }
+        *p = w->next;
+        if (!w->next) c->waits_end = p;
+        free(w);
+    }
+    /* The proposer may have come to an end meanwhile. */
+    for (int i = 0; i < c->njobs; i++)
+        if (ctl_state_active(c->job[i]->state) && c->job[i]->exhausted) update(c, c->job[i]);
+    c->kick = false;
+}
+
+/* ---- the answer ---- */
+
+/* What every lease of a job says alike. */
+static char *lease_text(const struct ctl_job *j)
+{
+    const struct job *job = j->job;
+    bool lm = space_type(job->space) == SPACE_LM;
+    const char *wanted[CTL_WANTED_MAX];
+    int n = job_wanted(job, wanted, CTL_WANTED_MAX);
+    struct base_buf b = BASE_BUF_INIT;
+    struct base_jw w;
+    char *data = j->files && !json_is_null(j->files) ? json_dumps(j->files, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+    base_jw_init(&w, &b);
+    base_jw_obj(&w);
+    base_jw_key(&w, "task");
+    base_jw_obj(&w);
+    base_jw_kstr(&w, "kind", "train");
+    if (lm) {
+        base_jw_key(&w, "train");
+        base_jw_obj(&w);
+        base_jw_kint(&w, "batch", job->train.batch);
+        base_jw_knum(&w, "lr", job->train.lr);
+        base_jw_kstr(&w, "lr_width_rule", job->train.mup ? "mup" : "none");
+        base_jw_knum(&w, "weight_decay", job->train.weight_decay);
+        base_jw_knum(&w, "warmup", job->train.warmup);
+        base_jw_kstr(&w, "schedule", job->train.decay > 0 ? "wsd" : "constant");
+        base_jw_end(&w);
+        base_jw_kint(&w, "context", job->data.context);
+        base_jw_kstr(&w, "precision", job->precision);
+    }
+    base_jw_end(&w);
+    base_jw_kraw(&w, "data", data ? data : "null");
+    base_jw_kint(&w, "rung", 0);
+    base_jw_knum(&w, "tokens", job->tokens);
+    base_jw_kint(&w, "seed", (int64_t)job->seed);
+    base_jw_key(&w, "metrics");
+    base_jw_arr(&w);
+    for (int i = 0; i < n; i++) {
+        struct metric m;
+        if (lm && !space_metric_parse(&m, wanted[i], false, "", NULL) && m.source == METRIC_PAPER) continue; /* known */
+        base_jw_str(&w, wanted[i]);
+    }
+    base_jw_end(&w);
+    base_jw_end(&w);
+    free(data);
+    return base_buf_take(&b);
+}
+
+void ctl_sched_answer(struct ctl *c, struct wire_call *call, struct ctl_lease *l, const char *arch_text, json_t *checkpoint)
+{
+    struct ctl_job *j = l->job;
+    struct base_buf b = BASE_BUF_INIT;
+    if (!j->lease_text) j->lease_text = lease_text(j);
+    base_buf_printf(&b, "{\"lease\":%lld,\"epoch\":%lld,\"job\":%lld,\"trial\":%lld,\"arch\":%s,", (long long)l->id, (long long)l->epoch,
+                    (long long)j->id, (long long)l->trial, arch_text);
+    char *text = checkpoint && !json_is_null(checkpoint) ? json_dumps(checkpoint, JSON_COMPACT) : NULL;
+    if (text) base_buf_printf(&b, "\"checkpoint\":%s,", text);
+    free(text);
+    if (j->lease_text) base_buf_str(&b, j->lease_text + 1); /* without its brace */
+    else b.st = ST_ENOMEM;
+    wire_call_raw(call, &b);
+}
