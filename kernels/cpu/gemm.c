@@ -2,7 +2,7 @@
  * multiplication"; Van Zee & van de Geijn 2015, BLIS).
  *
  *   few rows                      straight from the operands: dot products or strips                    gemm_small.c
- *   long sums, small output       each task packs what it needs and keeps its part of the sum           gemm_long.c
+ *   some more, or a long sum      each task packs what it needs and shares nothing                     gemm_own.c
  *   otherwise                     blocks of k; b's block is packed once for all, tasks are parts of c   blocked, here
  *
  * Every cut depends on the shape alone, and each element of c is summed in one order, so the number of threads does not show. */
@@ -116,8 +116,7 @@ static void tile_task(void *ctx, int task, int worker)
     }
 }
 
-/* Whether the rows of a panel of a can stay in a 32 KiB, 8-way L1 as they lie: the most lines that fall into one set. */
-static int rows_fit(long stride, long k, long rows)
+int gemm_rows_fit(long stride, long k, long rows)
 {
     long period = 4096, step = stride * 4 % period / 64 * 64, g = period;
     while (step % g) g /= 2; /* rows begin at multiples of g within a period */
@@ -145,7 +144,7 @@ static st_t blocked(struct kn_dev *dev, const struct gemm_isa *isa, const struct
     long ncols = gemm_ceil_div(g->n, s.nr) * s.nr, nmax = B_SHARED / 4 / kmax / s.nr * s.nr;
     if (ncols > nmax) ncols = nmax;
     int share_a = g->am == 1 && g->m * kmax * 4 <= A_SHARED;
-    s.direct = g->ak == 1 && rows_fit(g->am, kmax, isa->mr);
+    s.direct = g->ak == 1 && gemm_rows_fit(g->am, kmax, isa->mr);
     void *p;
     st_t st = cpu_scratch_need(dev, (size_t)(isa->mr * kmax) * 4);
     if (st) return st;
@@ -206,5 +205,5 @@ st_t cpu_gemm(struct kn_dev *dev, double alpha, const struct kn_tensor *a, const
     if (gemm_small_fits(&t) ? !gemm_small_fits(&g) || g.m > g.n : g.cn != 1 && g.cm == 1 && !gemm_small_fits(&g)) g = t;
     const struct gemm_isa *isa = cpu_gemm_isa[cpu_of(dev)->isa];
     if (gemm_small_fits(&g)) return gemm_small(dev, isa, &g);
-    return gemm_long_fits(&g) ? gemm_long(dev, isa, &g) : blocked(dev, isa, &g);
+    return gemm_own_fits(&g) ? gemm_own(dev, isa, &g) : blocked(dev, isa, &g);
 }

@@ -66,12 +66,15 @@ void gemm_pack_a_block(const struct gemm_isa *isa, const struct gemm_args *g, fl
 void gemm_tile(const struct gemm_isa *isa, const struct gemm_args *g, int direct, long kc, const float *a, const float *b, long i, long m,
                long j, long n, float beta);
 
+/* Whether a panel of `rows` rows of a, k long, stays in L1 as it lies: the most lines that fall into one set of 32 KiB, 8 ways. */
+int gemm_rows_fit(long stride, long k, long rows);
+
 /* Few rows, straight from the operands: gemm_small.c. Allocates nothing. */
 int gemm_small_fits(const struct gemm_args *g);
 st_t gemm_small(struct kn_dev *dev, const struct gemm_isa *isa, const struct gemm_args *g);
 
-/* Long sums into a c that is small beside them, a weight's gradient: gemm_long.c. */
-int gemm_long_fits(const struct gemm_args *g);
-st_t gemm_long(struct kn_dev *dev, const struct gemm_isa *isa, const struct gemm_args *g);
+/* Tasks that share nothing, for few rows and for long sums: gemm_own.c. */
+int gemm_own_fits(const struct gemm_args *g);
+st_t gemm_own(struct kn_dev *dev, const struct gemm_isa *isa, const struct gemm_args *g);
 
 #endif

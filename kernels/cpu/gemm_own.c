@@ -1,8 +1,9 @@
-/* Long sums into a small output: the gradient of a weight, dW = dY' X, thousands of rows into a few hundred by a few hundred.
+/* Products whose tasks share nothing: few rows, or a long sum into a small output (the gradient of a weight, dW = dY' X: thousands of rows
+ * into a few hundred by a few hundred).
  *
- * A task owns a block of c and a slice of the sum: it packs what it needs of a and b for itself and shares nothing until its part is done.
- * Cores need not share a cache near enough to hand packed panels to each other: that cost more than packing b a few times over.
- * The first slice goes to c itself, the others to memory of their own, which is then added in the order of the slices. */
+ * A task owns a block of c and a slice of the sum, and packs what it needs of a and b for itself. Cores need not share a cache near enough to hand
+ * packed panels to each other: that cost more than packing b a few times over. The first slice goes to c itself, the others to memory of their own,
+ * which is then added in the order of the slices. */
 #include "kernels/cpu/gemm.h"
 
 #define LONG_K 1024       /* sums from here on */
@@ -10,21 +11,23 @@
 #define KC 256
 #define MB 280            /* rows and columns of a block: its parts of a, b and c fill an L2 of 1 MiB */
 #define NB 384
+#define NB_LEAST 96
 #define MIN_TASKS 12
 #define MIN_SLICE 256
 #define REDUCE 4096       /* elements of c a task of the last step */
 
-int gemm_long_fits(const struct gemm_args *g)
+int gemm_own_fits(const struct gemm_args *g)
 {
-    return g->k >= LONG_K && g->m * g->n <= LONG_MN && g->k >= 2 * g->m && g->k >= 2 * g->n;
+    return g->m <= MB || (g->k >= LONG_K && g->m * g->n <= LONG_MN && g->k >= 2 * g->m && g->k >= 2 * g->n);
 }
 
-struct longsum {
+struct own {
     const struct gemm_isa *isa;
     struct kn_dev *dev;
     const struct gemm_args *g;
     float *part; /* [slices - 1, m, n] */
-    long slices, mblocks, nblocks;
+    long slices, mblocks, nblocks, npanels;
+    int direct; /* a is read where it lies */
 };
 
 /* Rows [from, to) of n floats that the next block will pack, on their way into L2 while this one is multiplied. */
@@ -36,12 +39,12 @@ static void fetch(const float *p, long stride, long n, long from, long to)
 
 static void block_task(void *ctx, int task, int worker)
 {
-    const struct longsum *s = ctx;
+    const struct own *s = ctx;
     const struct gemm_isa *isa = s->isa;
     struct gemm_args g = *s->g;
     long slice = task % s->slices, mb = task / s->slices % s->mblocks, nb = task / s->slices / s->mblocks, nr = 2 * isa->vl;
     long i0 = gemm_cut(g.m, s->mblocks, mb), m = gemm_cut(g.m, s->mblocks, mb + 1) - i0, panels = gemm_ceil_div(m, isa->mr);
-    long j0 = gemm_cut(g.n, s->nblocks, nb), n = gemm_cut(g.n, s->nblocks, nb + 1) - j0;
+    long j0 = gemm_cut(s->npanels, s->nblocks, nb) * nr, j1 = gemm_cut(s->npanels, s->nblocks, nb + 1) * nr, n = (j1 < g.n ? j1 : g.n) - j0;
     long k1 = gemm_cut(g.k, s->slices, slice), k2 = gemm_cut(g.k, s->slices, slice + 1), kblocks = gemm_ceil_div(k2 - k1, KC);
     float *ap = cpu_scratch(s->dev, worker), *bp = ap + MB * KC;
     if (slice) g.c = s->part + (slice - 1) * g.m * g.n, g.cm = g.n, g.cn = 1, g.beta = 0;
@@ -49,14 +52,15 @@ static void block_task(void *ctx, int task, int worker)
         long k0 = k1 + gemm_cut(k2 - k1, kblocks, kb), kc = k1 + gemm_cut(k2 - k1, kblocks, kb + 1) - k0;
         long tile = 0, tiles = panels * gemm_ceil_div(n, nr), next = kb + 1 < kblocks ? k2 - k0 - kc < KC ? k2 - k0 - kc : kc : 0;
         gemm_pack_block(isa, &g, bp, k0, kc, k0, kc, j0, n);
-        gemm_pack_a_block(isa, &g, ap, k0, kc, k0, kc, i0, m);
+        if (!s->direct) gemm_pack_a_block(isa, &g, ap, k0, kc, k0, kc, i0, m);
         for (long p = 0; p < panels; p++) {
             long r = gemm_cut(m, panels, p), rows = gemm_cut(m, panels, p + 1) - r;
+            const float *a = s->direct ? g.a + (i0 + r) * g.am + k0 : ap + r * kc;
             for (long j = 0; j < n; j += nr, tile++) {
                 long from = k0 + kc + next * tile / tiles, to = k0 + kc + next * (tile + 1) / tiles;
                 if (g.bn == 1) fetch(g.b + j0, g.bk, n, from, to);
-                if (g.am == 1) fetch(g.a + i0, g.ak, m, from, to);
-                gemm_tile(isa, &g, 0, kc, ap + r * kc, bp + j * kc, i0 + r, rows, j0 + j, n - j < nr ? n - j : nr, kb ? 1 : g.beta);
+                if (g.am == 1 && !s->direct) fetch(g.a + i0, g.ak, m, from, to);
+                gemm_tile(isa, &g, s->direct, kc, a, bp + j * kc, i0 + r, rows, j0 + j, n - j < nr ? n - j : nr, kb ? 1 : g.beta);
             }
         }
     }
@@ -64,7 +68,7 @@ static void block_task(void *ctx, int task, int worker)
 
 static void reduce_task(void *ctx, int task, int worker)
 {
-    const struct longsum *s = ctx;
+    const struct own *s = ctx;
     const struct gemm_args *g = s->g;
     long mn = g->m * g->n, from = (long)task * REDUCE, to = from + REDUCE < mn ? from + REDUCE : mn;
     for (long e = from; e < to;) {
@@ -81,11 +85,18 @@ static void reduce_task(void *ctx, int task, int worker)
     }
 }
 
-st_t gemm_long(struct kn_dev *dev, const struct gemm_isa *isa, const struct gemm_args *g)
+st_t gemm_own(struct kn_dev *dev, const struct gemm_isa *isa, const struct gemm_args *g)
 {
-    struct longsum s = {.isa = isa, .dev = dev, .g = g, .mblocks = gemm_ceil_div(g->m, MB), .nblocks = gemm_ceil_div(g->n, NB)};
-    s.slices = gemm_ceil_div(MIN_TASKS, s.mblocks * s.nblocks);
-    if (s.slices > g->k / MIN_SLICE) s.slices = g->k / MIN_SLICE;
+    struct own s = {.isa = isa, .dev = dev, .g = g, .slices = 1, .mblocks = gemm_ceil_div(g->m, MB), .npanels = gemm_ceil_div(g->n, 2 * isa->vl)};
+    long nb = NB, kmax = g->k < KC ? g->k : KC;
+    s.direct = g->ak == 1 && gemm_rows_fit(g->am, kmax, isa->mr);
+    /* Too few tasks: short sums get narrower blocks, long ones slices (narrow blocks would pack a again and again). */
+    while (g->k < LONG_K && nb > NB_LEAST && s.mblocks * gemm_ceil_div(g->n, nb) < MIN_TASKS) nb /= 2;
+    s.nblocks = gemm_ceil_div(g->n, nb);
+    if (g->k >= LONG_K) {
+        s.slices = gemm_ceil_div(MIN_TASKS, s.mblocks * s.nblocks);
+        if (s.slices > g->k / MIN_SLICE) s.slices = g->k / MIN_SLICE;
+    }
     void *part = NULL;
     st_t st = cpu_scratch_need(dev, (size_t)((MB + NB + GEMM_NR) * KC) * 4);
     if (st) return st;
