@@ -3,7 +3,7 @@
  *   bench_train a --steps 20 --threads 2 --data corpus.bin --init weights.safetensors
  *
  * Prints a line a step (step, loss, gradient norm, ms), then the median. Sequence b of step s starts at byte (s*B + b)*T of the data; without --data the
- * bytes are made up. AdamW 0.9 0.95 1e-8, weight decay 0.1, clip 1; --lr LR throughout a warm-up of one step and a linear last fifth, as `taut train`. */
+ * bytes are made up. The recipe of `taut train`: AdamW 0.9 0.95 1e-8, weight decay 0.1, clip 1, warm-up 2 %, linear last fifth, hidden matrices at lr * 128 / width. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,7 +56,8 @@ static void batch(const struct base_buf *data, int64_t step, int32_t *tokens, in
 
 static double lr_at(double lr, int s, int steps)
 {
-    double decay = round(0.2 * steps), left = steps - s;
+    double warm = fmax(1, round(0.02 * steps)), decay = round(0.2 * steps), left = steps - s;
+    lr *= fmin(1, (s + 1) / warm);
     return left <= decay ? lr * left / (decay + 1) : lr;
 }
 
@@ -67,7 +68,7 @@ static int run(struct model *m, const struct base_buf *data, int steps, double l
     double median, low, high, loss, norm;
     for (int s = 0; s < steps; s++) {
         batch(data, s, tokens, targets);
-        struct model_hyper h = {lr_at(lr, s, steps), 1, 0.9, 0.95, 1e-8, 0.1, 1.0};
+        struct model_hyper h = {lr_at(lr, s, steps), 128.0 / model_arch(m)->width, 0.9, 0.95, 1e-8, 0.1, 1.0};
         uint64_t t = base_clock_ns();
         st_t st = model_step(m, tokens, targets, B, T, &loss);
         if (!st) st = model_update(m, &h, &norm);

@@ -287,11 +287,11 @@ static void test_overfit(void)
     struct model_hyper h = {.lr = 1e-2, .hidden_lr_scale = 1, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0, .clip = 1};
     double first = 0, loss = 0, norm;
     for (int s = 0; s < 200; s++) {
-        for (int i = 0; i < 64; i++) tok[i] = text[(s * 7 + i) % (sizeof text - 1)], tgt[i] = text[(s * 7 + i + 1) % (sizeof text - 1)];
+        for (int i = 0; i < 64; i++) tok[i] = text[i % (sizeof text - 1)], tgt[i] = text[(i + 1) % (sizeof text - 1)];
         if (model_step(m, tok, tgt, 2, 32, &loss) || model_update(m, &h, &norm)) loss = NAN;
         if (!s) first = loss;
     }
-    ok(first > 4 && loss < 0.05, "learns a sentence by heart: %.3f to %.4f", first, loss);
+    ok(first > 4 && loss < 0.01, "learns a sentence by heart: %.3f to %.4f", first, loss);
     model_free(m);
     kn_dev_close(dev);
 }
