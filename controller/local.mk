@@ -10,3 +10,5 @@ bin_PROGRAMS += tautd
 tautd_SOURCES = controller/main.c
 tautd_LDADD = libcontroller.a libdb.a libwire.a libspacejson.a libspace.a libbasejson.a libbase.a \
 	$(UV_LIBS) $(SQLITE_LIBS) $(JANSSON_LIBS) -lm
+
+EXTRA_DIST += docs/wire.md docs/search.md examples/custom.json examples/evaluator.py
