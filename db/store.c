@@ -239,7 +239,8 @@ static st_t open_in(struct db *db, const char *dir, unsigned flags, struct base_
     struct stat sb;
     if (stat(dir, &sb)) {
         if (errno != ENOENT || !(flags & DB_CREATE) || db->readonly)
-            return base_err_set(err, ST_ENOTFOUND, dir, "cannot be opened: %s", strerror(errno));
+            return base_err_set(err, ST_ENOTFOUND, dir, "cannot be opened: %s; name a folder that exists",
+                                strerror(errno));
         if (mkdir(dir, 0700))
             return base_err_set(err, errno == ENOSPC ? ST_ENOSPC : ST_EPERM, dir, "cannot be made: %s",
                                 strerror(errno));
@@ -263,7 +264,8 @@ static st_t open_in(struct db *db, const char *dir, unsigned flags, struct base_
         db->readonly ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | (flags & DB_CREATE ? SQLITE_OPEN_CREATE : 0);
     if (sqlite3_open_v2(db->path, &db->sql, how | SQLITE_OPEN_NOMUTEX, NULL)) {
         if (!db->sql) return base_err_set(err, ST_ENOMEM, db->path, "out of memory");
-        if (access(db->path, F_OK)) return base_err_set(err, ST_ENOTFOUND, db->path, "%s", strerror(errno));
+        if (access(db->path, F_OK))
+            return base_err_set(err, ST_ENOTFOUND, db->path, "is missing; there is no store here yet");
         return db_fail(db, db->path, err);
     }
     if ((st = configure(db, err)) || (st = check_identity(db, flags, err))) return damaged(db, st, err);
