@@ -1,11 +1,14 @@
 /* Products: GFLOP/s of the CPU device and the share of what this machine's multipliers and memory give.
  *
- *   bench_gemm [THREADS [DEVICE [ROUNDS]]]          default: 2 cpu 15
+ *   bench_gemm [THREADS [DEVICE [ROUNDS [LIB]]]]          default: 2 cpu 15
+ *
+ * LIB: a shared library with cblas_sgemm, measured on the same shapes right after each of ours (its own variable sets its threads).
  *
  * First the limits: fused multiply-adds from registers, and a copy of 256 MiB (bytes read plus bytes written). Then, for each shape, min, median
  * and max over the rounds; a round is about 2 GFLOP. "mm" takes b row-major [k, n]; "linear" takes a weight [n, k]; "grad" takes a' [k, m], as a
  * weight's gradient does. */
 #ifndef VEC_PASS
+#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -14,6 +17,11 @@
 #include "kernels/cpu/cpu.h"
 
 static volatile float sink;
+
+typedef void (*sgemm_fn)(int order, int ta, int tb, int m, int n, int k, float alpha, const float *a, int lda, const float *b, int ldb,
+                         float beta, float *c, int ldc);
+enum { ROW_MAJOR = 101, PLAIN = 111, TRANSPOSED = 112 };
+static sgemm_fn sgemm; /* LIB's, or NULL */
 
 #define VEC_FILE "bench/bench_gemm.c"
 #include "kernels/cpu/vec_each.h"
@@ -104,10 +112,18 @@ static double limits(struct kn_dev *dev, int rounds)
     return best;
 }
 
+static int once(struct kn_dev *dev, const struct shape *s, const struct kn_tensor *a, const struct kn_tensor *b, const struct kn_tensor *c, int lib)
+{
+    if (!lib) return dev->op->gemm(dev, 1, a, b, 0, c);
+    sgemm(ROW_MAJOR, s->kind == GRAD ? TRANSPOSED : PLAIN, s->kind == LINEAR ? TRANSPOSED : PLAIN, (int)s->m, (int)s->n, (int)s->k, 1, a->p,
+          (int)(s->kind == GRAD ? s->m : s->k), b->p, (int)(s->kind == LINEAR ? s->k : s->n), 0, c->p, (int)s->n);
+    return 0;
+}
+
 static void run(struct kn_dev *dev, const struct shape *s, int rounds, double peak)
 {
     void *pa, *pb, *pc;
-    double v[64], flops = 2.0 * (double)s->m * (double)s->n * (double)s->k;
+    double v[2][64], flops = 2.0 * (double)s->m * (double)s->n * (double)s->k;
     char name[64];
     size_t na = (size_t)(s->m * s->k), nb = (size_t)(s->k * s->n), nc = (size_t)(s->m * s->n);
     if (kn_alloc(dev, na * 4, &pa) || kn_alloc(dev, nb * 4, &pb) || kn_alloc(dev, nc * 4, &pc)) exit(1);
@@ -120,14 +136,16 @@ static void run(struct kn_dev *dev, const struct shape *s, int rounds, double pe
     if (s->kind == GRAD) a = kn_transpose(&a);
     if (s->kind == LINEAR) b = kn_transpose(&b);
     int inner = 2e9 / flops > 20000 ? 20000 : 2e9 / flops < 1 ? 1 : (int)(2e9 / flops);
-    for (int i = -2; i < rounds; i++) {
-        uint64_t t = base_clock_ns();
-        for (int k = 0; k < inner; k++)
-            if (dev->op->gemm(dev, 1, &a, &b, 0, &c)) exit(1);
-        if (i >= 0) v[i] = flops * inner / (double)(base_clock_ns() - t);
-    }
+    for (int i = -2; i < rounds; i++)
+        for (int lib = 0; lib < (sgemm ? 2 : 1); lib++) {
+            uint64_t t = base_clock_ns();
+            for (int k = 0; k < inner; k++)
+                if (once(dev, s, &a, &b, &c, lib)) exit(1);
+            if (i >= 0) v[lib][i] = flops * inner / (double)(base_clock_ns() - t);
+        }
     snprintf(name, sizeof name, "%-6s %lld x %lld x %lld", kind_names[s->kind], (long long)s->m, (long long)s->k, (long long)s->n);
-    print_row(name, v, rounds, "GFLOP/s", peak);
+    print_row(name, v[0], rounds, "GFLOP/s", peak);
+    if (sgemm) print_row("       LIB", v[1], rounds, "GFLOP/s", peak);
     kn_free(dev, pa, na * 4), kn_free(dev, pb, nb * 4), kn_free(dev, pc, nc * 4);
 }
 
@@ -140,6 +158,11 @@ int main(int argc, char **argv)
     if (rounds < 1 || rounds > 64) rounds = 15;
     if (kn_dev_open(&dev, argc > 2 ? argv[2] : "cpu", threads, &err) || strcmp(dev->info.kind, "cpu")) {
         fprintf(stderr, "bench_gemm: %s\n", base_err_text(&err, text, sizeof text));
+        return 1;
+    }
+    void *lib = argc > 4 ? dlopen(argv[4], RTLD_NOW) : NULL;
+    if (argc > 4 && (!lib || !(sgemm = (sgemm_fn)dlsym(lib, "cblas_sgemm")))) {
+        fprintf(stderr, "bench_gemm: %s\n", dlerror());
         return 1;
     }
     printf("# %s, %s, %d threads, %d rounds; shapes m x k x n\n", dev->info.name, dev->info.isa, dev->info.threads, rounds);
