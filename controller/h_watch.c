@@ -83,8 +83,8 @@ CTL_HANDLER(job_watch)
     struct base_jr r = base_jr_at(params, "", &err);
     int64_t after = base_jr_int(&r, "after", -1, 0, INT64_MAX);
     base_jr_done(&r, keys, 2);
-    struct ctl_job *j = ctl_job_param(c, call, &r, "id");
     struct wire_conn *conn = wire_call_conn(call);
+    struct ctl_job *j = ctl_job_param(c, call, &r, "id");
     struct ctl_watch *w;
     if (!j) return;
     if (!conn) {

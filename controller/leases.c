@@ -133,8 +133,8 @@ st_t ctl_lease_return(struct ctl *c, struct ctl_lease *l, const char *reason, bo
     }
     json_t *body = json_pack("{s:I,s:I,s:I}", "trial", (json_int_t)l->trial, "lease", (json_int_t)l->id, "epoch", (json_int_t)l->epoch);
     bool give_up = lost && lost_times(j, l->trial) >= CTL_LOST_MAX;
-    l->orphan = true; /* until this is committed */
     if (body) json_object_set_new(body, "busy_s", json_real(ctl_lease_account(l)));
+    l->orphan = true; /* until this is committed */
     if (body && give_up) {
         const struct ctl_known *k = ctl_known_get(c, l->evaluator);
         json_object_set_new(body, "status", json_string("failed"));

@@ -1,3 +1,11 @@
 # tests of controller
-tap_scripts += tests/controller/test_docs.py
-EXTRA_DIST += tests/controller/taut_wire.py tests/controller/test_docs.py
+CTL_TEST_LIBS = libcontroller.a libdb.a libwire.a libspacejson.a libspace.a libbasejson.a libbase.a \
+	$(UV_LIBS) $(SQLITE_LIBS) $(JANSSON_LIBS) -lm
+check_PROGRAMS += tests/controller/test_strategy
+tests_controller_test_strategy_SOURCES = tests/controller/test_strategy.c tests/controller/toy.h
+tests_controller_test_strategy_LDADD = $(CTL_TEST_LIBS)
+
+ctl_scripts = tests/controller/test_server.py tests/controller/test_restart.py tests/controller/test_params.py \
+	tests/controller/test_full.py tests/controller/test_docs.py
+tap_scripts += $(ctl_scripts)
+EXTRA_DIST += tests/controller/taut_wire.py $(ctl_scripts)

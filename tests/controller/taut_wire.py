@@ -124,15 +124,20 @@ class Daemon:
         self.own = dir is None
         self.dir = dir or tempfile.mkdtemp(prefix="tautd-")
         self.args = args
+        fd, self.log_path = tempfile.mkstemp(prefix="tautd-", suffix=".log")
+        os.close(fd)
         self.preexec, self.env = preexec, env
         self.start()
 
     def start(self, *more):
         r, w = os.pipe()
-        self.log = open(os.path.join(self.dir, "..", os.path.basename(self.dir) + ".log"), "ab+")
-        self.p = subprocess.Popen([TAUTD, "--dir", self.dir, "--ready", str(w), *self.args, *more], pass_fds=(w,), stderr=self.log,
+        life, self.life = os.pipe()  # the daemon ends with this script, however that ends
+        self.log = open(self.log_path, "ab+")
+        self.p = subprocess.Popen([TAUTD, "--dir", self.dir, "--ready", str(w), "--lifeline", str(life), *self.args, *more],
+                                  pass_fds=(w, life), stderr=self.log,
                                   preexec_fn=self.preexec, env=self.env)
         os.close(w)
+        os.close(life)
         self.ready = os.read(r, 16)
         os.close(r)
         self.socket = os.path.join(self.dir, "tautd.sock")
@@ -145,11 +150,13 @@ class Daemon:
     def kill(self):
         self.p.send_signal(signal.SIGKILL)
         self.p.wait()
+        os.close(self.life)
         self.log.close()
 
     def term(self):
         self.p.send_signal(signal.SIGTERM)
         rc = self.p.wait(30)
+        os.close(self.life)
         self.log.close()
         return rc
 
@@ -212,8 +219,8 @@ class Evaluator:
         return self.c.call("evaluator.next", evaluator=self.id, wait_s=wait)
 
     def report(self, lease, status="ok", **more):
-        if status == "ok":
-            more.setdefault("metrics", score(lease["arch"]))
+        if status == "ok" and "metrics" not in more:
+            more["metrics"] = score(lease["arch"])
         return self.c.call("evaluator.report", lease=lease["lease"], epoch=lease["epoch"], status=status, **more)
 
     def run(self, n=10 ** 9, wait=0):

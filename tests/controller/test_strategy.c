@@ -1,0 +1,295 @@
+/* Strategies and the proposer: determinism, restart at any point, better than chance, nothing twice, spaces that run out, constraints. */
+#include "tests/controller/toy.h"
+#include "tests/tap.h"
+
+/* ZDT1 (Zitzler, Deb, Thiele 2000) in 8 variables: the front is f2 = 1 - sqrt(f1), x[1..] = 0. */
+static json_t *zdt1(json_t *arch)
+{
+    json_t *x = json_object_get(arch, "x");
+    double f1 = json_number_value(json_array_get(x, 0)), g = 1;
+    for (size_t i = 1; i < json_array_size(x); i++) g += 9 * json_number_value(json_array_get(x, i)) / (double)(json_array_size(x) - 1);
+    return json_pack("{s:f,s:f}", "f1", f1, "f2", g * (1 - sqrt(f1 / g)));
+}
+
+static json_t *zdt1_up(json_t *arch) /* f2 turned: to be maximised */
+{
+    json_t *m = zdt1(arch);
+    json_object_set_new(m, "f2", json_real(-json_number_value(json_object_get(m, "f2"))));
+    return m;
+}
+
+static json_t *grid(json_t *arch)
+{
+    double a = toy_num(arch, "a"), b = toy_num(arch, "b");
+    return json_pack("{s:f,s:f}", "f1", a, "f2", b);
+}
+
+static json_t *every_third_fails(json_t *arch)
+{
+    static int n;
+    return n++ % 3 ? zdt1(arch) : NULL;
+}
+
+static json_t *all_fail(json_t *arch)
+{
+    return NULL;
+}
+
+#define ZDT(strategy, seed)                                                                                                          \
+    "{\"evaluator\":\"external\",\"seed\":" seed ",\"space\":{\"type\":\"custom\",\"knobs\":{\"x\":{\"float\":[0,1],\"repeat\":8}}}," \
+    "\"objectives\":[\"f1\",\"f2\"],\"search\":{\"strategy\":\"" strategy "\",\"population\":24}}"
+
+static void test_table(void)
+{
+    ok(strategy_find("auto") && !strcmp(strategy_find("auto")->name, "nsga2"), "auto is nsga2");
+    ok(strategy_find("random") != NULL, "random is there");
+    ok(strategy_find("grid") == NULL, "what is not there is not found");
+    for (const char *const *n = strategy_names(); *n; n++) ok(strategy_find(*n) && !strcmp(strategy_find(*n)->name, *n), "%s finds itself", *n);
+}
+
+enum { STEPS = 120 };
+
+/* Proposal n is the same from a proposer that has lived from the start, from one made just now, and after reports in flight. */
+static void test_restart(const char *what, const char *text, json_t *(*score)(json_t *))
+{
+    struct toy a, b, other;
+    char id[STEPS][BASE_ID_HEX], got[BASE_ID_HEX];
+    int same = 0, again = 0, differs = 0;
+    toy_open(&a, text, score);
+    for (int i = 0; i < STEPS; i++)
+        if (toy_step(&a, id[i])) break;
+    toy_open(&b, text, score);
+    for (int i = 0; i < STEPS; i++) {
+        proposer_free(b.proposer); /* the daemon was killed here */
+        if (proposer_new(&b.proposer, b.job, b.archive, NULL) || toy_step(&b, got)) break;
+        same += !strcmp(got, id[i]);
+    }
+    is_int(same, STEPS, "%s: a proposer made anew before each proposal makes the same ones", what);
+    toy_close(&b);
+    toy_open(&b, text, score);
+    for (int i = 0; i < STEPS; i++) {
+        if (toy_step(&b, got)) break;
+        again += !strcmp(got, id[i]);
+    }
+    is_int(again, STEPS, "%s: a second run is the first", what);
+    toy_close(&b);
+    char *seed = strdup(text), *at = strstr(seed, "\"seed\":1");
+    at[7] = '2';
+    toy_open(&other, seed, score);
+    for (int i = 0; i < STEPS; i++) {
+        if (toy_step(&other, got)) break;
+        differs += strcmp(got, id[i]) != 0;
+    }
+    is_int(differs, STEPS, "%s: another seed is another search", what);
+    toy_close(&other);
+    free(seed);
+    toy_close(&a);
+}
+
+/* Several out at once, reported in another order than proposed: a restart in between changes nothing. */
+static void test_in_flight(void)
+{
+    struct toy a, b;
+    char *arch[4] = {0};
+    int same = 0, n = 0;
+    toy_open(&a, ZDT("nsga2", "1"), zdt1);
+    toy_open(&b, ZDT("nsga2", "1"), zdt1);
+    for (int i = 0; i < 200; i++) {
+        struct proposal x, y;
+        proposer_free(b.proposer);
+        if (proposer_new(&b.proposer, b.job, b.archive, NULL) || toy_next(&a, &x) || toy_next(&b, &y)) break;
+        same += !strcmp(x.candidate.id, y.candidate.id);
+        n++;
+        toy_propose(&a, &x);
+        toy_propose(&b, &y);
+        arch[i % 4] = strdup(x.candidate.canonical);
+        proposal_fini(&x);
+        proposal_fini(&y);
+        for (int k = 3; i % 4 == 3 && k >= 0; k--) { /* the youngest first */
+            toy_report(&a, i - 3 + k + 1, arch[k]);
+            toy_report(&b, i - 3 + k + 1, arch[k]);
+            free(arch[k]);
+        }
+    }
+    is_int(same, n, "with four trials out and reports in another order, a restart changes nothing");
+    is_int(n, 200, "and nothing ran out");
+    toy_close(&a);
+    toy_close(&b);
+}
+
+static double search_hv(const char *strategy, int seed, int steps, bool up)
+{
+    char text[512];
+    struct toy t;
+    double ref[2] = {1.1, up ? -11 : 11};
+    snprintf(text, sizeof text,
+             "{\"evaluator\":\"external\",\"seed\":%d,\"space\":{\"type\":\"custom\",\"knobs\":{\"x\":{\"float\":[0,1],\"repeat\":8}}},"
+             "\"objectives\":[\"f1\",%s],\"search\":{\"strategy\":\"%s\",\"population\":24}}",
+             seed, up ? "{\"metric\":\"f2\",\"goal\":\"max\"}" : "\"f2\"", strategy);
+    toy_open(&t, text, up ? zdt1_up : zdt1);
+    for (int i = 0; i < steps; i++)
+        if (toy_step(&t, NULL)) break;
+    double hv = toy_hv(&t, ref);
+    toy_close(&t);
+    return hv;
+}
+
+static void test_better_than_chance(void)
+{
+    double best = 1.1 * 11 - 1.0 / 3; /* of the true front: the box less what lies under 1 - sqrt(f1) */
+    int wins = 0, near = 0, turned = 0;
+    for (int seed = 1; seed <= 8; seed++) {
+        double n = search_hv("nsga2", seed, 600, false), r = search_hv("random", seed, 600, false);
+        wins += best - n < 0.5 * (best - r);
+        near += n > 0.95 * best;
+        turned += fabs(search_hv("nsga2", seed, 600, true) - n) < 1e-9;
+        printf("# seed %d: nsga2 %.4f, random %.4f, front %.4f\n", seed, n, r, best);
+    }
+    is_int(wins, 8, "on ZDT1 nsga2 leaves less than half of what random search leaves, on every seed");
+    is_int(near, 8, "and reaches 95 %% of the true front's hypervolume");
+    is_int(turned, 8, "an objective to be maximised gives the same search as its negative minimised");
+}
+
+static void test_used_up(void)
+{
+    /* 12 x 12 candidates. */
+    struct toy t;
+    char id[BASE_ID_HEX];
+    st_t st = ST_OK;
+    for (int k = 0; k < 2; k++) {
+        char text[512];
+        snprintf(text, sizeof text,
+                 "{\"evaluator\":\"external\",\"seed\":1,\"space\":{\"type\":\"custom\",\"knobs\":{\"a\":{\"int\":[0,11]},\"b\":{\"int\":[0,11]}}},"
+                 "\"objectives\":[\"f1\",\"f2\"],\"search\":{\"strategy\":\"%s\",\"population\":10}}",
+                 k ? "random" : "nsga2");
+        toy_open(&t, text, grid);
+        while (!(st = toy_step(&t, id)) && t.n < 1000) continue;
+        is_int(st, ST_EEXHAUSTED, "%s: a small space is used up", k ? "random" : "nsga2");
+        is_int(t.n, 144, "after each candidate was tried once");
+        ok(strstr(proposer_why(t.proposer), "used up: 144") != NULL, "and says so: %s", proposer_why(t.proposer));
+        long distinct = 0;
+        for (long row = 0; row < archive_count(t.archive); row++) distinct += archive_find_arch(t.archive, archive_arch_id(t.archive, row, id)) == row;
+        is_int(distinct, 144, "no candidate came twice");
+        toy_close(&t);
+    }
+}
+
+static void test_failures(void)
+{
+    struct toy t;
+    char text[] = ZDT("nsga2", "1");
+    int parents_failed = 0, children = 0;
+    toy_open(&t, text, every_third_fails);
+    for (int i = 0; i < 200; i++) {
+        struct proposal x;
+        if (toy_next(&t, &x)) break;
+        for (int k = 0; k < x.origin.nparents; k++) {
+            children++;
+            parents_failed += archive_state(t.archive, archive_row(t.archive, x.origin.parent[k])) != TRIAL_OK;
+        }
+        toy_propose(&t, &x);
+        toy_report(&t, t.n, x.candidate.canonical);
+        proposal_fini(&x);
+    }
+    ok(children > 100, "there are children (%d parents)", children);
+    is_int(parents_failed, 0, "a failed trial is no parent");
+    toy_close(&t);
+    toy_open(&t, text, all_fail);
+    for (int i = 0; i < 60; i++)
+        if (toy_step(&t, NULL)) break;
+    is_int(t.n, 60, "where all fail the search goes on with samples");
+    toy_close(&t);
+}
+
+static void test_samples_first(void)
+{
+    struct toy t;
+    int samples = 0, later = 0;
+    toy_open(&t, ZDT("nsga2", "1"), zdt1);
+    for (int i = 0; i < 100; i++) {
+        struct proposal x;
+        if (toy_next(&t, &x)) break;
+        if (i < 24) samples += !strcmp(x.origin.op, "sample");
+        else later += strcmp(x.origin.op, "sample") != 0;
+        toy_propose(&t, &x);
+        toy_report(&t, t.n, x.candidate.canonical);
+        proposal_fini(&x);
+    }
+    is_int(samples, 24, "the first `population` proposals are samples");
+    is_int(later, 76, "the others are children");
+    toy_close(&t);
+}
+
+/* A constraint steers: after training where only training tells. */
+static void test_measured_constraint(void)
+{
+    struct toy t;
+    long held = 0, n = 0;
+    toy_open(&t,
+             "{\"evaluator\":\"external\",\"seed\":1,\"space\":{\"type\":\"custom\",\"knobs\":{\"x\":{\"float\":[0,1],\"repeat\":8}}},"
+             "\"objectives\":[\"f1\",\"f2\"],\"constraints\":[{\"metric\":\"f1\",\"min\":0.4,\"max\":0.5}],\"search\":{\"population\":16}}",
+             zdt1);
+    for (int i = 0; i < 300; i++)
+        if (toy_step(&t, NULL)) break;
+    int col = archive_metric(t.archive, "f1");
+    for (long row = 200; row < archive_count(t.archive); row++, n++) {
+        double v = archive_median(t.archive, col, row);
+        held += v >= 0.4 && v <= 0.5;
+    }
+    ok(held > 60, "of the last 100 candidates most hold a constraint that a tenth of the samples holds (%ld)", held);
+    toy_close(&t);
+}
+
+static json_t *lm_score(json_t *arch)
+{
+    return json_pack("{s:f}", "valid_bpb", 1.0 + 1.0 / (double)json_array_size(json_object_get(arch, "layers")));
+}
+
+static void test_paper_constraint(void)
+{
+    struct toy t;
+    struct metric m;
+    long broken = 0, thrown = 0;
+    toy_open(&t,
+             "{\"seed\":1,\"data\":{\"train\":\"/dev/null\"},\"space\":\"lm-tiny\",\"objectives\":[\"valid_bpb\",\"params\"],"
+             "\"constraints\":[{\"metric\":\"params\",\"max\":300000}],\"search\":{\"population\":12}}",
+             lm_score);
+    if (space_metric_parse(&m, "params", false, "", NULL)) toy_fail("params", &(struct base_err){.what = "?"});
+    for (int i = 0; i < 60; i++) {
+        struct proposal x;
+        if (toy_next(&t, &x)) break;
+        broken += space_metric_paper(&m, &x.candidate.arch) > 300000;
+        thrown += x.infeasible;
+        toy_propose(&t, &x);
+        toy_report(&t, t.n, x.candidate.canonical);
+        proposal_fini(&x);
+    }
+    is_int(t.n, 60, "proposals under a constraint on parameters");
+    is_int(broken, 0, "none breaks it");
+    ok(thrown > 0, "those that would were drawn again, and counted (%ld)", thrown);
+    toy_close(&t);
+
+    toy_open(&t,
+             "{\"seed\":1,\"data\":{\"train\":\"/dev/null\"},\"space\":\"lm-tiny\",\"objectives\":[\"valid_bpb\"],"
+             "\"constraints\":[{\"metric\":\"params\",\"max\":10}]}",
+             lm_score);
+    struct proposal x;
+    is_int(toy_next(&t, &x), ST_EEXHAUSTED, "a constraint that nothing holds ends the search");
+    ok(strstr(proposer_why(t.proposer), "constraints") != NULL, "and says so: %s", proposer_why(t.proposer));
+    toy_close(&t);
+}
+
+int main(void)
+{
+    test_table();
+    test_restart("nsga2", ZDT("nsga2", "1"), zdt1);
+    test_restart("random", ZDT("random", "1"), zdt1);
+    test_in_flight();
+    test_better_than_chance();
+    test_used_up();
+    test_failures();
+    test_samples_first();
+    test_measured_constraint();
+    test_paper_constraint();
+    return tap_done();
+}
