@@ -205,10 +205,6 @@ st_t base_pool_new(struct base_pool **out, int threads, int pin)
         return ST_ENOMEM;
     }
     p->spin_ns = threads <= base_cpu_count() ? SPIN_NS : 0; /* spinning for a CPU that somebody needs only delays them */
-    if (pin && (p->before = affinity(&p->mask_bytes))) {
-        p->pinned = 1;
-        pin_thread(p, pthread_self(), 0);
-    }
     /* Signals are for the threads that the program made itself. */
     sigset_t all, mask;
     sigfillset(&all);
@@ -223,13 +219,27 @@ st_t base_pool_new(struct base_pool **out, int threads, int pin)
             st = ST_ENOMEM;
         } else {
             p->threads = i + 1;
-            if (p->pinned) pin_thread(p, w->thread, i);
         }
     }
     pthread_sigmask(SIG_SETMASK, &mask, NULL);
+    if (!st && pin) base_pool_pin(p, 1);
     if (st) base_pool_free(p);
     else *out = p;
     return st;
+}
+
+void base_pool_pin(struct base_pool *p, int pin)
+{
+    if (!p) return;
+    if (pin && !p->pinned && (p->before = affinity(&p->mask_bytes))) {
+        p->pinned = 1;
+        for (int i = 0; i < p->threads; i++) pin_thread(p, i ? p->workers[i].thread : pthread_self(), i);
+    } else if (!pin && p->pinned) {
+        for (int i = 0; i < p->threads; i++) pthread_setaffinity_np(i ? p->workers[i].thread : pthread_self(), p->mask_bytes, p->before);
+        CPU_FREE(p->before);
+        p->before = NULL;
+        p->pinned = 0;
+    }
 }
 
 void base_pool_free(struct base_pool *p)

@@ -18,7 +18,7 @@ typedef void (*base_pool_fn)(void *ctx, int task, int worker);
 /* threads >= 1 (the caller counts). pin: bind worker i to the i-th CPU of the process's affinity mask. */
 st_t base_pool_new(struct base_pool **out, int threads, int pin);
 void base_pool_free(struct base_pool *p);
-/* Binds worker i (the caller is 0) to the i-th CPU of the affinity mask at base_pool_new, or lets all go back to that mask. NULL pool: binds the caller. */
+/* Binds worker i (the caller is 0) to the i-th CPU of the affinity mask at base_pool_new, or lets all go back to that mask. NULL pool: nothing. */
 void base_pool_pin(struct base_pool *p, int pin);
 int base_pool_threads(const struct base_pool *p); /* 1 for NULL */
 void base_pool_run(struct base_pool *p, base_pool_fn fn, void *ctx, int ntasks);

@@ -13,6 +13,8 @@
 #define TAUT_EVALUATOR_DATA_H
 
 #include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
 
 #include "base/err.h"
 #include "base/hash.h"

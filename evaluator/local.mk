@@ -1,1 +1,10 @@
-# evaluator
+noinst_LIBRARIES += libevaluator.a
+libevaluator_a_SOURCES = \
+	evaluator/data.c evaluator/data.h evaluator/energy.c evaluator/energy.h evaluator/fingerprint.c evaluator/fingerprint.h \
+	evaluator/hostlock.c evaluator/hostlock.h evaluator/profiler.c evaluator/profiler.h evaluator/trainer.c evaluator/trainer.h \
+	evaluator/worker.c evaluator/worker.h
+
+bin_PROGRAMS += taut-evaluator
+taut_evaluator_SOURCES = evaluator/main.c
+taut_evaluator_LDADD = libevaluator.a libmodel.a libkernels.a libwire.a libspacejson.a libspace.a libbasejson.a libbase.a \
+	$(UV_LIBS) $(JANSSON_LIBS) -lm

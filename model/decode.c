@@ -1,4 +1,5 @@
-/* Tokens through caches and states. Many new tokens go in chunks, so that a prefill of any length runs in the memory of one chunk. */
+/* Tokens through caches and states. Many new tokens go in chunks, so that a prefill of any length runs in the memory
+ * of one chunk. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,13 +10,13 @@
 
 struct model_state {
     struct model *m;
-    int B, chunk;         /* sequences; most new tokens of each in one pass */
+    int B, chunk; /* sequences; most new tokens of each in one pass */
     int64_t context, pos;
     uint64_t caches, bytes; /* of caches and states alone; of mem */
     void *mem;
-    void **state;         /* [parts] */
-    void *begin;          /* the caches' first byte … */
-    uint64_t span;        /* … and how far they reach, gaps included */
+    void **state;  /* [parts] */
+    void *begin;   /* the caches' first byte … */
+    uint64_t span; /* … and how far they reach, gaps included */
     void *tok, *x[2], *xn, *rstd, *last, *logits, *logits32, *scratch;
 };
 
@@ -51,22 +52,26 @@ static uint64_t carve_state(struct model_state *s)
     s->rstd = carve2(&c, N, 1).p;
     s->last = carve2(&c, s->B, D).p;
     s->logits = carve2(&c, s->B, m->arch.vocab).p;
-    s->logits32 = m->dtype == KN_F32 ? s->logits : carve_bytes(&c, (uint64_t)s->B * (uint64_t)m->arch.vocab, sizeof(float));
+    s->logits32 =
+        m->dtype == KN_F32 ? s->logits : carve_bytes(&c, (uint64_t)s->B * (uint64_t)m->arch.vocab, sizeof(float));
     s->scratch = carve_bytes(&c, scratch, 1);
     return c.used;
 }
 
 st_t model_state_new(struct model_state **out, struct model *m, int batch, int64_t context, struct base_err *err)
 {
-    if (batch < 1 || batch > MODEL_BATCH_MAX) return base_err_set(err, ST_EINVAL, "batch", "must be from 1 to %d, not %d", MODEL_BATCH_MAX, batch);
+    if (batch < 1 || batch > MODEL_BATCH_MAX)
+        return base_err_set(err, ST_EINVAL, "batch", "must be from 1 to %d, not %d", MODEL_BATCH_MAX, batch);
     if (context < 1 || context > ARCH_CONTEXT_MAX)
-        return base_err_set(err, ST_EINVAL, "context", "must be from 1 to %d, not %lld", ARCH_CONTEXT_MAX, (long long)context);
+        return base_err_set(err, ST_EINVAL, "context", "must be from 1 to %d, not %lld", ARCH_CONTEXT_MAX,
+                            (long long)context);
     struct model_state *s = calloc(1, sizeof *s);
     void **state = calloc((size_t)m->plan.parts + 1, sizeof *state);
     st_t st = ST_ENOMEM;
     if (!s || !state) goto fail;
     int64_t chunk = batch < CHUNK_ROWS ? CHUNK_ROWS / batch : 1;
-    *s = (struct model_state){.m = m, .B = batch, .context = context, .state = state, .chunk = (int)(chunk < context ? chunk : context)};
+    *s = (struct model_state){
+        .m = m, .B = batch, .context = context, .state = state, .chunk = (int)(chunk < context ? chunk : context)};
     s->bytes = carve_state(s);
     st = model_check_fit(&m->opts, m->dev, m->plan.total, s->bytes, "state", err);
     if (st) goto fail_said;
@@ -115,6 +120,11 @@ st_t model_state_fill(struct model_state *s, int64_t pos)
     return ST_OK;
 }
 
+void model_state_seek(struct model_state *s, int64_t pos)
+{
+    s->pos = pos;
+}
+
 void model_state_reset(struct model_state *s)
 {
     s->pos = 0;
@@ -127,7 +137,8 @@ static st_t pass(struct model_state *s, const int32_t *tokens, int n, int from, 
     const struct kn_ops *op = m->dev->op;
     int64_t N = (int64_t)s->B * T, D = m->arch.width;
     for (int b = 0; b < s->B; b++)
-        TRY(m->dev->vt->upload(m->dev, (int32_t *)s->tok + (int64_t)b * T, tokens + (int64_t)b * n + from, (size_t)T * sizeof *tokens));
+        TRY(m->dev->vt->upload(m->dev, (int32_t *)s->tok + (int64_t)b * T, tokens + (int64_t)b * n + from,
+                               (size_t)T * sizeof *tokens));
     struct kn_tensor tok = kn_t1(s->tok, KN_I32, N), x = kn_t2(s->x[0], m->dtype, N, D), r = {0};
     struct kn_tensor xn = kn_t2(s->xn, m->dtype, N, D), rstd = kn_t1(s->rstd, m->dtype, N);
     TRY(op->embed(m->dev, &tok, &m->w[m->embed], &x));

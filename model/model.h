@@ -8,13 +8,15 @@
  *   model_free(m);
  *
  * Invariants
- *   - All memory is planned at model_new and taken in a few slabs; nothing is allocated in a step. What does not fit is refused there
- *     (ST_ENOFIT, with bytes needed and bytes there), before anything is trained.
- *   - Parameters of all tensors lie in one contiguous slab in a fixed order (gradients, m and v likewise): first the hidden matrices, part by part, then
- *     all else, so that the optimiser is one pass a group. Parts and vectors start on 64-byte lines; the gaps hold zeros and stay zero.
+ *   - All memory is planned at model_new and taken in a few slabs; nothing is allocated in a step. What does not fit
+ *     is refused there (ST_ENOFIT, with bytes needed and bytes there), before anything is trained.
+ *   - Parameters of all tensors lie in one contiguous slab in a fixed order (gradients, m and v likewise): first the
+ *     hidden matrices, part by part, then all else, so that the optimiser is one pass a group. Parts and vectors start
+ *     on 64-byte lines; the gaps hold zeros and stay zero.
  *   - Same arch, seed, data and device fingerprint: same bits, whatever the number of threads.
  *   - A model belongs to its device's thread.
- * Network (pre-norm, Llama): x = E[tok]; for each layer: x += mixer(norm(x)); x += ffn(norm(x)); logits = head(norm(x)). RMSNorm eps 1e-5.
+ * Network (pre-norm, Llama), RMSNorm eps 1e-5:
+ *   x = E[tok]; for each layer: x += mixer(norm(x)); x += ffn(norm(x)); logits = head(norm(x))
  * A part of type none has no norm and no branch. */
 #ifndef TAUT_MODEL_MODEL_H
 #define TAUT_MODEL_MODEL_H
@@ -30,14 +32,15 @@ struct model;
 struct model_opts {
     enum kn_dtype dtype;   /* KN_F32 (0); KN_F64 on the ref device, for gradient checks */
     bool train;            /* gradients, optimiser state and activations are planned */
-    int batch;             /* most sequences of one model_step / model_loss; 0: neither is called (decoding alone), no activations are planned */
+    int batch;             /* most sequences of one model_step or model_loss; 0: decoding alone, no activations */
     uint64_t memory_limit; /* bytes; 0: the device's */
 };
 
 /* Bytes that model_new will take with these options, exactly (device scratch apart); nothing is allocated. */
 uint64_t model_plan_bytes(const struct arch *a, const struct model_opts *o);
 
-st_t model_new(struct model **out, const struct arch *a, struct kn_dev *dev, const struct model_opts *o, struct base_err *err);
+st_t model_new(struct model **out, const struct arch *a, struct kn_dev *dev, const struct model_opts *o,
+               struct base_err *err);
 void model_free(struct model *m); /* NULL allowed */
 const struct arch *model_arch(const struct model *m);
 
@@ -48,21 +51,22 @@ struct model_param {
     struct kn_tensor w, g;         /* value; gradient (p NULL without train) */
     int64_t offset;                /* elements from the slab's start */
     enum layer_tensor_role role;
-    bool hidden;                   /* a matrix inside a layer: its lr follows the width rule (embedding, head and vectors do not) */
+    bool hidden;                   /* a matrix inside a layer: its lr follows the width rule, as no other's does */
 };
 int model_params(const struct model *m);                          /* tensors; a tied head is not listed again */
 const struct model_param *model_param(const struct model *m, int i);
 int model_param_find(const struct model *m, const char *name);    /* -1 */
 int64_t model_param_count(const struct model *m);                 /* numbers: equals the paper cost */
 
-/* N(0, layer_tensor.init_std) for a layer's matrices, N(0, 0.02) for embedding and head, ones for norms; each tensor draws from
- * base_rng_at(seed, RNG_INIT, hash of its name), so that a tensor's values do not depend on its neighbours. Steps, m and v go back to 0. */
+/* N(0, layer_tensor.init_std) for a layer's matrices, N(0, 0.02) for embedding and head, ones for norms; each tensor
+ * draws from base_rng_at(seed, RNG_INIT, hash of its name), so that a tensor's values do not depend on its neighbours.
+ * Steps, m and v go back to 0. */
 st_t model_init(struct model *m, uint64_t seed);
 
 /* ---- training ----  tokens, targets [B,T] i32 in host memory; T <= arch.context; B <= opts.batch. */
 
-/* Mean cross-entropy, nats a token, over the targets that are not -1 (none: ST_EINVAL); forward only. ST_EINVAL: a token outside the vocabulary,
- * B or T outside the plan. */
+/* Mean cross-entropy, nats a token, over the targets that are not -1 (none: ST_EINVAL); forward only. ST_EINVAL: a
+ * token outside the vocabulary, B or T outside the plan. */
 st_t model_loss(struct model *m, const int32_t *tokens, const int32_t *targets, int B, int T, double *loss);
 /* Forward and backward; gradients of the mean loss. */
 st_t model_step(struct model *m, const int32_t *tokens, const int32_t *targets, int B, int T, double *loss);
@@ -73,7 +77,8 @@ struct model_hyper {
     double beta1, beta2, eps, weight_decay;
     double clip;            /* global norm; <= 0: off */
 };
-/* AdamW over everything; the step count t goes up by one. *gnorm: global gradient norm before clipping. ST_ENONFINITE (nothing changed) when it is not finite. */
+/* AdamW over everything; the step count t goes up by one. *gnorm: global gradient norm before clipping. ST_ENONFINITE
+ * (nothing changed) when it is not finite. */
 st_t model_update(struct model *m, const struct model_hyper *h, double *gnorm);
 int64_t model_steps(const struct model *m);
 void model_steps_set(struct model *m, int64_t t);
@@ -84,14 +89,17 @@ struct model_state; /* KV caches and recurrent states of `batch` sequences with 
 st_t model_state_new(struct model_state **out, struct model *m, int batch, int64_t context, struct base_err *err);
 void model_state_free(struct model_state *s);
 int64_t model_state_pos(const struct model_state *s);
-uint64_t model_state_bytes(const struct model_state *s);          /* of caches and states alone: equals batch * paper state bytes */
-/* Sets the position and fills caches and states with small synthetic numbers: decoding at context L without a prefill. */
+uint64_t model_state_bytes(const struct model_state *s); /* of caches and states alone: batch * paper state bytes */
+/* Sets the position and fills caches and states with small synthetic numbers: decoding at context L without a
+ * prefill. */
 st_t model_state_fill(struct model_state *s, int64_t pos);
-/* Sets the position, contents left as they are: measuring one token at the same context again and again. 0 <= pos <= context. */
+/* Sets the position, contents left as they are: measuring one token at the same context again and again. 0 <= pos <=
+ * context. */
 void model_state_seek(struct model_state *s, int64_t pos);
 void model_state_reset(struct model_state *s);
-/* Appends n tokens to every sequence: tokens [batch,n]; logits [batch,V] of the last position (host memory; NULL: not wanted).
- * n == 1 is decoding. Cut at any place, the results are the same up to rounding; ST_ETOOBIG past the context. */
+/* Appends n tokens to every sequence: tokens [batch,n]; logits [batch,V] of the last position (host memory; NULL: not
+ * wanted). n == 1 is decoding. Cut at any place, the results are the same up to rounding; ST_ETOOBIG past the context.
+ * Long prefills go in chunks. */
 st_t model_decode(struct model_state *s, const int32_t *tokens, int n, float *logits);
 
 #endif

@@ -1,0 +1,394 @@
+#include "evaluator/worker.h"
+
+#include <errno.h>
+#include <math.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "evaluator/fingerprint.h"
+#include "evaluator/profiler.h"
+#include "evaluator/trainer.h"
+#include "model/checkpoint.h"
+#include "searchspace/arch_json.h"
+#include "wire/wire.h"
+
+#define WAIT_S 20          /* of one evaluator.next */
+#define CALL_MS 60000
+#define RETRY_MS 500       /* between attempts to reach tautd, or to report */
+#define METRICS_MAX 64
+
+struct worker {
+    struct worker_opts o;
+    struct wire_client *wire;  /* NULL: not connected */
+    struct energy *energy;     /* NULL: not readable here */
+    int64_t evaluator;
+    double heartbeat_s;
+    int64_t lease, epoch;      /* in hand; 0: none */
+    uint64_t beat_ns;          /* last heartbeat that was answered */
+    bool taken;                /* tautd has said that the lease is no longer ours, or that the trial is to stop */
+};
+
+static bool stopping(const struct worker *w)
+{
+    return *w->o.stop != 0;
+}
+
+/* Waits, but not past a signal. */
+static void rest(int ms)
+{
+    poll(NULL, 0, ms);
+}
+
+static json_t *provides(const struct worker *w)
+{
+    static const char *const always[] = {"valid_bpb", "valid_loss", "train_bytes", "train_tokens_per_s", "prefill_ms", "decode_ms", "throughput", "infer_bytes"};
+    static const char *const energy[] = {"train_joules", "joules_per_token"};
+    json_t *v = json_array();
+    for (size_t i = 0; i < sizeof always / sizeof *always; i++) json_array_append_new(v, json_string(always[i]));
+    for (size_t i = 0; w->energy && i < sizeof energy / sizeof *energy; i++) json_array_append_new(v, json_string(energy[i]));
+    return v;
+}
+
+static st_t connect_once(struct worker *w, struct base_err *err)
+{
+    st_t st = wire_client_open(&w->wire, w->o.socket, err);
+    if (st) return st;
+    wire_client_interrupt(w->wire, w->o.stop);
+    json_t *p = json_pack("{s:s, s:o?, s:[s], s:o, s:[s], s:i}", "name", w->o.name, "device", fingerprint_json(w->o.dev), "accepts", "train",
+                          "provides", provides(w), "spaces", "lm", "slots", 1), *r;
+    if (p && w->lease) json_object_set_new(p, "holds", json_pack("[{s:I, s:I}]", "lease", (json_int_t)w->lease, "epoch", (json_int_t)w->epoch));
+    st = p ? wire_client_call(w->wire, "evaluator.register", p, CALL_MS, &r, NULL, err) : ST_ENOMEM;
+    if (st) {
+        wire_client_close(w->wire);
+        w->wire = NULL;
+        return st;
+    }
+    w->evaluator = json_integer_value(json_object_get(r, "evaluator"));
+    w->heartbeat_s = json_number_value(json_object_get(r, "heartbeat_s"));
+    json_decref(r);
+    log_info("registered as evaluator %lld", (long long)w->evaluator);
+    return ST_OK;
+}
+
+/* One call; a lost connection is dropped, so that the next call makes a new one. */
+static st_t call(struct worker *w, const char *method, json_t *params, int timeout_ms, json_t **result, int *code, struct base_err *err)
+{
+    *code = 0;
+    st_t st = w->wire ? ST_OK : connect_once(w, err);
+    if (st) {
+        json_decref(params);
+        return st;
+    }
+    st = wire_client_call(w->wire, method, params, timeout_ms, result, code, err);
+    if (st && !*code) {
+        if (st != ST_ECANCELED) log_warn("connection to tautd lost: %s", err->what);
+        wire_client_close(w->wire);
+        w->wire = NULL;
+    }
+    return st;
+}
+
+/* The heartbeat; a checkpoint (new reference, may be NULL) makes it one that must be durable. False: the trial is to stop. */
+static bool progress(struct worker *w, const struct trainer *t, json_t *checkpoint)
+{
+    if (w->taken) return false;
+    json_t *p = json_pack("{s:I, s:I}", "lease", (json_int_t)w->lease, "epoch", (json_int_t)w->epoch), *r = NULL;
+    struct base_err err = BASE_ERR_INIT;
+    int code;
+    if (t) {
+        json_object_set_new(p, "step", json_integer(trainer_at(t)));
+        json_object_set_new(p, "tokens", json_real(trainer_tokens(t)));
+        json_object_set_new(p, "loss", json_real(trainer_loss(t)));
+    }
+    if (checkpoint) json_object_set_new(p, "checkpoint", checkpoint);
+    st_t st = call(w, "evaluator.progress", p, CALL_MS, &r, &code, &err);
+    w->beat_ns = base_clock_ns();
+    if (!st) {
+        w->taken = json_is_false(json_object_get(r, "go"));
+        json_decref(r);
+    } else if (code == WIRE_ESTALE || code == WIRE_ENOTFOUND) {
+        w->taken = true;
+    }
+    return !w->taken;
+}
+
+static bool beat_due(const struct worker *w)
+{
+    double s = w->heartbeat_s > 0 ? fmin(w->heartbeat_s / 3, 1) : 1;
+    return (double)(base_clock_ns() - w->beat_ns) * 1e-9 >= s;
+}
+
+struct profile_ctx {
+    struct worker *w;
+};
+
+static bool profile_go(void *ctx)
+{
+    struct worker *w = ((struct profile_ctx *)ctx)->w;
+    if (stopping(w)) return false;
+    return !beat_due(w) || progress(w, NULL, NULL);
+}
+
+/* ---- one trial ---- */
+
+struct trial {
+    int64_t id, job;
+    struct arch arch;
+    struct job_train train;
+    double tokens;
+    uint64_t seed;
+    int nmetrics;
+    struct metric metric[METRICS_MAX];
+    json_t *data;              /* borrowed from the lease */
+    const char *checkpoint;    /* borrowed; NULL: from the start */
+    char path[512];            /* where its checkpoint goes */
+};
+
+static st_t read_lease(struct worker *w, json_t *v, struct trial *t, struct base_err *err)
+{
+    struct base_jr r = base_jr_at(v, "lease", err);
+    t->id = base_jr_int(&r, "trial", 0, 1, INT64_MAX);
+    t->job = base_jr_int(&r, "job", 0, 1, INT64_MAX);
+    t->tokens = base_jr_num(&r, "tokens", 0, 1, 1e18);
+    t->seed = (uint64_t)base_jr_int(&r, "seed", 1, INT64_MIN, INT64_MAX);
+    t->data = base_jr_need(&r, "data");
+    json_t *task = base_jr_need(&r, "task"), *metrics = base_jr_need(&r, "metrics"), *arch = base_jr_need(&r, "arch");
+    if (r.st) return r.st;
+    st_t st = space_arch_from_json(&t->arch, arch, "arch", err);
+    if (st) return st;
+    struct base_jr k = base_jr_at(task, "task", err);
+    if (strcmp(base_jr_str(&k, "kind", ""), "train")) base_jr_fail(&k, ST_ENOTSUP, "kind", "only 'train' is served here");
+    struct base_jr q = base_jr_at(base_jr_need(&k, "train"), "task.train", err);
+    t->train = (struct job_train){.batch = (int)base_jr_int(&q, "batch", 16, 1, 65536), .lr = base_jr_num(&q, "lr", 3e-3, 0, 10),
+                                  .mup = !strcmp(base_jr_str(&q, "lr_width_rule", "mup"), "mup"), .weight_decay = base_jr_num(&q, "weight_decay", 0.1, 0, 10),
+                                  .warmup = base_jr_num(&q, "warmup", 0.02, 0, 1), .decay = strcmp(base_jr_str(&q, "schedule", "wsd"), "wsd") ? 0 : 0.2,
+                                  .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1};
+    if (k.st || q.st) return k.st ? k.st : q.st;
+    size_t i;
+    json_t *m;
+    json_array_foreach(metrics, i, m)
+    {
+        if (t->nmetrics == METRICS_MAX) break;
+        st = space_metric_parse(&t->metric[t->nmetrics++], json_string_value(m) ? json_string_value(m) : "", false, "metrics", err);
+        if (st) return st;
+    }
+    t->checkpoint = json_string_value(json_object_get(json_object_get(v, "checkpoint"), "path"));
+    if (snprintf(t->path, sizeof t->path, "%s/job%lld-trial%lld.safetensors", w->o.work, (long long)t->job, (long long)t->id) >= (int)sizeof t->path)
+        return base_err_set(err, ST_ETOOBIG, w->o.work, "the path of the work folder is too long");
+    return ST_OK;
+}
+
+static json_t *checkpoint_json(const struct trial *t, const char *sha, uint64_t bytes, double tokens)
+{
+    return json_pack("{s:s, s:s, s:I, s:f}", "path", t->path, "hash", sha, "bytes", (json_int_t)bytes, "tokens", tokens);
+}
+
+static json_t *save(const struct trial *t, struct trainer *tr)
+{
+    char sha[BASE_SHA256_HEX];
+    uint64_t bytes;
+    struct base_err err = BASE_ERR_INIT;
+    st_t st = trainer_save(tr, t->path, sha, &bytes, &err);
+    if (!st) return checkpoint_json(t, sha, bytes, trainer_tokens(tr));
+    log_warn("trial %lld: no checkpoint: %s: %s", (long long)t->id, err.where, err.what);
+    return NULL;
+}
+
+/* ST_ECANCELED: stopped or taken back; *checkpoint then says where it stands. */
+static st_t train(struct worker *w, const struct trial *t, struct trainer *tr, json_t **checkpoint, struct base_err *err)
+{
+    uint64_t saved = base_clock_ns();
+    st_t st = hostlock_shared(w->o.lock);
+    while (!st && !trainer_done(tr)) {
+        st = trainer_step(tr, err);
+        if (!st) st = hostlock_yield(w->o.lock);
+        if (!st && trainer_done(tr)) break;
+        bool go = !stopping(w) && !w->taken;
+        if (!st && go && (double)(base_clock_ns() - saved) * 1e-9 >= w->o.checkpoint_s) {
+            go = progress(w, tr, save(t, tr));
+            saved = base_clock_ns();
+        } else if (!st && go && beat_due(w)) {
+            go = progress(w, tr, NULL);
+        }
+        if (!st && !go) {
+            *checkpoint = save(t, tr);
+            st = base_err_set(err, ST_ECANCELED, "", "stopped");
+        }
+    }
+    hostlock_unlock(w->o.lock);
+    return st;
+}
+
+static void put_measured(json_t *metrics, const struct measured *m)
+{
+    json_object_set_new(metrics, m->name, json_pack("{s:f, s:f, s:f, s:i}", "median", m->median, "low", m->low, "high", m->high, "n", m->n));
+}
+
+static st_t profile(struct worker *w, const struct trial *t, json_t *metrics, struct base_err *err)
+{
+    struct metric want[METRICS_MAX];
+    struct measured got[METRICS_MAX];
+    int n = 0;
+    for (int i = 0; i < t->nmetrics; i++)
+        if (t->metric[i].source == METRIC_PROFILE || (t->metric[i].source == METRIC_ENERGY && t->metric[i].context)) want[n++] = t->metric[i];
+    if (!n) return ST_OK;
+    struct profile_ctx ctx = {w};
+    struct profile_opts o = {.go = profile_go, .ctx = &ctx};
+    st_t st = hostlock_exclusive(w->o.lock);
+    if (!st) st = profile_run(&t->arch, w->o.dev, w->energy, want, n, &o, got, err);
+    hostlock_unlock(w->o.lock);
+    for (int i = 0; !st && i < n; i++) put_measured(metrics, &got[i]);
+    return st;
+}
+
+static json_t *curve_json(const struct trainer *tr)
+{
+    int n;
+    const struct trainer_point *c = trainer_curve(tr, &n);
+    json_t *v = json_array();
+    for (int i = 0; i < n; i++) json_array_append_new(v, json_pack("[f, f]", c[i].tokens, c[i].loss));
+    return v;
+}
+
+static st_t evaluate(struct worker *w, struct trial *t, json_t *report, struct base_err *err)
+{
+    struct data *data = NULL;
+    struct trainer *tr = NULL;
+    json_t *metrics = json_object(), *checkpoint = NULL;
+    double before = 0, after = 0, nats, bpb;
+    char sha[BASE_SHA256_HEX];
+    uint64_t bytes;
+    kn_peak_reset(w->o.dev);
+    uint64_t base = kn_dev_bytes(w->o.dev);
+    st_t st = metrics ? data_open(&data, t->data, true, err) : ST_ENOMEM;
+    struct trainer_opts o = {.arch = &t->arch, .data = data, .dev = w->o.dev, .train = t->train, .tokens = t->tokens, .seed = t->seed};
+    if (!st) st = trainer_new(&tr, &o, err);
+    if (!st && t->checkpoint) {
+        struct base_err e = BASE_ERR_INIT;
+        st_t l = trainer_load(tr, t->checkpoint, &e);
+        if (!l) log_info("trial %lld: on from step %lld", (long long)t->id, (long long)trainer_at(tr));
+        else {
+            /* Gone or another's: the same training from its start gives the same bits. */
+            log_warn("trial %lld: checkpoint not usable (%s: %s); training from the start", (long long)t->id, e.where, e.what);
+            trainer_free(tr);
+            tr = NULL;
+            st = trainer_new(&tr, &o, err);
+        }
+    }
+    if (!st && w->energy) st = energy_read(w->energy, &before);
+    if (!st) st = train(w, t, tr, &checkpoint, err);
+    if (!st && w->energy) st = energy_read(w->energy, &after);
+    if (!st) st = trainer_validate(tr, &nats, &bpb, err);
+    if (!st) {
+        json_object_set_new(metrics, "valid_loss", json_real(nats));
+        if (!isnan(bpb)) json_object_set_new(metrics, "valid_bpb", json_real(bpb));
+        json_object_set_new(metrics, "train_bytes", json_integer((json_int_t)(kn_dev_peak(w->o.dev) - base)));
+        json_object_set_new(metrics, "train_tokens_per_s", json_real(trainer_rate(tr)));
+        if (w->energy) json_object_set_new(metrics, "train_joules", json_real(after - before));
+        json_object_set_new(report, "curve", curve_json(tr));
+        st = model_save(trainer_model(tr), t->path, false, NULL, 0, sha, &bytes, err);
+        if (!st) checkpoint = checkpoint_json(t, sha, bytes, trainer_tokens(tr));
+    }
+    trainer_free(tr);
+    data_close(data);
+    if (!st) st = profile(w, t, metrics, err);
+    if (checkpoint) json_object_set_new(report, "checkpoint", checkpoint);
+    json_object_set_new(report, "metrics", metrics);
+    return st;
+}
+
+/* Until tautd has taken it or refused it. */
+static void send_report(struct worker *w, int64_t trial, json_t *report)
+{
+    bool told = false;
+    for (;;) {
+        struct base_err err = BASE_ERR_INIT;
+        json_t *r = NULL;
+        int code;
+        st_t st = call(w, "evaluator.report", json_incref(report), CALL_MS, &r, &code, &err);
+        json_decref(r);
+        if (!st) return;
+        if (code && code != WIRE_ENOSPC && code != WIRE_EBUSY && code != WIRE_EINTERNAL) {
+            log_warn("trial %lld: report refused: %s", (long long)trial, err.what);
+            if (code != WIRE_EPARAMS || !strcmp(json_string_value(json_object_get(report, "status")), "failed")) return;
+            /* The lease stays ours: what cannot be taken as a result is taken as a failure with this reason. */
+            json_object_set_new(report, "status", json_string("failed"));
+            json_object_set_new(report, "metrics", json_object());
+            json_object_set_new(report, "error", json_string(err.what));
+            continue;
+        }
+        if (stopping(w)) return;
+        if (!told) log_warn("trial %lld: report not taken yet: %s; trying again", (long long)trial, err.what);
+        told = true;
+        rest(RETRY_MS);
+    }
+}
+
+static void work_on(struct worker *w, json_t *lease)
+{
+    struct trial t = {0};
+    struct base_err err = BASE_ERR_INIT;
+    char text[1024];
+    json_t *report = json_object();
+    w->lease = json_integer_value(json_object_get(lease, "lease"));
+    w->epoch = json_integer_value(json_object_get(lease, "epoch"));
+    w->taken = false;
+    w->beat_ns = base_clock_ns();
+    st_t st = report ? read_lease(w, lease, &t, &err) : ST_ENOMEM;
+    if (!st) st = evaluate(w, &t, report, &err);
+    if (st && !*err.what) base_err_set(&err, st, err.where, "%s", base_status_text(st));
+    json_object_set_new(report, "lease", json_integer(w->lease));
+    json_object_set_new(report, "epoch", json_integer(w->epoch));
+    json_object_set_new(report, "status", json_string(!st ? "ok" : st == ST_ECANCELED ? "preempted" : "failed"));
+    if (!json_object_get(report, "metrics")) json_object_set_new(report, "metrics", json_object());
+    if (st) {
+        json_object_set_new(report, "error", json_string(base_err_text(&err, text, sizeof text)));
+        if (st != ST_ECANCELED) log_warn("trial %lld failed: %s", (long long)t.id, text);
+    }
+    /* The report must leave although a signal has come: it is the last call. */
+    volatile int stop = *w->o.stop;
+    if (w->wire && stop) {
+        static volatile int never;
+        wire_client_interrupt(w->wire, &never);
+    }
+    send_report(w, t.id, report);
+    if (w->wire) wire_client_interrupt(w->wire, w->o.stop);
+    json_decref(report);
+    w->lease = 0;
+}
+
+st_t worker_run(const struct worker_opts *o, struct base_err *err)
+{
+    struct worker w = {.o = *o};
+    struct base_err why = BASE_ERR_INIT;
+    if (energy_open(&w.energy, NULL, &why)) log_info("energy is not measured: %s: %s", why.where, why.what);
+    st_t st = connect_once(&w, err);
+    bool told = false;
+    while (!st && !stopping(&w)) {
+        json_t *r = NULL;
+        int code;
+        struct base_err e = BASE_ERR_INIT;
+        json_t *p = json_pack("{s:I, s:i}", "evaluator", (json_int_t)w.evaluator, "wait_s", WAIT_S);
+        st_t s = call(&w, "evaluator.next", p, (WAIT_S + 30) * 1000, &r, &code, &e);
+        if (s) {
+            if (!stopping(&w)) {
+                if (!told) log_warn("tautd: %s; trying again", e.what);
+                told = true;
+                rest(RETRY_MS);
+            }
+        } else {
+            told = false;
+            if (json_is_object(r)) work_on(&w, r);
+        }
+        json_decref(r);
+    }
+    wire_client_close(w.wire);
+    energy_close(w.energy);
+    return st;
+}
