@@ -2,8 +2,10 @@
  *
  *   bench_train a --steps 20 --threads 2 --data corpus.bin --init weights.safetensors
  *
- * Prints a line a step (step, loss, gradient norm, ms), then the median. Sequence b of step s starts at byte (s*B + b)*T of the data; without --data the
- * bytes are made up. The recipe of `taut train`: AdamW 0.9 0.95 1e-8, weight decay 0.1, clip 1, warm-up 2 %, linear last fifth, hidden matrices at lr * 128 / width. */
+ * Prints a line a step (step, loss, gradient norm, ms), then the median. Sequence b of step s starts at byte (s*B +
+ * b)*T of the data; without --data the
+ * bytes are made up. The recipe of `taut train`: AdamW 0.9 0.95 1e-8, weight decay 0.1, clip 1, warm-up 2 %, linear
+ * last fifth, hidden matrices at lr * 128 / width. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,13 +34,15 @@ static int preset(struct arch *a, const char *name)
 {
     for (size_t i = 0; i < sizeof presets / sizeof presets[0]; i++) {
         if (strcmp(presets[i].name, name)) continue;
-        struct arch_layer l = {{.type = space_layer_find("attention", LAYER_MIXER)}, {.type = space_layer_find("swiglu", LAYER_FFN)}};
+        struct arch_layer l = {{.type = space_layer_find("attention", LAYER_MIXER)},
+                               {.type = space_layer_find("swiglu", LAYER_FFN)}};
         set(&l.mixer, "heads", presets[i].heads);
         set(&l.mixer, "kv_heads", presets[i].kv_heads);
         set(&l.mixer, "head_dim", presets[i].width / presets[i].heads);
         set(&l.mixer, "rope", 1);
         set(&l.ffn, "hidden", presets[i].hidden);
-        *a = (struct arch){.vocab = 256, .context = T, .width = presets[i].width, .depth = presets[i].depth, .rope_theta = 10000};
+        *a = (struct arch){
+            .vocab = 256, .context = T, .width = presets[i].width, .depth = presets[i].depth, .rope_theta = 10000};
         for (int k = 0; k < a->depth; k++) a->layer[k] = l;
         return 0;
     }
@@ -92,19 +96,30 @@ int main(int argc, char **argv)
     struct base_buf data = BASE_BUF_INIT;
     struct kn_dev *dev = NULL;
     struct model *m = NULL;
-    if (argc < 2 || preset(&a, argv[1])) return fprintf(stderr, "usage: bench_train a|b|c [--steps N] [--threads N] [--device D] [--lr LR] [--data FILE] [--init FILE]\n"), 2;
+    if (argc < 2 || preset(&a, argv[1]))
+        return fprintf(stderr, "usage: bench_train a|b|c [--steps N] [--threads N] [--device D] [--lr LR] [--data "
+                               "FILE] [--init FILE]\n"),
+               2;
     for (int i = 2; i + 1 < argc; i += 2) {
-        if (!strcmp(argv[i], "--steps")) steps = atoi(argv[i + 1]);
-        else if (!strcmp(argv[i], "--threads")) threads = atoi(argv[i + 1]);
-        else if (!strcmp(argv[i], "--device")) device = argv[i + 1];
-        else if (!strcmp(argv[i], "--lr")) lr = atof(argv[i + 1]);
-        else if (!strcmp(argv[i], "--data")) data_path = argv[i + 1];
-        else if (!strcmp(argv[i], "--init")) init = argv[i + 1];
-        else return fprintf(stderr, "%s: unknown\n", argv[i]), 2;
+        if (!strcmp(argv[i], "--steps"))
+            steps = atoi(argv[i + 1]);
+        else if (!strcmp(argv[i], "--threads"))
+            threads = atoi(argv[i + 1]);
+        else if (!strcmp(argv[i], "--device"))
+            device = argv[i + 1];
+        else if (!strcmp(argv[i], "--lr"))
+            lr = atof(argv[i + 1]);
+        else if (!strcmp(argv[i], "--data"))
+            data_path = argv[i + 1];
+        else if (!strcmp(argv[i], "--init"))
+            init = argv[i + 1];
+        else
+            return fprintf(stderr, "%s: unknown\n", argv[i]), 2;
     }
     if (steps < 1 || steps > STEPS_MAX) return 2;
     if (data_path) {
-        if (base_buf_read_file(&data, data_path, (size_t)1 << 32)) return fprintf(stderr, "%s: cannot read\n", data_path), 1;
+        if (base_buf_read_file(&data, data_path, (size_t)1 << 32))
+            return fprintf(stderr, "%s: cannot read\n", data_path), 1;
     } else {
         struct base_rng r = base_rng_at(1, RNG_TEST, 0);
         for (int i = 0; i < 1 << 20; i++) base_buf_add(&data, &(char){(char)base_rng_below(&r, 256)}, 1);
@@ -115,8 +130,8 @@ int main(int argc, char **argv)
     if (!st) st = init ? model_load(m, init, false, &err) : model_init(m, 1);
     if (st) return fprintf(stderr, "%s: %s\n", err.where, err.what), 1;
     int rc = run(m, &data, steps, lr);
-    printf("parameters %lld bytes %llu peak %llu\n", (long long)model_param_count(m), (unsigned long long)kn_dev_bytes(dev),
-           (unsigned long long)kn_dev_peak(dev));
+    printf("parameters %lld bytes %llu peak %llu\n", (long long)model_param_count(m),
+           (unsigned long long)kn_dev_bytes(dev), (unsigned long long)kn_dev_peak(dev));
     model_free(m);
     kn_dev_close(dev);
     base_buf_fini(&data);

@@ -1,6 +1,8 @@
-/* Attention's body (the drawing and its formula: searchspace/attention.c). q, k and v are one product: their matrices are one run of rows.
+/* Attention's body (the drawing and its formula: searchspace/attention.c). q, k and v are one product: their matrices
+ * are one run of rows.
  *
- * Cache: [B, 2G, R, K], keys of every head, then values, so that each head's keys lie in one stream; R = room, at most the window.
+ * Cache: [B, 2G, R, K], keys of every head, then values, so that each head's keys lie in one stream; R = room, at most
+ * the window.
  * With a window smaller than the context the cache is a ring: position p lies in slot p mod R. */
 #include <math.h>
 
@@ -60,7 +62,7 @@ static bool is_ring(const struct layer_ctx *c)
 
 struct step {
     struct kn_tensor qkv, out; /* [N,M]  [N,HK] */
-    void *line;                /* ring: keys and values of the window before and of the new tokens, in order: [B,2G,R-1+T,K] */
+    void *line; /* ring: keys and values of the window before and of the new tokens, in order: [B,2G,R-1+T,K] */
 };
 
 static uint64_t carve_step(const struct layer_ctx *c, void *base, struct step *s)
@@ -138,7 +140,8 @@ static st_t forward(const struct layer_ctx *c, const struct kn_tensor *x, const 
     return output(c, &s.out, y);
 }
 
-static st_t backward(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *dy, const struct kn_tensor *dx)
+static st_t backward(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *dy,
+                     const struct kn_tensor *dx)
 {
     const struct kn_ops *op = c->dev->op;
     struct dims d = dims_of(c);
@@ -151,7 +154,8 @@ static st_t backward(const struct layer_ctx *c, const struct kn_tensor *x, const
     struct kn_tensor h = by_heads(c, &s.qkv, d.H + 2 * d.G), out = by_heads(c, &s.out, d.H);
     struct kn_tensor q = kn_slice(&h, 2, 0, d.H), k = kn_slice(&h, 2, d.H, d.G), v = kn_slice(&h, 2, d.H + d.G, d.G);
     struct kn_tensor dh = by_heads(c, &b.dqkv, d.H + 2 * d.G), dout = by_heads(c, &b.dout, d.H);
-    struct kn_tensor dq = kn_slice(&dh, 2, 0, d.H), dk = kn_slice(&dh, 2, d.H, d.G), dv = kn_slice(&dh, 2, d.H + d.G, d.G);
+    struct kn_tensor dq = kn_slice(&dh, 2, 0, d.H), dk = kn_slice(&dh, 2, d.H, d.G),
+                     dv = kn_slice(&dh, 2, d.H + d.G, d.G);
     struct kn_tensor dqk = kn_slice(&dh, 2, 0, d.H + d.G);
 
     TRY(op->gemm(c->dev, 1, &dyt, &s.out, 1, &c->g[3]));
@@ -163,7 +167,8 @@ static st_t backward(const struct layer_ctx *c, const struct kn_tensor *x, const
 }
 
 /* Copies n tokens between two [B,*,2G,K] views, from slot `from` to slot `to`. */
-static st_t move(const struct layer_ctx *c, const struct kn_tensor *src, int64_t from, const struct kn_tensor *dst, int64_t to, int64_t n)
+static st_t move(const struct layer_ctx *c, const struct kn_tensor *src, int64_t from, const struct kn_tensor *dst,
+                 int64_t to, int64_t n)
 {
     if (n <= 0) return ST_OK;
     struct kn_tensor a = kn_slice(src, 1, from, n), b = kn_slice(dst, 1, to, n);
@@ -171,8 +176,8 @@ static st_t move(const struct layer_ctx *c, const struct kn_tensor *src, int64_t
 }
 
 /* As move, where the slots of one side are those of a ring of R: n <= R, in two pieces where it wraps. */
-static st_t move_ring(const struct layer_ctx *c, const struct kn_tensor *src, int64_t from, const struct kn_tensor *dst, int64_t to, int64_t n,
-                      int64_t R, bool ring_is_src)
+static st_t move_ring(const struct layer_ctx *c, const struct kn_tensor *src, int64_t from, const struct kn_tensor *dst,
+                      int64_t to, int64_t n, int64_t R, bool ring_is_src)
 {
     int64_t slot = ring_is_src ? from : to, first = slot + n > R ? R - slot : n;
     TRY(move(c, src, from, dst, to, first));
@@ -193,13 +198,15 @@ static st_t decode(const struct layer_ctx *c, const struct kn_tensor *x, const s
     carve_step(c, c->scratch, &s);
     TRY(project(c, x, &s.qkv, c->pos));
     int64_t T = c->T, R = room(c), window = c->v[WINDOW], S;
-    struct kn_tensor h = by_heads(c, &s.qkv, d.H + 2 * d.G), q = kn_slice(&h, 2, 0, d.H), kv = kn_slice(&h, 2, d.H, 2 * d.G);
+    struct kn_tensor h = by_heads(c, &s.qkv, d.H + 2 * d.G), q = kn_slice(&h, 2, 0, d.H),
+                     kv = kn_slice(&h, 2, d.H, 2 * d.G);
     struct kn_tensor cache = by_slots(c, c->state, R), seen = cache;
     if (!is_ring(c)) {
         TRY(move(c, &kv, 0, &cache, c->pos, T));
         S = c->pos + T;
     } else if (T == 1) {
-        /* The ring holds the window and nothing else once the new key is in: the softmax does not ask in which order. */
+        /* The ring holds the window and nothing else once the new key is in: the softmax does not ask in which
+         * order. */
         TRY(move(c, &kv, 0, &cache, c->pos % R, 1));
         S = c->pos + 1 < R ? c->pos + 1 : R;
         window = 0;

@@ -13,7 +13,7 @@
 #include "model/internal.h"
 #include "model/safetensors.h"
 
-#define STAGE (1 << 20) /* bytes between device and file */
+#define STAGE    (1 << 20) /* bytes between device and file */
 #define STEP_KEY "optimizer.step"
 
 /* What is in a file: parameters, then m, then v; slab k of the model each. */
@@ -144,11 +144,12 @@ static void sync_folder(const char *path)
     free(dir);
 }
 
-static st_t write_file(const struct model *m, int nkinds, const struct base_buf *head, const char *tmp, const char *path, struct out *o,
-                       struct base_err *err)
+static st_t write_file(const struct model *m, int nkinds, const struct base_buf *head, const char *tmp,
+                       const char *path, struct out *o, struct base_err *err)
 {
     o->fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
-    if (o->fd < 0) return base_err_set(err, errno == ENOSPC || errno == EDQUOT ? ST_ENOSPC : ST_EIO, tmp, "%s", strerror(errno));
+    if (o->fd < 0)
+        return base_err_set(err, errno == ENOSPC || errno == EDQUOT ? ST_ENOSPC : ST_EIO, tmp, "%s", strerror(errno));
     st_t st = put_all(m, nkinds, head, o);
     if (!st && fsync(o->fd)) st = errno == ENOSPC || errno == EDQUOT ? ST_ENOSPC : ST_EIO;
     if (close(o->fd) && !st) st = ST_EIO;
@@ -158,10 +159,11 @@ static st_t write_file(const struct model *m, int nkinds, const struct base_buf 
     return base_err_set(err, st, path, "cannot write: %s", base_status_text(st));
 }
 
-st_t model_save(struct model *m, const char *path, bool optimizer, const struct ckpt_meta *meta, int nmeta, char sha256[BASE_SHA256_HEX],
-                uint64_t *bytes, struct base_err *err)
+st_t model_save(struct model *m, const char *path, bool optimizer, const struct ckpt_meta *meta, int nmeta,
+                char sha256[BASE_SHA256_HEX], uint64_t *bytes, struct base_err *err)
 {
-    if (optimizer && !m->opts.train) return base_err_set(err, ST_ESTATE, path, "no optimiser state: the model was not built to train");
+    if (optimizer && !m->opts.train)
+        return base_err_set(err, ST_ESTATE, path, "no optimiser state: the model was not built to train");
     int nkinds = optimizer ? 3 : 1;
     struct out o = {.hashed = sha256 != NULL};
     struct base_buf head = BASE_BUF_INIT, tmp = BASE_BUF_INIT;
@@ -169,8 +171,10 @@ st_t model_save(struct model *m, const char *path, bool optimizer, const struct 
     base_buf_printf(&tmp, "%s.tmp%ld", path, (long)getpid());
     base_sha256_init(&o.sha);
     st_t st = head.st ? head.st : tmp.st;
-    if (st) base_err_set(err, st, path, "out of memory");
-    else st = write_file(m, nkinds, &head, tmp.p, path, &o, err);
+    if (st)
+        base_err_set(err, st, path, "out of memory");
+    else
+        st = write_file(m, nkinds, &head, tmp.p, path, &o, err);
     base_buf_fini(&head);
     base_buf_fini(&tmp);
     if (st) return st;
@@ -189,9 +193,12 @@ st_t model_save(struct model *m, const char *path, bool optimizer, const struct 
 static double from_f16(uint16_t h)
 {
     uint32_t sign = (uint32_t)(h & 0x8000) << 16, e = h >> 10 & 31, f = h & 1023, bits;
-    if (e == 31) bits = sign | 0x7f800000 | f << 13;
-    else if (e) bits = sign | (e + 112) << 23 | f << 13;
-    else return (sign ? -1.0 : 1.0) * f * 0x1p-24;
+    if (e == 31)
+        bits = sign | 0x7f800000 | f << 13;
+    else if (e)
+        bits = sign | (e + 112) << 23 | f << 13;
+    else
+        return (sign ? -1.0 : 1.0) * f * 0x1p-24;
     float v;
     memcpy(&v, &bits, sizeof v);
     return v;
@@ -206,9 +213,15 @@ static double number_at(const char *p, enum safe_dtype t)
         uint16_t h;
     } x = {0};
     switch (t) {
-    case SAFE_F64: memcpy(&x.d, p, 8); return x.d;
-    case SAFE_F32: memcpy(&x.f, p, 4); return x.f;
-    case SAFE_F16: memcpy(&x.h, p, 2); return from_f16(x.h);
+    case SAFE_F64:
+        memcpy(&x.d, p, 8);
+        return x.d;
+    case SAFE_F32:
+        memcpy(&x.f, p, 4);
+        return x.f;
+    case SAFE_F16:
+        memcpy(&x.h, p, 2);
+        return from_f16(x.h);
     default:
         memcpy(&x.h, p, 2);
         x.u = (uint32_t)x.h << 16;
@@ -222,7 +235,8 @@ static bool same_dtype(const struct model *m, enum safe_dtype t)
 }
 
 /* raw [STAGE] as in the file, own [STAGE] as on the device. */
-static st_t get_numbers(const struct model *m, const struct safe *f, const struct safe_tensor *t, char *to, char *raw, char *own)
+static st_t get_numbers(const struct model *m, const struct safe *f, const struct safe_tensor *t, char *to, char *raw,
+                        char *own)
 {
     int64_t n = (int64_t)(t->end - t->begin) / t->size, chunk = STAGE / 8;
     for (int64_t done = 0; done < n;) {
@@ -232,8 +246,10 @@ static st_t get_numbers(const struct model *m, const struct safe *f, const struc
         if (!same_dtype(m, t->dtype)) {
             for (int64_t i = 0; i < k; i++) {
                 double v = number_at(raw + i * t->size, t->dtype);
-                if (m->dtype == KN_F64) ((double *)own)[i] = v;
-                else ((float *)own)[i] = (float)v;
+                if (m->dtype == KN_F64)
+                    ((double *)own)[i] = v;
+                else
+                    ((float *)own)[i] = (float)v;
             }
             from = own;
         }
@@ -259,8 +275,10 @@ static st_t match(const struct model *m, const struct safe *f, int nkinds, const
         for (int i = 0; i < m->plan.params; i++) {
             const struct safe_tensor *t = safe_find(f, full_name(name, k, &m->param[i]));
             if (!t) return base_err_set(err, ST_EINVAL, path, "%s: missing", name);
-            if (!same_shape(t, &m->w[i])) return base_err_set(err, ST_EINVAL, path, "%s: its shape is not this architecture's", name);
-            if (t->dtype == SAFE_OTHER) return base_err_set(err, ST_EINVAL, path, "%s: its dtype is not F32, F64, BF16 or F16", name);
+            if (!same_shape(t, &m->w[i]))
+                return base_err_set(err, ST_EINVAL, path, "%s: its shape is not this architecture's", name);
+            if (t->dtype == SAFE_OTHER)
+                return base_err_set(err, ST_EINVAL, path, "%s: its dtype is not F32, F64, BF16 or F16", name);
         }
     }
     for (int i = 0; i < f->n; i++) {
@@ -269,7 +287,8 @@ static st_t match(const struct model *m, const struct safe *f, int nkinds, const
             size_t n = strlen(kinds[k].prefix);
             if (!strncmp(s, kinds[k].prefix, n) && model_param_find(m, s + n) >= 0) goto known;
         }
-        if (nkinds == 1 && !strncmp(s, OPTIMIZER_PREFIX, strlen(OPTIMIZER_PREFIX))) continue; /* weights of a checkpoint */
+        if (nkinds == 1 && !strncmp(s, OPTIMIZER_PREFIX, strlen(OPTIMIZER_PREFIX)))
+            continue; /* weights of a checkpoint */
         return base_err_set(err, ST_EINVAL, path, "%s: not in this architecture", s);
     known:;
     }
@@ -283,7 +302,8 @@ static st_t read_steps(const struct safe *f, int64_t *out, const char *path, str
     if (!s) return base_err_set(err, ST_EINVAL, path, "no %s: not a checkpoint", STEP_KEY);
     errno = 0;
     long long v = strtoll(s, &end, 10);
-    if (*s < '0' || *s > '9' || *end || errno) return base_err_set(err, ST_ECORRUPT, path, "%s: not a number of steps", STEP_KEY);
+    if (*s < '0' || *s > '9' || *end || errno)
+        return base_err_set(err, ST_ECORRUPT, path, "%s: not a number of steps", STEP_KEY);
     *out = v;
     return ST_OK;
 }
@@ -313,7 +333,8 @@ static st_t load_from(struct model *m, const struct safe *f, bool optimizer, con
 st_t model_load(struct model *m, const char *path, bool optimizer, struct base_err *err)
 {
     struct safe f;
-    if (optimizer && !m->opts.train) return base_err_set(err, ST_ESTATE, path, "no optimiser state: the model was not built to train");
+    if (optimizer && !m->opts.train)
+        return base_err_set(err, ST_ESTATE, path, "no optimiser state: the model was not built to train");
     TRY(safe_open(&f, path, err));
     st_t st = load_from(m, &f, optimizer, path, err);
     safe_close(&f);
@@ -327,9 +348,12 @@ st_t model_load_meta(const char *path, const char *key, char **value, struct bas
     const char *s = safe_meta(&f, key);
     char *v = s ? strdup(s) : NULL;
     st_t st = ST_OK;
-    if (!s) st = base_err_set(err, ST_ENOTFOUND, path, "%s: not in __metadata__", key);
-    else if (!v) st = base_err_set(err, ST_ENOMEM, path, "out of memory");
-    else *value = v;
+    if (!s)
+        st = base_err_set(err, ST_ENOTFOUND, path, "%s: not in __metadata__", key);
+    else if (!v)
+        st = base_err_set(err, ST_ENOMEM, path, "out of memory");
+    else
+        *value = v;
     safe_close(&f);
     return st;
 }

@@ -53,18 +53,20 @@ struct model {
 
 /* Layout (plan.c). out NULL: counts alone. Offsets are final only with `hidden` of a first walk. */
 void plan_params(const struct arch *a, struct plan *p, struct model_param *out, int64_t hidden);
-/* Which part of the network: i counts mixers and ffns that are not none. Returns how many there are; out NULL: counts alone. */
+/* Which part of the network: i counts mixers and ffns that are not none. Returns how many there are; out NULL: counts
+ * alone. */
 int plan_parts(const struct arch *a, enum kn_dtype dtype, struct part *out);
 void plan_make(const struct arch *a, const struct model_opts *o, struct plan *p);
 /* Cuts m->act (NULL: counts) into the pointers of m and m->part. part: [parts], with body and ctx filled in. */
 uint64_t plan_carve(struct model *m);
 
 /* ST_ENOFIT with the bytes needed and the bytes there; held: what the model has taken of its own limit already. */
-st_t model_check_fit(const struct model_opts *o, const struct kn_dev *dev, uint64_t held, uint64_t need, const char *what, struct base_err *err);
+st_t model_check_fit(const struct model_opts *o, const struct kn_dev *dev, uint64_t held, uint64_t need,
+                     const char *what, struct base_err *err);
 
 /* x [N,D] += r where r.p is not NULL; y = norm(x) by parameter `norm`. */
-st_t stack_norm(struct model *m, int norm, const struct kn_tensor *x, const struct kn_tensor *r, const struct kn_tensor *y,
-                const struct kn_tensor *rstd);
+st_t stack_norm(struct model *m, int norm, const struct kn_tensor *x, const struct kn_tensor *r,
+                const struct kn_tensor *y, const struct kn_tensor *rstd);
 
 #define TRY(call)                    \
     do {                             \

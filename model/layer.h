@@ -1,16 +1,19 @@
-/* A layer type's body: what searchspace/<name>.c draws, made of kernel calls. One file a type, ending in `const struct layer_body body_<name>`.
+/* A layer type's body: what searchspace/<name>.c draws, made of kernel calls. One file a type, ending in
+ * `const struct layer_body body_<name>`.
  *
- * The stack (stack.c) owns the residual stream, norms, embedding and head; a body sees the normed input and gives the branch's output:
+ * The stack (stack.c) owns the residual stream, norms, embedding and head; a body sees the normed input and gives the
+ * branch's output:
  *   forward:  y [N,D] = f(x [N,D])        backward: dx [N,D] = df/dx . dy, parameter gradients +=
- * A body plans its activations before anything runs: saved (kept from forward to backward, one per layer) and scratch (shared by all layers). */
+ * A body plans its activations before anything runs: saved (kept from forward to backward, one per layer) and scratch
+ * (shared by all layers). */
 #ifndef TAUT_MODEL_LAYER_H
 #define TAUT_MODEL_LAYER_H
 
 #include "kernels/device.h"
 #include "searchspace/layer.h"
 
-/* What a body may rely on: the matrices of one part lie back to back in the slab, in the order of layer_spec.tensors (gradients likewise), so that
- * neighbours with equal columns are one matrix: q, k, v are one product. */
+/* What a body may rely on: the matrices of one part lie back to back in the slab, in the order of layer_spec.tensors
+ * (gradients likewise), so that neighbours with equal columns are one matrix: q, k, v are one product. */
 struct layer_ctx {
     struct kn_dev *dev;
     const struct arch *arch;
@@ -30,21 +33,26 @@ struct layer_ctx {
 
 struct layer_body {
     const char *name;
-    const char *const *params; /* names that the body reads, NULL-terminated: looked up once, at build; their values are c->v */
-    /* Sizes: c holds no memory and no tensors then (dev, w, g, saved … NULL). They grow with B and T, so that what fits the plan's fits all. */
+    /* Names that the body reads, NULL-terminated: looked up once, at build; their values are c->v. */
+    const char *const *params;
+    /* Sizes: c holds no memory and no tensors then (dev, w, g, saved … NULL). They grow with B and T, so that what
+     * fits the plan's fits all. */
     uint64_t (*saved_bytes)(const struct layer_ctx *c);   /* for c->B, c->T */
     uint64_t (*scratch_bytes)(const struct layer_ctx *c, bool train); /* c->state_context > 0: of decode */
     uint64_t (*state_bytes)(const struct layer_ctx *c);   /* for c->B sequences of c->state_context tokens */
     st_t (*forward)(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *y);
-    st_t (*backward)(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *dy, const struct kn_tensor *dx);
-    /* T new tokens of each sequence at positions pos…, through the state. At pos 0 the state's contents mean nothing: a recurrent one begins at zero. */
+    st_t (*backward)(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *dy,
+                     const struct kn_tensor *dx);
+    /* T new tokens of each sequence at positions pos…, through the state. At pos 0 the state's contents mean nothing:
+     * a recurrent one begins at zero. */
     st_t (*decode)(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *y);
 };
 
 const struct layer_body *model_body(int type); /* by index into layers.def; NULL for none */
 
-/* Cuts tensors out of one piece of memory, each on a 64-byte line of its own. Without a base it only counts; counts saturate at CARVE_MAX, so that
- * the plan of a monstrous architecture is a number that fits nowhere instead of one that wrapped round. */
+/* Cuts tensors out of one piece of memory, each on a 64-byte line of its own. Without a base it only counts; counts
+ * saturate at CARVE_MAX, so that the plan of a monstrous architecture is a number that fits nowhere instead of one that
+ * wrapped round. */
 #define CARVE_MAX ((uint64_t)1 << 62)
 struct carve {
     void *base;
@@ -56,7 +64,8 @@ static inline void *carve_bytes(struct carve *c, uint64_t count, uint64_t size)
 {
     uint64_t n, end;
     void *p = c->base ? (char *)c->base + c->used : NULL;
-    if (__builtin_mul_overflow(count, size, &n) || __builtin_add_overflow(n, c->used + 63, &end) || end > CARVE_MAX) end = CARVE_MAX;
+    if (__builtin_mul_overflow(count, size, &n) || __builtin_add_overflow(n, c->used + 63, &end) || end > CARVE_MAX)
+        end = CARVE_MAX;
     c->used = end & ~(uint64_t)63;
     return p;
 }

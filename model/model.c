@@ -21,7 +21,8 @@ uint64_t model_plan_bytes(const struct arch *a, const struct model_opts *o)
     return p.total;
 }
 
-st_t model_check_fit(const struct model_opts *o, const struct kn_dev *dev, uint64_t held, uint64_t need, const char *what, struct base_err *err)
+st_t model_check_fit(const struct model_opts *o, const struct kn_dev *dev, uint64_t held, uint64_t need,
+                     const char *what, struct base_err *err)
 {
     uint64_t there = dev->info.memory > kn_dev_bytes(dev) ? dev->info.memory - kn_dev_bytes(dev) : 0;
     if (o->memory_limit) {
@@ -29,7 +30,8 @@ st_t model_check_fit(const struct model_opts *o, const struct kn_dev *dev, uint6
         if (left < there) there = left;
     }
     if (need <= there) return ST_OK;
-    return base_err_set(err, ST_ENOFIT, what, "needs %.1f MiB, %.1f MiB are there", (double)need / (1 << 20), (double)there / (1 << 20));
+    return base_err_set(err, ST_ENOFIT, what, "needs %.1f MiB, %.1f MiB are there", (double)need / (1 << 20),
+                        (double)there / (1 << 20));
 }
 
 /* Descriptors of value and gradient, now that there is memory. */
@@ -84,7 +86,8 @@ static st_t build(struct model *m)
     return ST_OK;
 }
 
-st_t model_new(struct model **out, const struct arch *a, struct kn_dev *dev, const struct model_opts *o, struct base_err *err)
+st_t model_new(struct model **out, const struct arch *a, struct kn_dev *dev, const struct model_opts *o,
+               struct base_err *err)
 {
     TRY(check_opts(a, o, err));
     struct plan p;

@@ -28,8 +28,10 @@ static st_t fill_normal(struct model *m, const struct model_param *p, double std
     struct base_rng r = base_rng_at(seed, RNG_INIT, name_hash(p->name));
     for (int64_t i = 0; i < n; i++) {
         double v = std > 0 ? std * base_rng_normal(&r) : 1;
-        if (m->dtype == KN_F64) ((double *)host)[i] = v;
-        else ((float *)host)[i] = (float)v;
+        if (m->dtype == KN_F64)
+            ((double *)host)[i] = v;
+        else
+            ((float *)host)[i] = (float)v;
     }
     return m->dev->vt->upload(m->dev, p->w.p, host, (size_t)n * m->esize);
 }
@@ -84,7 +86,12 @@ st_t model_update(struct model *m, const struct model_hyper *h, double *gnorm)
     if (!isfinite(norm)) return ST_ENONFINITE;
     /* as torch.nn.utils.clip_grad_norm_, its 1e-6 included */
     double scale = h->clip > 0 ? fmin(1, h->clip / (norm + 1e-6)) : 1;
-    struct kn_adamw a = {.lr = h->lr, .beta1 = h->beta1, .beta2 = h->beta2, .eps = h->eps, .weight_decay = h->weight_decay, .gscale = scale,
+    struct kn_adamw a = {.lr = h->lr,
+                         .beta1 = h->beta1,
+                         .beta2 = h->beta2,
+                         .eps = h->eps,
+                         .weight_decay = h->weight_decay,
+                         .gscale = scale,
                          .t = m->steps + 1};
     struct kn_adamw hidden = a;
     hidden.lr *= h->hidden_lr_scale;

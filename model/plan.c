@@ -1,6 +1,8 @@
-/* What a network needs and where it lies, before anything is allocated: parameters in their slab, activations in theirs.
+/* What a network needs and where it lies, before anything is allocated: parameters in their slab, activations in
+ * theirs.
  *
- * Training keeps, for each branch, the stream before it (x), its normed input (xn), 1/rms (rstd) and what its body saves: nothing is computed twice.
+ * Training keeps, for each branch, the stream before it (x), its normed input (xn), 1/rms (rstd) and what its body
+ * saves: nothing is computed twice.
  * Without training two streams alternate, and one of each of the others serves all branches. */
 #include <stdio.h>
 #include <string.h>
@@ -20,14 +22,17 @@ static int64_t line_up(int64_t n)
     return (n + LINE - 1) / LINE * LINE;
 }
 
-static void add(struct walk *w, int layer, const char *name, enum layer_tensor_role role, bool hidden, int64_t rows, int64_t cols)
+static void add(struct walk *w, int layer, const char *name, enum layer_tensor_role role, bool hidden, int64_t rows,
+                int64_t cols)
 {
     int64_t n = rows * cols;
     if (!hidden) w->other = line_up(w->other);
     if (w->out) {
         struct model_param *p = &w->out[w->n];
-        if (layer < 0) snprintf(p->name, sizeof p->name, "%s", name);
-        else snprintf(p->name, sizeof p->name, "model.layers.%d.%s", layer, name);
+        if (layer < 0)
+            snprintf(p->name, sizeof p->name, "%s", name);
+        else
+            snprintf(p->name, sizeof p->name, "model.layers.%d.%s", layer, name);
         p->role = role;
         p->hidden = hidden;
         p->offset = hidden ? w->hidden : w->hidden_end + w->other;

@@ -15,9 +15,10 @@ static const struct {
     enum safe_dtype dtype;
     int size;
 } dtypes[] = {
-    {"F32", SAFE_F32, 4},   {"F64", SAFE_F64, 8},   {"F16", SAFE_F16, 2},   {"BF16", SAFE_BF16, 2}, {"BOOL", SAFE_OTHER, 1},
-    {"U8", SAFE_OTHER, 1},  {"I8", SAFE_OTHER, 1},  {"U16", SAFE_OTHER, 2}, {"I16", SAFE_OTHER, 2}, {"U32", SAFE_OTHER, 4},
-    {"I32", SAFE_OTHER, 4}, {"U64", SAFE_OTHER, 8}, {"I64", SAFE_OTHER, 8}, {"F8_E5M2", SAFE_OTHER, 1}, {"F8_E4M3", SAFE_OTHER, 1},
+    {"F32", SAFE_F32, 4},    {"F64", SAFE_F64, 8},       {"F16", SAFE_F16, 2},       {"BF16", SAFE_BF16, 2},
+    {"BOOL", SAFE_OTHER, 1}, {"U8", SAFE_OTHER, 1},      {"I8", SAFE_OTHER, 1},      {"U16", SAFE_OTHER, 2},
+    {"I16", SAFE_OTHER, 2},  {"U32", SAFE_OTHER, 4},     {"I32", SAFE_OTHER, 4},     {"U64", SAFE_OTHER, 8},
+    {"I64", SAFE_OTHER, 8},  {"F8_E5M2", SAFE_OTHER, 1}, {"F8_E4M3", SAFE_OTHER, 1},
 };
 
 struct parser {
@@ -82,7 +83,10 @@ static st_t read_tensor(struct parser *p, struct safe_tensor *t)
     for (bool more = safe_json_open(&p->j, '{'); more; more = safe_json_more(&p->j, '}')) {
         const char *key = safe_json_key(&p->j);
         if (!key) break;
-        int which = !strcmp(key, "dtype") ? DTYPE : !strcmp(key, "shape") ? SHAPE : !strcmp(key, "data_offsets") ? OFFSETS : 0;
+        int which = !strcmp(key, "dtype")          ? DTYPE
+                    : !strcmp(key, "shape")        ? SHAPE
+                    : !strcmp(key, "data_offsets") ? OFFSETS
+                                                   : 0;
         if (!which || (seen & which)) return safe_json_fail(&p->j, ST_ECORRUPT, "unknown or repeated key of a tensor");
         seen |= which;
         int64_t at[2];
@@ -94,7 +98,8 @@ static st_t read_tensor(struct parser *p, struct safe_tensor *t)
         }
         if (p->j.st) return p->j.st;
     }
-    if (!p->j.st && seen != (DTYPE | SHAPE | OFFSETS)) return safe_json_fail(&p->j, ST_ECORRUPT, "a tensor lacks dtype, shape or data_offsets");
+    if (!p->j.st && seen != (DTYPE | SHAPE | OFFSETS))
+        return safe_json_fail(&p->j, ST_ECORRUPT, "a tensor lacks dtype, shape or data_offsets");
     return p->j.st;
 }
 
@@ -158,13 +163,17 @@ static st_t check_whole(struct safe *f, const char *path, struct base_err *err)
                                 f->tensor[i].begin < at ? "overlaps" : "leaves a gap to");
         at = f->tensor[i].end;
     }
-    if (at != f->bytes) return base_err_set(err, ST_ECORRUPT, path, "%llu bytes of data belong to no tensor", (unsigned long long)(f->bytes - at));
+    if (at != f->bytes)
+        return base_err_set(err, ST_ECORRUPT, path, "%llu bytes of data belong to no tensor",
+                            (unsigned long long)(f->bytes - at));
     if (f->n) qsort(f->tensor, (size_t)f->n, sizeof *f->tensor, by_name);
     for (int i = 1; i < f->n; i++)
-        if (!by_name(&f->tensor[i - 1], &f->tensor[i])) return base_err_set(err, ST_ECORRUPT, path, "%s: twice in the header", f->tensor[i].name);
+        if (!by_name(&f->tensor[i - 1], &f->tensor[i]))
+            return base_err_set(err, ST_ECORRUPT, path, "%s: twice in the header", f->tensor[i].name);
     if (f->nmeta) qsort(f->meta, (size_t)f->nmeta, sizeof *f->meta, by_key);
     for (int i = 1; i < f->nmeta; i++)
-        if (!by_key(&f->meta[i - 1], &f->meta[i])) return base_err_set(err, ST_ECORRUPT, path, "%s: twice in __metadata__", f->meta[i].key);
+        if (!by_key(&f->meta[i - 1], &f->meta[i]))
+            return base_err_set(err, ST_ECORRUPT, path, "%s: twice in __metadata__", f->meta[i].key);
     return ST_OK;
 }
 
@@ -190,7 +199,8 @@ static st_t open_header(struct safe *f, const char *path, struct base_err *err)
     if (read_at(f->fd, 0, len, sizeof len)) return base_err_set(err, ST_EIO, path, "cannot read");
     for (int i = 7; i >= 0; i--) n = n << 8 | len[i];
     if (n > SAFE_HEADER_MAX || n > (uint64_t)s.st_size - 8)
-        return base_err_set(err, ST_ECORRUPT, path, "header of %llu bytes: not a safetensors file, or cut off", (unsigned long long)n);
+        return base_err_set(err, ST_ECORRUPT, path, "header of %llu bytes: not a safetensors file, or cut off",
+                            (unsigned long long)n);
     char *text = malloc(n + 1);
     if (!text) return base_err_set(err, ST_ENOMEM, path, "out of memory");
     struct parser p = {.f = f};

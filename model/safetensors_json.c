@@ -56,7 +56,10 @@ static int hex4(struct safe_json *j)
     if (j->n - j->at < 4) return -1;
     for (int i = 0; i < 4; i++) {
         char c = j->text[j->at++];
-        int d = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+        int d = c >= '0' && c <= '9'   ? c - '0'
+                : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                       : -1;
         if (d < 0) return -1;
         v = v << 4 | d;
     }
@@ -68,7 +71,8 @@ static int put_utf8(char *out, int c)
     if (c < 0x80) return out[0] = (char)c, 1;
     if (c < 0x800) return out[0] = (char)(0xc0 | c >> 6), out[1] = (char)(0x80 | (c & 63)), 2;
     if (c < 0x10000)
-        return out[0] = (char)(0xe0 | c >> 12), out[1] = (char)(0x80 | (c >> 6 & 63)), out[2] = (char)(0x80 | (c & 63)), 3;
+        return out[0] = (char)(0xe0 | c >> 12), out[1] = (char)(0x80 | (c >> 6 & 63)), out[2] = (char)(0x80 | (c & 63)),
+               3;
     out[0] = (char)(0xf0 | c >> 18), out[1] = (char)(0x80 | (c >> 12 & 63)), out[2] = (char)(0x80 | (c >> 6 & 63));
     return out[3] = (char)(0x80 | (c & 63)), 4;
 }
@@ -99,7 +103,9 @@ static int utf8(const unsigned char *p, size_t n)
     if (!len || n < (size_t)len) return 0;
     for (int i = 1; i < len; i++)
         if ((p[i] & 0xc0) != 0x80) return 0;
-    if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f)) return 0;
+    if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) ||
+        (p[0] == 0xf4 && p[1] > 0x8f))
+        return 0;
     return len;
 }
 
@@ -109,7 +115,8 @@ const char *safe_json_string(struct safe_json *j)
     size_t end = j->at;
     while (end < j->n && j->text[end] != '"') end += j->text[end] == '\\' ? 2 : 1;
     if (end >= j->n) return safe_json_fail(j, ST_ECORRUPT, "string without an end"), NULL;
-    char *out = base_arena_alloc(j->arena, end - j->at + 1), *o = out; /* what is written is never longer than what is read */
+    char *out = base_arena_alloc(j->arena, end - j->at + 1),
+         *o = out; /* what is written is never longer than what is read */
     if (!out) return safe_json_fail(j, ST_ENOMEM, "out of memory"), NULL;
     while (j->at < end) {
         unsigned char c = (unsigned char)j->text[j->at];
@@ -121,11 +128,14 @@ const char *safe_json_string(struct safe_json *j)
             o += n;
             continue;
         }
-        if (!(n = utf8((const unsigned char *)j->text + j->at, end - j->at))) return safe_json_fail(j, ST_ECORRUPT, "malformed UTF-8"), NULL;
+        if (!(n = utf8((const unsigned char *)j->text + j->at, end - j->at)))
+            return safe_json_fail(j, ST_ECORRUPT, "malformed UTF-8"), NULL;
         memcpy(o, j->text + j->at, (size_t)n);
         o += n, j->at += (size_t)n;
     }
-    if (j->at != end) return safe_json_fail(j, ST_ECORRUPT, "bad escape in a string"), NULL; /* an escape reached over the closing quote */
+    if (j->at != end)
+        return safe_json_fail(j, ST_ECORRUPT, "bad escape in a string"),
+               NULL; /* an escape reached over the closing quote */
     j->at++;
     *o = 0;
     return out;
@@ -144,7 +154,8 @@ int64_t safe_json_int(struct safe_json *j)
     size_t first = j->at;
     if (c < '0' || c > '9') return safe_json_fail(j, ST_ECORRUPT, "expected a whole number"), 0;
     for (; j->at < j->n && j->text[j->at] >= '0' && j->text[j->at] <= '9'; j->at++)
-        if (__builtin_mul_overflow(v, (int64_t)10, &v) || __builtin_add_overflow(v, (int64_t)(j->text[j->at] - '0'), &v))
+        if (__builtin_mul_overflow(v, (int64_t)10, &v) ||
+            __builtin_add_overflow(v, (int64_t)(j->text[j->at] - '0'), &v))
             return safe_json_fail(j, ST_ECORRUPT, "number too large"), 0;
     if (c == '0' && j->at - first > 1) return safe_json_fail(j, ST_ECORRUPT, "number with a leading zero"), 0;
     return v;

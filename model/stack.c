@@ -1,4 +1,5 @@
-/* Forward and backward of the whole network. The stream of part i is the output of part i - 1's branch plus that part's own stream: the norm adds
+/* Forward and backward of the whole network. The stream of part i is the output of part i - 1's branch plus that
+ * part's own stream: the norm adds
  * them in the pass that it makes anyway, and both stay where they are for the backward pass. */
 #include "model/internal.h"
 
@@ -13,8 +14,8 @@ static void *stream(const struct model *m, int i)
     return i < m->plan.parts ? m->part[i].x : m->x;
 }
 
-st_t stack_norm(struct model *m, int norm, const struct kn_tensor *x, const struct kn_tensor *r, const struct kn_tensor *y,
-                const struct kn_tensor *rstd)
+st_t stack_norm(struct model *m, int norm, const struct kn_tensor *x, const struct kn_tensor *r,
+                const struct kn_tensor *y, const struct kn_tensor *rstd)
 {
     return m->dev->op->rmsnorm(m->dev, x, r, &m->w[norm], MODEL_NORM_EPS, y, rstd);
 }
@@ -64,7 +65,8 @@ static st_t feed(struct model *m, const int32_t *tokens, const int32_t *targets,
     if (B < 1 || B > m->opts.batch || T < 1 || T > m->arch.context) return ST_EINVAL;
     int64_t N = (int64_t)B * T, n = 0;
     for (int64_t i = 0; i < N; i++) {
-        if (tokens[i] < 0 || tokens[i] >= m->arch.vocab || targets[i] < -1 || targets[i] >= m->arch.vocab) return ST_EINVAL;
+        if (tokens[i] < 0 || tokens[i] >= m->arch.vocab || targets[i] < -1 || targets[i] >= m->arch.vocab)
+            return ST_EINVAL;
         n += targets[i] >= 0;
     }
     if (!n) return ST_EINVAL;
@@ -89,7 +91,8 @@ static st_t run(struct model *m, const int32_t *tokens, const int32_t *targets, 
     int64_t counted, N = (int64_t)B * T;
     TRY(feed(m, tokens, targets, B, T, &counted));
     TRY(forward(m, B, T));
-    struct kn_tensor xn = rows(m, m->xn, N), dxn = rows(m, m->dxn, N), row = kn_t1(m->loss, m->dtype, N), target = kn_t1(m->target, KN_I32, N);
+    struct kn_tensor xn = rows(m, m->xn, N), dxn = rows(m, m->dxn, N), row = kn_t1(m->loss, m->dtype, N),
+                     target = kn_t1(m->target, KN_I32, N);
     if (train) {
         struct kn_tensor g = kn_t1(m->slab[1], m->dtype, m->plan.elements);
         TRY(m->dev->op->fill(m->dev, &g, 0));

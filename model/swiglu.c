@@ -1,11 +1,12 @@
-/* SwiGLU's body (the drawing and its formula: searchspace/swiglu.c). Full: gate and up are one product, their matrices being one run of rows.
+/* SwiGLU's body (the drawing and its formula: searchspace/swiglu.c). Full: gate and up are one product, their matrices
+ * being one run of rows.
  * Low rank: every matrix W = B A; what lies between A and B is saved, r numbers a row. */
 #include "model/internal.h"
 
 enum { HIDDEN, RANK };
 static const char *const params[] = {"hidden", "rank", NULL};
 
-enum { GATE, UP, DOWN };                              /* tensors when full */
+enum { GATE, UP, DOWN };                             /* tensors when full */
 enum { GATE_A, GATE_B, UP_A, UP_B, DOWN_A, DOWN_B }; /* of low rank */
 
 struct saved {
@@ -58,15 +59,16 @@ static uint64_t state_bytes(const struct layer_ctx *c)
 }
 
 /* y [N,out] = x W^T */
-static st_t product(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *w, const struct kn_tensor *y)
+static st_t product(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *w,
+                    const struct kn_tensor *y)
 {
     struct kn_tensor wt = kn_transpose(w);
     return c->dev->op->gemm(c->dev, 1, x, &wt, 0, y);
 }
 
 /* dw += dy^T x;  dx = dy w + beta dx */
-static st_t product_bwd(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *w, const struct kn_tensor *dy,
-                        const struct kn_tensor *dw, double beta, const struct kn_tensor *dx)
+static st_t product_bwd(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *w,
+                        const struct kn_tensor *dy, const struct kn_tensor *dw, double beta, const struct kn_tensor *dx)
 {
     struct kn_tensor dyt = kn_transpose(dy);
     TRY(c->dev->op->gemm(c->dev, 1, &dyt, x, 1, dw));
@@ -110,7 +112,8 @@ static st_t decode(const struct layer_ctx *c, const struct kn_tensor *x, const s
 }
 
 /* g and u give their memory to their gradients. */
-static st_t backward(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *dy, const struct kn_tensor *dx)
+static st_t backward(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *dy,
+                     const struct kn_tensor *dx)
 {
     struct saved s;
     struct back b;

@@ -26,7 +26,8 @@ __attribute__((unused)) static void set(struct arch_part *p, const char *name, i
 __attribute__((unused)) static struct arch_part attention(int heads, int kv_heads, int head_dim, int window, int rope)
 {
     struct arch_part p = part_of("attention", LAYER_MIXER);
-    set(&p, "heads", heads), set(&p, "kv_heads", kv_heads), set(&p, "head_dim", head_dim), set(&p, "window", window), set(&p, "rope", rope);
+    set(&p, "heads", heads), set(&p, "kv_heads", kv_heads), set(&p, "head_dim", head_dim), set(&p, "window", window),
+        set(&p, "rope", rope);
     return p;
 }
 
@@ -48,7 +49,7 @@ __attribute__((unused)) static void add(struct arch *a, struct arch_part mixer, 
 }
 
 #define NO_MIXER part_of("none", LAYER_MIXER)
-#define NO_FFN part_of("none", LAYER_FFN)
+#define NO_FFN   part_of("none", LAYER_FFN)
 
 /* One of everything: MHA, GQA with a window, MQA without RoPE and with wide heads, no mixer, no ffn, low rank. */
 __attribute__((unused)) static struct arch zoo(int context, int tie)
@@ -82,7 +83,8 @@ __attribute__((unused)) static struct kn_dev *device(const char *name, int threa
     return dev;
 }
 
-__attribute__((unused)) static struct model *model_of(const struct arch *a, struct kn_dev *dev, enum kn_dtype dtype, int batch, bool train, uint64_t seed)
+__attribute__((unused)) static struct model *model_of(const struct arch *a, struct kn_dev *dev, enum kn_dtype dtype,
+                                                      int batch, bool train, uint64_t seed)
 {
     struct base_err err = BASE_ERR_INIT;
     struct model *m = NULL;

@@ -1,4 +1,5 @@
-/* Allocation 1 fails, then 2, then 3 … until nothing fails: each time an error, no leak, nothing left on the device. The linker routes malloc and its kin here. */
+/* Allocation 1 fails, then 2, then 3 … until nothing fails: each time an error, no leak, nothing left on the device.
+ * The linker routes malloc and its kin here. */
 #include "tests/tap.h"
 
 #include <unistd.h>
@@ -82,7 +83,8 @@ static st_t all(struct kn_dev *dev, const struct arch *a)
     return st;
 }
 
-/* warm: the device has its scratch already, so that what stays on it afterwards must be as before; else its scratch fails too. */
+/* warm: the device has its scratch already, so that what stays on it afterwards must be as before; else its scratch
+ * fails too. */
 static void test(bool warm)
 {
     struct arch a = zoo(9, 0);

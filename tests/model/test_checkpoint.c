@@ -1,4 +1,5 @@
-/* Weights and checkpoints: training goes on to the same bits; what does not fit is named; other dtypes are converted. */
+/* Weights and checkpoints: training goes on to the same bits; what does not fit is named; other dtypes are
+ * converted. */
 #include "tests/tap.h"
 
 #include <fcntl.h>
@@ -10,7 +11,8 @@
 #include "tests/model/nets.h"
 
 static char dir[200], path[256];
-static const struct model_hyper hyper = {.lr = 1e-2, .hidden_lr_scale = 0.5, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .clip = 1};
+static const struct model_hyper hyper = {
+    .lr = 1e-2, .hidden_lr_scale = 0.5, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .clip = 1};
 
 static double train(struct model *m, int from, int to)
 {
@@ -88,7 +90,8 @@ static void test_mismatch(void)
     const struct {
         const struct arch *a;
         const char *name;
-    } others[] = {{&tied, "lm_head.weight: not in"}, {&wide, "model.layers.0.mlp.gate_proj.weight: its shape"},
+    } others[] = {{&tied, "lm_head.weight: not in"},
+                  {&wide, "model.layers.0.mlp.gate_proj.weight: its shape"},
                   {&deep, "model.layers.1.post_attention_layernorm.weight: missing"}};
     for (int i = 0; i < 3; i++) {
         struct model *o = model_of(others[i].a, dev, KN_F32, 0, false, 2);
@@ -112,7 +115,8 @@ static void test_dtypes(void)
         const char *name;
         uint16_t bits[4];
         double want[4];
-    } types[] = {{"F16", {0x3c00, 0xc000, 0x0001, 0x7bff}, {1, -2, 0x1p-24, 65504}}, {"BF16", {0x3f80, 0xc000, 0x0001, 0x7f7f}, {1, -2, 0x1p-133, 0x1.fep127}}};
+    } types[] = {{"F16", {0x3c00, 0xc000, 0x0001, 0x7bff}, {1, -2, 0x1p-24, 65504}},
+                 {"BF16", {0x3f80, 0xc000, 0x0001, 0x7f7f}, {1, -2, 0x1p-133, 0x1.fep127}}};
     struct kn_dev *dev = device("ref", 1);
     struct arch a = net(2, 4, 2, 1);
     add(&a, NO_MIXER, swiglu(1, 0));
@@ -120,15 +124,20 @@ static void test_dtypes(void)
     struct base_err err = BASE_ERR_INIT;
     for (int t = 0; t < 2; t++) {
         /* embed [2,2], norms [2] twice, gate [1,2], up [1,2], down [2,1] */
-        static const char *const names[] = {"model.embed_tokens.weight", "model.layers.0.post_attention_layernorm.weight", "model.norm.weight",
-                                            "model.layers.0.mlp.gate_proj.weight", "model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.down_proj.weight"};
+        static const char *const names[] = {"model.embed_tokens.weight",
+                                            "model.layers.0.post_attention_layernorm.weight",
+                                            "model.norm.weight",
+                                            "model.layers.0.mlp.gate_proj.weight",
+                                            "model.layers.0.mlp.up_proj.weight",
+                                            "model.layers.0.mlp.down_proj.weight"};
         static const char *const shapes[] = {"[2,2]", "[2]", "[2]", "[1,2]", "[1,2]", "[2,1]"};
         char head[2048] = "{";
         int at = 0;
         for (int i = 0; i < 6; i++) {
             int n = i ? 4 : 8;
-            snprintf(head + strlen(head), sizeof head - strlen(head), "%s\"%s\":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":[%d,%d]}", i ? "," : "",
-                     names[i], types[t].name, shapes[i], at, at + n);
+            snprintf(head + strlen(head), sizeof head - strlen(head),
+                     "%s\"%s\":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":[%d,%d]}", i ? "," : "", names[i],
+                     types[t].name, shapes[i], at, at + n);
             at += n;
         }
         strcat(head, "}");

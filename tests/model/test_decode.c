@@ -31,7 +31,8 @@ static void test_cuts(const char *name, enum kn_dtype dtype, double tol)
 {
     static int32_t tok[3 * LONG], tgt[3 * LONG];
     static int ones[LONG + 1];
-    static const int all[] = {LONG, 0}, some[] = {1, 2, 90, 4, 5, 1, 6, 120, 1, 1, 69, 0}, tail[] = {299, 1, 0}, threes[] = {150, 3, 3, 3, 141, 0};
+    static const int all[] = {LONG, 0}, some[] = {1, 2, 90, 4, 5, 1, 6, 120, 1, 1, 69, 0}, tail[] = {299, 1, 0},
+                     threes[] = {150, 3, 3, 3, 141, 0};
     struct arch a = zoo(9, 0);
     add(&a, attention(2, 2, 4, 64, 1), swiglu(8, 0));
     struct kn_dev *dev = device(name, 2);
@@ -119,6 +120,10 @@ static void test_state(void)
     for (int v = 0; v < V; v++) finite &= isfinite(y[v]) != 0;
     ok(finite, "finite numbers");
     is_int(model_state_fill(s, 9), ST_ETOOBIG, "past the room");
+    model_state_seek(s, 7);
+    float again[V];
+    is_int(model_decode(s, tok, 1, again), ST_OK, "the same place again");
+    ok(!memcmp(y, again, sizeof y), "the same bits");
     model_state_reset(s);
     tok[2] = V;
     is_int(model_decode(s, tok, 8, y), ST_EINVAL, "a token outside the vocabulary");

@@ -1,5 +1,7 @@
-/* Against Hugging Face transformers (tests/golden/make_llama.py): the same weights give the same logits, loss and gradients. The golden numbers are in
- * f64, but transformers makes its cosines and norms in f32 whatever the model's type: hence the tolerance of f64 here. */
+/* Against Hugging Face transformers (tests/golden/make_llama.py): the same weights give the same logits, loss and
+ * gradients. The golden numbers are in
+ * f64, but transformers makes its cosines and norms in f32 whatever the model's type: hence the tolerance of f64
+ * here. */
 #include "tests/tap.h"
 
 #include "model/safetensors.h"
@@ -56,7 +58,8 @@ static void check(const struct arch *a, const char *name, const char *device_nam
     struct kn_dev *dev = device(device_name, 2);
     struct model *m = model_of(a, dev, dtype, B, true, 1);
     snprintf(what, sizeof what, "%s %s %s", name, device_name, kn_dtype_name(dtype));
-    if (!ok(!model_load(m, golden(path, sizeof path, name, "weights"), false, &err), "%s: weights load", what)) printf("# %s: %s\n", err.where, err.what);
+    if (!ok(!model_load(m, golden(path, sizeof path, name, "weights"), false, &err), "%s: weights load", what))
+        printf("# %s: %s\n", err.where, err.what);
     if (!ok(!safe_open(&f, golden(path, sizeof path, name, "golden"), &err), "%s: golden numbers", what)) exit(1);
     int32_t *tokens = read_all(&f, "tokens"), *targets = read_all(&f, "targets");
     double *logits = read_all(&f, "logits"), *want = read_all(&f, "loss"), loss = NAN;

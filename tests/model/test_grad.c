@@ -1,4 +1,5 @@
-/* Gradients of the whole network against central differences, in f64 on the reference device: every parameter tensor, some entries of each. */
+/* Gradients of the whole network against central differences, in f64 on the reference device: every parameter tensor,
+ * some entries of each. */
 #include "tests/tap.h"
 
 #include "tests/model/nets.h"
@@ -33,11 +34,13 @@ static void check(struct kn_dev *dev, const struct arch *a, const char *what)
     double loss, again;
     random_tokens(5, a->vocab, B * T, tok, tgt);
     tgt[1] = -1;
-    /* Norms are not all ones in life: a weight of one hides a product that was forgotten. Larger weights make everything matter. */
+    /* Norms are not all ones in life: a weight of one hides a product that was forgotten. Larger weights make
+     * everything matter. */
     for (int i = 0; i < model_params(m); i++) {
         const struct model_param *p = model_param(m, i);
         double *w = p->w.p;
-        for (int64_t k = 0; k < kn_count(&p->w); k++) w[k] = p->role == LAYER_T_VECTOR ? 1 + 0.3 * base_rng_normal(&r) : w[k] * 2 + 0.3 * base_rng_normal(&r);
+        for (int64_t k = 0; k < kn_count(&p->w); k++)
+            w[k] = p->role == LAYER_T_VECTOR ? 1 + 0.3 * base_rng_normal(&r) : w[k] * 2 + 0.3 * base_rng_normal(&r);
     }
     is_int(model_step(m, tok, tgt, B, T, &loss), ST_OK, "%s: step", what);
     model_step(m, tok, tgt, B, T, &again);

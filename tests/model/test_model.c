@@ -1,4 +1,5 @@
-/* The network as a whole: paper costs, the memory plan, devices against each other, threads, refusals, a text learnt by heart. */
+/* The network as a whole: paper costs, the memory plan, devices against each other, threads, refusals, a text learnt
+ * by heart. */
 #include "tests/tap.h"
 
 #include "tests/model/nets.h"
@@ -13,7 +14,8 @@ static struct arch sample(struct base_rng *r)
     struct arch a = net(pick(r, 2, 300), pick(r, 1, 40), 4 * pick(r, 1, 16), pick(r, 0, 1));
     int depth = pick(r, 1, 5);
     for (int i = 0; i < depth; i++) {
-        int G = pick(r, 1, 3), H = G * pick(r, 1, 3), hidden = pick(r, 2, 60), least = hidden < a.width ? hidden : a.width;
+        int G = pick(r, 1, 3), H = G * pick(r, 1, 3), hidden = pick(r, 2, 60),
+            least = hidden < a.width ? hidden : a.width;
         struct arch_part mixer = attention(H, G, 2 * pick(r, 1, 8), pick(r, 0, 1) * pick(r, 1, 50), pick(r, 0, 1));
         struct arch_part ffn = swiglu(hidden, pick(r, 0, 1) * pick(r, 0, least - 1));
         int shape = pick(r, 0, 4);
@@ -38,11 +40,13 @@ static void test_paper(void)
         int batch = pick(&r, 1, 3);
         space_arch_cost(&a, &cost);
         if (model_new(&m, &a, dev, &o, NULL)) continue;
-        for (int k = 0; k < model_params(m); k++) sum += kn_count(&model_param(m, k)->w), names += model_param_find(m, model_param(m, k)->name) != k;
+        for (int k = 0; k < model_params(m); k++)
+            sum += kn_count(&model_param(m, k)->w), names += model_param_find(m, model_param(m, k)->name) != k;
         params += model_param_count(m) == (int64_t)cost.params && sum == model_param_count(m);
         plan += kn_dev_bytes(dev) == model_plan_bytes(&a, &o) && kn_dev_peak(dev) == kn_dev_bytes(dev);
         if (!model_state_new(&s, m, batch, context, NULL)) {
-            state += model_state_bytes(s) == (uint64_t)(batch * space_arch_state_bytes(&a, context)) * (o.dtype == KN_F64 ? 2 : 1);
+            state += model_state_bytes(s) ==
+                     (uint64_t)(batch * space_arch_state_bytes(&a, context)) * (o.dtype == KN_F64 ? 2 : 1);
             model_state_free(s);
         }
         model_free(m);
@@ -97,7 +101,8 @@ static void test_devices(const char *name)
     }
 }
 
-static const struct model_hyper hyper = {.lr = 1e-2, .hidden_lr_scale = 0.7, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .clip = 1};
+static const struct model_hyper hyper = {
+    .lr = 1e-2, .hidden_lr_scale = 0.7, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .clip = 1};
 
 /* Every parameter after some steps. */
 static float *trained(int threads, int64_t *n, double *loss)
@@ -155,14 +160,16 @@ static void test_update(void)
         free(g);
     }
     /* first step of AdamW: every number moves by lr g'/(|g'| + eps) after the decay */
-    const struct model_param *p[] = {model_param(m, model_param_find(m, "model.layers.0.mlp.up_proj.weight")), model_param(m, 0)};
+    const struct model_param *p[] = {model_param(m, model_param_find(m, "model.layers.0.mlp.up_proj.weight")),
+                                     model_param(m, 0)};
     struct model_hyper h = hyper;
     h.clip = sqrt(sum) / 2;
     for (int i = 0; i < 2; i++) {
         double w = *(double *)p[i]->w.p, g = *(double *)p[i]->g.p / 2, lr = i ? h.lr : h.lr * h.hidden_lr_scale;
         before = w * (1 - lr * h.weight_decay) - lr * g / (fabs(g) + h.eps);
         if (!i) is_int(model_update(m, &h, &norm), ST_OK, "update");
-        if (!i) is_near(*(double *)p[i]->w.p, before, 1e-7, "a hidden matrix moves at its own rate");
+        if (!i)
+            is_near(*(double *)p[i]->w.p, before, 1e-7, "a hidden matrix moves at its own rate");
         else {
             struct model *again = model_of(&a, dev, KN_F64, 1, true, 2);
             w = *(double *)model_param(again, 0)->w.p;
@@ -189,7 +196,8 @@ static void test_init(void)
     add(&a, attention(4, 2, 16, 0, 1), swiglu(128, 0));
     add(&b, attention(4, 2, 16, 0, 1), swiglu(192, 0));
     struct kn_dev *dev = device("ref", 1);
-    struct model *x = model_of(&a, dev, KN_F32, 0, false, 5), *y = model_of(&b, dev, KN_F32, 0, false, 5), *z = model_of(&a, dev, KN_F32, 0, false, 6);
+    struct model *x = model_of(&a, dev, KN_F32, 0, false, 5), *y = model_of(&b, dev, KN_F32, 0, false, 5),
+                 *z = model_of(&a, dev, KN_F32, 0, false, 6);
     int q = model_param_find(x, "model.layers.0.self_attn.q_proj.weight");
     const struct kn_tensor *w = &model_param(x, q)->w;
     size_t bytes = (size_t)kn_count(w) * 4;
@@ -284,7 +292,8 @@ static void test_overfit(void)
     add(&a, attention(4, 1, 8, 16, 1), swiglu(64, 8));
     struct kn_dev *dev = device("cpu", 2);
     struct model *m = model_of(&a, dev, KN_F32, 2, true, 1);
-    struct model_hyper h = {.lr = 1e-2, .hidden_lr_scale = 1, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0, .clip = 1};
+    struct model_hyper h = {
+        .lr = 1e-2, .hidden_lr_scale = 1, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0, .clip = 1};
     double first = 0, loss = 0, norm;
     for (int s = 0; s < 200; s++) {
         for (int i = 0; i < 64; i++) tok[i] = text[i % (sizeof text - 1)], tgt[i] = text[(i + 1) % (sizeof text - 1)];

@@ -30,10 +30,14 @@ static const struct {
     /* good */
     {"nothing in it", "{}", 0, ST_OK},
     {"a tensor", "{\"a\":" T("F32", "[2,3]", "[0,24]") "}", 24, ST_OK},
-    {"white space around", " \n{ \"a\" : {\t\"shape\":[ ] , \"dtype\":\"BF16\",\"data_offsets\":[0 ,2]} }  \n ", 2, ST_OK},
+    {"white space around", " \n{ \"a\" : {\t\"shape\":[ ] , \"dtype\":\"BF16\",\"data_offsets\":[0 ,2]} }  \n ", 2,
+     ST_OK},
     {"an empty tensor", "{\"a\":" T("F32", "[0,3]", "[0,0]") ",\"b\":" T("F32", "[]", "[0,4]") "}", 4, ST_OK},
-    {"tensors in any order", "{\"b\":" T("F32", "[1]", "[4,8]") ",\"a\":" T("I64", "[1]", "[8,16]") ",\"c\":" T("F16", "[2]", "[0,4]") "}", 16, ST_OK},
-    {"metadata and escapes", "{\"__metadata__\":{\"k\\n\\u00e9\\ud83d\\ude00\":\"\\\"v\\\\\"},\"a\":" T("U8", "[1]", "[0,1]") "}", 1, ST_OK},
+    {"tensors in any order",
+     "{\"b\":" T("F32", "[1]", "[4,8]") ",\"a\":" T("I64", "[1]", "[8,16]") ",\"c\":" T("F16", "[2]", "[0,4]") "}", 16,
+     ST_OK},
+    {"metadata and escapes",
+     "{\"__metadata__\":{\"k\\n\\u00e9\\ud83d\\ude00\":\"\\\"v\\\\\"},\"a\":" T("U8", "[1]", "[0,1]") "}", 1, ST_OK},
     /* offsets */
     {"past the end", "{\"a\":" T("F32", "[2]", "[0,8]") "}", 4, ST_ECORRUPT},
     {"data that belongs to nobody", "{\"a\":" T("F32", "[1]", "[0,4]") "}", 8, ST_ECORRUPT},
@@ -65,7 +69,8 @@ static const struct {
     {"no shape", "{\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,4]}}", 4, ST_ECORRUPT},
     {"no offsets", "{\"a\":{\"dtype\":\"F32\",\"shape\":[1]}}", 4, ST_ECORRUPT},
     {"an unknown key", "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4],\"x\":1}}", 4, ST_ECORRUPT},
-    {"a key twice", "{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4, ST_ECORRUPT},
+    {"a key twice", "{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4,
+     ST_ECORRUPT},
     {"a name twice", "{\"a\":" T("F32", "[1]", "[0,4]") ",\"a\":" T("F32", "[1]", "[4,8]") "}", 8, ST_ECORRUPT},
     {"metadata that is a list", "{\"__metadata__\":[]}", 0, ST_ECORRUPT},
     {"metadata with a number", "{\"__metadata__\":{\"a\":1}}", 0, ST_ECORRUPT},
@@ -102,8 +107,10 @@ static void check(st_t want, const char *what)
     struct safe f;
     st_t st = safe_open(&f, path, &err);
     is_int(st, want, "%s%s%s", what, err.what[0] ? ": " : "", err.what);
-    if (!st) safe_close(&f);
-    else ok(err.where[0] && err.what[0], "with where and what");
+    if (!st)
+        safe_close(&f);
+    else
+        ok(err.where[0] && err.what[0], "with where and what");
 }
 
 static void test_rows(void)
@@ -119,8 +126,8 @@ static void test_lengths(void)
     static const struct {
         const char *what;
         long long len;
-    } lengths[] = {{"a header of 0 bytes", 0}, {"one that ends too early", 40}, {"one byte past the file", 1000}, {"one over the limit", 100000001},
-                   {"2^62 bytes", 1ll << 62}, {"8 bytes before 2^64", -8}};
+    } lengths[] = {{"a header of 0 bytes", 0},        {"one that ends too early", 40}, {"one byte past the file", 1000},
+                   {"one over the limit", 100000001}, {"2^62 bytes", 1ll << 62},       {"8 bytes before 2^64", -8}};
     const char *h = rows[1].header;
     for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
         FILE *f = fopen(path, "wb");
@@ -149,7 +156,8 @@ static void test_lengths(void)
 /* Every byte of a good header turned into something else: refused or read, never more than that (sanitizers watch). */
 static void test_noise(void)
 {
-    static const char header[] = "{\"__metadata__\":{\"k\":\"\\u00e9\"},\"ab\":" T("F32", "[2,3]", "[0,24]") ",\"c\":" T("F16", "[]", "[24,26]") "}";
+    static const char header[] = "{\"__metadata__\":{\"k\":\"\\u00e9\"},\"ab\":" T(
+        "F32", "[2,3]", "[0,24]") ",\"c\":" T("F16", "[]", "[24,26]") "}";
     static const char bytes[] = "\"\\{}[]:,0-9e \xff\x01u";
     char text[sizeof header];
     int runs = 0;
