@@ -4,8 +4,8 @@
  *   for (bool more = safe_json_open(&j, '{'); more; more = safe_json_more(&j, '}')) { key = safe_json_key(&j); … }
  *
  * The first error latches in j.st with j.what and j.at; every function then answers NULL, 0 or false. Strict: no
- * trailing commas, no leading zeros, no
- * control characters in strings, UTF-8 must be well-formed, "\u0000" is refused (names are C strings). */
+ * trailing commas, no leading zeros, no control characters in strings, UTF-8 must be well-formed, "\u0000" is refused
+ * (names are C strings). */
 #ifndef TAUT_MODEL_SAFETENSORS_JSON_H
 #define TAUT_MODEL_SAFETENSORS_JSON_H
 

@@ -1,0 +1,255 @@
+#include "config.h"
+
+#include "cli/connect.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/hash.h"
+
+#define PATIENCE_S 10.0     /* for a tautd that is about to leave or to listen */
+#define PAGE_BYTES (1 << 20) /* tautd ends a page of rows at 2 MiB: a smaller one that is not full is the last */
+
+/* ---- folders ---- */
+
+st_t conn_make_dir(const char *dir, struct base_err *err)
+{
+    char path[PATH_MAX];
+    if (!*dir || snprintf(path, sizeof path, "%s", dir) >= (int)sizeof path) return base_err_set(err, ST_EINVAL, dir, "not a folder's name");
+    for (char *p = path + 1;; p++) {
+        char ch = *p;
+        if (ch && ch != '/') continue;
+        *p = '\0';
+        if (mkdir(path, 0777) && errno != EEXIST)
+            return base_err_set(err, errno == ENOSPC ? ST_ENOSPC : ST_EIO, path, "cannot make the folder: %s", strerror(errno));
+        *p = ch;
+        if (!ch) break;
+    }
+    struct stat s;
+    if (stat(dir, &s) || !S_ISDIR(s.st_mode)) return base_err_set(err, ST_EINVAL, dir, "is not a folder");
+    return ST_OK;
+}
+
+bool conn_lock_held(const char *dir)
+{
+    char path[PATH_MAX];
+    if (snprintf(path, sizeof path, "%s/taut.lock", dir) >= (int)sizeof path) return false;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return false;
+    bool held = flock(fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
+    close(fd);
+    return held;
+}
+
+/* ---- opening ---- */
+
+static int no_daemon(const struct cli *c, const char *socket)
+{
+    if (c->socket) {
+        char todo[PATH_MAX + 64];
+        snprintf(todo, sizeof todo, "start one: tautd --dir DIR --socket %s", socket);
+        return cli_fail(CLI_NO_DAEMON, socket, todo, "no tautd listens there");
+    }
+    return cli_fail(CLI_NO_DAEMON, socket, "start one: tautd --dir DIR & – or name a store: --dir DIR", "no tautd listens there");
+}
+
+static int open_socket(struct conn *k, const struct cli *c)
+{
+    char path[PATH_MAX];
+    struct base_err err = BASE_ERR_INIT;
+    st_t st = ST_OK;
+    if (c->socket) snprintf(path, sizeof path, "%s", c->socket);
+    else st = wire_default_socket(path, sizeof path, &err);
+    if (st) return cli_fail_err(CLI_CALL, c->cmd->name, "give --socket or --dir", &err);
+    st = wire_client_open(&k->wire, path, &err);
+    if (st == ST_ECLOSED) return no_daemon(c, path);
+    return st ? cli_fail_err(st == ST_ETOOBIG ? CLI_CALL : CLI_NO_DAEMON, NULL, NULL, &err) : CLI_OK;
+}
+
+/* Connected, and answering: one that is leaving closes what it has just accepted. */
+static bool try_connect(struct conn *k, const char *socket)
+{
+    json_t *info = NULL;
+    if (wire_client_open(&k->wire, socket, NULL)) return false;
+    if (!wire_client_call(k->wire, "server.info", NULL, -1, &info, NULL, NULL)) {
+        json_decref(info);
+        return true;
+    }
+    wire_client_close(k->wire);
+    k->wire = NULL;
+    return false;
+}
+
+static int open_dir(struct conn *k, const struct cli *c, bool create)
+{
+    char path[PATH_MAX], socket[PATH_MAX], why[1200];
+    struct base_err err = BASE_ERR_INIT;
+    uint64_t start = base_clock_ns();
+    if (create && conn_make_dir(c->dir, &err)) return cli_fail_err(cli_exit_of(err.st), NULL, "give another --dir", &err);
+    snprintf(path, sizeof path, "%s/taut.db", c->dir);
+    if (!create && access(path, F_OK))
+        return cli_fail(CLI_NOTHING, c->dir, "give the folder of a search, or start one: taut run JOB.json --dir DIR", "no store there (%s)",
+                        errno == ENOENT ? "no taut.db" : strerror(errno));
+    if (wire_dir_socket(c->dir, socket, sizeof socket, &err)) return cli_fail_err(CLI_CALL, c->cmd->name, NULL, &err);
+    const char *args[] = {"--dir", c->dir, "--reader", NULL};
+    for (;;) {
+        int ready;
+        if (try_connect(k, socket)) return CLI_OK;
+        if (!conn_lock_held(c->dir)) {
+            if (child_start(&k->own, "tautd", args, NULL, true, &ready, &err)) return cli_fail_err(CLI_FAILED, NULL, NULL, &err);
+            if (!child_wait_ready(&k->own, ready, NULL) && try_connect(k, socket)) return CLI_OK;
+            while (child_alive(&k->own)) poll(NULL, 0, 5);
+            child_why(&k->own, why, sizeof why);
+            child_stop(&k->own, 0, 0, NULL);
+            if (!conn_lock_held(c->dir)) return cli_fail(CLI_FAILED, "tautd", NULL, "%s", why); /* not that another one was quicker */
+        }
+        if ((double)(base_clock_ns() - start) / 1e9 > PATIENCE_S)
+            return cli_fail(CLI_NO_DAEMON, c->dir, "end it, or give its socket: --socket PATH", "a tautd holds the store and does not answer on %s", socket);
+        poll(NULL, 0, 20);
+    }
+}
+
+int conn_open(struct conn *k, const struct cli *c, bool create)
+{
+    *k = (struct conn){.cli = c, .own = CHILD_INIT};
+    return c->dir ? open_dir(k, c, create) : open_socket(k, c);
+}
+
+void conn_close(struct conn *k)
+{
+    wire_client_close(k->wire);
+    k->wire = NULL;
+    if (k->own.pid) child_stop(&k->own, 5, 20, NULL);
+}
+
+/* ---- calls ---- */
+
+int conn_error(const struct conn *k, st_t st, int code, const char *subject, const struct base_err *err)
+{
+    const char *what = subject ? subject : k->cli->cmd->name;
+    switch (code) {
+    case 0: break;
+    case WIRE_EPARAMS: return cli_fail_err(CLI_CALL, what, NULL, err);
+    case WIRE_ENOTSUP: return cli_fail_err(CLI_CALL, what, NULL, err);
+    case WIRE_ENOTFOUND: return cli_fail_err(CLI_NOTHING, what, NULL, err);
+    case WIRE_ENOSPC: return cli_fail_err(CLI_FAILED, what, "make room and try again", err);
+    case WIRE_EMETHOD: return cli_fail_err(CLI_FAILED, what, "are taut and tautd of the same version?", err);
+    default: return cli_fail_err(CLI_FAILED, what, NULL, err);
+    }
+    if (st == ST_ECANCELED) return CLI_INTERRUPTED;
+    if (st == ST_ECLOSED) return cli_fail(CLI_NO_DAEMON, what, "try again", "the connection to tautd is gone: %s", err->what);
+    return cli_fail_err(CLI_FAILED, what, NULL, err);
+}
+
+int conn_call(struct conn *k, const char *method, json_t *params, const char *subject, json_t **result)
+{
+    struct base_err err = BASE_ERR_INIT;
+    int code;
+    st_t st = wire_client_call(k->wire, method, params, -1, result, &code, &err);
+    return st ? conn_error(k, st, code, subject, &err) : CLI_OK;
+}
+
+/* All of text as a positive integer; 0: it is none. */
+static int64_t as_id(const char *text)
+{
+    char *end;
+    errno = 0;
+    long long v = strtoll(text, &end, 10);
+    return *end || end == text || errno || v < 1 || *text < '0' || *text > '9' ? 0 : v;
+}
+
+/* The newest job of that name; 0: none. */
+static int by_name(struct conn *k, const char *name, int64_t *id, size_t *jobs)
+{
+    json_t *list, *row;
+    size_t i;
+    int rc = conn_call(k, "job.list", NULL, NULL, &list);
+    if (rc) return rc;
+    *jobs = json_array_size(list);
+    *id = 0;
+    json_array_foreach(list, i, row)
+    {
+        const char *its = json_string_value(json_object_get(row, "name"));
+        int64_t this = json_integer_value(json_object_get(row, "id"));
+        if (its && !strcmp(its, name) && this > *id) *id = this;
+    }
+    json_decref(list);
+    return CLI_OK;
+}
+
+int conn_job(struct conn *k, const char *job, json_t **info)
+{
+    struct base_err err = BASE_ERR_INIT;
+    int64_t id = as_id(job);
+    size_t jobs;
+    int code = 0;
+    if (id) { /* a number is a name only where there is no such job */
+        st_t st = wire_client_call(k->wire, "job.get", json_pack("{s:I}", "id", (json_int_t)id), -1, info, &code, &err);
+        if (!st) return CLI_OK;
+        if (code != WIRE_ENOTFOUND) return conn_error(k, st, code, NULL, &err);
+    }
+    int rc = by_name(k, job, &id, &jobs);
+    if (rc) return rc;
+    if (!id) return cli_fail(CLI_NOTHING, job, jobs ? "see taut jobs" : "submit one: taut submit JOB.json", jobs ? "no job of that number or name" : "there are no jobs yet");
+    return conn_call(k, "job.get", json_pack("{s:I}", "id", (json_int_t)id), NULL, info);
+}
+
+int conn_trial(struct conn *k, const char *trial, int64_t job, json_t **out)
+{
+    struct base_err err = BASE_ERR_INIT;
+    int64_t id = as_id(trial);
+    size_t n = strlen(trial);
+    bool hex = n >= 6 && n < BASE_ID_HEX && strspn(trial, "0123456789abcdefABCDEF") == n;
+    int code = 0;
+    st_t st = ST_ENOTFOUND;
+    if (!id && !hex)
+        return cli_fail(CLI_CALL, trial, NULL, "neither a trial's number nor 6 to 32 digits of an architecture's id nor a file");
+    if (id) {
+        st = wire_client_call(k->wire, "trial.get", json_pack("{s:I}", "id", (json_int_t)id), -1, out, &code, &err);
+        if (st && !(code == WIRE_ENOTFOUND && hex)) return conn_error(k, st, code, NULL, &err);
+    }
+    if (st) {
+        char lower[BASE_ID_HEX];
+        for (size_t i = 0; i <= n; i++) lower[i] = trial[i] >= 'A' && trial[i] <= 'F' ? (char)(trial[i] + 32) : trial[i];
+        json_t *params = json_pack("{s:s}", "arch_id", lower);
+        if (job) json_object_set_new(params, "job", json_integer(job));
+        st = wire_client_call(k->wire, "trial.get", params, -1, out, &code, &err);
+    }
+    return st ? conn_error(k, st, code, NULL, &err) : CLI_OK;
+}
+
+int conn_pages(struct conn *k, const char *method, json_t *params, long limit, json_t **rows)
+{
+    json_t *all = NULL, *page;
+    int rc = CLI_OK;
+    for (;;) {
+        long left = limit < 0 ? -1 : limit - (long)json_array_size(all);
+        if (left == 0) break;
+        json_object_set_new(params, "limit", json_integer(left < 0 || left > 1000000 ? 1000000 : left));
+        rc = conn_call(k, method, json_incref(params), NULL, &page);
+        if (rc) break;
+        size_t n = json_array_size(page);
+        json_t *last = n ? json_object_get(json_array_get(page, n - 1), "trial") : NULL;
+        bool whole = !n || (long)n == left || json_dumpb(page, NULL, 0, JSON_COMPACT) < PAGE_BYTES;
+        if (last) json_object_set(params, "after", last);
+        if (!all) {
+            all = page;
+        } else {
+            json_array_extend(all, page);
+            json_decref(page);
+        }
+        if (whole) break;
+    }
+    json_decref(params);
+    if (rc) json_decref(all);
+    else *rows = all ? all : json_array();
+    return rc;
+}

@@ -1,0 +1,20 @@
+/* Numbers, sizes and times for people. Each writes into buf (FMT_MAX bytes) and returns it. */
+#ifndef TAUT_CLI_FORMAT_H
+#define TAUT_CLI_FORMAT_H
+
+#include <stdint.h>
+
+#define FMT_MAX 48
+
+char *fmt_count(char *buf, double v);              /* 212,352 */
+char *fmt_short(char *buf, double v);              /* 212 k, 4.81 M: three digits */
+char *fmt_bytes(char *buf, double v);              /* 849 kB, 12 B */
+char *fmt_number(char *buf, double v);             /* four digits, no exponent where it can be helped; "-" for NaN */
+char *fmt_duration(char *buf, double seconds);     /* 58 s, 9:58 min, 1:02:03 h, 3 d 04 h */
+char *fmt_ago(char *buf, int64_t at_ms);           /* "5:12 min ago" */
+/* A metric's value in the unit that its name has: bytes as sizes, counts short, the rest as numbers. */
+char *fmt_metric(char *buf, const char *metric, double v);
+/* "B", "ms", "" … */
+const char *fmt_metric_unit(const char *metric);
+
+#endif

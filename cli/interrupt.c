@@ -1,0 +1,29 @@
+#include "config.h"
+
+#include "cli/interrupt.h"
+
+#include <signal.h>
+#include <stddef.h>
+#include <unistd.h>
+
+volatile int interrupted;
+
+static void on_signal(int number)
+{
+    if (interrupted) _exit(128 + number);
+    interrupted = number;
+}
+
+void interrupt_catch(void)
+{
+    struct sigaction a = {.sa_handler = on_signal};
+    sigemptyset(&a.sa_mask);
+    sigaction(SIGINT, &a, NULL);
+    sigaction(SIGTERM, &a, NULL);
+    sigaction(SIGHUP, &a, NULL);
+}
+
+int interrupt_status(void)
+{
+    return 128 + interrupted;
+}

@@ -1,0 +1,21 @@
+/* A job file as a person names it: read, checked, its paths made absolute against its own folder. */
+#ifndef TAUT_CLI_JOBFILE_H
+#define TAUT_CLI_JOBFILE_H
+
+#include "searchspace/job.h"
+
+#define JOBFILE_MAX (4 << 20)
+
+struct jobfile {
+    json_t *json; /* paths absolute */
+    struct job *job;
+    char identity[BASE_ID_HEX];
+};
+
+/* path "-": standard input, paths from the current folder. Exit status; errors are printed. */
+int jobfile_read(struct jobfile *f, const char *path);
+void jobfile_fini(struct jobfile *f);
+/* An architecture's file, with the same manners. */
+int archfile_read(struct arch *a, const char *path);
+
+#endif

@@ -1,0 +1,203 @@
+#include "cli/out.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json_write.h"
+#include "cli/cli.h"
+#include "cli/format.h"
+#include "cli/term.h"
+#include "searchspace/arch_json.h"
+#include "searchspace/layer.h"
+
+/* ---- JSON ---- */
+
+static void write_value(struct base_jw *w, json_t *v)
+{
+    const char *key;
+    json_t *item;
+    size_t i;
+    switch (json_typeof(v)) {
+    case JSON_OBJECT:
+        base_jw_obj(w);
+        json_object_foreach(v, key, item)
+        {
+            base_jw_key(w, key);
+            write_value(w, item);
+        }
+        base_jw_end(w);
+        break;
+    case JSON_ARRAY:
+        base_jw_arr(w);
+        json_array_foreach(v, i, item) write_value(w, item);
+        base_jw_end(w);
+        break;
+    case JSON_STRING: base_jw_strn(w, json_string_value(v), json_string_length(v)); break;
+    case JSON_INTEGER: base_jw_int(w, json_integer_value(v)); break;
+    case JSON_REAL: base_jw_num(w, json_real_value(v)); break;
+    case JSON_TRUE:
+    case JSON_FALSE: base_jw_bool(w, json_is_true(v)); break;
+    case JSON_NULL: base_jw_null(w); break;
+    }
+}
+
+void out_json_text(json_t *v, struct base_buf *b)
+{
+    struct base_jw w;
+    base_jw_init(&w, b);
+    if (v) write_value(&w, v);
+    else b->st = ST_ENOMEM;
+}
+
+int out_json(json_t *v)
+{
+    struct base_buf b = BASE_BUF_INIT;
+    out_json_text(v, &b);
+    st_t st = b.st;
+    if (!st) {
+        fwrite(b.p, 1, b.len, stdout);
+        putchar('\n');
+    }
+    base_buf_fini(&b);
+    return st ? cli_fail(CLI_FAILED, NULL, NULL, "out of memory") : CLI_OK;
+}
+
+double out_num(json_t *o, const char *key)
+{
+    json_t *v = json_object_get(o, key);
+    return json_is_number(v) ? json_number_value(v) : NAN;
+}
+
+int64_t out_int(json_t *o, const char *key)
+{
+    return json_integer_value(json_object_get(o, key));
+}
+
+const char *out_str(json_t *o, const char *key)
+{
+    const char *s = json_string_value(json_object_get(o, key));
+    return s ? s : "";
+}
+
+double out_metric(json_t *metrics, const char *name)
+{
+    json_t *v = json_object_get(metrics, name);
+    if (json_is_object(v)) v = json_object_get(v, "median");
+    return json_is_number(v) ? json_number_value(v) : NAN;
+}
+
+/* ---- architectures in one line ---- */
+
+static void part_code(const struct arch_part *p, struct base_buf *b)
+{
+    const struct layer_spec *s = space_layer(p->type);
+    const char *sep = "";
+    if (space_part_is_none(p)) {
+        base_buf_str(b, term_signs()->dash);
+        return;
+    }
+    base_buf_printf(b, "%c", toupper((unsigned char)s->name[0]));
+    for (int i = 0; i < s->nparams; i++) {
+        if (!s->params[i].always) continue;
+        base_buf_printf(b, "%s%d", sep, p->v[i]);
+        sep = "/";
+    }
+    for (int i = 0; i < s->nparams; i++) {
+        const struct layer_param *q = &s->params[i];
+        if (q->always || p->v[i] == q->dflt) continue;
+        if (q->kind == LAYER_WORD) base_buf_printf(b, "%s", q->words[p->v[i]]);
+        else if (q->kind == LAYER_BOOL) base_buf_printf(b, "%s%s", p->v[i] ? "+" : "-", q->name);
+        else base_buf_printf(b, "%c%d", q->name[0], p->v[i]);
+    }
+}
+
+void out_part(const struct arch_part *p, struct base_buf *b)
+{
+    const struct layer_spec *s = space_layer(p->type);
+    base_buf_str(b, space_part_is_none(p) ? term_signs()->dash : s->name);
+    for (int i = 0; i < s->nparams; i++) {
+        const struct layer_param *q = &s->params[i];
+        if (!q->always && p->v[i] == q->dflt) continue;
+        if (q->kind == LAYER_WORD) base_buf_printf(b, " %s %s", q->name, q->words[p->v[i]]);
+        else if (q->kind == LAYER_BOOL) base_buf_printf(b, " %s%s", p->v[i] ? "" : "no ", q->name);
+        else base_buf_printf(b, " %s %d", q->name, p->v[i]);
+    }
+}
+
+static bool same_layer(const struct arch_layer *x, const struct arch_layer *y)
+{
+    return !memcmp(x, y, sizeof *x);
+}
+
+void out_arch(const struct arch *a, struct base_buf *b)
+{
+    base_buf_printf(b, "%dL%s%d ", a->depth, term_signs()->dot, a->width);
+    for (int i = 0, n; i < a->depth; i += n) {
+        for (n = 1; i + n < a->depth && same_layer(&a->layer[i], &a->layer[i + n]); n++) continue;
+        base_buf_str(b, i ? " | " : " ");
+        if (n > 1) base_buf_printf(b, "%d%s ", n, term_signs()->times);
+        part_code(&a->layer[i].mixer, b);
+        base_buf_str(b, " ");
+        part_code(&a->layer[i].ffn, b);
+    }
+}
+
+void out_arch_json(json_t *v, struct base_buf *b)
+{
+    struct arch a;
+    const char *key, *sep = "";
+    json_t *item;
+    if (json_object_get(v, "taut") && !space_arch_from_json(&a, v, "", NULL)) {
+        out_arch(&a, b);
+        return;
+    }
+    json_object_foreach(v, key, item)
+    {
+        base_buf_printf(b, "%s%s=", sep, key);
+        if (json_is_string(item)) base_buf_str(b, json_string_value(item));
+        else if (json_is_real(item)) base_buf_printf(b, "%.4g", json_real_value(item));
+        else out_json_text(item, b);
+        sep = " ";
+    }
+}
+
+/* ---- the front ---- */
+
+static const char *objective_name(json_t *o)
+{
+    return json_is_string(o) ? json_string_value(o) : out_str(o, "metric");
+}
+
+void out_front(json_t *rows, json_t *objectives, char **text, long limit)
+{
+    struct table t = TABLE_INIT;
+    char buf[FMT_MAX];
+    size_t n = json_array_size(rows), shown = limit >= 0 && (size_t)limit < n ? (size_t)limit : n;
+    bool params = n > 0 && !isnan(out_metric(json_object_get(json_array_get(rows, 0), "metrics"), "params"));
+    table_column(&t, "trial", TABLE_RIGHT);
+    for (size_t k = 0; k < json_array_size(objectives) && k < TABLE_COLUMNS_MAX - 4; k++) {
+        const char *name = objective_name(json_array_get(objectives, k));
+        table_column(&t, name, TABLE_RIGHT);
+        params &= strcmp(name, "params") != 0;
+    }
+    if (params) table_column(&t, "params", TABLE_RIGHT);
+    table_column(&t, "arch", TABLE_LEFT);
+    if (text) table_column(&t, "", TABLE_CUT);
+    for (size_t i = 0; i < shown; i++) {
+        json_t *row = json_array_get(rows, i), *metrics = json_object_get(row, "metrics");
+        table_row(&t);
+        table_cell(&t, "%lld", (long long)out_int(row, "trial"));
+        for (size_t k = 0; k < json_array_size(objectives) && k < TABLE_COLUMNS_MAX - 4; k++) {
+            const char *name = objective_name(json_array_get(objectives, k));
+            table_cell(&t, "%s", fmt_metric(buf, name, out_metric(metrics, name)));
+        }
+        if (params) table_cell(&t, "%s", fmt_short(buf, out_metric(metrics, "params")));
+        table_cell(&t, "%.8s", out_str(row, "arch_id"));
+        if (text) table_cell(&t, "%s", text[i] ? text[i] : "");
+    }
+    table_print(&t, stdout);
+    table_fini(&t);
+    if (shown < n) printf("%s and %zu more\n", term_signs()->dots, n - shown);
+}

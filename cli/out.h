@@ -1,0 +1,36 @@
+/* What several verbs print alike. */
+#ifndef TAUT_CLI_OUT_H
+#define TAUT_CLI_OUT_H
+
+#include <jansson.h>
+
+#include "base/buf.h"
+#include "cli/table.h"
+#include "searchspace/arch.h"
+
+/* One line of JSON on stdout, numbers in shortest form. Returns an exit status. */
+int out_json(json_t *v);
+void out_json_text(json_t *v, struct base_buf *b); /* the same into b, without the line's end */
+
+double out_num(json_t *o, const char *key);         /* NaN where it is missing or null */
+int64_t out_int(json_t *o, const char *key);        /* 0 */
+const char *out_str(json_t *o, const char *key);    /* "" */
+/* metrics.NAME: a number, or {median, …}; NaN. */
+double out_metric(json_t *metrics, const char *name);
+
+/* "3L·96  A4/2/32w64 S256 | …": depth, width, then each layer's mixer and ffn: the first letter of the type, parameters that are always written, and the
+ * initial and value of those that are not at their default. Like layers are counted: "2× A4/2/32 S256". A custom space's candidate is written
+ * "knob=value …". */
+void out_arch(const struct arch *a, struct base_buf *b);
+void out_arch_json(json_t *arch, struct base_buf *b); /* of a trial: an lm architecture or a flat object */
+void out_part(const struct arch_part *p, struct base_buf *b); /* in words: "attention heads 4 kv_heads 2 …" */
+
+/* What each row of a front is, in one line (front.c); freed with front_texts_free. NULL: out of memory. */
+struct conn;
+char **front_texts(struct conn *k, json_t *rows, size_t n);
+void front_texts_free(char **text, size_t n);
+
+/* The front as a table: trial, architecture, objectives (array of {metric, goal, unit} or of names), what it is. text[i] may be NULL. */
+void out_front(json_t *rows, json_t *objectives, char **text, long limit);
+
+#endif

@@ -1,0 +1,321 @@
+/* taut run: daemons, evaluator and store in one folder, from a job file to its front. */
+#include "config.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/connect.h"
+#include "cli/follow.h"
+#include "cli/format.h"
+#include "cli/interrupt.h"
+#include "cli/jobfile.h"
+#include "cli/out.h"
+#include "cli/result.h"
+#include "cli/service.h"
+#include "kernels/device.h"
+
+#define PAUSE_MS 15000
+
+static const struct cli_opt options[] = {
+    {"threads", 't', "N", "threads of the evaluator (default: all CPUs)", false},
+    {"device", 0, "NAME", "cpu (default); cuda:N is not built yet", false},
+    {0},
+};
+
+struct run {
+    struct cli *cli;
+    struct jobfile file;
+    char dir[PATH_MAX];   /* as given */
+    struct service service;
+    struct follow follow; /* job 0: not yet */
+    int64_t job;
+};
+
+/* ---- saying ---- */
+
+static void say(void *ctx, const char *text)
+{
+    struct run *r = ctx;
+    if (r->follow.job) follow_say(&r->follow, "%s", text);
+    else if (!r->cli->json) cli_note(r->cli, "%s", text);
+}
+
+static void note(struct run *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void note(struct run *r, const char *fmt, ...)
+{
+    char text[1400];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    if (r->cli->quiet) return;
+    if (r->cli->json) {
+        json_t *o = json_pack("{s:s,s:s}", "event", "note", "text", text);
+        out_json(o);
+        json_decref(o);
+    } else {
+        puts(text);
+    }
+    fflush(stdout);
+}
+
+/* ---- which job ---- */
+
+static int call(struct run *r, const char *method, json_t *params, json_t **out, int *code, struct base_err *err)
+{
+    st_t st = wire_client_call(r->service.wire, method, params, -1, out, code, err);
+    if (!st) return CLI_OK;
+    return st == ST_ECANCELED && interrupted ? interrupt_status() : CLI_FAILED;
+}
+
+static int failed(struct run *r, int code, const struct base_err *err)
+{
+    if (interrupted) return interrupt_status();
+    return cli_fail_err(code == WIRE_EPARAMS || code == WIRE_ENOTSUP ? CLI_CALL : CLI_FAILED, r->cli->arg[0], NULL, err);
+}
+
+static int submit(struct run *r)
+{
+    bool told = false;
+    for (;;) {
+        struct base_err err = BASE_ERR_INIT;
+        json_t *result = NULL;
+        int code, rc = call(r, "job.submit", json_pack("{s:O}", "job", r->file.json), &result, &code, &err);
+        if (!rc) r->job = out_int(result, "id");
+        json_decref(result);
+        if (!rc || code != WIRE_ENOSPC) return rc ? failed(r, code, &err) : CLI_OK;
+        if (!told) say(r, "the store cannot be written: is the disk full? going on as soon as there is room");
+        told = true;
+        poll(NULL, 0, 500);
+        if (interrupted) return interrupt_status();
+    }
+}
+
+static double bound(json_t *budget, const char *key)
+{
+    double v = out_num(budget, key);
+    return isnan(v) ? INFINITY : v;
+}
+
+static json_t *bound_json(double v)
+{
+    if (!isfinite(v)) return json_null();
+    return v == floor(v) ? json_integer((json_int_t)v) : json_real(v);
+}
+
+/* What the file asks for now. *resumed: the job has been told to go on. */
+static int extend(struct run *r, json_t *row, bool *resumed)
+{
+    const struct job_budget *b = &r->file.job->budget;
+    json_t *had = json_object_get(row, "budget"), *result = NULL;
+    struct base_err err = BASE_ERR_INIT;
+    int code;
+    int rc = call(r, "job.resume", json_pack("{s:I,s:{s:o,s:o}}", "id", (json_int_t)r->job, "budget", "evaluations", bound_json(b->evaluations), "hours",
+                                             bound_json(b->hours)),
+                  &result, &code, &err);
+    json_decref(result);
+    *resumed = !rc;
+    if (rc && code == WIRE_ESTATE) return CLI_OK; /* smaller than what it has used: nothing to go on with */
+    if (rc) return failed(r, code, &err);
+    if (b->evaluations != bound(had, "evaluations")) {
+        if (isfinite(b->evaluations)) note(r, "job %lld '%s': the budget is now %.0f evaluations", (long long)r->job, r->file.job->name, b->evaluations);
+        else note(r, "job %lld '%s': evaluations are not bounded any more", (long long)r->job, r->file.job->name);
+    }
+    if (b->hours != bound(had, "hours")) {
+        if (isfinite(b->hours)) note(r, "job %lld '%s': the budget is now %g hours", (long long)r->job, r->file.job->name, b->hours);
+        else note(r, "job %lld '%s': hours are not bounded any more", (long long)r->job, r->file.job->name);
+    }
+    return CLI_OK;
+}
+
+static int resume(struct run *r)
+{
+    struct base_err err = BASE_ERR_INIT;
+    json_t *result = NULL;
+    int code, rc = call(r, "job.resume", json_pack("{s:I}", "id", (json_int_t)r->job), &result, &code, &err);
+    json_decref(result);
+    return rc && code != WIRE_ESTATE ? failed(r, code, &err) : CLI_OK;
+}
+
+/* The newest job of the same identity (all of the file but its budget), and whether another one has its name. */
+static json_t *find(struct run *r, json_t *list, int64_t *namesake)
+{
+    json_t *row, *found = NULL;
+    size_t i;
+    *namesake = 0;
+    json_array_foreach(list, i, row)
+    {
+        if (!strcmp(out_str(row, "identity"), r->file.identity)) found = row;
+        else if (!strcmp(out_str(row, "name"), r->file.job->name)) *namesake = out_int(row, "id");
+    }
+    return found;
+}
+
+/* *over: there is nothing to be done for it any more. */
+static int choose(struct run *r, bool *over)
+{
+    struct base_err err = BASE_ERR_INIT;
+    json_t *list = NULL;
+    int64_t namesake;
+    int code, rc = call(r, "job.list", NULL, &list, &code, &err);
+    if (rc) return failed(r, code, &err);
+    json_t *row = find(r, list, &namesake);
+    const char *state = row ? out_str(row, "state") : "", *name = r->file.job->name;
+    if (!row || !strcmp(state, "cancelled")) {
+        rc = submit(r);
+        if (!rc && row) note(r, "job %lld '%s' was cancelled: this is a new one, job %lld", (long long)out_int(row, "id"), name, (long long)r->job);
+        else if (!rc && namesake) note(r, "%s is not what job %lld '%s' was made of: this is a new one, job %lld", r->cli->arg[0], (long long)namesake, name, (long long)r->job);
+        else if (!rc) note(r, "job %lld '%s'", (long long)r->job, name);
+        json_decref(list);
+        return rc;
+    }
+    r->job = out_int(row, "id");
+    json_t *budget = json_object_get(row, "budget");
+    bool ended = !strcmp(state, "done") || !strcmp(state, "failed"), resumed = true;
+    if (bound(budget, "evaluations") != r->file.job->budget.evaluations || bound(budget, "hours") != r->file.job->budget.hours) rc = extend(r, row, &resumed);
+    else if (ended) resumed = false;
+    else if (!strcmp(state, "paused")) rc = resume(r);
+    *over = !resumed;
+    if (!rc && resumed && isfinite(r->file.job->budget.evaluations))
+        note(r, "continuing job %lld '%s': %lld of %.0f evaluations done", (long long)r->job, name, (long long)out_int(row, "evaluations"), r->file.job->budget.evaluations);
+    else if (!rc && resumed)
+        note(r, "continuing job %lld '%s': %lld evaluations done", (long long)r->job, name, (long long)out_int(row, "evaluations"));
+    json_decref(list);
+    return rc;
+}
+
+/* ---- the search ---- */
+
+static int job_info(struct run *r, json_t **info)
+{
+    struct base_err err = BASE_ERR_INIT;
+    int code, rc = call(r, "job.get", json_pack("{s:I}", "id", (json_int_t)r->job), info, &code, &err);
+    return rc ? failed(r, code, &err) : CLI_OK;
+}
+
+static int search(struct run *r)
+{
+    struct follow *f = &r->follow;
+    int rc = CLI_OK;
+    while (!rc && !f->ended && !interrupted) {
+        st_t st = ST_OK;
+        rc = service_check(&r->service);
+        if (rc) break;
+        if (r->service.fresh) {
+            r->service.fresh = false;
+            st = follow_attach(f, r->service.wire);
+        }
+        if (!st && !f->ended) st = follow_step(f, 200);
+        if (st && st != ST_ECANCELED) service_lost(&r->service);
+    }
+    return interrupted ? interrupt_status() : rc;
+}
+
+static int finish(struct run *r)
+{
+    struct conn k = {.cli = r->cli, .wire = r->service.wire, .own = CHILD_INIT};
+    char where[PATH_MAX + 16];
+    json_t *info;
+    int rc = job_info(r, &info);
+    if (rc) return rc;
+    snprintf(where, sizeof where, " --dir %s", r->dir);
+    rc = result_print(&k, info, &(struct result_hints){.where = where});
+    json_decref(info);
+    return rc;
+}
+
+/* Ctrl-C: running trials come back with their checkpoints, and the same command goes on from there. */
+static int leave(struct run *r)
+{
+    struct wire_client *wire = NULL;
+    json_t *result = NULL;
+    int status = interrupt_status();
+    if (r->job) cli_note(r->cli, "pausing job %lld … (Ctrl-C again leaves at once)", (long long)r->job);
+    service_lost(&r->service); /* a call may have been under way on it */
+    if (r->job && !wire_client_open(&wire, r->service.socket, NULL)) {
+        wire_client_call(wire, "job.pause", json_pack("{s:I}", "id", (json_int_t)r->job), PAUSE_MS, &result, NULL, NULL);
+        json_decref(result);
+        wire_client_close(wire);
+    }
+    service_close(&r->service);
+    if (r->job) cli_note(r->cli, "go on with: taut run %s --dir %s", r->cli->arg[0], r->dir);
+    return status;
+}
+
+/* A device that is not there is better said now than in the evaluator's log. */
+static int check_device(const struct cli *c)
+{
+    struct base_err err = BASE_ERR_INIT;
+    struct kn_dev *dev;
+    const char *name = cli_str(c, "device", NULL);
+    if (!name) return CLI_OK;
+    st_t st = kn_dev_open(&dev, name, 1, &err);
+    if (st) return cli_fail_err(CLI_CALL, "--device", "use cpu", &err);
+    kn_dev_close(dev);
+    return CLI_OK;
+}
+
+/* ./taut-NAME, with what is awkward in a folder's name replaced. */
+static void default_dir(struct run *r)
+{
+    char *p = r->dir + snprintf(r->dir, sizeof r->dir, "taut-");
+    for (const char *s = r->file.job->name; *s; s++)
+        *p++ = (*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') || (*s >= '0' && *s <= '9') || strchr("._-", *s) || (unsigned char)*s > 127 ? *s : '_';
+    *p = '\0';
+}
+
+static int work(struct run *r)
+{
+    bool over = false;
+    json_t *info;
+    int rc = service_open(&r->service, r->cli, r->dir, say, r);
+    if (!rc) rc = choose(r, &over);
+    if (!rc && !over) rc = job_info(r, &info);
+    if (rc) return rc;
+    if (over) return finish(r);
+    if (r->file.job->external) note(r, "waiting for an evaluator of yours on %s", r->service.socket);
+    else rc = service_evaluator(&r->service, cli_str(r->cli, "threads", NULL), cli_str(r->cli, "device", NULL));
+    follow_init(&r->follow, r->cli, info);
+    r->service.fresh = true;
+    if (!rc) rc = search(r);
+    follow_fini(&r->follow);
+    r->follow.job = 0;
+    return rc ? rc : finish(r);
+}
+
+static int run(struct cli *c)
+{
+    struct run r = {.cli = c};
+    cli_int(c, "threads", 0, 1, 1024);
+    if (c->socket) return cli_fail(CLI_CALL, "run", "give --dir, or: taut submit --socket PATH", "it keeps a tautd of its own and takes no --socket");
+    int rc = c->bad ? c->bad : check_device(c);
+    if (!rc) rc = jobfile_read(&r.file, c->arg[0]);
+    if (rc) return rc;
+    if (!c->dir) default_dir(&r);
+    else if (snprintf(r.dir, sizeof r.dir, "%s", c->dir) >= (int)sizeof r.dir) rc = cli_fail(CLI_CALL, "run", NULL, "--dir is too long");
+    interrupt_catch();
+    if (!rc) {
+        rc = work(&r);
+        if (interrupted) rc = leave(&r);
+        else service_close(&r.service);
+    }
+    jobfile_fini(&r.file);
+    return rc;
+}
+
+const struct cli_cmd cmd_run = {
+    .name = "run",
+    .args = "JOB.json",
+    .summary = "a whole search in one go: daemon, evaluator and store in one folder, live progress, then the front",
+    .help = "The folder (--dir; default: ./taut-NAME, after the job's name) holds the store, checkpoints and logs. Ctrl-C pauses the search, and the same\n"
+            "command goes on with it. A finished job shows its result; where only \"budget\" has changed in the file, the job is extended; a file changed\n"
+            "otherwise is a new job. Everything that is started ends with this command.\n",
+    .options = options,
+    .min_args = 1,
+    .max_args = 1,
+    .run = run};

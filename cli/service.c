@@ -1,0 +1,191 @@
+#include "config.h"
+
+#include "cli/service.h"
+
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "base/clock.h"
+#include "cli/connect.h"
+#include "cli/interrupt.h"
+
+#define PATIENCE_S 10.0   /* for a tautd that is on its way out */
+#define DEATHS_MAX 5      /* in a row */
+#define SETTLED_S 20.0    /* having lived so long, a daemon's earlier deaths are forgotten */
+#define BACKOFF_S 0.25    /* doubles with each death */
+#define EVALUATOR_STOP_S 15
+#define STOP_S 60
+
+enum { TAUTD, EVALUATOR };
+
+static double since(uint64_t ns)
+{
+    return (double)(base_clock_ns() - ns) / 1e9;
+}
+
+static void say(struct service *s, const char *text)
+{
+    if (s->say) s->say(s->ctx, text);
+}
+
+/* ---- tautd ---- */
+
+enum answer { NOBODY, READER, THERE };
+
+static enum answer try_connect(struct service *s)
+{
+    json_t *info = NULL;
+    enum answer a = NOBODY;
+    if (wire_client_open(&s->wire, s->socket, NULL)) return NOBODY;
+    if (!wire_client_call(s->wire, "server.info", NULL, 10000, &info, NULL, NULL)) a = json_is_true(json_object_get(info, "reader")) ? READER : THERE;
+    json_decref(info);
+    if (a == THERE) {
+        wire_client_interrupt(s->wire, &interrupted);
+        s->fresh = true;
+        return a;
+    }
+    wire_client_close(s->wire);
+    s->wire = NULL;
+    return a;
+}
+
+static int start_tautd(struct service *s, bool *started)
+{
+    char log[PATH_MAX + 32];
+    const char *args[] = {"--dir", s->dir, "-v", NULL};
+    struct base_err err = BASE_ERR_INIT;
+    int ready;
+    snprintf(log, sizeof log, "%s/log/tautd.log", s->dir);
+    child_stop(&s->tautd, 0, 0, NULL);
+    if (child_start(&s->tautd, "tautd", args, log, true, &ready, &err)) return cli_fail_err(CLI_FAILED, NULL, NULL, &err);
+    s->started_ns[TAUTD] = base_clock_ns();
+    *started = child_wait_ready(&s->tautd, ready, &interrupted) == ST_OK;
+    while (!*started && !interrupted && child_alive(&s->tautd)) poll(NULL, 0, 5);
+    return CLI_OK;
+}
+
+/* A daemon has died: CLI_OK: it is to be started again at again_ns; else it has died too often. */
+static int died(struct service *s, int which, struct child *c)
+{
+    char why[1200], text[1400];
+    if (since(s->started_ns[which]) > SETTLED_S) s->deaths[which] = 0;
+    child_why(c, why, sizeof why);
+    /* A call that it takes for wrong stays wrong. */
+    bool hopeless = WIFEXITED(c->status) && (WEXITSTATUS(c->status) == 2 || WEXITSTATUS(c->status) == 127);
+    if (hopeless || ++s->deaths[which] > DEATHS_MAX)
+        return cli_fail(CLI_FAILED, c->program, which == TAUTD ? "see log/tautd.log in the job's folder" : "see log/evaluator.log in the job's folder",
+                        "%s: %s", hopeless ? "cannot run" : "keeps failing", why);
+    s->again_ns[which] = base_clock_ns() + (uint64_t)(BACKOFF_S * (1 << s->deaths[which]) * 1e9);
+    snprintf(text, sizeof text, "%s has ended (%s); starting it again", c->program, why);
+    say(s, text);
+    return CLI_OK;
+}
+
+/* Connected, whatever it takes. */
+static int connect_tautd(struct service *s)
+{
+    uint64_t start = base_clock_ns();
+    bool told = false, started = false;
+    char text[PATH_MAX + 100];
+    while (!interrupted) {
+        enum answer a = try_connect(s);
+        if (a == THERE) return CLI_OK;
+        bool held = a == READER || conn_lock_held(s->dir);
+        if (!held && base_clock_ns() >= s->again_ns[TAUTD]) {
+            int rc = start_tautd(s, &started);
+            if (rc) return rc;
+            if (started) continue;
+            if (interrupted) break;
+            if (conn_lock_held(s->dir)) continue; /* somebody was quicker */
+            if (!s->deaths[TAUTD] && !s->fresh) { /* never got going: whatever is wrong is wrong with the store */
+                char why[1200];
+                return cli_fail(CLI_FAILED, "tautd", NULL, "%s", child_why(&s->tautd, why, sizeof why));
+            }
+            rc = died(s, TAUTD, &s->tautd);
+            if (rc) return rc;
+        } else if (held && s->tautd.pid == 0) {
+            if (since(start) > PATIENCE_S)
+                return cli_fail(CLI_FAILED, s->dir, "end it and try again", a == READER ? "another taut command has been reading the store for %.0f s"
+                                                                                      : "another tautd has held the store for %.0f s and does not answer", since(start));
+            if (!told && since(start) > 0.5) {
+                snprintf(text, sizeof text, "waiting for the tautd that is about to leave %s", s->dir);
+                say(s, text);
+                told = true;
+            }
+        }
+        poll(NULL, 0, 20);
+    }
+    return interrupt_status();
+}
+
+int service_open(struct service *s, const struct cli *c, const char *dir, void (*sayer)(void *ctx, const char *text), void *ctx)
+{
+    struct base_err err = BASE_ERR_INIT;
+    char log[PATH_MAX + 8];
+    *s = (struct service){.cli = c, .tautd = CHILD_INIT, .evaluator = CHILD_INIT, .say = sayer, .ctx = ctx};
+    if (conn_make_dir(dir, &err)) return cli_fail_err(cli_exit_of(err.st), NULL, "give another --dir", &err);
+    if (!realpath(dir, s->dir)) return cli_fail(CLI_FAILED, dir, NULL, "cannot be found again");
+    snprintf(log, sizeof log, "%.*s/log", PATH_MAX - 8, s->dir);
+    if (conn_make_dir(log, &err)) return cli_fail_err(CLI_FAILED, NULL, "make room, or give another --dir", &err);
+    if (wire_dir_socket(s->dir, s->socket, sizeof s->socket, &err)) return cli_fail_err(CLI_FAILED, NULL, NULL, &err);
+    return connect_tautd(s);
+}
+
+void service_lost(struct service *s)
+{
+    wire_client_close(s->wire);
+    s->wire = NULL;
+}
+
+/* ---- the evaluator ---- */
+
+static int start_evaluator(struct service *s)
+{
+    char log[PATH_MAX + 32], work[PATH_MAX + 8];
+    const char *args[12] = {"--socket", s->socket, "--work", work, "-v"};
+    struct base_err err = BASE_ERR_INIT;
+    int n = 5;
+    snprintf(log, sizeof log, "%s/log/evaluator.log", s->dir);
+    snprintf(work, sizeof work, "%.*s/work", PATH_MAX, s->dir);
+    if (s->threads) args[n++] = "--threads", args[n++] = s->threads;
+    if (s->device) args[n++] = "--device", args[n++] = s->device;
+    child_stop(&s->evaluator, 0, 0, NULL);
+    if (child_start(&s->evaluator, "taut-evaluator", args, log, false, NULL, &err)) return cli_fail_err(CLI_FAILED, NULL, NULL, &err);
+    s->started_ns[EVALUATOR] = base_clock_ns();
+    return CLI_OK;
+}
+
+int service_evaluator(struct service *s, const char *threads, const char *device)
+{
+    json_t *info = NULL;
+    struct base_err err = BASE_ERR_INIT;
+    s->threads = threads;
+    s->device = device;
+    if (wire_client_call(s->wire, "server.info", NULL, -1, &info, NULL, &err)) return interrupted ? interrupt_status() : cli_fail_err(CLI_FAILED, "tautd", NULL, &err);
+    bool there = json_integer_value(json_object_get(info, "evaluators")) > 0;
+    json_decref(info);
+    s->evaluates = !there;
+    return there ? CLI_OK : start_evaluator(s);
+}
+
+int service_check(struct service *s)
+{
+    int rc = CLI_OK;
+    if (s->tautd.pid && !child_alive(&s->tautd)) {
+        service_lost(s);
+        rc = died(s, TAUTD, &s->tautd);
+    }
+    if (!rc && !s->wire) rc = connect_tautd(s);
+    if (rc || !s->evaluates || child_alive(&s->evaluator)) return rc;
+    if (s->started_ns[EVALUATOR] && s->again_ns[EVALUATOR] < s->started_ns[EVALUATOR]) return died(s, EVALUATOR, &s->evaluator);
+    return base_clock_ns() >= s->again_ns[EVALUATOR] ? start_evaluator(s) : CLI_OK;
+}
+
+void service_close(struct service *s)
+{
+    service_lost(s);
+    child_stop(&s->evaluator, EVALUATOR_STOP_S, STOP_S, NULL);
+    child_stop(&s->tautd, STOP_S / 2, STOP_S, NULL);
+}

@@ -1,0 +1,123 @@
+/* taut status: one job, as it stands. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/connect.h"
+#include "cli/format.h"
+#include "cli/out.h"
+#include "cli/result.h"
+#include "cli/term.h"
+
+static void field(const char *name)
+{
+    printf("%s%-13s%s ", term_style(TERM_DIM), name, term_style(TERM_PLAIN));
+}
+
+static void print_progress(json_t *info)
+{
+    json_t *budget = json_object_get(info, "budget"), *trials = json_object_get(info, "trials"), *to_go = json_object_get(info, "to_go");
+    char buf[FMT_MAX];
+    field("evaluations");
+    printf("%lld", (long long)out_int(info, "evaluations"));
+    if (!isnan(out_num(budget, "evaluations"))) printf(" of %.0f", out_num(budget, "evaluations"));
+    if (out_int(trials, "failed")) printf(", %s%lld failed%s", term_style(TERM_RED), (long long)out_int(trials, "failed"), term_style(TERM_PLAIN));
+    if (out_int(trials, "ready")) printf(", %lld given back and waiting", (long long)out_int(trials, "ready"));
+    putchar('\n');
+    field("time");
+    printf("%s at work", fmt_duration(buf, out_num(info, "busy_s")));
+    if (!isnan(out_num(budget, "hours"))) printf(" of %s", fmt_duration(buf, 3600 * out_num(budget, "hours")));
+    double per_hour = out_num(json_object_get(info, "rates"), "evaluations_per_hour");
+    if (per_hour > 0) printf(", %s evaluations an hour", fmt_number(buf, rint(per_hour * 10) / 10));
+    if (out_num(to_go, "busy_s") > 0) printf(", %s to go", fmt_duration(buf, out_num(to_go, "busy_s")));
+    putchar('\n');
+    if (!isnan(out_num(info, "joules"))) {
+        field("energy");
+        printf("%s J", fmt_short(buf, out_num(info, "joules")));
+        if (!isnan(out_num(to_go, "joules"))) printf(", %s J to go", fmt_short(buf, out_num(to_go, "joules")));
+        putchar('\n');
+    }
+}
+
+static void print_search(json_t *info)
+{
+    json_t *space = json_object_get(info, "space"), *target = json_object_get(info, "target");
+    char buf[FMT_MAX];
+    field("space");
+    printf("%s, %s%s candidates\n", out_str(space, "type"), json_is_true(json_object_get(space, "exact")) ? "" : "at most ", fmt_number(buf, out_num(space, "size")));
+    field("strategy");
+    printf("%s, seed %lld\n", out_str(info, "strategy"), (long long)out_int(info, "seed"));
+    field("target");
+    printf("%s", out_str(target, "wanted"));
+    if (*out_str(target, "kind")) printf(": %s (device %lld)", out_str(target, "kind"), (long long)out_int(target, "device"));
+    putchar('\n');
+    if (!isnan(out_num(info, "hypervolume"))) {
+        field("hypervolume");
+        printf("%s\n", fmt_number(buf, out_num(info, "hypervolume")));
+    }
+}
+
+static void print_best(json_t *info)
+{
+    json_t *best = json_object_get(info, "best"), *v;
+    const char *name;
+    char buf[FMT_MAX];
+    json_object_foreach(best, name, v)
+    {
+        field("best");
+        printf("%s %s%s%s %s (trial %lld)\n", name, term_style(TERM_BOLD), fmt_metric(buf, name, out_num(v, "value")), term_style(TERM_PLAIN),
+               strpbrk(buf, "kMGB") ? "" : fmt_metric_unit(name), (long long)out_int(v, "trial"));
+    }
+}
+
+static void print_running(json_t *info)
+{
+    json_t *r;
+    size_t i;
+    char buf[FMT_MAX];
+    json_array_foreach(json_object_get(info, "running"), i, r)
+    {
+        field("now");
+        printf("trial %lld on %s, %s", (long long)out_int(r, "trial"), out_str(r, "name"), fmt_duration(buf, out_num(r, "seconds")));
+        if (!isnan(out_num(r, "tokens"))) printf(", %s tokens", fmt_short(buf, out_num(r, "tokens")));
+        if (!isnan(out_num(r, "loss"))) printf(", loss %.3f", out_num(r, "loss"));
+        printf("%s\n", json_is_false(json_object_get(r, "connected")) ? ", not connected" : "");
+    }
+}
+
+static int run(struct cli *c)
+{
+    struct conn k;
+    json_t *info = NULL;
+    int rc = conn_open(&k, c, false);
+    if (!rc) rc = conn_job(&k, c->arg[0], &info);
+    if (!rc && c->json) {
+        rc = out_json(info);
+    } else if (!rc) {
+        char ago[FMT_MAX];
+        printf("%sjob %lld '%s'%s %s%s%s, submitted %s\n", term_style(TERM_BOLD), (long long)out_int(info, "id"), out_str(info, "name"), term_style(TERM_PLAIN),
+               out_str(info, "state"), *out_str(info, "reason") ? ": " : "", out_str(info, "reason"), fmt_ago(ago, out_int(info, "submitted_ms")));
+        if (json_object_get(info, "trials")) {
+            print_progress(info);
+            print_search(info);
+            print_best(info);
+        }
+        print_running(info);
+        if (out_int(json_object_get(info, "trials"), "failed")) {
+            long failed, same;
+            char *error = result_common_error(&k, out_int(info, "id"), &failed, &same);
+            if (error) {
+                field("failed");
+                printf("%ld of %ld with: %s\n", same, failed, error);
+            }
+            free(error);
+        }
+    }
+    json_decref(info);
+    conn_close(&k);
+    return rc;
+}
+
+const struct cli_cmd cmd_status = {
+    .name = "status", .args = "JOB", .summary = "one job: state, progress, rates, best values, what runs now", .help = "", .min_args = 1, .max_args = 1, .run = run};

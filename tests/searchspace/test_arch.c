@@ -1,0 +1,320 @@
+/* Architectures: reading, canonical form and id, paper costs, families. */
+#include <stdlib.h>
+
+#include "searchspace/arch_json.h"
+#include "searchspace/families/family.h"
+#include "searchspace/layer.h"
+#include "tests/searchspace/text.h"
+#include "tests/tap.h"
+
+/* Ids, parameters and FLOPs below come from a Python script of their own: hashlib over the text, loops over (query, key) pairs. */
+#define TEXT_A                                                                                                                      \
+    "{'taut':1,'vocab':256,'context':256,'width':192,'layers':[{'mixer':{'type':'attention','heads':6,'kv_heads':2,'head_dim':32}," \
+    "'ffn':{'type':'swiglu','hidden':512}}]}"
+#define ID_A "559a0be3a28389a94e8a0407d124bbe3"
+#define TEXT_B                                                                                                               \
+    "{'taut':1,'vocab':1000,'context':64,'width':48,'tie_embeddings':false,'rope_theta':500000.5,'layers':["                 \
+    "{'mixer':{'type':'attention','heads':4,'kv_heads':1,'head_dim':12,'window':16},'ffn':{'type':'none'}},"                 \
+    "{'mixer':{'type':'none'},'ffn':{'type':'swiglu','hidden':100,'rank':8}},"                                               \
+    "{'mixer':{'type':'attention','heads':3,'kv_heads':3,'head_dim':5,'rope':false},'ffn':{'type':'swiglu','hidden':64}}]}"
+#define ID_B "7754e33e1507ede239f2a9324604f4e5"
+
+static st_t parse(struct arch *a, const char *text, struct base_err *err)
+{
+    const char *t = quoted(text);
+    *err = (struct base_err)BASE_ERR_INIT;
+    return space_arch_parse(a, t, strlen(t), "arch.json", err);
+}
+
+static void same(const char *text, const char *canonical, const char *id, const char *what)
+{
+    struct arch a;
+    struct base_err err;
+    struct base_buf b = BASE_BUF_INIT;
+    char got[BASE_ID_HEX] = "";
+    if (!ok(!parse(&a, text, &err), "%s: reads", what)) {
+        printf("#   %s: %s\n", err.where, err.what);
+        return;
+    }
+    space_arch_canonical(&a, &b);
+    is_str(b.p, quoted(canonical), "%s: canonical form", what);
+    space_arch_id(&a, got);
+    is_str(got, id, "%s: id", what);
+    base_buf_fini(&b);
+}
+
+static void test_canonical(void)
+{
+    same(TEXT_A, TEXT_A, ID_A, "canonical text");
+    same(TEXT_B, TEXT_B, ID_B, "canonical text with every option");
+    same("{'layers':[{'ffn':{'hidden':512,'type':'swiglu'},'mixer':{'head_dim':32,'kv_heads':2,'heads':6,'type':'attention'}}],"
+         "'width':192,'context':256,'vocab':256,'taut':1}",
+         TEXT_A, ID_A, "permuted keys");
+    same(" { 'taut' : 1, 'vocab' : 256.0, 'context': 2.56e2, 'width': 192, 'tie_embeddings': true, 'norm': 'rms', 'bias': false,"
+         " 'rope_theta': 10000, 'layers': [ {'mixer': {'type':'attention','heads':6,'kv_heads':2,'head_dim':32,'window':0,'rope':true,"
+         "'qk_norm':false}, 'ffn': {'type':'swiglu','hidden':512,'rank':0}} ] } ",
+         TEXT_A, ID_A, "written defaults and spaces");
+    same("{'taut':1,'vocab':256,'context':256,'width':192,'layers':[{'mixer':{'type':'none'},'ffn':{'type':'none'}},"
+         "{'mixer':{'type':'attention','heads':6,'kv_heads':2,'head_dim':32},'ffn':{'type':'swiglu','hidden':512}},"
+         "{'mixer':{'type':'none'},'ffn':{'type':'none'}}]}",
+         TEXT_A, ID_A, "skipped layers are dropped");
+    same("{'taut':1,'vocab':8,'context':4,'width':32,'rope_theta':500,'layers':[{'mixer':{'type':'none'},"
+         "'ffn':{'type':'swiglu','hidden':32}}]}",
+         "{'taut':1,'vocab':8,'context':4,'width':32,'layers':[{'mixer':{'type':'none'},'ffn':{'type':'swiglu','hidden':32}}]}",
+         "a15feec6e782d0e0370586eceae31b28", "rope_theta means nothing without a layer that rotates");
+    same("{'taut':1,'vocab':8,'context':4,'width':32,'rope_theta':500,'layers':[{'mixer':{'type':'attention','heads':1,'kv_heads':1,"
+         "'head_dim':32,'rope':false},'ffn':{'type':'none'}}]}",
+         "{'taut':1,'vocab':8,'context':4,'width':32,'layers':[{'mixer':{'type':'attention','heads':1,'kv_heads':1,'head_dim':32,"
+         "'rope':false},'ffn':{'type':'none'}}]}",
+         "9ef1758034a862408b9c857978b739d5", "nor with rope off");
+}
+
+static double brute_pairs(int64_t pos0, int64_t n, int64_t w)
+{
+    double pairs = 0;
+    for (int64_t i = pos0; i < pos0 + n; i++)
+        for (int64_t j = 0; j <= i; j++) pairs += w == 0 || j > i - w;
+    return pairs;
+}
+
+static void test_costs(void)
+{
+    struct arch a;
+    struct base_err err;
+    struct arch_cost c;
+    is_int(parse(&a, TEXT_A, &err), ST_OK, "A reads");
+    space_arch_cost(&a, &c);
+    is_near(c.params, 442944, 0, "A: parameters");
+    is_near(c.active_params, 442944, 0, "A: active parameters");
+    is_near(c.weight_bytes, 4 * 442944.0, 0, "A: bytes of the weights");
+    is_near(c.flops_per_token, 983424, 0, "A: FLOPs a token");
+    is_near(space_arch_decode_flops(&a, 100), 962304, 0, "A: FLOPs of a decoded token");
+    is_near(space_arch_prefill_flops(&a, 40), 32185344, 0, "A: FLOPs of a prefill");
+    is_near(space_arch_state_bytes(&a, 1000), 2 * 2 * 32 * 1000 * 4.0, 0, "A: state grows with the context");
+    is_int(parse(&a, TEXT_B, &err), ST_OK, "B reads");
+    space_arch_cost(&a, &c);
+    is_near(c.params, 117648, 0, "B: parameters");
+    is_near(c.flops_per_token, 143478, 1e-15, "B: FLOPs a token");
+    is_near(space_arch_decode_flops(&a, 100), 147948, 0, "B: FLOPs of a decoded token");
+    is_near(space_arch_prefill_flops(&a, 40), 1957680, 0, "B: FLOPs of a prefill");
+    is_near(space_arch_state_bytes(&a, 100), 4 * (2 * 1 * 12 * 16 + 2 * 3 * 5 * 100.0), 0, "B: a window bounds the state");
+    is_near(space_arch_state_bytes(&a, 10), 4 * (2 * 1 * 12 * 10 + 2 * 3 * 5 * 10.0), 0, "B: not below the window");
+    is_near(space_arch_state_bytes(&a, 0), 0, 0, "B: no tokens, no state");
+
+    int bad = 0;
+    for (int64_t w = 0; w < 12; w++)
+        for (int64_t pos = 0; pos < 20; pos++)
+            for (int64_t n = 0; n < 20; n++) bad += layer_attention_pairs(pos, n, w) != brute_pairs(pos, n, w);
+    is_int(bad, 0, "pairs are those a loop counts");
+
+    /* Llama 2 7B (vocab 32000, 32 layers, width 4096, hidden 11008, untied) has 6738415616 parameters; Llama 3.2 1B 1235814400. */
+    struct arch l = {.vocab = 32000, .context = 4096, .width = 4096, .depth = 32, .rope_theta = 10000};
+    for (int i = 0; i < l.depth; i++) {
+        l.layer[i].mixer = (struct arch_part){space_layer_find("attention", LAYER_MIXER), {32, 32, 128, 0, 1, 0}};
+        l.layer[i].ffn = (struct arch_part){space_layer_find("swiglu", LAYER_FFN), {11008, 0}};
+    }
+    is_int(space_arch_check(&l, &err), ST_OK, "Llama 2 7B is valid");
+    space_arch_cost(&l, &c);
+    is_near(c.params, 6738415616.0, 0, "Llama 2 7B has as many parameters as published");
+    is_near(c.flops_per_token, 2 * (c.params - 32000.0 * 4096 - 65 * 4096) + 4.0 * 32 * 4096 * 4097 / 2, 1e-15,
+            "its FLOPs are 2 a weight and 4 width a pair");
+    l = (struct arch){.vocab = 128256, .context = 8192, .width = 2048, .depth = 16, .tie = true, .rope_theta = 500000};
+    for (int i = 0; i < l.depth; i++) {
+        l.layer[i].mixer = (struct arch_part){space_layer_find("attention", LAYER_MIXER), {32, 8, 64, 0, 1, 0}};
+        l.layer[i].ffn = (struct arch_part){space_layer_find("swiglu", LAYER_FFN), {8192, 0}};
+    }
+    space_arch_cost(&l, &c);
+    is_near(c.params, 1235814400.0, 0, "Llama 3.2 1B too");
+}
+
+static void test_tensors(void)
+{
+    struct arch a;
+    struct base_err err;
+    struct layer_tensor t[LAYER_TENSORS_MAX];
+    parse(&a, TEXT_B, &err);
+    const struct arch_part *p = &a.layer[1].ffn;
+    is_int(space_layer(p->type)->tensors(&a, 1, p, t), 6, "a low-rank swiglu has six tensors");
+    is_str(t[0].name, "mlp.gate_proj.a.weight", "first factor's name");
+    ok(t[0].rows == 8 && t[0].cols == 48, "first factor [rank, in]");
+    is_str(t[1].name, "mlp.gate_proj.b.weight", "second factor's name");
+    ok(t[1].rows == 100 && t[1].cols == 8, "second factor [out, rank]");
+    p = &a.layer[0].mixer;
+    is_int(space_layer(p->type)->tensors(&a, 0, p, t), 4, "attention has four");
+    is_str(t[1].name, "self_attn.k_proj.weight", "named as Llama names them");
+    ok(t[1].rows == 12 && t[1].cols == 48, "k [kv_heads x head_dim, width]");
+    is_int(space_part_get(p, "window"), 16, "a parameter by name");
+    ok(!space_part_is_none(p) && space_part_is_none(&a.layer[0].ffn), "none is none");
+    is_int(space_layer_find("swiglu", LAYER_MIXER), -1, "swiglu is no mixer");
+    is_int(space_layer_param(space_layer(p->type), "hidden"), -1, "attention has no hidden");
+}
+
+#define HEAD "{'taut':1,'vocab':256,'context':64,'width':64,'layers':["
+#define MIX "{'mixer':{'type':'attention','heads':4,'kv_heads':2,'head_dim':16"
+#define FFN "},'ffn':{'type':'swiglu','hidden':128"
+#define L MIX FFN "}}"
+
+static const struct {
+    const char *text;
+    st_t st;
+    const char *where, *what;
+} bad_archs[] = {
+    {"", ST_EPARSE, NULL, NULL},
+    {"{", ST_EPARSE, NULL, NULL},
+    {"[]", ST_EINVAL, "", "must be an object, not an array"},
+    {"3", ST_EINVAL, "", "must be an object, not a number"},
+    {"{'taut':1,'taut':1}", ST_EPARSE, NULL, NULL},
+    {"{'vocab':256,'context':64,'width':64,'layers':[" L "]}", ST_EINVAL, "taut", "missing"},
+    {"{'taut':2,'vocab':256,'context':64,'width':64,'layers':[" L "]}", ST_EVERSION, "taut",
+     "this program reads architectures of version 1, not 2"},
+    {"{'taut':'1','vocab':256,'context':64,'width':64,'layers':[" L "]}", ST_EINVAL, "taut",
+     "must be an integer from 0 to 2147483647, not a string"},
+    {"{'taut':1,'context':64,'width':64,'layers':[" L "]}", ST_EINVAL, "vocab", "missing"},
+    {"{'taut':1,'vocab':0,'context':64,'width':64,'layers':[" L "]}", ST_EINVAL, "vocab", "must be an integer from 1 to 1048576, not 0"},
+    {"{'taut':1,'vocab':256,'width':64,'layers':[" L "]}", ST_EINVAL, "context", "missing"},
+    {"{'taut':1,'vocab':256,'context':1e9,'width':64,'layers':[" L "]}", ST_EINVAL, "context",
+     "must be an integer from 1 to 16777216, not 1000000000"},
+    {"{'taut':1,'vocab':256,'context':64,'layers':[" L "]}", ST_EINVAL, "width", "missing"},
+    {"{'taut':1,'vocab':256,'context':64,'width':64.5,'layers':[" L "]}", ST_EINVAL, "width",
+     "must be an integer from 1 to 65536, not 64.5"},
+    {"{'taut':1,'vocab':256,'context':64,'width':65537,'layers':[" L "]}", ST_EINVAL, "width",
+     "must be an integer from 1 to 65536, not 65537"},
+    {"{'taut':1,'vocab':256,'context':64,'width':64}", ST_EINVAL, "layers", "missing"},
+    {"{'taut':1,'vocab':256,'context':64,'width':64,'layers':[]}", ST_EINVAL, "layers", "must be an array of 1 to 128 layers"},
+    {"{'taut':1,'vocab':256,'context':64,'width':64,'layers':{}}", ST_EINVAL, "layers", "must be an array of 1 to 128 layers"},
+    {"{'taut':1,'vocab':256,'context':64,'width':64,'layer':[" L "]}", ST_EINVAL, "", "unknown key 'layer'; did you mean 'layers'?"},
+    {"{'taut':1,'vocab':256,'context':64,'width':64,'deploy':{},'layers':[" L "]}", ST_EINVAL, "", "unknown key 'deploy'"},
+    {"{'taut':1,'vocab':256,'context':64,'width':64,'norm':'layer','layers':[" L "]}", ST_ENOTSUP, "norm", "norm 'layer' is not built yet"},
+    {"{'taut':1,'vocab':256,'context':64,'width':64,'norm':'rns','layers':[" L "]}", ST_EINVAL, "norm",
+     "unknown norm 'rns'; did you mean 'rms'?"},
+    {"{'taut':1,'vocab':256,'context':64,'width':64,'bias':true,'layers':[" L "]}", ST_ENOTSUP, "bias", "bias is not built yet"},
+    {"{'taut':1,'vocab':256,'context':64,'width':64,'bias':0,'layers':[" L "]}", ST_EINVAL, "bias", "must be true or false, not a number"},
+    {"{'taut':1,'vocab':256,'context':64,'width':64,'tie_embeddings':'yes','layers':[" L "]}", ST_EINVAL, "tie_embeddings",
+     "must be true or false, not a string"},
+    {"{'taut':1,'vocab':256,'context':64,'width':64,'rope_theta':0.5,'layers':[" L "]}", ST_EINVAL, "rope_theta",
+     "must be a number from 1 to 1000000000000, not 0.5"},
+    {HEAD "3]}", ST_EINVAL, "layers[0]", "must be an object, not a number"},
+    {HEAD "{}]}", ST_EINVAL, "layers[0].mixer", "missing"},
+    {HEAD MIX "}}]}", ST_EINVAL, "layers[0].ffn", "missing"},
+    {HEAD "{'mixer':{},'ffn':{}}]}", ST_EINVAL, "layers[0].mixer.type", "missing"},
+    {HEAD "{'mixer':7,'ffn':{}}]}", ST_EINVAL, "layers[0].mixer", "must be an object, not a number"},
+    {HEAD "{'mixer':{'type':1},'ffn':{}}]}", ST_EINVAL, "layers[0].mixer.type", "must be a string, not a number"},
+    {HEAD "{'mixer':{'type':'none'},'ffn':{'type':'none'},'norm':1}]}", ST_EINVAL, "layers[0]", "unknown key 'norm'"},
+    {HEAD L ",{'mixer':{'type':'mamba2'},'ffn':{'type':'none'}}]}", ST_ENOTSUP, "layers[1].mixer.type", "mixer 'mamba2' is not built yet"},
+    {HEAD "{'mixer':{'type':'mla'},'ffn':{'type':'none'}}]}", ST_ENOTSUP, "layers[0].mixer.type", "mixer 'mla' is not built yet"},
+    {HEAD "{'mixer':{'type':'gated_delta'},'ffn':{'type':'none'}}]}", ST_ENOTSUP, "layers[0].mixer.type",
+     "mixer 'gated_delta' is not built yet"},
+    {HEAD "{'mixer':{'type':'linear'},'ffn':{'type':'none'}}]}", ST_ENOTSUP, "layers[0].mixer.type", "mixer 'linear' is not built yet"},
+    {HEAD "{'mixer':{'type':'short_conv'},'ffn':{'type':'none'}}]}", ST_ENOTSUP, "layers[0].mixer.type",
+     "mixer 'short_conv' is not built yet"},
+    {HEAD "{'mixer':{'type':'none'},'ffn':{'type':'moe'}}]}", ST_ENOTSUP, "layers[0].ffn.type", "ffn 'moe' is not built yet"},
+    {HEAD "{'mixer':{'type':'none'},'ffn':{'type':'mlp'}}]}", ST_ENOTSUP, "layers[0].ffn.type", "ffn 'mlp' is not built yet"},
+    {HEAD "{'mixer':{'type':'none'},'ffn':{'type':'none'}}]}", ST_EINVAL, "layers", "every layer is skipped; at least one must be left"},
+    {HEAD "{'mixer':{'type':'atention'},'ffn':{'type':'none'}}]}", ST_EINVAL, "layers[0].mixer.type",
+     "unknown mixer 'atention'; did you mean 'attention'?"},
+    {HEAD "{'mixer':{'type':'swiglu','hidden':3},'ffn':{'type':'none'}}]}", ST_EINVAL, "layers[0].mixer.type",
+     "unknown mixer 'swiglu'; known: none, attention"},
+    {HEAD MIX ",'head':4" FFN "}}]}", ST_EINVAL, "layers[0].mixer", "unknown key 'head'; did you mean 'heads'?"},
+    {HEAD MIX ",'kv_ratio':4" FFN "}}]}", ST_EINVAL, "layers[0].mixer", "unknown key 'kv_ratio'"},
+    {HEAD MIX ",'qk_norm':true" FFN "}}]}", ST_ENOTSUP, "layers[0].mixer.qk_norm", "qk_norm is not built yet"},
+    {HEAD MIX ",'window':-1" FFN "}}]}", ST_EINVAL, "layers[0].mixer.window", "must be an integer from 0 to 16777216, not -1"},
+    {HEAD MIX ",'rope':1" FFN "}}]}", ST_EINVAL, "layers[0].mixer.rope", "must be true or false, not a number"},
+    {HEAD "{'mixer':{'type':'attention','kv_heads':2,'head_dim':16" FFN "}}]}", ST_EINVAL, "layers[0].mixer.heads", "missing"},
+    {HEAD "{'mixer':{'type':'attention','heads':4,'head_dim':16" FFN "}}]}", ST_EINVAL, "layers[0].mixer.kv_heads", "missing"},
+    {HEAD "{'mixer':{'type':'attention','heads':4,'kv_heads':2" FFN "}}]}", ST_EINVAL, "layers[0].mixer.head_dim", "missing"},
+    {HEAD "{'mixer':{'type':'attention','heads':4,'kv_heads':3,'head_dim':16" FFN "}}]}", ST_EINVAL, "layers[0].mixer.kv_heads",
+     "3 does not divide 4 heads"},
+    {HEAD L ",{'mixer':{'type':'attention','heads':4,'kv_heads':4,'head_dim':15" FFN "}}]}", ST_EINVAL, "layers[1].mixer.head_dim",
+     "RoPE turns pairs: 15 must be even"},
+    {HEAD "{'mixer':{'type':'attention','heads':0,'kv_heads':1,'head_dim':16" FFN "}}]}", ST_EINVAL, "layers[0].mixer.heads",
+     "must be an integer from 1 to 1024, not 0"},
+    {HEAD MIX "},'ffn':{'type':'swiglu'}}]}", ST_EINVAL, "layers[0].ffn.hidden", "missing"},
+    {HEAD MIX FFN ",'rank':64}}]}", ST_EINVAL, "layers[0].ffn.rank", "64 is not below 64, the rank of a full 128 x 64 matrix"},
+    {HEAD MIX "},'ffn':{'type':'swiglu','hidden':2000000}}]}", ST_EINVAL, "layers[0].ffn.hidden",
+     "must be an integer from 1 to 1048576, not 2000000"},
+};
+
+static void test_bad(void)
+{
+    int n = sizeof bad_archs / sizeof bad_archs[0];
+    for (int i = 0; i < n; i++) {
+        struct arch a = {.vocab = -7};
+        struct base_err err;
+        st_t st = parse(&a, bad_archs[i].text, &err);
+        int good = st == bad_archs[i].st && err.st == st && a.vocab == -7;
+        if (bad_archs[i].where) good = good && !strcmp(err.where, bad_archs[i].where) && !strcmp(err.what, bad_archs[i].what);
+        if (!ok(good, "bad arch %d: %s", i, bad_archs[i].what ? bad_archs[i].what : "malformed"))
+            printf("#   %s\n#   got %d %s: %s\n", bad_archs[i].text, st, err.where, err.what);
+    }
+    struct arch a;
+    struct base_err err = BASE_ERR_INIT;
+    json_t *v = json_loads(quoted(HEAD "{}]}"), 0, NULL);
+    is_int(space_arch_from_json(&a, v, "arch", &err), ST_EINVAL, "an arch inside something else");
+    is_str(err.where, "arch.layers[0].mixer", "says where from there");
+    json_decref(v);
+    v = json_loads(quoted(HEAD MIX FFN ",'rank':64}}]}"), 0, NULL);
+    is_int(space_arch_from_json(&a, v, "trial.arch", &err), ST_EINVAL, "and a broken rule");
+    is_str(err.where, "trial.arch.layers[0].ffn.rank", "too");
+    json_decref(v);
+}
+
+static void test_families(void)
+{
+    struct arch a;
+    struct base_err err;
+    const struct family *llama = space_family_find("llama"), *any = space_family_find("any");
+    ok(llama && any && !space_family_find("qwen3"), "families by name");
+    is_str(space_family_names()[0], "any", "and listed");
+    parse(&a, TEXT_A, &err);
+    is_int(space_family_check(llama, &a, &err), ST_OK, "Llama holds A");
+    parse(&a, TEXT_B, &err);
+    is_int(space_family_check(any, &a, &err), ST_OK, "any holds B");
+    is_int(space_family_check(llama, &a, &err), ST_EINVAL, "Llama does not");
+    is_str(err.where, "layers[0].mixer.window", "where");
+    is_str(err.what, "family 'llama' holds 0 only, not 16", "why");
+    parse(&a, HEAD L "," MIX "},'ffn':{'type':'swiglu','hidden':160}}]}", &err);
+    is_int(space_family_check(llama, &a, &err), ST_EINVAL, "nor layers that differ");
+    is_str(err.where, "layers[1]", "where");
+    parse(&a, HEAD L ",{'mixer':{'type':'none'" FFN "}}]}", &err);
+    is_int(space_family_check(llama, &a, &err), ST_EINVAL, "nor a layer without attention");
+    is_str(err.where, "layers[1].mixer.type", "where");
+}
+
+static void test_struct(void)
+{
+    struct base_err err;
+    struct arch a = {.vocab = 8, .context = 8, .width = 8, .depth = 1, .rope_theta = 10000}, b;
+    a.layer[0].ffn.type = space_layer_find("attention", LAYER_MIXER);
+    is_int(space_arch_check(&a, &err), ST_EINVAL, "attention is no ffn");
+    is_str(err.where, "layers[0].ffn.type", "where");
+    a.layer[0].ffn.type = 99;
+    is_int(space_arch_check(&a, &err), ST_EINVAL, "no such type");
+    a.layer[0].ffn = (struct arch_part){space_layer_find("swiglu", LAYER_FFN), {32, 0, 7, 7}};
+    is_int(space_arch_check(&a, NULL), ST_OK, "a valid struct");
+    b = a;
+    b.layer[0].ffn.v[2] = 5;
+    a.layer[0].ffn.v[2] = 0;
+    is_int(space_arch_canonicalise(&a, NULL) + space_arch_canonicalise(&b, NULL), 0, "canonicalises");
+    ok(space_arch_equal(&a, &b), "what lies behind the parameters means nothing");
+    b.tie = true;
+    ok(!space_arch_equal(&a, &b), "tied is another");
+    a.norm = ARCH_NORM_LAYER;
+    is_int(space_arch_check(&a, &err), ST_ENOTSUP, "layer norm is not built");
+    a.norm = ARCH_NORM_RMS;
+    a.rope_theta = NAN;
+    is_int(space_arch_check(&a, &err), ST_EINVAL, "NaN is no theta");
+    a.rope_theta = 10000;
+    a.depth = 0;
+    is_int(space_arch_check(&a, &err), ST_EINVAL, "no layers");
+}
+
+int main(void)
+{
+    test_canonical();
+    test_costs();
+    test_tensors();
+    test_bad();
+    test_families();
+    test_struct();
+    return tap_done();
+}
