@@ -58,6 +58,13 @@ static void print_cell(const struct table *t, FILE *f, int col, const char *text
     else fprintf(f, "%s%*s", text, last ? 0 : pad, "");
 }
 
+/* row -1: the titles. */
+static const char *text_at(const struct table *t, long row, int c)
+{
+    long i = row * t->ncols + c;
+    return row < 0 ? t->title[c] : i < t->n && t->cell[i] ? t->cell[i] : "";
+}
+
 void table_print(const struct table *t, FILE *f)
 {
     int width[TABLE_COLUMNS_MAX], total = t->indent, cut = -1;
@@ -81,12 +88,12 @@ void table_print(const struct table *t, FILE *f)
             if (!titled) continue;
             fputs(term_style(TERM_BOLD), f);
         }
+        int last = t->ncols - 1;
+        while (last > 0 && !*text_at(t, row, last)) last--;
         fprintf(f, "%*s", t->indent, "");
-        for (int c = 0; c < t->ncols; c++) {
-            long i = row * t->ncols + c;
-            const char *text = row < 0 ? t->title[c] : i < t->n && t->cell[i] ? t->cell[i] : "";
+        for (int c = 0; c <= last; c++) {
             if (c) fprintf(f, "%*s", GAP, "");
-            print_cell(t, f, c, text, width[c], c == t->ncols - 1);
+            print_cell(t, f, c, text_at(t, row, c), width[c], c == last);
         }
         fputs(row < 0 ? term_style(TERM_PLAIN) : "", f);
         fputc('\n', f);

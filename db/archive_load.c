@@ -188,7 +188,7 @@ st_t archive_load(struct archive **out, struct db *db, int64_t job_id, const str
         }
     }
     if (!st) {
-        qsort(l.rep, (size_t)l.nrep, sizeof *l.rep, by_seq);
+        if (l.nrep) qsort(l.rep, (size_t)l.nrep, sizeof *l.rep, by_seq);
         for (long i = 0; i < l.nrep; i++) archive_report_add(l.a, l.rep[i].row, l.rep[i].at, l.rep[i].busy);
         *out = l.a;
     } else {

@@ -160,15 +160,14 @@ static bool is_shard(const char *path)
 /* Token shards (.bin) go with {"vocab": N}, text with "bytes". */
 static st_t check_kind(const struct list *l, bool bytes)
 {
-    for (int i = 0; i < l->n; i++) {
-        const char *path = l->file[i].path;
-        if (is_shard(path) != is_shard(l->file[0].path))
-            return base_err_set(l->err, ST_EINVAL, l->where, "%s and %s: token shards (.bin) and text are mixed", l->file[0].path, path);
-        if (is_shard(path) && bytes)
-            return base_err_set(l->err, ST_EINVAL, l->where, "%s: token shards need \"tokenizer\": {\"vocab\": N}", path);
-        if (!is_shard(path) && !bytes)
-            return base_err_set(l->err, ST_EINVAL, l->where, "%s: {\"vocab\": N} needs token shards (.bin)", path);
-    }
+    const char *first = l->file[0].path;
+    for (int i = 1; i < l->n; i++)
+        if (is_shard(l->file[i].path) != is_shard(first))
+            return base_err_set(l->err, ST_EINVAL, l->where, "%s and %s: token shards (.bin) and text are mixed", first, l->file[i].path);
+    if (is_shard(first) && bytes)
+        return base_err_set(l->err, ST_EINVAL, l->where, "%s: token shards need \"tokenizer\": {\"vocab\": N}", first);
+    if (!is_shard(first) && !bytes)
+        return base_err_set(l->err, ST_EINVAL, l->where, "%s: {\"vocab\": N} needs token shards (.bin)", first);
     return ST_OK;
 }
 

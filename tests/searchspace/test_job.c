@@ -219,7 +219,7 @@ static const struct {
     {0, LM SW "}", 0, 0, ST_EINVAL, "space.mixer", "must be an object of mixer types, such as {\"none\": {}}"},
     {0, LM NONE "}", 0, 0, ST_EINVAL, "space.ffn", "must be an object of ffn types, such as {\"none\": {}}"},
     {0, LM NONE ",'ffn':{'none':{}}}", 0, 0, ST_EINVAL, "space", "mixer and ffn offer nothing but 'none': no layer would be left"},
-    {0, LM NONE "," SW ",'deep':1}", 0, 0, ST_EINVAL, "space", "unknown key 'deep'; did you mean 'depth'?"},
+    {0, LM NONE "," SW ",'depht':1}", 0, 0, ST_EINVAL, "space", "unknown key 'depht'; did you mean 'depth'?"},
     {0, LM "'mixer':{'mla':{'heads':[4]}}," SW "}", 0, 0, ST_ENOTSUP, "space.mixer.mla", "mixer 'mla' is not built yet"},
     {0, LM "'mixer':{'gated_delta':{}}," SW "}", 0, 0, ST_ENOTSUP, "space.mixer.gated_delta", "mixer 'gated_delta' is not built yet"},
     {0, LM "'mixer':{'linear':{}}," SW "}", 0, 0, ST_ENOTSUP, "space.mixer.linear", "mixer 'linear' is not built yet"},
