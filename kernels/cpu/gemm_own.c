@@ -94,7 +94,10 @@ st_t gemm_own(struct kn_dev *dev, const struct gemm_isa *isa, const struct gemm_
     while (g->k < LONG_K && nb > NB_LEAST && s.mblocks * gemm_ceil_div(g->n, nb) < MIN_TASKS) nb /= 2;
     s.nblocks = gemm_ceil_div(g->n, nb);
     if (g->k >= LONG_K) {
-        s.slices = gemm_ceil_div(MIN_TASKS, s.mblocks * s.nblocks);
+        /* Adding slices costs the more the larger c is: few where there are blocks enough, but an even number of tasks where there are few. */
+        long blocks = s.mblocks * s.nblocks;
+        s.slices = blocks == 1 ? 8 : gemm_ceil_div(4, blocks);
+        if (blocks * s.slices % 2 && blocks < 16) s.slices *= 2;
         if (s.slices > g->k / MIN_SLICE) s.slices = g->k / MIN_SLICE;
     }
     void *part = NULL;

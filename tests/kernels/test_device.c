@@ -59,6 +59,7 @@ static void test_device(const char *name)
     is_int(kn_alloc(dev, SIZE_MAX, &q), ST_ENOMEM, "%s: all the bytes there are", name);
     dev->info.memory = 3000;
     is_int(kn_alloc(dev, 2001, &q), ST_ENOMEM, "%s: one byte over the limit", name);
+    is_int(kn_alloc(dev, 4000, &q), ST_ENOMEM, "%s: more than the limit itself", name);
     ok(q == &dev, "%s: what fails gives nothing", name);
     is_int(kn_alloc(dev, 2000, &q), ST_OK, "%s: up to the limit", name);
     kn_free(dev, q, 2000);

@@ -98,6 +98,8 @@ static void test_strides(struct kn_dev *dev)
     ok(worst <= 1e-12, "%s: all strides and transpositions, alpha, beta (worst %.1e)", dev->info.isa, worst);
     worst = fmax(run(dev, 100, 60, 2000, 1, 0, 0, 0.25, 1), run(dev, 64, 64, 2000, 1, 0, 1, -1, 0.5));
     ok(worst <= 1e-12, "%s: a weight's gradient, long sum (worst %.1e)", dev->info.isa, worst);
+    worst = fmax(run(dev, 300, 70, 800, 0, 1, 0, 1, 0), run(dev, 300, 70, 800, 1, 0, 0, 0.5, 0.25));
+    ok(worst <= 1e-12, "%s: many rows, several blocks of the sum (worst %.1e)", dev->info.isa, worst);
     ok(run(dev, 5, 7, 0, 0, 0, 0, 1, 0) == 0 && run(dev, 5, 7, 0, 0, 0, 4, 1, 0.5) == 0, "%s: empty sum is beta c", dev->info.isa);
     ok(run(dev, 0, 7, 3, 0, 0, 0, 1, 0) == 0 && run(dev, 5, 0, 3, 0, 0, 0, 1, 0) == 0, "%s: empty output", dev->info.isa);
 }

@@ -179,6 +179,7 @@ static void test_attention_forward(void)
     ok(!ref->op->attention(ref, &tq, &tk, &tv, 2, 0.5, &to, NULL) && !ref->op->attention(ref, &one, &tk, &tv, 2, 0.5, &tl, NULL), "attention");
     ok(!memcmp(last, out + (T - 1) * H * K, sizeof last), "attention: the last query alone, the same bits");
     ok(!memcmp(out, v, H * K * sizeof *v), "attention: the first query sees its own key");
+    ok(!ref->op->attention(ref, &tq, &tk, &tv, 1, 0.5, &to, NULL) && !memcmp(out, v, sizeof out), "attention: window 1 is the query's own key");
     free(q), free(k), free(v);
 }
 
