@@ -20,3 +20,8 @@ bench_gen_store_SOURCES = bench/gen.c bench/gen.h bench/gen_store.c
 bench_gen_store_LDADD = $(db_bench_libs)
 bench_bench_db_SOURCES = bench/gen.c bench/gen.h bench/bench_db.c
 bench_bench_db_LDADD = $(db_bench_libs)
+noinst_PROGRAMS += bench/bench_propose
+bench_bench_propose_SOURCES = bench/bench_propose.c tests/controller/toy.h
+bench_bench_propose_LDADD = libcontroller.a libdb.a libwire.a libspacejson.a libspace.a libbasejson.a libbase.a \
+	$(UV_LIBS) $(SQLITE_LIBS) $(JANSSON_LIBS) -lm
+EXTRA_DIST += bench/bench_trial.py

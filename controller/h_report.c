@@ -235,6 +235,10 @@ CTL_HANDLER(evaluator_report)
         wire_call_error(call, WIRE_ESTALE, "the lease is not yours any more");
         return;
     }
+    if (ctl_job_archive(c, l->job, &err)) {
+        wire_call_error(call, WIRE_EINTERNAL, "%s", err.what);
+        return;
+    }
     heard(c, call, l);
     json_t *metrics = read_metrics(&r, l->job);
     if (!r.st && ok) check_objectives(&r, l->job, metrics);

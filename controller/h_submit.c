@@ -71,7 +71,8 @@ static void after_work(uv_work_t *w, int status)
             *p = s->next;
             break;
         }
-        if (s->st) ctl_bad_params(s->call, &s->err);
+        if (!wire_call_conn(s->call)) wire_call_error(s->call, WIRE_EREQUEST, "has left"); /* whoever asked did not wait for it */
+        else if (s->st) ctl_bad_params(s->call, &s->err);
         else record(c, s->call, s, job_files_json(s->job, &s->files));
     }
     submit_free(s);

@@ -130,7 +130,7 @@ st_t ctl_job_load(struct ctl *c, int64_t id, struct ctl_job **out, struct base_e
     struct load l = {.c = c, .err = err};
     st_t st = db_jobs(c->db, id, load_one, &l);
     if (!st && !l.out) st = ST_ENOTFOUND;
-    if (!st && ctl_state_active(l.out->state)) st = ctl_job_archive(c, l.out, err);
+    if (!st && (ctl_state_active(l.out->state) || l.out->nleases)) st = ctl_job_archive(c, l.out, err);
     if (st) return base_err_set(err, st, "", "cannot load job %lld: %s", (long long)id, base_status_text(st));
     if (out) *out = l.out;
     return ST_OK;
@@ -305,6 +305,7 @@ void ctl_job_finish(struct ctl *c, struct ctl_job *j, const char *why)
 void ctl_job_reported(struct ctl *c, struct ctl_job *j)
 {
     char text[256];
+    if (ctl_job_archive(c, j, NULL)) return;
     long n = archive_reported(j->archive), least = j->job->population > 16 ? j->job->population : 16;
     c->kick = true;
     if (!j->nref && n >= j->job->population) set_reference(c, j);

@@ -209,7 +209,7 @@ static bool serve(struct ctl *c, struct ctl_wait *w)
     char why[256];
     bool tried[c->njobs + 1];
     memset(tried, 0, sizeof tried);
-    if (s->nleases >= s->slots) return false;
+    if (s->nleases >= s->slots || !wire_call_conn(w->call)) return false;
     while (!c->failed) {
         int best = -1;
         double least = INFINITY;

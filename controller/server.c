@@ -6,6 +6,7 @@
 #include "controller/internal.h"
 
 #define PUMP_MS 4
+#define ORPHAN_MS 20
 
 /* ---- deadlines ---- */
 
@@ -49,7 +50,7 @@ void ctl_timer_set(struct ctl *c)
         if (c->retry_ns < next) next = c->retry_ns;
     } else if (!c->reader) {
         for (const struct ctl_lease *l = c->leases; l; l = l->next)
-            if (l->orphan || l->expires_ns < next) next = l->orphan ? now : l->expires_ns;
+            if (l->orphan || l->expires_ns < next) next = l->orphan ? now + ORPHAN_MS * 1000000ULL : l->expires_ns;
     }
     if (next == UINT64_MAX) uv_timer_stop(&c->timer);
     else uv_timer_start(&c->timer, on_timer, next > now ? (next - now) / 1000000 + 1 : 1, 0);
@@ -119,7 +120,14 @@ st_t ctl_new(struct ctl **out, uv_loop_t *loop, const struct ctl_options *o, str
         timers[i]->data = c;
         c->handles++;
     }
-    st = wire_server_listen_unix(c->wire, o->socket, err);
+    /* The store's lock says that nobody serves this store, not that nobody serves another one there. */
+    struct wire_client *other;
+    if (!wire_client_open(&other, o->socket, NULL)) {
+        wire_client_close(other);
+        st = base_err_set(err, ST_EBUSY, o->socket, "another tautd listens there");
+    } else {
+        st = wire_server_listen_unix(c->wire, o->socket, err);
+    }
     if (st) {
         ctl_stop(c);
         uv_run(loop, UV_RUN_DEFAULT);

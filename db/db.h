@@ -60,7 +60,10 @@ int64_t db_next_id(struct db *db, enum db_table t); /* unused so far, monotone e
  * device      {id, kind, body: {...}}                                  job 0
  * evaluator   {evaluator, name, device}                                job 0
  * A trial's state is one of: ready, leased, ok, failed. `at` is wall-clock ms.
- * Unknown type or a body that does not fit: ST_EINVAL and nothing is written. */
+ * A submitted job is running until a state event says otherwise; its budget is job.budget until a budget event. Metrics: at most 256 a trial.
+ * Unknown type or a body that does not fit: ST_EINVAL and nothing is written. Likewise ST_ENOTFOUND (no such job, or trial of it), ST_EEXIST (an id
+ * that is taken), ST_ESTATE (leasing a trial that is not ready), ST_ESTALE (another lease or epoch than the trial is out on). The transaction goes on.
+ * A statement that fails (ST_ENOSPC, ST_EIO …) breaks the transaction: everything but db_rollback then answers ST_ESTATE. */
 st_t db_event_append(struct db *db, int64_t job, const char *type, json_t *body /* borrowed */, int64_t at_ms, int64_t *seq,
                      struct base_err *err);
 

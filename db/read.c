@@ -263,11 +263,11 @@ st_t db_trial_by_arch(struct db *db, int64_t job, const char *id_prefix, int64_t
         snprintf(first, sizeof first, "%s", arch);
         newest = sqlite3_column_int64(q, 0);
     }
-    st_t st = several             ? base_err_set(err, ST_EEXIST, "",
-                                                 "'%s' is the beginning of more than one architecture's id; add digits", id_prefix)
-              : rc != SQLITE_DONE ? db_fail(db, db->path, err)
-              : *first            ? ST_OK
-                       : base_err_set(err, ST_ENOTFOUND, "", "no architecture's id begins with '%s'", id_prefix);
+    st_t st =
+        several ? base_err_set(err, ST_EEXIST, "", "'%s' begins more than one architecture's id; add digits", id_prefix)
+        : rc != SQLITE_DONE ? db_fail(db, db->path, err)
+        : *first            ? ST_OK
+                            : base_err_set(err, ST_ENOTFOUND, "", "no architecture's id begins with '%s'", id_prefix);
     sqlite3_reset(q);
     if (!st) *trial = newest;
     return st;

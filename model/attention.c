@@ -197,7 +197,7 @@ static st_t decode(const struct layer_ctx *c, const struct kn_tensor *x, const s
     struct step s;
     carve_step(c, c->scratch, &s);
     TRY(project(c, x, &s.qkv, c->pos));
-    int64_t T = c->T, R = room(c), window = c->v[WINDOW], S;
+    int64_t T = c->T, R = room(c), S;
     struct kn_tensor h = by_heads(c, &s.qkv, d.H + 2 * d.G), q = kn_slice(&h, 2, 0, d.H),
                      kv = kn_slice(&h, 2, d.H, 2 * d.G);
     struct kn_tensor cache = by_slots(c, c->state, R), seen = cache;
@@ -209,7 +209,6 @@ static st_t decode(const struct layer_ctx *c, const struct kn_tensor *x, const s
          * order. */
         TRY(move(c, &kv, 0, &cache, c->pos % R, 1));
         S = c->pos + 1 < R ? c->pos + 1 : R;
-        window = 0;
     } else {
         int64_t before = c->pos < R - 1 ? c->pos : R - 1, last = T < R ? T : R;
         S = before + T;
@@ -220,7 +219,7 @@ static st_t decode(const struct layer_ctx *c, const struct kn_tensor *x, const s
     }
     struct kn_tensor upto = kn_slice(&seen, 1, 0, S), k = kn_slice(&upto, 2, 0, d.G), v = kn_slice(&upto, 2, d.G, d.G);
     struct kn_tensor out = by_heads(c, &s.out, d.H);
-    TRY(c->dev->op->attention(c->dev, &q, &k, &v, window, scale_of(c), &out, NULL));
+    TRY(c->dev->op->attention(c->dev, &q, &k, &v, c->v[WINDOW], scale_of(c), &out, NULL));
     return output(c, &s.out, y);
 }
 

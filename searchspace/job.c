@@ -60,49 +60,49 @@ static int compare_keys(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-static st_t write_sorted(struct base_jw *w, json_t *v, const char *skip);
+static void write_sorted(struct base_jw *w, json_t *v, const char *skip);
 
-static st_t write_object(struct base_jw *w, json_t *v, const char *skip)
+/* Running out of memory latches in the writer's buffer. */
+static void write_object(struct base_jw *w, json_t *v, const char *skip)
 {
     size_t n = 0;
     const char *key, **keys = malloc((json_object_size(v) + 1) * sizeof *keys);
     json_t *item;
-    if (!keys) return ST_ENOMEM;
+    if (!keys) {
+        w->b->st = ST_ENOMEM;
+        base_jw_null(w);
+        return;
+    }
     json_object_foreach(v, key, item)
         if (!skip || strcmp(key, skip)) keys[n++] = key;
     qsort(keys, n, sizeof *keys, compare_keys);
-    st_t st = ST_OK;
     base_jw_obj(w);
-    for (size_t i = 0; !st && i < n; i++) {
+    for (size_t i = 0; i < n; i++) {
         base_jw_key(w, keys[i]);
-        st = write_sorted(w, json_object_get(v, keys[i]), NULL);
+        write_sorted(w, json_object_get(v, keys[i]), NULL);
     }
     base_jw_end(w);
     free(keys);
-    return st;
 }
 
 /* Keys in bytewise order, numbers shortest (2e6 and 2000000 are the same); without the key `skip` at the top. */
-static st_t write_sorted(struct base_jw *w, json_t *v, const char *skip)
+static void write_sorted(struct base_jw *w, json_t *v, const char *skip)
 {
-    st_t st = ST_OK;
     size_t i;
     json_t *item;
     switch (json_typeof(v)) {
-    case JSON_OBJECT: return write_object(w, v, skip);
+    case JSON_OBJECT: write_object(w, v, skip); break;
     case JSON_ARRAY:
         base_jw_arr(w);
-        json_array_foreach(v, i, item)
-            if (!st) st = write_sorted(w, item, NULL);
+        json_array_foreach(v, i, item) write_sorted(w, item, NULL);
         base_jw_end(w);
-        return st;
+        break;
     case JSON_STRING: base_jw_strn(w, json_string_value(v), json_string_length(v)); break;
     case JSON_INTEGER: base_jw_int(w, json_integer_value(v)); break;
     case JSON_REAL: base_jw_num(w, json_real_value(v)); break;
     case JSON_TRUE: case JSON_FALSE: base_jw_bool(w, json_is_true(v)); break;
     case JSON_NULL: base_jw_null(w); break;
     }
-    return ST_OK;
 }
 
 st_t job_identity(json_t *v, char id[BASE_ID_HEX], struct base_err *err)
@@ -110,8 +110,8 @@ st_t job_identity(json_t *v, char id[BASE_ID_HEX], struct base_err *err)
     struct base_buf b = BASE_BUF_INIT;
     struct base_jw w;
     base_jw_init(&w, &b);
-    st_t st = write_sorted(&w, v, "budget");
-    if (!st) st = b.st;
+    write_sorted(&w, v, "budget");
+    st_t st = b.st;
     if (!st) base_id_hex(b.p, b.len, id);
     base_buf_fini(&b);
     return st ? base_err_set(err, st, "", "%s", base_status_text(st)) : ST_OK;

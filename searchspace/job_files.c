@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <glob.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -36,6 +37,22 @@ static st_t io_error(struct list *l, const char *path)
     return base_err_set(l->err, st, l->where, "%s: %s", path, strerror(errno));
 }
 
+/* A lease carries paths as JSON. Shape and range of each character (Unicode 15, table 3-7). */
+static bool is_utf8(const char *path)
+{
+    for (const unsigned char *s = (const unsigned char *)path; *s;) {
+        int more = *s < 0x80 ? 0 : *s < 0xC2 ? -1 : *s < 0xE0 ? 1 : *s < 0xF0 ? 2 : *s < 0xF5 ? 3 : -1;
+        if (more < 0) return false;
+        unsigned first = *s++;
+        for (int i = 0; i < more; i++, s++) {
+            unsigned low = i == 0 && first == 0xE0 ? 0xA0 : i == 0 && first == 0xF0 ? 0x90 : 0x80;
+            unsigned high = i == 0 && first == 0xED ? 0x9F : i == 0 && first == 0xF4 ? 0x8F : 0xBF;
+            if (*s < low || *s > high) return false;
+        }
+    }
+    return true;
+}
+
 static st_t add_file(struct list *l, const char *path, uint64_t bytes)
 {
     if (l->n >= FILES_MAX) return base_err_set(l->err, ST_ETOOBIG, l->where, "more than %d files", FILES_MAX);
@@ -46,9 +63,7 @@ static st_t add_file(struct list *l, const char *path, uint64_t bytes)
         l->file = grown;
         l->cap = cap;
     }
-    json_t *text = json_string(path); /* a lease carries paths as JSON */
-    if (!text) return base_err_set(l->err, ST_EINVAL, l->where, "%s: the file's name is not UTF-8", path);
-    json_decref(text);
+    if (!is_utf8(path)) return base_err_set(l->err, ST_EINVAL, l->where, "%s: the file's name is not UTF-8", path);
     char *copy = strdup(path);
     if (!copy) return no_memory(l);
     l->file[l->n++] = (struct job_file){.path = copy, .bytes = bytes};

@@ -68,6 +68,7 @@ def search(d, make_room, what):
 LIMIT = 1500000
 d = Daemon(preexec=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, resource.RLIM_INFINITY)))
 search(d, lambda: resource.prlimit(d.p.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)), "file size limit")
+d.preexec = None
 d.restart()
 same(d.conn().call("server.info")["writable"], True, "file size limit: a restart finds a good store")
 d.end()

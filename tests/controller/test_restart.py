@@ -139,6 +139,25 @@ same(c.call("evaluator.report", lease=l["lease"], epoch=1, status="ok", metrics=
 same(verify(d.dir).returncode, 0, "events and tables agree")
 d.end()
 
+# A report to a job that is paused, and whose results are not in memory yet.
+d = Daemon()
+c = d.conn()
+job = c.call("job.submit", job=JOB)["id"]
+e = Evaluator(d.conn())
+e.report(e.next())
+l = e.next()
+c.call("job.pause", id=job)
+d.restart()
+e = Evaluator(d.conn(), holds=[{"lease": l["lease"], "epoch": 1}])
+same(e.c.call("evaluator.progress", lease=l["lease"], epoch=1), {"go": False}, "after a restart a paused job is still paused")
+same(e.report(l), {}, "a report to it counts")
+c = d.conn()
+same((c.call("job.get", id=job)["state"], c.call("job.get", id=job)["evaluations"]), ("paused", 2), "and it stays paused")
+p = subprocess.run([TAUTD, "--dir", d.dir + "/other", "--socket", d.socket], capture_output=True, text=True)
+same((p.returncode, "another tautd" in p.stderr), (1, True), "the socket of a living tautd is not taken over: %s" % p.stderr.strip())
+same(c.call("server.info")["jobs"], {"paused": 1}, "which goes on")
+d.end()
+
 # Readers.
 d = Daemon()
 job = d.conn().call("job.submit", job=JOB)["id"]

@@ -252,13 +252,13 @@ static void test_paper_constraint(void)
     long broken = 0, thrown = 0;
     toy_open(&t,
              "{\"seed\":1,\"data\":{\"train\":\"/dev/null\"},\"space\":\"lm-tiny\",\"objectives\":[\"valid_bpb\",\"params\"],"
-             "\"constraints\":[{\"metric\":\"params\",\"max\":300000}],\"search\":{\"population\":12}}",
+             "\"constraints\":[{\"metric\":\"params\",\"max\":150000}],\"search\":{\"population\":12}}",
              lm_score);
     if (space_metric_parse(&m, "params", false, "", NULL)) toy_fail("params", &(struct base_err){.what = "?"});
     for (int i = 0; i < 60; i++) {
         struct proposal x;
         if (toy_next(&t, &x)) break;
-        broken += space_metric_paper(&m, &x.candidate.arch) > 300000;
+        broken += space_metric_paper(&m, &x.candidate.arch) > 150000;
         thrown += x.infeasible;
         toy_propose(&t, &x);
         toy_report(&t, t.n, x.candidate.canonical);

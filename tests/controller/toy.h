@@ -58,13 +58,19 @@ static void toy_fold(struct toy *t, const char *type, json_t *body)
 /* Records a proposal as leased. */
 static void toy_propose(struct toy *t, const struct proposal *x)
 {
-    json_t *genes = json_array(), *parents = json_array();
+    json_t *genes = json_array(), *parents = json_array(), *paper = json_object();
+    struct arch_cost cost;
+    if (x->candidate.type == SPACE_LM) {
+        space_arch_cost(&x->candidate.arch, &cost);
+        json_object_set_new(paper, "params", json_real(cost.params));
+        json_object_set_new(paper, "weight_bytes", json_real(cost.weight_bytes));
+    }
     for (int i = 0; i < x->genome.n; i++) json_array_append_new(genes, json_real(x->genome.g[i]));
     for (int i = 0; i < x->origin.nparents; i++) json_array_append_new(parents, json_integer(x->origin.parent[i]));
     toy_fold(t, "proposed",
-             json_pack("{s:I,s:I,s:s,s:s,s:o,s:{s:s,s:o},s:i,s:{}}", "trial", (json_int_t)t->n + 1, "proposal", (json_int_t)t->n, "arch_id",
+             json_pack("{s:I,s:I,s:s,s:s,s:o,s:{s:s,s:o},s:i,s:o}", "trial", (json_int_t)t->n + 1, "proposal", (json_int_t)t->n, "arch_id",
                        x->candidate.id, "arch", x->candidate.canonical, "genome", genes, "origin", "op", x->origin.op, "parents", parents, "seed", 1,
-                       "paper"));
+                       "paper", paper));
     toy_fold(t, "leased", json_pack("{s:I,s:I,s:i,s:i,s:s,s:i,s:i}", "trial", (json_int_t)t->n + 1, "lease", (json_int_t)t->n + 1, "epoch", 1,
                                     "evaluator", 1, "task", "train", "device", 1, "expires", 1));
     t->n++;
@@ -101,7 +107,7 @@ static st_t toy_step(struct toy *t, char id[BASE_ID_HEX])
     return ST_OK;
 }
 
-static double toy_hv(const struct toy *t, const double *ref)
+__attribute__((unused)) static double toy_hv(const struct toy *t, const double *ref)
 {
     long n = archive_reported(t->archive);
     double *hv = malloc(((size_t)n + 1) * sizeof *hv);
@@ -111,7 +117,7 @@ static double toy_hv(const struct toy *t, const double *ref)
     return last;
 }
 
-static double toy_num(json_t *arch, const char *key)
+__attribute__((unused)) static double toy_num(json_t *arch, const char *key)
 {
     return json_number_value(json_object_get(arch, key));
 }

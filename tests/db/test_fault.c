@@ -248,6 +248,12 @@ static void spilling(void)
             work_bodies(trial);
             st = event_in(db, 1, "proposed", body[0], NULL);
         }
+        if (st) {
+            is_int(event_in(db, 1, "state", "{\"state\":\"done\"}", NULL), ST_ESTATE,
+                   "nothing may follow a failed statement");
+            is_int(db_commit(db), ST_ESTATE, "nor may it be committed");
+            ok(strstr(db_error_text(db), "full") != NULL, "what is wrong: %s", db_error_text(db));
+        }
         if (!st) st = db_commit(db);
         if (st) db_rollback(db);
         disk_set(-1, FAIL_FULL, false);

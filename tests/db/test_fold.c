@@ -83,8 +83,11 @@ static void many_metrics(struct db *db, const char *dir)
                       i ? "," : "", i, i, i - 1, i + 1);
     snprintf(body + n, sizeof body - (size_t)n, "}}");
     ok(!event(db, 1, "proposed", PROPOSED("12", "2", "0a")) && !event(db, 1, "leased", LEASED("12", "8", "1")) &&
+           !event(db, 1, "progress", "{\"trial\":12,\"lease\":8,\"epoch\":1,\"curve\":[[5,1.5]]}") &&
            !event(db, 1, "reported", body),
        "a report of a hundred metrics");
+    is_sql(dir, "SELECT tokens,loss FROM curve WHERE trial=12", "5|1.5",
+           "a report without a curve keeps what there was");
     is_sql(dir, "SELECT count(*),sum(median),sum(low),sum(high),sum(n) FROM metric WHERE trial=12 AND name LIKE 'm%'",
            "100|4950.0|4850.0|5050.0|300", "all are there");
     for (int i = 0; i < 100; i += 33) {

@@ -53,6 +53,25 @@ static void test_cuts(const char *name, enum kn_dtype dtype, double tol)
     kn_dev_close(dev);
 }
 
+/* Scratch is as large as the largest body asks for, whichever that is. */
+static void test_wide(void)
+{
+    static int32_t tok[300], tgt[300];
+    static const int all[] = {300, 0}, halves[] = {150, 150, 0};
+    float x[V], y[V];
+    struct arch a = net(V, 8, 4, 0);
+    add(&a, attention(1, 1, 2, 0, 1), swiglu(200, 0));
+    add(&a, attention(1, 1, 2, 3, 1), NO_FFN);
+    struct kn_dev *dev = device("cpu", 2);
+    struct model *m = model_of(&a, dev, KN_F32, 0, false, 8);
+    random_tokens(4, V, 300, tok, tgt);
+    is_int(decode(m, 1, 300, tok, 300, all, x), ST_OK, "wide ffn, narrow attention");
+    decode(m, 1, 300, tok, 300, halves, y);
+    ok(apart(x, y, V) < 1e-4, "the same logits from halves");
+    model_free(m);
+    kn_dev_close(dev);
+}
+
 /* Row b of a batch is what it is alone. */
 static void test_rows(void)
 {
@@ -138,6 +157,7 @@ int main(void)
 {
     test_cuts("ref", KN_F64, 1e-6); /* logits come as f32 */
     test_cuts("cpu", KN_F32, 1e-4);
+    test_wide();
     test_rows();
     test_loss();
     test_state();
