@@ -1,1 +1,2 @@
 # docs
+EXTRA_DIST += docs/job.md docs/layer-types.md docs/store.md

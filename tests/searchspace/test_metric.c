@@ -114,6 +114,8 @@ static const struct {
     {"weight_bytes != 1", 0},
     {"not weight_bytes > 1", 1},
     {"weight_bytes != params", 0},
+    {"params != weight_bytes", 0},
+    {"5 != weight_bytes", 0},
     {"((((params < 6))))", 1},
     {"\t params\n<\n6 ", 1},
     {"decode_ms@8 <= 2 and (params < 5e6 or not weight_bytes > 1e6)", 1},
