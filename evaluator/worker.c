@@ -124,13 +124,9 @@ static bool beat_due(const struct worker *w)
     return (double)(base_clock_ns() - w->beat_ns) * 1e-9 >= s;
 }
 
-struct profile_ctx {
-    struct worker *w;
-};
-
 static bool profile_go(void *ctx)
 {
-    struct worker *w = ((struct profile_ctx *)ctx)->w;
+    struct worker *w = ctx;
     if (stopping(w)) return false;
     return !beat_due(w) || progress(w, NULL, NULL);
 }
@@ -238,8 +234,7 @@ static st_t profile(struct worker *w, const struct trial *t, json_t *metrics, st
     for (int i = 0; i < t->nmetrics; i++)
         if (t->metric[i].source == METRIC_PROFILE || (t->metric[i].source == METRIC_ENERGY && t->metric[i].context)) want[n++] = t->metric[i];
     if (!n) return ST_OK;
-    struct profile_ctx ctx = {w};
-    struct profile_opts o = {.go = profile_go, .ctx = &ctx};
+    struct profile_opts o = {.go = profile_go, .ctx = w};
     st_t st = hostlock_exclusive(w->o.lock);
     if (!st) st = profile_run(&t->arch, w->o.dev, w->energy, want, n, &o, got, err);
     hostlock_unlock(w->o.lock);
@@ -352,11 +347,8 @@ static void work_on(struct worker *w, json_t *lease)
         if (st != ST_ECANCELED) log_warn("trial %lld failed: %s", (long long)t.id, text);
     }
     /* The report must leave although a signal has come: it is the last call. */
-    volatile int stop = *w->o.stop;
-    if (w->wire && stop) {
-        static volatile int never;
-        wire_client_interrupt(w->wire, &never);
-    }
+    static volatile int never;
+    if (w->wire && stopping(w)) wire_client_interrupt(w->wire, &never);
     send_report(w, t.id, report);
     if (w->wire) wire_client_interrupt(w->wire, w->o.stop);
     json_decref(report);

@@ -98,12 +98,6 @@ static double state_bytes(const struct arch *a, int layer, const struct arch_par
     return 2.0 * p->v[KV_HEADS] * p->v[HEAD_DIM] * (double)kept * esize;
 }
 
-static double active_share(const struct arch *a, int layer, const struct arch_part *p)
-{
-    (void)a, (void)layer, (void)p;
-    return 1;
-}
-
 static bool reads_rope(const struct arch_part *p)
 {
     return p->v[ROPE] != 0;
@@ -121,6 +115,6 @@ const struct layer_spec layer_attention = {
     .tensors = tensors,
     .flops = flops,
     .state_bytes = state_bytes,
-    .active_share = active_share,
+    .active_share = space_layer_all_active,
     .reads_rope = reads_rope,
 };

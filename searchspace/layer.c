@@ -56,3 +56,21 @@ double layer_attention_pairs(int64_t pos0, int64_t n, int64_t w)
     double first = (double)pos0 + 1, last = (double)pos0 + (double)grow;
     return (first + last) * (double)grow / 2 + (double)(n - grow) * (double)w;
 }
+
+double space_layer_all_active(const struct arch *a, int layer, const struct arch_part *p)
+{
+    (void)a, (void)layer, (void)p;
+    return 1;
+}
+
+double space_layer_no_state(const struct arch *a, int layer, const struct arch_part *p, int64_t context, int esize)
+{
+    (void)a, (void)layer, (void)p, (void)context, (void)esize;
+    return 0;
+}
+
+bool space_layer_no_rope(const struct arch_part *p)
+{
+    (void)p;
+    return false;
+}

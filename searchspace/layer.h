@@ -73,6 +73,11 @@ struct layer_spec {
 #include "searchspace/layers.def"
 #undef LAYER
 
+/* For the slots of types that have nothing to say there: every parameter is used by every token; no state; no RoPE. */
+double space_layer_all_active(const struct arch *a, int layer, const struct arch_part *p);
+double space_layer_no_state(const struct arch *a, int layer, const struct arch_part *p, int64_t context, int esize);
+bool space_layer_no_rope(const struct arch_part *p);
+
 /* In the order of layers.def; the index is arch_part.type. */
 int space_layer_count(void);
 const struct layer_spec *space_layer(int type);

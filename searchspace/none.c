@@ -25,24 +25,6 @@ static double flops(const struct arch *a, int layer, const struct arch_part *p, 
     return 0;
 }
 
-static double state_bytes(const struct arch *a, int layer, const struct arch_part *p, int64_t context, int esize)
-{
-    (void)a, (void)layer, (void)p, (void)context, (void)esize;
-    return 0;
-}
-
-static double active_share(const struct arch *a, int layer, const struct arch_part *p)
-{
-    (void)a, (void)layer, (void)p;
-    return 1;
-}
-
-static bool reads_rope(const struct arch_part *p)
-{
-    (void)p;
-    return false;
-}
-
 const struct layer_spec layer_none = {
     .name = "none",
     .roles = LAYER_MIXER | LAYER_FFN,
@@ -50,7 +32,7 @@ const struct layer_spec layer_none = {
     .check = check,
     .tensors = tensors,
     .flops = flops,
-    .state_bytes = state_bytes,
-    .active_share = active_share,
-    .reads_rope = reads_rope,
+    .state_bytes = space_layer_no_state,
+    .active_share = space_layer_all_active,
+    .reads_rope = space_layer_no_rope,
 };
