@@ -52,7 +52,7 @@ static st_t load_open(struct load *w, const struct arch *a, struct kn_dev *dev, 
     w->batch = batch;
     w->n = n;
     w->pos = pos;
-    struct model_opts mo = {.batch = batch};
+    struct model_opts mo = {.batch = 0}; /* decoding alone: no activations of whole windows */
     st_t st = model_new(&w->model, a, dev, &mo, err);
     if (!st) st = model_init(w->model, 1);
     if (!st) st = model_state_new(&w->state, w->model, batch, pos + n, err);

@@ -58,6 +58,24 @@ static uint64_t carve_state(struct model_state *s)
     return c.used;
 }
 
+static int chunk_of(int batch, int64_t context)
+{
+    int64_t chunk = batch < CHUNK_ROWS ? CHUNK_ROWS / batch : 1;
+    return (int)(chunk < context ? chunk : context);
+}
+
+uint64_t model_state_plan_bytes(const struct arch *a, int batch, int64_t context)
+{
+    struct part part[2 * ARCH_LAYERS_MAX];
+    void *state[2 * ARCH_LAYERS_MAX];
+    struct model m = {.dtype = KN_F32, .part = part};
+    struct model_state s = {.m = &m, .B = batch, .chunk = chunk_of(batch, context), .context = context, .state = state};
+    memset(part, 0, sizeof part);
+    m.plan.parts = plan_parts(a, m.dtype, part);
+    m.arch.width = a->width, m.arch.vocab = a->vocab;
+    return carve_state(&s);
+}
+
 st_t model_state_new(struct model_state **out, struct model *m, int batch, int64_t context, struct base_err *err)
 {
     if (batch < 1 || batch > MODEL_BATCH_MAX)
@@ -69,9 +87,7 @@ st_t model_state_new(struct model_state **out, struct model *m, int batch, int64
     void **state = calloc((size_t)m->plan.parts + 1, sizeof *state);
     st_t st = ST_ENOMEM;
     if (!s || !state) goto fail;
-    int64_t chunk = batch < CHUNK_ROWS ? CHUNK_ROWS / batch : 1;
-    *s = (struct model_state){
-        .m = m, .B = batch, .context = context, .state = state, .chunk = (int)(chunk < context ? chunk : context)};
+    *s = (struct model_state){.m = m, .B = batch, .context = context, .state = state, .chunk = chunk_of(batch, context)};
     s->bytes = carve_state(s);
     st = model_check_fit(&m->opts, m->dev, m->plan.total, s->bytes, "state", err);
     if (st) goto fail_said;

@@ -87,6 +87,8 @@ void model_steps_set(struct model *m, int64_t t);
 
 struct model_state; /* KV caches and recurrent states of `batch` sequences with room for `context` tokens */
 st_t model_state_new(struct model_state **out, struct model *m, int batch, int64_t context, struct base_err *err);
+/* Bytes that model_state_new will take in f32, exactly: caches, states and what a pass of new tokens needs. */
+uint64_t model_state_plan_bytes(const struct arch *a, int batch, int64_t context);
 void model_state_free(struct model_state *s);
 int64_t model_state_pos(const struct model_state *s);
 uint64_t model_state_bytes(const struct model_state *s); /* of caches and states alone: batch * paper state bytes */

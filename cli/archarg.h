@@ -1,0 +1,14 @@
+/* ARCH on the command line: a file; a trial's number, or at least six digits of an architecture's id, of a store (--dir, --socket, the default). */
+#ifndef TAUT_CLI_ARCHARG_H
+#define TAUT_CLI_ARCHARG_H
+
+#include <jansson.h>
+
+#include "cli/cli.h"
+#include "searchspace/arch.h"
+
+/* A file of that name goes first. *trial (may be NULL): what trial.get says of one from a store, new reference; NULL for a file.
+ * Exit status; errors are printed, one for a trial of a custom space among them. */
+int archarg_read(const struct cli *c, const char *text, struct arch *a, json_t **trial);
+
+#endif
