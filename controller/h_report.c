@@ -34,10 +34,35 @@ static json_t *read_checkpoint(struct base_jr *r)
     return v;
 }
 
-/* One metric as the store wants it: a number, or all of {median, low, high, n}. NULL: not one. */
+/* Three numbers in order, and what they are relative to; the one needs the other. */
+static void read_ratio(struct base_jr *m, json_t *out)
+{
+    json_t *ratio = base_jr_get(m, "ratio");
+    const char *anchor = base_jr_str(m, "anchor", NULL);
+    if (!ratio && !anchor) return;
+    double v[3] = {NAN, NAN, NAN};
+    for (size_t i = 0; i < 3 && json_array_size(ratio) == 3; i++)
+        if (json_is_number(json_array_get(ratio, i))) v[i] = json_number_value(json_array_get(ratio, i));
+    if (!(v[1] <= v[0] && v[0] <= v[2])) base_jr_fail(m, ST_EINVAL, "ratio", "[median, low, high], low <= median <= high");
+    if (!anchor || strlen(anchor) != BASE_ID_HEX - 1 || strspn(anchor, "0123456789abcdef") != BASE_ID_HEX - 1)
+        base_jr_fail(m, ST_EINVAL, "anchor", "the id of the architecture that the ratio is to: %d hexadecimal digits", BASE_ID_HEX - 1);
+    json_object_set_new(out, "ratio", json_pack("[f,f,f]", v[0], v[1], v[2]));
+    json_object_set_new(out, "anchor", json_string(anchor));
+}
+
+/* How far the value can be believed: kept where it is said. */
+static void read_quality(struct base_jr *m, json_t *out)
+{
+    read_ratio(m, out);
+    if (base_jr_get(m, "converged")) json_object_set_new(out, "converged", json_boolean(base_jr_bool(m, "converged", false)));
+    if (base_jr_get(m, "disturbed")) json_object_set_new(out, "disturbed", json_real(base_jr_num(m, "disturbed", 0, 0, 1)));
+    if (base_jr_get(m, "rejected")) json_object_set_new(out, "rejected", json_integer(base_jr_int(m, "rejected", 0, 0, INT64_MAX)));
+}
+
+/* One metric as the store wants it: a number, or an object with all of median, low, high, n. NULL: not one. */
 static json_t *tidy_metric(struct base_jr *r, const char *name, json_t *v)
 {
-    static const char *const keys[] = {"median", "low", "high", "n"};
+    static const char *const keys[] = {"median", "low", "high", "n", "ratio", "anchor", "converged", "disturbed", "rejected"};
     char where[METRIC_NAME_MAX + 16];
     snprintf(where, sizeof where, "metrics.%s", name);
     if (json_is_number(v)) return json_incref(v);
@@ -51,8 +76,12 @@ static json_t *tidy_metric(struct base_jr *r, const char *name, json_t *v)
     double low = base_jr_num(&m, "low", median, -1e300, 1e300), high = base_jr_num(&m, "high", median, -1e300, 1e300);
     int64_t n = base_jr_int(&m, "n", 1, 1, INT64_MAX);
     if (!m.st && !(low <= median && median <= high)) base_jr_fail(&m, ST_EINVAL, NULL, "low <= median <= high does not hold");
-    r->st = base_jr_done(&m, keys, 4);
-    return r->st ? NULL : json_pack("{s:f,s:f,s:f,s:I}", "median", median, "low", low, "high", high, "n", (json_int_t)n);
+    json_t *out = json_pack("{s:f,s:f,s:f,s:I}", "median", median, "low", low, "high", high, "n", (json_int_t)n);
+    if (!m.st) read_quality(&m, out);
+    r->st = base_jr_done(&m, keys, sizeof keys / sizeof *keys);
+    if (!r->st) return out;
+    json_decref(out);
+    return NULL;
 }
 
 /* New reference: what is kept of params.metrics. */

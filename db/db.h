@@ -26,7 +26,7 @@
 #include "searchspace/job.h"
 
 #define DB_APPLICATION_ID 0x54415554 /* "TAUT" */
-#define DB_VERSION 1
+#define DB_VERSION 2
 
 enum db_flags { DB_CREATE = 1, DB_READONLY = 2 /* no lock, no write: tests and benches */ };
 
@@ -55,7 +55,8 @@ int64_t db_next_id(struct db *db, enum db_table t); /* unused so far, monotone e
  * proposed    {trial, proposal, arch_id, arch: "canonical text", genome: [..], origin: {op, parents: [..]}, seed, paper: {metric: number}}
  * leased      {trial, lease, epoch, evaluator, task, device, expires}  device: id
  * progress    {trial, lease, epoch, curve?: [[tokens, loss]], checkpoint?: {path, hash, bytes, tokens}}     only what must be durable
- * reported    {trial, lease, epoch, status: "ok"|"failed", device, metrics: {name: number | {median, low, high, n}}, curve?, checkpoint?, error?, busy_s, joules?}
+ * reported    {trial, lease, epoch, status: "ok"|"failed", device, metrics: {name: number | {median, low, high, n, ratio?: [median, low, high], anchor?, converged?, disturbed?, rejected?}},
+ *              curve?, checkpoint?, error?, busy_s, joules?}
  * returned    {trial, lease, epoch, reason, busy_s}                    preempted: the trial waits to be leased again, epoch + 1
  * device      {id, kind, body: {...}}                                  job 0
  * evaluator   {evaluator, name, device}                                job 0

@@ -489,6 +489,7 @@ static st_t fold_reported(struct fold *f)
     sqlite3_bind_int64(q, db_slots_bind(q, 11, &slots, 0, db_slots_inline(&slots)), t.id);
     st = db_run(db, q, f->err);
     if (!st) st = db_slots_more(db, t.id, &slots, f->err);
+    if (!st) st = db_slots_quality(db, t.id, &slots, f->err);
     return st ? st : write_checkpoint(f, t.id, &c);
 }
 

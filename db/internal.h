@@ -1,14 +1,15 @@
 /* What the files of db/ share; nobody else includes this.
  *
- * How the rows lie (schema.c has the SQL). Physical tables: event, job_spec, job_state, trial_data, trial_more, lease,
- * checkpoint, device, evaluator, metric_set. Views: job, trial, arch, metric, curve. The reasons, measured in
+ * How the rows lie (schema.c has the SQL). Physical tables: event, job_spec, job_state, trial_data, trial_more,
+ * metric_quality, lease, checkpoint, device, evaluator, metric_set. Views: job, trial, arch, metric, curve. The reasons, measured in
  * bench/SPEED.md:
  *   - A commit costs some microseconds a page it touches, so a trial is one row: its values, curve and genome lie in
  * it. An architecture's canonical text lies in the event that proposed it, and nowhere else.
  *   - Values lie in numbered slots of that row (m0 l0 h0 n0, m1 …); metric_set says which name a slot has. Names are
  * interned a set at a time, sorted, so that all trials of a job mostly share two sets: paper costs before the report,
  * everything after it. SQLite rewrites a row as a whole and a column costs time even where it is NULL, hence few slots
- * in the row, and trial_more.
+ * in the row, and trial_more. What few metrics have (ratio to the anchor, converged …) is metric_quality's, which costs
+ * nothing where it is not said.
  *   - What changes at each report of a job (job_state) is apart from what never changes and may be long (job_spec). */
 #ifndef TAUT_DB_INTERNAL_H
 #define TAUT_DB_INTERNAL_H
@@ -53,6 +54,8 @@
                       " JOIN trial_data t ON t.id=l.trial ORDER BY l.lease")                                           \
     X(SQL_CHECKPOINT_PUT, "INSERT OR REPLACE INTO checkpoint(trial,path,hash,bytes,tokens) VALUES(?,?,?,?,?)")         \
     X(SQL_CHECKPOINT_GET, "SELECT path,hash,bytes,tokens FROM checkpoint WHERE trial=?")                               \
+    X(SQL_QUALITY_INSERT, "INSERT INTO metric_quality(trial,slot,ratio,ratio_low,ratio_high,anchor,converged,disturbed,"  \
+                          "rejected) VALUES(?,?,?,?,?,?,?,?,?)")                                                     \
     X(SQL_DEVICE_INSERT, "INSERT INTO device(id,kind,body) VALUES(?,?,?)")                                             \
     X(SQL_DEVICE_GET, "SELECT kind,body FROM device WHERE id=?")                                                       \
     X(SQL_DEVICE_WALK, "SELECT id,kind,body FROM device ORDER BY id")                                                  \
@@ -63,7 +66,8 @@
       "SELECT t.job,t.arch,t.state,t.seed,t.proposal,t.origin,t.curve,t.error,t.device,t.epoch,t.busy_s,"              \
       "t.joules,json_extract(e.body,'$.arch'),t.reported_at FROM trial_data t"                                         \
       " JOIN event e ON e.job=t.job AND e.seq=t.proposed_seq WHERE t.id=?")                                            \
-    X(SQL_TRIAL_METRICS, "SELECT name,device,median,low,high,n FROM metric WHERE trial=?")                             \
+    X(SQL_TRIAL_METRICS, "SELECT name,device,median,low,high,n,ratio,ratio_low,ratio_high,anchor,converged,disturbed,"  \
+                         "rejected FROM metric WHERE trial=?")                                                      \
     X(SQL_ARCH_FIND, "SELECT id,arch FROM trial_data WHERE arch>=?1 AND arch<?2 AND (?3=0 OR job=?3)"                  \
                      " ORDER BY arch,id DESC")
 
@@ -90,6 +94,7 @@ struct db_slots {
     bool measured[DB_SLOTS];
     double median[DB_SLOTS], low[DB_SLOTS], high[DB_SLOTS]; /* low, high: NaN where none */
     int64_t count[DB_SLOTS];                                /* 0: none */
+    json_t *given[DB_SLOTS];                                /* the object that a report gave; borrowed; NULL: none */
 };
 
 /* Statements that end in n slots (at most DB_INLINE); parameters in the order of their columns. */
@@ -162,7 +167,7 @@ st_t db_fold(struct db *db, int64_t job, int64_t seq, int64_t at_ms, const char 
 struct db_jobinfo *db_job_info(struct db *db, int64_t job, st_t *st, struct base_err *err);
 
 /* ---- slots.c ---- */
-/* {name: number | {median, low, high, n}} into s, over what is there of the same name. Paper: measured false. */
+/* {name: number | {median, low, high, n, …}} into s, over what is there of the same name. Paper: measured false. */
 st_t db_slots_add(struct db_slots *s, json_t *metrics, bool measured, const char *where, struct base_err *err);
 /* The set of those names, made if it is new. */
 st_t db_slots_set(struct db *db, const struct db_slots *s, int64_t *id, struct base_err *err);
@@ -177,6 +182,8 @@ static inline int db_slots_inline(const struct db_slots *s)
 int db_slots_bind(sqlite3_stmt *stmt, int at, const struct db_slots *s, int first, int n);
 /* Slots that do not fit the trial's own row. */
 st_t db_slots_more(struct db *db, int64_t trial, const struct db_slots *s, struct base_err *err);
+/* How far the values can be believed, for those slots whose report says something of it. */
+st_t db_slots_quality(struct db *db, int64_t trial, const struct db_slots *s, struct base_err *err);
 void db_set_free(struct db_set *set);
 
 /* ---- curve.c ---- */

@@ -171,6 +171,19 @@ static st_t put_checkpoint(struct db *db, json_t *o, int64_t trial)
     return ST_OK;
 }
 
+/* From column i on: ratio, ratio_low, ratio_high, anchor, converged, disturbed, rejected. */
+static void put_quality(json_t *m, sqlite3_stmt *q, int i)
+{
+    if (sqlite3_column_type(q, i) != SQLITE_NULL)
+        json_object_set_new(m, "ratio", json_pack("[f,f,f]", sqlite3_column_double(q, i), sqlite3_column_double(q, i + 1),
+                                                  sqlite3_column_double(q, i + 2)));
+    put_text(m, "anchor", q, i + 3);
+    if (sqlite3_column_type(q, i + 4) != SQLITE_NULL)
+        json_object_set_new(m, "converged", json_boolean(sqlite3_column_int(q, i + 4)));
+    put_number(m, "disturbed", q, i + 5);
+    put_number(m, "rejected", q, i + 6);
+}
+
 static st_t put_metrics(struct db *db, json_t *o, int64_t trial)
 {
     sqlite3_stmt *q = db_stmt(db, SQL_TRIAL_METRICS);
@@ -184,6 +197,7 @@ static st_t put_metrics(struct db *db, json_t *o, int64_t trial)
         put_number(m, "low", q, 3);
         put_number(m, "high", q, 4);
         put_number(m, "n", q, 5);
+        put_quality(m, q, 6);
         put_number(m, "device", q, 1);
         json_object_set_new(all, text_at(q, 0), m);
     }

@@ -80,6 +80,28 @@ static const char METRIC_HEAD[] =
     "SELECT t.id AS trial, 0 AS rung, s.name AS name, CASE WHEN s.measured THEN t.device END AS device,"
     " 0 AS repeat";
 
+/* Each slot of each trial a row; more: further columns, from what `with` joins to s (metric_set) and t (trial_data). */
+static void metric_view(struct base_buf *b, const char *more, const char *with)
+{
+    base_buf_printf(b, "CREATE VIEW metric AS %s", METRIC_HEAD);
+    slot_cases(b, "", 't');
+    base_buf_printf(b, "%s FROM trial_data t JOIN metric_set s ON s.id=t.metric_set AND s.slot<%d%s UNION ALL %s", more,
+                    DB_INLINE, with, METRIC_HEAD);
+    slot_cases(b, "%16", 'r');
+    base_buf_printf(b,
+                    "%s FROM trial_more r JOIN trial_data t ON t.id=r.trial JOIN metric_set s ON s.id=t.metric_set"
+                    " AND s.slot>=r.chunk*%d AND s.slot<r.chunk*%d+%d%s;",
+                    more, DB_INLINE, DB_INLINE, DB_INLINE, with);
+}
+
+/* Frees b. */
+static st_t run(sqlite3 *sql, struct base_buf *b)
+{
+    st_t st = b->st ? b->st : sqlite3_exec(sql, b->p, NULL, NULL, NULL) ? ST_EIO : ST_OK;
+    base_buf_fini(b);
+    return st;
+}
+
 static st_t create_v1(sqlite3 *sql)
 {
     struct base_buf b = BASE_BUF_INIT;
@@ -92,22 +114,28 @@ static st_t create_v1(sqlite3 *sql)
     slot_columns(&b);
     base_buf_str(&b, ", PRIMARY KEY(trial, chunk)) STRICT, WITHOUT ROWID;");
     base_buf_str(&b, VIEWS);
-    base_buf_printf(&b, "CREATE VIEW metric AS %s", METRIC_HEAD);
-    slot_cases(&b, "", 't');
-    base_buf_printf(&b, " FROM trial_data t JOIN metric_set s ON s.id=t.metric_set AND s.slot<%d UNION ALL %s",
-                    DB_INLINE, METRIC_HEAD);
-    slot_cases(&b, "%16", 'r');
-    base_buf_printf(&b,
-                    " FROM trial_more r JOIN trial_data t ON t.id=r.trial JOIN metric_set s ON s.id=t.metric_set"
-                    " AND s.slot>=r.chunk*%d AND s.slot<r.chunk*%d+%d;",
-                    DB_INLINE, DB_INLINE, DB_INLINE);
+    metric_view(&b, "", "");
     base_buf_printf(&b, "PRAGMA application_id=%d;", DB_APPLICATION_ID);
-    st_t st = b.st ? b.st : sqlite3_exec(sql, b.p, NULL, NULL, NULL) ? ST_EIO : ST_OK;
-    base_buf_fini(&b);
-    return st;
+    return run(sql, &b);
 }
 
-const db_step_fn db_steps[DB_VERSION] = {create_v1};
+/* Version 2: how far a measured value can be believed. A table, not columns of each slot: few values have it. */
+static const char QUALITY[] =
+    "CREATE TABLE metric_quality(trial INTEGER NOT NULL REFERENCES trial_data(id), slot INTEGER NOT NULL, ratio REAL,"
+    " ratio_low REAL, ratio_high REAL, anchor TEXT, converged INTEGER, disturbed REAL, rejected INTEGER,"
+    " PRIMARY KEY(trial, slot)) STRICT, WITHOUT ROWID;"
+    "DROP VIEW metric;";
+
+static st_t to_v2(sqlite3 *sql)
+{
+    struct base_buf b = BASE_BUF_INIT;
+    base_buf_str(&b, QUALITY);
+    metric_view(&b, ", q.ratio, q.ratio_low, q.ratio_high, q.anchor, q.converged, q.disturbed, q.rejected",
+                " LEFT JOIN metric_quality q ON q.trial=t.id AND q.slot=s.slot");
+    return run(sql, &b);
+}
+
+const db_step_fn db_steps[DB_VERSION] = {create_v1, to_v2};
 
 st_t db_migrate(struct db *db, const db_step_fn *steps, int nsteps, struct base_err *err)
 {

@@ -13,10 +13,28 @@ static st_t name_check(const char *name, const char *where, struct base_err *err
     return good ? ST_OK : base_err_set(err, ST_EINVAL, where, "'%.80s' cannot name a metric", name);
 }
 
+/* What a metric's object may say beside its value. */
+static st_t quality_check(json_t *v, const char *where, const char *name, struct base_err *err)
+{
+    json_t *ratio = json_object_get(v, "ratio"), *anchor = json_object_get(v, "anchor"),
+           *converged = json_object_get(v, "converged"), *disturbed = json_object_get(v, "disturbed"),
+           *rejected = json_object_get(v, "rejected");
+    bool good = !ratio || json_array_size(ratio) == 3;
+    for (size_t i = 0; ratio && good && i < 3; i++) good = json_is_number(json_array_get(ratio, i));
+    if (!good) return base_err_set(err, ST_EINVAL, where, "%s: ratio must be three numbers", name);
+    if ((anchor && !json_is_string(anchor)) || (converged && !json_is_boolean(converged)) ||
+        (disturbed && !json_is_number(disturbed)) || (rejected && !json_is_integer(rejected)))
+        return base_err_set(err, ST_EINVAL, where,
+                            "%s: anchor must be a text, converged true or false, disturbed a number, rejected an integer",
+                            name);
+    return ST_OK;
+}
+
 static st_t value_read(json_t *v, const char *where, const char *name, struct db_slots *s, int i, struct base_err *err)
 {
     s->low[i] = s->high[i] = NAN;
     s->count[i] = 0;
+    s->given[i] = NULL;
     if (json_is_number(v)) {
         s->median[i] = json_number_value(v);
         return ST_OK;
@@ -35,7 +53,8 @@ static st_t value_read(json_t *v, const char *where, const char *name, struct db
     if (n && !(json_is_integer(n) && json_integer_value(n) > 0))
         return base_err_set(err, ST_EINVAL, where, "%s: n must be a positive integer", name);
     s->count[i] = n ? json_integer_value(n) : 0;
-    return ST_OK;
+    s->given[i] = v;
+    return quality_check(v, where, name, err);
 }
 
 st_t db_slots_add(struct db_slots *s, json_t *metrics, bool measured, const char *where, struct base_err *err)
@@ -61,6 +80,7 @@ st_t db_slots_add(struct db_slots *s, json_t *metrics, bool measured, const char
             memmove(s->low + i + 1, s->low + i, after * sizeof *s->low);
             memmove(s->high + i + 1, s->high + i, after * sizeof *s->high);
             memmove(s->count + i + 1, s->count + i, after * sizeof *s->count);
+            memmove(s->given + i + 1, s->given + i, after * sizeof *s->given);
         }
         s->name[i] = name;
         s->measured[i] = measured;
@@ -254,6 +274,7 @@ static st_t read_slots(struct db *db, sqlite3_stmt *q, const struct db_set *name
         s->low[k] = column_double(q, 4 * i + 2);
         s->high[k] = column_double(q, 4 * i + 3);
         s->count[k] = sqlite3_column_int64(q, 4 * i + 4);
+        s->given[k] = NULL;
     }
     sqlite3_reset(q);
     return st;
@@ -303,6 +324,44 @@ st_t db_slots_more(struct db *db, int64_t trial, const struct db_slots *s, struc
         sqlite3_bind_int64(q, 1, trial);
         sqlite3_bind_int(q, 2, first / DB_INLINE);
         db_slots_bind(q, 3, s, first, DB_INLINE);
+        st = db_run(db, q, err);
+    }
+    return st;
+}
+
+static void bind_number(sqlite3_stmt *q, int i, const json_t *v)
+{
+    if (v)
+        sqlite3_bind_double(q, i, json_number_value(v));
+    else
+        sqlite3_bind_null(q, i);
+}
+
+static void bind_whole(sqlite3_stmt *q, int i, bool has, int64_t v)
+{
+    if (has)
+        sqlite3_bind_int64(q, i, v);
+    else
+        sqlite3_bind_null(q, i);
+}
+
+st_t db_slots_quality(struct db *db, int64_t trial, const struct db_slots *s, struct base_err *err)
+{
+    st_t st = ST_OK;
+    for (int i = 0; i < s->n && !st; i++) {
+        const json_t *v = s->given[i], *ratio = json_object_get(v, "ratio"), *anchor = json_object_get(v, "anchor"),
+                     *converged = json_object_get(v, "converged"), *disturbed = json_object_get(v, "disturbed"),
+                     *rejected = json_object_get(v, "rejected");
+        if (!ratio && !anchor && !converged && !disturbed && !rejected) continue;
+        sqlite3_stmt *q = db_stmt(db, SQL_QUALITY_INSERT);
+        if (!q) return db_fail(db, db->path, err);
+        sqlite3_bind_int64(q, 1, trial);
+        sqlite3_bind_int(q, 2, i);
+        for (int k = 0; k < 3; k++) bind_number(q, 3 + k, json_array_get(ratio, (size_t)k));
+        sqlite3_bind_text(q, 6, json_string_value(anchor), -1, SQLITE_STATIC); /* no text: NULL */
+        bind_whole(q, 7, converged, json_is_true(converged));
+        bind_number(q, 8, disturbed);
+        bind_whole(q, 9, rejected, json_integer_value(rejected));
         st = db_run(db, q, err);
     }
     return st;

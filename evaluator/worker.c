@@ -223,7 +223,19 @@ static st_t train(struct worker *w, const struct trial *t, struct trainer *tr, j
 
 static void put_measured(json_t *metrics, const struct measured *m)
 {
-    json_object_set_new(metrics, m->name, json_pack("{s:f, s:f, s:f, s:i}", "median", m->median, "low", m->low, "high", m->high, "n", m->n));
+    json_t *v = json_pack("{s:f, s:f, s:f, s:i}", "median", m->median, "low", m->low, "high", m->high, "n", m->n);
+    json_object_set_new(metrics, m->name, v);
+    if (m->n == 1) return; /* a count */
+    json_object_set_new(v, "converged", json_boolean(m->converged));
+    if (isnan(m->ratio)) return; /* energy: windows, not samples beside the anchor's */
+    struct arch anchor;
+    char id[BASE_ID_HEX];
+    profile_anchor_arch(&anchor);
+    space_arch_id(&anchor, id);
+    json_object_set_new(v, "ratio", json_pack("[f, f, f]", m->ratio, m->ratio_low, m->ratio_high));
+    json_object_set_new(v, "anchor", json_string(id));
+    json_object_set_new(v, "disturbed", json_real(m->disturbed));
+    json_object_set_new(v, "rejected", json_integer(m->rejected));
 }
 
 static st_t profile(struct worker *w, const struct trial *t, json_t *metrics, struct base_err *err)
