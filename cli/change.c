@@ -9,7 +9,7 @@ int cli_change(struct cli *c, const char *method, json_t *extra)
     json_t *info, *result, *params = extra ? extra : json_object();
     int64_t id = 0;
     int rc = conn_open(&k, c, false);
-    if (!rc) rc = conn_job(&k, c->arg[0], &info);
+    if (!rc) rc = conn_job_brief(&k, c->arg[0], &info);
     if (!rc) {
         id = out_int(info, "id");
         json_decref(info);

@@ -16,7 +16,7 @@
 #include "base/hash.h"
 
 #define PATIENCE_S 10.0     /* for a tautd that is about to leave or to listen */
-#define PAGE_BYTES (1 << 20) /* tautd ends a page of rows at 2 MiB: a smaller one that is not full is the last */
+#define PAGE_BYTES (2 << 20) /* tautd ends a page of rows there: a smaller one that is not full is the last */
 
 /* ---- folders ---- */
 
@@ -171,7 +171,7 @@ static int by_name(struct conn *k, const char *name, int64_t *id, size_t *jobs)
 {
     json_t *list, *row;
     size_t i;
-    int rc = conn_call(k, "job.list", NULL, NULL, &list);
+    int rc = conn_call(k, "job.list", json_pack("{s:b}", "brief", 1), NULL, &list);
     if (rc) return rc;
     *jobs = json_array_size(list);
     *id = 0;
@@ -185,21 +185,38 @@ static int by_name(struct conn *k, const char *name, int64_t *id, size_t *jobs)
     return CLI_OK;
 }
 
-int conn_job(struct conn *k, const char *job, json_t **info)
+static json_t *get_params(int64_t id, bool brief)
+{
+    json_t *params = json_pack("{s:I}", "id", (json_int_t)id);
+    if (brief) json_object_set_new(params, "brief", json_true());
+    return params;
+}
+
+static int find_job(struct conn *k, const char *job, bool brief, json_t **info)
 {
     struct base_err err = BASE_ERR_INIT;
     int64_t id = as_id(job);
     size_t jobs;
     int code = 0;
     if (id) { /* a number is a name only where there is no such job */
-        st_t st = wire_client_call(k->wire, "job.get", json_pack("{s:I}", "id", (json_int_t)id), -1, info, &code, &err);
+        st_t st = wire_client_call(k->wire, "job.get", get_params(id, brief), -1, info, &code, &err);
         if (!st) return CLI_OK;
         if (code != WIRE_ENOTFOUND) return conn_error(k, st, code, NULL, &err);
     }
     int rc = by_name(k, job, &id, &jobs);
     if (rc) return rc;
     if (!id) return cli_fail(CLI_NOTHING, job, jobs ? "see taut jobs" : "submit one: taut submit JOB.json", jobs ? "no job of that number or name" : "there are no jobs yet");
-    return conn_call(k, "job.get", json_pack("{s:I}", "id", (json_int_t)id), NULL, info);
+    return conn_call(k, "job.get", get_params(id, brief), NULL, info);
+}
+
+int conn_job(struct conn *k, const char *job, json_t **info)
+{
+    return find_job(k, job, false, info);
+}
+
+int conn_job_brief(struct conn *k, const char *job, json_t **info)
+{
+    return find_job(k, job, true, info);
 }
 
 int conn_trial(struct conn *k, const char *trial, int64_t job, json_t **out)
@@ -238,7 +255,7 @@ int conn_pages(struct conn *k, const char *method, json_t *params, long limit, j
         if (rc) break;
         size_t n = json_array_size(page);
         json_t *last = n ? json_object_get(json_array_get(page, n - 1), "trial") : NULL;
-        bool whole = !n || (long)n == left || json_dumpb(page, NULL, 0, JSON_COMPACT) < PAGE_BYTES;
+        bool whole = !n || (long)n == left || wire_client_reply_bytes(k->wire) < PAGE_BYTES;
         if (last) json_object_set(params, "after", last);
         if (!all) {
             all = page;

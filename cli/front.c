@@ -9,8 +9,6 @@
 #include "cli/out.h"
 #include "cli/plot.h"
 
-#define TEXTS_MAX 64 /* a longer table leaves out what each architecture is: that asks tautd once a row */
-
 static const struct cli_opt options[] = {
     {"objectives", 'o', "A,B", "the front by these metrics (default: the job's objectives)", false},
     {"where", 'w', "FILTER", "trials that fulfil it alone: 'decode_ms@1024 <= 2 and params < 5e6'", false},
@@ -89,14 +87,12 @@ static void print_csv(json_t *rows, json_t *objectives)
     json_decref(seen);
 }
 
-char **front_texts(struct conn *k, json_t *rows, size_t n)
+char **front_texts(json_t *rows, size_t n)
 {
     char **text = calloc(n + 1, sizeof *text);
     for (size_t i = 0; text && i < n; i++) {
         struct base_buf b = BASE_BUF_INIT;
-        json_t *trial = NULL, *params = json_pack("{s:I}", "id", (json_int_t)out_int(json_array_get(rows, i), "trial"));
-        if (!wire_client_call(k->wire, "trial.get", params, -1, &trial, NULL, NULL)) out_arch_json(json_object_get(trial, "arch"), &b);
-        json_decref(trial);
+        out_arch_json(json_object_get(json_array_get(rows, i), "arch"), &b);
         text[i] = base_buf_take(&b);
     }
     return text;
@@ -114,9 +110,14 @@ static const char *name_of(json_t *objectives, size_t i)
     return json_is_string(o) ? json_string_value(o) : out_str(o, "metric");
 }
 
-static int print(struct cli *c, struct conn *k, json_t *rows, json_t *objectives)
+static const char *format_of(const struct cli *c)
 {
-    const char *format = cli_str(c, "format", c->json ? "json" : "table");
+    return cli_str(c, "format", c->json ? "json" : "table");
+}
+
+static int print(struct cli *c, json_t *rows, json_t *objectives)
+{
+    const char *format = format_of(c);
     size_t n = json_array_size(rows);
     if (!strcmp(format, "json")) return out_json(rows);
     if (!strcmp(format, "csv")) {
@@ -129,10 +130,20 @@ static int print(struct cli *c, struct conn *k, json_t *rows, json_t *objectives
         plot_front(rows, name_of(objectives, 1), name_of(objectives, 0));
         putchar('\n');
     }
-    char **text = n <= TEXTS_MAX ? front_texts(k, rows, n) : NULL;
+    char **text = front_texts(rows, n);
     out_front(rows, objectives, text, -1);
     front_texts_free(text, n);
     return CLI_OK;
+}
+
+/* What a table shows: these metrics and no others, and what each trial is. */
+static void ask_for_table(json_t *params, json_t *objectives)
+{
+    json_t *metrics = json_array();
+    for (size_t i = 0; i < json_array_size(objectives); i++) json_array_append_new(metrics, json_string(name_of(objectives, i)));
+    json_array_append_new(metrics, json_string("params"));
+    json_object_set_new(params, "metrics", metrics);
+    json_object_set_new(params, "archs", json_true());
 }
 
 static int run(struct cli *c)
@@ -145,20 +156,21 @@ static int run(struct cli *c)
         json_decref(objectives);
         return rc;
     }
-    rc = conn_job(&k, c->arg[0], &info);
+    rc = conn_job_brief(&k, c->arg[0], &info);
     if (!rc) {
         json_t *params = json_pack("{s:I}", "id", (json_int_t)out_int(info, "id"));
         if (objectives) json_object_set(params, "objectives", objectives);
         else objectives = json_incref(json_object_get(info, "objectives"));
         if (cli_has(c, "where")) json_object_set_new(params, "where", json_string(cli_str(c, "where", "")));
+        if (!strcmp(format_of(c), "table")) ask_for_table(params, objectives);
         rc = conn_pages(&k, "job.front", params, limit, &rows);
     }
     if (!rc && !json_array_size(rows)) {
-        if (c->json || !strcmp(cli_str(c, "format", ""), "json")) out_json(rows);
+        if (!strcmp(format_of(c), "json")) out_json(rows);
         rc = cli_fail(CLI_NOTHING, "front", NULL, "no trial of job %lld %s", (long long)out_int(info, "id"),
                       cli_has(c, "where") ? "that has been measured fulfils the filter" : "has been measured yet");
     } else if (!rc) {
-        rc = print(c, &k, rows, objectives);
+        rc = print(c, rows, objectives);
     }
     json_decref(rows);
     json_decref(info);

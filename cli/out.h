@@ -25,9 +25,9 @@ void out_arch(const struct arch *a, struct base_buf *b);
 void out_arch_json(json_t *arch, struct base_buf *b); /* of a trial: an lm architecture or a flat object */
 void out_part(const struct arch_part *p, struct base_buf *b); /* in words: "attention heads 4 kv_heads 2 …" */
 
-/* What each row of a front is, in one line (front.c); freed with front_texts_free. NULL: out of memory. */
-struct conn;
-char **front_texts(struct conn *k, json_t *rows, size_t n);
+/* What each of the first n rows of a front is, in one line (front.c): job.front has been asked for "archs". Freed with front_texts_free. NULL: out of
+ * memory. */
+char **front_texts(json_t *rows, size_t n);
 void front_texts_free(char **text, size_t n);
 
 /* The front as a table: trial, architecture, objectives (array of {metric, goal, unit} or of names), what it is. text[i] may be NULL. */

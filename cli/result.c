@@ -66,10 +66,10 @@ static int print_failure(struct conn *k, json_t *info)
     return rc;
 }
 
-static void print_front(struct conn *k, json_t *info, json_t *rows)
+static void print_front(json_t *info, json_t *rows)
 {
     size_t n = json_array_size(rows), shown = n < FRONT_ROWS ? n : FRONT_ROWS;
-    char **text = front_texts(k, rows, shown);
+    char **text = front_texts(rows, shown);
     printf("\n%sfront%s: %zu of %lld trials that no other one beats in every objective\n", term_style(TERM_BOLD), term_style(TERM_PLAIN), n,
            (long long)out_int(json_object_get(info, "trials"), "ok"));
     out_front(rows, json_object_get(info, "objectives"), text, FRONT_ROWS);
@@ -103,14 +103,16 @@ int result_print(struct conn *k, json_t *info, const struct result_hints *hints)
     bool failed = !strcmp(out_str(info, "state"), "failed");
     json_t *rows = NULL;
     char busy[FMT_MAX];
-    int rc = conn_pages(k, "job.front", json_pack("{s:I}", "id", (json_int_t)out_int(info, "id")), -1, &rows);
+    json_t *params = json_pack("{s:I}", "id", (json_int_t)out_int(info, "id"));
+    if (!c->json) json_object_set_new(params, "archs", json_true());
+    int rc = conn_pages(k, "job.front", params, -1, &rows);
     if (rc) return rc;
     if (c->json) {
         rc = print_json(k, info, rows, hints);
     } else if (!failed) {
         printf("job %lld '%s' is %s: %s (%s at work)\n", (long long)out_int(info, "id"), out_str(info, "name"), out_str(info, "state"),
                *out_str(info, "reason") ? out_str(info, "reason") : "nothing more to say", fmt_duration(busy, out_num(info, "busy_s")));
-        if (json_array_size(rows)) print_front(k, info, rows);
+        if (json_array_size(rows)) print_front(info, rows);
         if (json_array_size(rows) && !c->quiet) print_hints(info, hints);
     }
     json_decref(rows);

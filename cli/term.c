@@ -65,9 +65,10 @@ static size_t step(const char *s, int *columns)
         while (s[n] && !((s[n] >= 'A' && s[n] <= 'Z') || (s[n] >= 'a' && s[n] <= 'z'))) n++;
         return n + (s[n] != 0);
     }
+    *columns = 1;
+    if ((unsigned char)*s < 0x80) return 1;
     mbstate_t state = {0};
     size_t n = mbrtowc(&w, s, strlen(s), &state);
-    *columns = 1;
     if (n == 0 || n > 16) return 1;
     int c = wcwidth(w);
     if (c >= 0) *columns = c;

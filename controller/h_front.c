@@ -53,20 +53,27 @@ static bool where_holds(const struct where *w, const struct archive *a, long row
     return !w || space_where_eval(w, value);
 }
 
-static void write_metrics(struct base_jw *w, const struct archive *a, long row, bool intervals)
+struct shape { /* of a row in an answer */
+    bool state, intervals;
+    const bool *shown; /* by column of the archive; NULL: all metrics */
+    struct genome *genome; /* of the job's space, to make architectures with; NULL: none are wanted */
+};
+
+static void write_metrics(struct base_jw *w, const struct archive *a, long row, const struct shape *s)
 {
     base_jw_key(w, "metrics");
     base_jw_obj(w);
     for (int col = 0; col < archive_metrics(a); col++) {
         double v = archive_median(a, col, row);
-        if (!isnan(v)) base_jw_knum(w, archive_metric_name(a, col), v);
+        if (!isnan(v) && (!s->shown || s->shown[col])) base_jw_knum(w, archive_metric_name(a, col), v);
     }
     base_jw_end(w);
-    if (!intervals) return;
+    if (!s->intervals) return;
     base_jw_key(w, "intervals");
     base_jw_obj(w);
     for (int col = 0; col < archive_metrics(a); col++) {
         double low, high;
+        if (s->shown && !s->shown[col]) continue;
         archive_interval(a, col, row, &low, &high);
         if (isnan(low) || low == high) continue; /* a number without spread */
         base_jw_key(w, archive_metric_name(a, col));
@@ -78,18 +85,40 @@ static void write_metrics(struct base_jw *w, const struct archive *a, long row, 
     base_jw_end(w);
 }
 
-static void write_row(struct base_jw *w, const struct archive *a, long row, bool state, bool intervals)
+/* The genome in memory says what the architecture is; the store is asked only where this version makes something else of it. */
+static void write_arch(struct base_jw *w, struct ctl *c, const struct ctl_job *j, long row, struct genome *genome)
 {
+    struct candidate x;
+    char id[BASE_ID_HEX];
+    archive_arch_id(j->archive, row, id);
+    if (!archive_genome(j->archive, row, genome) && !space_candidate(j->job->space, genome, &x, NULL)) {
+        bool same = !strcmp(x.id, id);
+        if (same) base_jw_kraw(w, "arch", x.canonical);
+        space_candidate_fini(&x);
+        if (same) return;
+    }
+    json_t *trial = NULL;
+    if (db_trial_json(c->db, archive_trial(j->archive, row), &trial, NULL)) return;
+    char *text = json_dumps(json_object_get(trial, "arch"), JSON_COMPACT);
+    if (text) base_jw_kraw(w, "arch", text);
+    free(text);
+    json_decref(trial);
+}
+
+static void write_row(struct base_jw *w, struct ctl *c, const struct ctl_job *j, long row, const struct shape *s)
+{
+    const struct archive *a = j->archive;
     static const char *const names[] = {[TRIAL_READY] = "ready", [TRIAL_LEASED] = "leased", [TRIAL_OK] = "ok", [TRIAL_FAILED] = "failed"};
     char id[BASE_ID_HEX];
     base_jw_obj(w);
     base_jw_kint(w, "trial", archive_trial(a, row));
     base_jw_kstr(w, "arch_id", archive_arch_id(a, row, id));
-    if (state) {
+    if (s->state) {
         base_jw_kint(w, "proposal", row);
         base_jw_kstr(w, "state", names[archive_state(a, row)]);
     }
-    write_metrics(w, a, row, intervals);
+    if (s->genome) write_arch(w, c, j, row, s->genome);
+    write_metrics(w, a, row, s);
     base_jw_end(w);
 }
 
@@ -143,23 +172,47 @@ static bool read_objectives(struct base_jr *r, const struct job *job, struct fro
     return true;
 }
 
+/* params.metrics: the only ones to be shown. *shown: by column, owned; NULL: all. A name that no trial has shows nothing. */
+static bool read_shown(struct base_jr *r, const struct archive *a, bool **shown)
+{
+    json_t *list = base_jr_get(r, "metrics"), *v;
+    size_t i;
+    if (!list) return true;
+    *shown = calloc((size_t)archive_metrics(a) + 1, sizeof **shown);
+    if (!*shown) base_jr_fail(r, ST_ENOMEM, NULL, "out of memory");
+    if (!json_is_array(list)) base_jr_fail(r, ST_EINVAL, "metrics", "an array of names");
+    json_array_foreach(list, i, v)
+    {
+        int col = json_is_string(v) ? archive_metric(a, json_string_value(v)) : -1;
+        if (!json_is_string(v)) base_jr_fail(r, ST_EINVAL, "metrics", "an array of names");
+        if (col >= 0 && *shown) (*shown)[col] = true;
+    }
+    return !r->st;
+}
+
 CTL_HANDLER(job_front)
 {
-    static const char *const keys[] = {"id", "objectives", "where", "rung", "limit", "after", "uncertain"};
+    static const char *const keys[] = {"id", "objectives", "where", "rung", "limit", "after", "uncertain", "metrics", "archs"};
     struct ctl *c = ctx;
     struct reading q;
+    struct shape s = {.state = false};
+    struct genome genome = {0};
+    bool *shown = NULL;
     struct front_query fq = {0};
     struct front f = {0};
     struct base_buf b = BASE_BUF_INIT;
     struct base_jw w;
-    if (!start(&q, c, call, params, "id", keys, 7, 1000000)) return;
-    bool uncertain = base_jr_bool(&q.r, "uncertain", false);
+    if (!start(&q, c, call, params, "id", keys, 9, 1000000)) return;
+    s.intervals = base_jr_bool(&q.r, "uncertain", false);
+    if (base_jr_bool(&q.r, "archs", false)) s.genome = &genome;
     base_jr_int(&q.r, "rung", 0, 0, 0);
-    if (q.r.st || !read_objectives(&q.r, q.j->job, &fq)) {
+    if (!q.r.st && s.genome && space_genome_init(q.j->job->space, &genome)) base_jr_fail(&q.r, ST_ENOMEM, NULL, "out of memory");
+    if (q.r.st || !read_shown(&q.r, q.j->archive, &shown) || !read_objectives(&q.r, q.j->job, &fq)) {
         ctl_bad_params(call, &q.err);
         goto free_where;
     }
     const struct archive *a = q.j->archive;
+    s.shown = shown;
     fq.where = q.where;
     fq.constrained = true;
     fq.limit = q.limit;
@@ -172,11 +225,13 @@ CTL_HANDLER(job_front)
     }
     base_jw_init(&w, &b);
     base_jw_arr(&w);
-    for (long i = 0; i < f.n && b.len < CTL_PAGE_BYTES; i++) write_row(&w, a, f.row[i], false, uncertain);
+    for (long i = 0; i < f.n && b.len < CTL_PAGE_BYTES; i++) write_row(&w, c, q.j, f.row[i], &s);
     base_jw_end(&w);
     archive_front_fini(&f);
     wire_call_raw(call, &b);
 free_where:
+    space_genome_fini(&genome);
+    free(shown);
     space_where_free(q.where);
 }
 
@@ -203,11 +258,12 @@ CTL_HANDLER(trial_list)
     struct base_jw w;
     if (!start(&q, c, call, params, "job", keys, 4, PAGE_LIMIT)) return;
     const struct archive *a = q.j->archive;
+    const struct shape s = {.state = true};
     base_jw_init(&w, &b);
     base_jw_arr(&w);
     for (long row = row_after(a, q.after), n = 0; row < archive_count(a) && n < q.limit && b.len < CTL_PAGE_BYTES; row++) {
         if (!where_holds(q.where, a, row)) continue;
-        write_row(&w, a, row, true, false);
+        write_row(&w, c, q.j, row, &s);
         n++;
     }
     base_jw_end(&w);

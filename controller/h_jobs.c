@@ -35,37 +35,43 @@ static json_t *objectives_json(const struct job *job)
     return list;
 }
 
-/* What job.list and job.get say alike. */
-static json_t *row_json(struct ctl *c, struct ctl_job *j, bool trials)
+/* What job.list and job.get say alike. brief: what is known without the trials. */
+static json_t *row_json(struct ctl *c, struct ctl_job *j, bool trials, bool brief)
 {
-    ctl_job_summary(c, j);
-    json_t *o = json_pack("{s:I,s:s,s:s,s:s,s:I,s:I,s:o,s:o,s:o}", "id", (json_int_t)j->id, "name", j->name, "state",
-                          ctl_state_name(j->state), "identity", j->identity, "submitted_ms", (json_int_t)j->submitted_ms, "evaluations",
-                          (json_int_t)j->sum_n, "budget", budget_json(j), "objectives", objectives_json(j->job), "best", best_json(j, trials));
-    if (o && *j->reason) json_object_set_new(o, "reason", json_string(j->reason));
-    if (o) json_object_set_new(o, "busy_s", json_real(ctl_job_busy_s(j)));
+    json_t *o = json_pack("{s:I,s:s,s:s,s:s,s:I}", "id", (json_int_t)j->id, "name", j->name, "state", ctl_state_name(j->state), "identity",
+                          j->identity, "submitted_ms", (json_int_t)j->submitted_ms);
+    if (!brief) {
+        ctl_job_summary(c, j);
+        json_object_set_new(o, "evaluations", json_integer((json_int_t)j->sum_n));
+    }
+    json_object_set_new(o, "budget", budget_json(j));
+    json_object_set_new(o, "objectives", objectives_json(j->job));
+    if (!brief) json_object_set_new(o, "best", best_json(j, trials));
+    if (*j->reason) json_object_set_new(o, "reason", json_string(j->reason));
+    json_object_set_new(o, "busy_s", json_real(ctl_job_busy_s(j)));
     return o;
 }
 
 CTL_HANDLER(job_list)
 {
-    static const char *const keys[] = {"state"};
+    static const char *const keys[] = {"state", "brief"};
     struct ctl *c = ctx;
     struct base_err err = BASE_ERR_INIT;
     struct base_jr r = base_jr_at(params, "", &err);
+    bool brief = base_jr_bool(&r, "brief", false);
     const char *word = base_jr_str(&r, "state", NULL);
     int state = word ? ctl_state_find(word) : -1;
     if (word && state < 0) {
         const char *near = base_nearest(word, (const char *const[]){"running", "waiting", "paused", "done", "cancelled", "failed"}, CTL_STATES);
         base_jr_fail(&r, ST_EINVAL, "state", "no state '%.32s'%s%s%s", word, near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
     }
-    if (base_jr_done(&r, keys, 1)) {
+    if (base_jr_done(&r, keys, 2)) {
         ctl_bad_params(call, &err);
         return;
     }
     json_t *list = json_array();
     for (int i = 0; i < c->njobs; i++)
-        if (state < 0 || (int)c->job[i]->state == state) json_array_append_new(list, row_json(c, c->job[i], false));
+        if (state < 0 || (int)c->job[i]->state == state) json_array_append_new(list, row_json(c, c->job[i], false, brief));
     wire_call_result(call, list);
 }
 
@@ -111,11 +117,19 @@ static json_t *to_go_json(const struct ctl_job *j, double busy)
 
 CTL_HANDLER(job_get)
 {
+    static const char *const keys[] = {"id", "brief"};
     struct ctl *c = ctx;
     struct base_err err = BASE_ERR_INIT;
-    struct ctl_job *j = job_alone(c, call, params, &err);
+    struct base_jr r = base_jr_at(params, "", &err);
+    bool brief = base_jr_bool(&r, "brief", false);
+    base_jr_done(&r, keys, 2);
+    struct ctl_job *j = ctl_job_param(c, call, &r, "id");
     if (!j) return;
-    json_t *o = row_json(c, j, true);
+    json_t *o = row_json(c, j, true, brief);
+    if (brief) {
+        wire_call_result(call, o);
+        return;
+    }
     if (!o || (j->job && ctl_job_archive(c, j, &err))) {
         json_decref(o);
         wire_call_error(call, WIRE_EINTERNAL, "%s", err.what);

@@ -40,6 +40,15 @@ static void on_pump(uv_timer_t *t)
     ctl_flush(c);
 }
 
+/* What is asked for first is most likely the newest search: it is in memory before that. Whoever comes meanwhile waits no longer than for the loading
+ * that they would have caused. */
+static void on_warm(uv_timer_t *t)
+{
+    struct ctl *c = t->data;
+    if (c->njobs) ctl_job_archive(c, c->job[c->njobs - 1], NULL);
+    ctl_flush(c);
+}
+
 void ctl_timer_set(struct ctl *c)
 {
     uint64_t now = base_clock_ns(), next = UINT64_MAX;
@@ -135,6 +144,7 @@ st_t ctl_new(struct ctl **out, uv_loop_t *loop, const struct ctl_options *o, str
         return st;
     }
     if (c->reader) uv_timer_start(&c->leave, on_leave, CTL_READER_S * 1000, 0);
+    else uv_timer_start(&c->pump, on_warm, 0, 0);
     c->kick = true;
     ctl_flush(c);
     *out = c;

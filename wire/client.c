@@ -37,6 +37,7 @@ struct wire_client {
     volatile int *interrupt;
     long long id;  /* of the last call */
     bool waiting;  /* for its reply */
+    size_t bytes;  /* of the last reply */
     json_t *reply; /* the whole object */
     struct note *notes, **notes_end;
     struct wire_lines in;
@@ -109,6 +110,7 @@ static bool on_line(void *ctx, const char *text, size_t len)
         good = take_note(c, msg);
     } else if (ours(c, msg)) {
         c->reply = json_incref(msg);
+        c->bytes = len;
     } else {
         give_up(c, ST_EPARSE, "not the wire protocol: neither a reply to the call nor a notification");
         good = false;
@@ -279,6 +281,11 @@ st_t wire_client_notification(struct wire_client *c, int timeout_ms, char **meth
     *params = n->params;
     free(n);
     return ST_OK;
+}
+
+size_t wire_client_reply_bytes(const struct wire_client *c)
+{
+    return c->bytes;
 }
 
 void wire_client_interrupt(struct wire_client *c, volatile int *flag)

@@ -141,6 +141,8 @@ st_t wire_client_call(struct wire_client *c, const char *method, json_t *params,
                       int *rpc_code, struct base_err *err);
 /* Next notification: *method and *params owned by the caller. ST_ETIMEDOUT when none came; ST_ECLOSED. */
 st_t wire_client_notification(struct wire_client *c, int timeout_ms, char **method, json_t **params);
+/* Bytes of the last reply. */
+size_t wire_client_reply_bytes(const struct wire_client *c);
 /* While *flag is non-zero (set by a signal handler) waits return ST_ECANCELED; the connection stays usable for further
  * calls only if no call was under way. flag is borrowed. */
 void wire_client_interrupt(struct wire_client *c, volatile int *flag);

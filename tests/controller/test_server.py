@@ -86,6 +86,13 @@ def life():
     same(pages, got, "pages of the front make the whole")
     where = c.call("trial.list", job=job, where="f1 < 4 and not f2 > 9")
     same([t["trial"] for t in where], [t["trial"] for t in good if t["metrics"]["f1"] < 4 and not t["metrics"]["f2"] > 9], "where filters")
+    rows = c.call("job.front", id=job, metrics=["f2", "nobody"], archs=True)
+    same([(t["trial"], t["metrics"]) for t in rows], [(t["trial"], {"f2": t["metrics"]["f2"]}) for t in got], "a front of chosen metrics")
+    same([t["arch"] for t in rows], [c.call("trial.get", id=t["trial"])["arch"] for t in got], "and of architectures")
+    brief, whole = c.call("job.get", id=job, brief=True), c.call("job.get", id=job)
+    same(brief, {k: whole[k] for k in ("id", "name", "state", "identity", "submitted_ms", "budget", "objectives", "reason", "busy_s")},
+         "job.get in brief is a part of the whole")
+    same(c.call("job.list", brief=True), [brief], "and so is job.list")
     up = c.call("job.front", id=job, objectives=[{"metric": "f1", "goal": "max"}])
     same({t["metrics"]["f1"] for t in up}, {max(t["metrics"]["f1"] for t in good)}, "a front of one turned objective is its best")
     t = c.call("trial.get", id=20)
@@ -240,6 +247,11 @@ def sharing():
     t = c.call("trial.get", id=l["trial"])
     ok(t["metrics"]["weight_bytes"]["median"] > 1000, "what paper says stands, whatever is reported")
     same(c.call("job.get", id=j)["joules"], 50, "energy is summed up")
+    for n in range(3):
+        l = e.next()
+        e.report(l, metrics={"valid_bpb": 2.5 - 1e-4 * n})
+    whole = c.call("job.front", id=j, objectives=["valid_bpb", {"metric": "params", "goal": "max"}, "weight_bytes"], archs=True)
+    ok(len(whole) > 1 and all(t["arch"] == c.call("trial.get", id=t["trial"])["arch"] for t in whole), "a front with its architectures, as they were proposed")
     for bad, where in ((dict(lm, data={"train": "text.txt"}), "data.train"), (dict(lm, data={"train": "/nowhere/at/all"}), "data.train"),
                        (dict(lm, objectives=["decode"]), "objectives[0]"), (dict(lm, budget={"joules": 1}), "budget.joules")):
         code, text = c.code("job.submit", job=bad)
