@@ -33,24 +33,28 @@ need_packages() {
     rm -f "$log"
 }
 
-# build_in FOLDER [configure options]: configures where that is needed, and builds.
+# build_in FOLDER [configure options]: configures where that is needed, and builds. What the compiler says goes to FOLDER/build.log, and is shown when it fails.
 build_in() {
     folder=$1
     shift
     [ -x configure ] && [ configure -nt configure.ac ] && [ -f Makefile.in ] && [ -z "$(find . -name local.mk -newer Makefile.in | head -n 1)" ] || ./autogen.sh >/dev/null 2>&1 ||
-        { ./autogen.sh; echo "autogen.sh failed: is automake installed?"; exit 1; }
+        { ./autogen.sh; echo "autogen.sh failed: are autoconf, automake and pkg-config installed?"; exit 1; }
     mkdir -p "$folder"
     if [ ! -f "$folder/config.status" ] || [ configure -nt "$folder/config.status" ]; then
         (cd "$folder" && ../configure -q "$@")
     fi
-    make -s -C "$folder" -j"$(nproc)"
+    make -C "$folder" -j"$(nproc)" >"$folder/build.log" 2>&1 || {
+        grep -n -i -E -A 5 'error|No space|Killed' "$folder/build.log" | head -n 30
+        echo "the build failed; all of it: $folder/build.log" >&2
+        exit 1
+    }
 }
 
-# find_text: a file of Perl's manual in English, wherever the distribution puts it.
+# find_text: a file of Perl's manual in English, wherever the distribution puts it. Fails with a line where there is none.
 find_text() {
     f=''
     if command -v dpkg >/dev/null 2>&1; then f=$(dpkg -L perl-doc 2>/dev/null | grep '/perlfaq1\.pod$' | head -n 1); fi
     [ -n "$f" ] && [ -f "$f" ] || f=$(find /usr/share/perl /usr/share/perl5 /usr/lib/perl5 -name perlfaq1.pod 2>/dev/null | head -n 1)
-    [ -n "$f" ] && [ -f "$f" ] || { echo "no English text found: install perl-doc" >&2; exit 1; }
+    [ -n "$f" ] && [ -f "$f" ] || { echo "no English text here: install perl-doc, or name a folder of your own: TAUT_TEXT=FOLDER $0" >&2; return 1; }
     echo "$f"
 }
