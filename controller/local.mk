@@ -11,4 +11,4 @@ tautd_SOURCES = controller/main.c
 tautd_LDADD = libcontroller.a libdb.a libwire.a libspacejson.a libspace.a libbasejson.a libbase.a \
 	$(UV_LIBS) $(SQLITE_LIBS) $(JANSSON_LIBS) -lm
 
-EXTRA_DIST += docs/wire.md docs/search.md examples/custom.json examples/evaluator.py
+EXTRA_DIST += docs/wire.md docs/search.md examples/custom.json examples/evaluator.py examples/overnight.json examples/quickstart.json.in
