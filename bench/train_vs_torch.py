@@ -26,7 +26,7 @@ MODELS = {"a": dict(depth=4, width=128, heads=4, kv_heads=4, hidden=384),
 def arch_json(c):
     layer = {"mixer": {"type": "attention", "heads": c["heads"], "kv_heads": c["kv_heads"], "head_dim": c["width"] // c["heads"]},
              "ffn": {"type": "swiglu", "hidden": c["hidden"]}}
-    return {"vocab": V, "context": T, "width": c["width"], "tie_embeddings": False, "layers": [layer] * c["depth"]}
+    return {"taut": 1, "vocab": V, "context": T, "width": c["width"], "tie_embeddings": False, "layers": [layer] * c["depth"]}
 
 
 def lr_at(step, steps):
@@ -158,9 +158,11 @@ def taut_side(o, name, weights, folder):
     arch = os.path.join(folder, f"{name}.json")
     with open(arch, "w") as f:
         json.dump(arch_json(MODELS[name]), f)
-    out = run([f"{o.build}/taut", "train", arch, "--data", o.data, "--tokens", str(o.steps * B * T), "--init", weights, "--order", "sequential", "--json"])
+    out = run([f"{o.build}/taut", "train", arch, "--data", o.data, "--tokens", str(o.steps * B * T), "--init", weights, "--order", "sequential",
+               "--threads", str(o.threads), "--json"])
     rows = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
-    return {"losses": [r["loss"] for r in rows if "step" in r and "loss" in r], "rate": next(r["train_tokens_per_s"] for r in rows if "train_tokens_per_s" in r)}
+    steps = [r for r in rows if "step" in r]
+    return {"losses": [r["loss"] for r in steps], "rate": B * T / statistics.median(r["ms"] for r in steps[2:]) * 1e3}
 
 
 def main():

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <uv.h>
 
 #include "base/log.h"
 #include "config.h"
@@ -109,7 +110,7 @@ static int parse(int argc, char **argv, struct options *o)
         case 'q': o->level = LOG_ERROR; break;
         case 'v': o->level = o->level < LOG_INFO ? LOG_INFO : LOG_DEBUG; break;
         case HELP: fputs(usage, stdout); return 0;
-        case VERSION: puts("tautd (Taut) " PACKAGE_VERSION_TEXT); return 0;
+        case VERSION: printf("tautd (Taut) %s (SQLite %s, libuv %s)\n", PACKAGE_VERSION_TEXT, db_sqlite_version(), uv_version_string()); return 0;
         case ':': return wrong(argv[optind - 1], "needs a value");
         default: return wrong(argv[optind - 1], "no such option");
         }

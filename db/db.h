@@ -34,6 +34,7 @@ struct db;
 st_t db_open(struct db **out, const char *dir, unsigned flags, struct base_err *err);
 void db_close(struct db *db); /* rolls back what is open; checkpoints the WAL when it is the last one */
 const char *db_path(const struct db *db);
+const char *db_sqlite_version(void); /* of the SQLite in use */
 
 st_t db_begin(struct db *db); /* nested: ST_ESTATE */
 st_t db_commit(struct db *db);

@@ -147,12 +147,6 @@ st_t db_open_temp(struct db **out, struct base_err *err);
 void db_forget(struct db *db); /* drops what is cached about jobs and sets, after a rollback */
 st_t db_sets_load(struct db *db, struct base_err *err);
 
-/* ---- fs.c ---- */
-/* "NFS" and the like when a file system of this magic (and this type in /proc/self/mountinfo, for FUSE) is on a
- * network; NULL: local. */
-const char *db_fs_remote(unsigned long magic, const char *type);
-st_t db_fs_check(const char *dir, struct base_err *err);
-
 /* ---- schema.c ---- */
 typedef st_t (*db_step_fn)(sqlite3 *sql);
 /* From user_version to nsteps, each step and its new version in one transaction. */

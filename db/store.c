@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fs.h"
 #include "db/internal.h"
 
 static const char *const SQL[SQL_COUNT] = {
@@ -247,7 +248,7 @@ static st_t open_in(struct db *db, const char *dir, unsigned flags, struct base_
     } else if (!S_ISDIR(sb.st_mode)) {
         return base_err_set(err, ST_EINVAL, dir, "is not a folder; a store is a folder");
     }
-    st_t st = db_fs_check(dir, err);
+    st_t st = base_fs_check(dir, err);
     if (st) return st;
     char wal[4096];
     db->path = malloc(strlen(dir) + sizeof DB_FILE + 1);
@@ -342,6 +343,11 @@ void db_close(struct db *db)
     base_buf_fini(&db->blob);
     free(db->path);
     free(db);
+}
+
+const char *db_sqlite_version(void)
+{
+    return sqlite3_libversion();
 }
 
 const char *db_path(const struct db *db)

@@ -236,7 +236,9 @@ st_t data_open(struct data **out, json_t *spec, bool verify, struct base_err *er
     double share = base_jr_num(&r, "valid_share", 0, 0, 0.9);
     d->vocab = (int)base_jr_int(&r, "vocab", 256, 1, ARCH_VOCAB_MAX);
     d->context = (int)base_jr_int(&r, "context", 256, 1, ARCH_CONTEXT_MAX);
-    d->bytes = !strcmp(base_jr_str(&r, "tokenizer", "bytes"), "bytes");
+    json_t *tokenizer = base_jr_get(&r, "tokenizer");
+    d->bytes = !json_is_object(tokenizer); /* {"vocab": N}: token shards */
+    if (tokenizer && d->bytes && strcmp(base_jr_str(&r, "tokenizer", ""), "bytes")) base_jr_fail(&r, ST_ENOTSUP, "tokenizer", "is not built yet");
     st_t st = r.st;
     if (!st && (!json_is_array(train) || !json_array_size(train))) st = base_err_set(err, ST_EINVAL, "data.train", "no files");
     if (!st) st = open_list(d, train, "data.train", share, false, verify, err);
@@ -251,24 +253,30 @@ st_t data_open(struct data **out, json_t *spec, bool verify, struct base_err *er
     return ST_OK;
 }
 
-st_t data_open_path(struct data **out, const char *path, double valid_share, int vocab, int context, struct base_err *err)
+/* Absolute; a glob stays one. */
+static char *absolute(const char *path)
 {
-    char *real = realpath(path, NULL); /* a glob stays as it is */
-    char *cwd = real || *path == '/' ? NULL : getcwd(NULL, 0);
+    char *real = realpath(path, NULL), *cwd = real || *path == '/' ? NULL : getcwd(NULL, 0);
     struct base_buf b = BASE_BUF_INIT;
-    if (real) base_buf_str(&b, real);
-    else base_buf_printf(&b, "%s%s%s", cwd ? cwd : "", cwd ? "/" : "", path);
-    struct job j = {.data = {.train = b.p, .valid_share = valid_share, .vocab = vocab, .bytes = vocab == 256, .context = context}};
+    base_buf_printf(&b, "%s%s%s", cwd ? cwd : "", cwd ? "/" : "", real ? real : path);
+    free(real);
+    free(cwd);
+    return base_buf_take(&b);
+}
+
+st_t data_open_path(struct data **out, const char *train, const char *valid, double valid_share, int vocab, int context, struct base_err *err)
+{
+    struct job j = {.data = {.train = absolute(train), .valid = valid ? absolute(valid) : NULL, .valid_share = valid ? 0 : valid_share,
+                             .vocab = vocab ? vocab : 256, .bytes = !vocab, .context = context}};
     struct job_files files = {0};
     json_t *spec = NULL;
-    st_t st = b.st ? b.st : job_files_resolve(&j, &files, err);
+    st_t st = j.data.train && (!valid || j.data.valid) ? job_files_resolve(&j, &files, err) : ST_ENOMEM;
     if (!st && !(spec = job_files_json(&j, &files))) st = ST_ENOMEM;
     if (!st) st = data_open(out, spec, false, err);
     json_decref(spec);
     job_files_free(&files);
-    base_buf_fini(&b);
-    free(cwd);
-    free(real);
+    free(j.data.train);
+    free(j.data.valid);
     return st;
 }
 

@@ -161,15 +161,23 @@ static st_t summarise(const struct series *s, int least, double *buf, struct mea
     return st;
 }
 
-static st_t warm_up(struct load *w, int times, const struct outside *o)
+static st_t canceled(struct base_err *err)
+{
+    return base_err_set(err, ST_ECANCELED, "", "profiling was stopped");
+}
+
+static st_t warm_up(struct load *w, int times, const struct outside *outside, const struct profile_opts *o, double limit, struct base_err *err)
 {
     double last = 0, x[WINDOW], low, high;
+    uint64_t start = base_clock_ns();
     for (int k = 0; k < WINDOWS_MAX; k++) {
         double med;
         bool bad;
         for (int i = 0; i < WINDOW; i++) {
-            st_t st = sample(w, times, o, &x[i], &bad);
+            st_t st = sample(w, times, outside, &x[i], &bad);
             if (st) return st;
+            if (o->go && !o->go(o->ctx)) return canceled(err);
+            if ((double)(base_clock_ns() - start) * 1e-9 >= limit) return ST_OK;
         }
         st_t st = base_stats_median_ci(x, WINDOW, &med, &low, &high);
         if (st) return st;
@@ -190,7 +198,7 @@ static st_t measure_ns(struct load *w, struct load *anchor, const struct profile
     st_t st = s.own && s.anchor && s.bad && buf ? ST_OK : ST_ENOMEM;
     if (!st) st = calls_needed(w, &times);
     if (!st) st = calls_needed(anchor, &anchor_times);
-    if (!st) st = warm_up(w, times, &outside);
+    if (!st) st = warm_up(w, times, &outside, o, limit, err);
     uint64_t start = base_clock_ns();
     out->converged = false;
     while (!st && s.n < SAMPLES_MAX) {
@@ -200,7 +208,7 @@ static st_t measure_ns(struct load *w, struct load *anchor, const struct profile
         if (st) break;
         s.bad[s.n++] = a || b;
         s.nbad += a || b;
-        if (o->go && !o->go(o->ctx)) st = base_err_set(err, ST_ECANCELED, "", "profiling was stopped");
+        if (o->go && !o->go(o->ctx)) st = canceled(err);
         bool late = (double)(base_clock_ns() - start) * 1e-9 >= limit;
         /* Looked at every tenth sample: an interval peeked at after each would stop on luck. */
         if (st || (!late && (s.n - s.nbad < least || s.n % 10))) continue;
@@ -254,7 +262,7 @@ static st_t measure_joules(struct load *w, struct energy *energy, const struct p
             calls++;
         }
         if (!st) st = energy_read(energy, &after);
-        if (!st && o->go && !o->go(o->ctx)) st = base_err_set(err, ST_ECANCELED, "", "profiling was stopped");
+        if (!st && o->go && !o->go(o->ctx)) st = canceled(err);
         if (!st) x[i] = (after - before) / (double)calls;
     }
     if (!st) st = base_stats_median_ci(x, ENERGY_WINDOWS, &out->median, &out->low, &out->high);

@@ -29,7 +29,7 @@ struct measured {
 };
 
 struct profile_opts {
-    double limit_s;              /* of one metric, warm-up apart; 0: PROFILE_LIMIT_S */
+    double limit_s;              /* of one metric, and of its warm-up; 0: PROFILE_LIMIT_S */
     int min_samples;             /* 0: 30 */
     double half_width;           /* 0: 0.02 */
     /* Called between samples; false ends the profile with ST_ECANCELED. May be NULL. */

@@ -1,1 +1,3 @@
 # tests of cli
+tap_scripts += tests/cli/test_local.py
+EXTRA_DIST += tests/cli/test_local.py

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "base/fs.h"
 #include "db/internal.h"
 #include "tests/db/db.h"
 
@@ -180,12 +181,12 @@ static void file_systems(void)
              {0x65735546, "", "FUSE"}, {0x65735546, "fuseblk", "-"}, {0xEF53, "", "-"},
              {0x58465342, "", "-"},    {0x01021994, "", "-"},        {0x9123683E, "", "-"}};
     for (size_t i = 0; i < sizeof T / sizeof *T; i++) {
-        const char *got = db_fs_remote(T[i].magic, T[i].type);
+        const char *got = base_fs_remote(T[i].magic, T[i].type);
         is_str(got ? got : "-", T[i].want, "file system %lx %s", T[i].magic, T[i].type);
     }
     struct base_err err = BASE_ERR_INIT;
-    ok(!db_fs_check("/proc/self", &err), "the kind of a folder is looked up");
-    is_int(db_fs_check("/no/such/folder", &err), ST_EIO, "a folder that cannot be examined");
+    ok(!base_fs_check("/proc/self", &err), "the kind of a folder is looked up");
+    is_int(base_fs_check("/no/such/folder", &err), ST_EIO, "a folder that cannot be examined");
 }
 
 /* A process that writes trials until it is killed in the middle, telling each commit through a pipe. */

@@ -1,5 +1,5 @@
-/* Where a store may lie. SQLite's WAL needs shared memory and locks that work, which file systems on a network do not
- * promise. */
+#include "base/fs.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,8 +7,6 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
-
-#include "db/internal.h"
 
 #define MAGIC_FUSE 0x65735546UL
 
@@ -41,7 +39,7 @@ static const char *const FUSE_LOCAL[] = {"fuseblk",    "fuse.ntfs-3g",  "fuse.fu
                                          "fuse.encfs", "fuse.cryfs",    "fuse.mergerfs",       "fuse.bindfs",
                                          "fuse.exfat", "fuse.zfs-fuse", "fuse.unionfs",        "virtiofs"};
 
-const char *db_fs_remote(unsigned long magic, const char *type)
+const char *base_fs_remote(unsigned long magic, const char *type)
 {
     for (size_t i = 0; i < sizeof NETWORK / sizeof *NETWORK; i++)
         if (NETWORK[i].magic == (magic & 0xFFFFFFFFUL)) return NETWORK[i].name;
@@ -51,13 +49,12 @@ const char *db_fs_remote(unsigned long magic, const char *type)
     return *type ? type : "FUSE";
 }
 
-/* Type of the mount that dir's device belongs to ("fuse.sshfs"), "" if unknown. */
-static void mount_type(const char *dir, char *type, size_t size)
+const char *base_fs_type(const char *dir, char *type, size_t size)
 {
     type[0] = '\0';
     struct stat sb;
     FILE *f = stat(dir, &sb) ? NULL : fopen("/proc/self/mountinfo", "re");
-    if (!f) return;
+    if (!f) return type;
     char *line = NULL;
     size_t cap = 0;
     while (getline(&line, &cap, f) > 0) {
@@ -69,15 +66,16 @@ static void mount_type(const char *dir, char *type, size_t size)
     }
     free(line);
     fclose(f);
+    return type;
 }
 
-st_t db_fs_check(const char *dir, struct base_err *err)
+st_t base_fs_check(const char *dir, struct base_err *err)
 {
     struct statfs sf;
     if (statfs(dir, &sf)) return base_err_set(err, ST_EIO, dir, "cannot be examined: %s", strerror(errno));
     char type[64] = "";
-    if (((unsigned long)sf.f_type & 0xFFFFFFFFUL) == MAGIC_FUSE) mount_type(dir, type, sizeof type);
-    const char *remote = db_fs_remote((unsigned long)sf.f_type, type);
+    if (((unsigned long)sf.f_type & 0xFFFFFFFFUL) == MAGIC_FUSE) base_fs_type(dir, type, sizeof type);
+    const char *remote = base_fs_remote((unsigned long)sf.f_type, type);
     if (!remote) return ST_OK;
     return base_err_set(err, ST_ENOTSUP, dir,
                         "lies on a network file system (%s), whose locks a store cannot trust; "
