@@ -97,7 +97,7 @@ static void report(struct search *s, int64_t trial, int64_t lease, int epoch)
         if (base_rng_below(&s->r, 20)) json_object_set_new(m, NAMES[i], value(s));
     if (trial % 50 == 0) {
         for (int i = 0; i < 40; i++) {
-            char name[16];
+            char name[32];
             snprintf(name, sizeof name, "extra%d", i);
             json_object_set_new(m, name, value(s));
         }
