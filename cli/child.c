@@ -34,7 +34,7 @@ static st_t beside(const char *program, char *path, size_t size, struct base_err
 }
 
 /* In the new process. Only what is safe after a fork. */
-static void become(const char *path, char **argv, int log, int lifeline, int ready)
+static void become(const char *path, char **argv, int log, int lifeline, int keep, int ready)
 {
     setsid();
     int null = open("/dev/null", O_RDWR);
@@ -42,6 +42,7 @@ static void become(const char *path, char **argv, int log, int lifeline, int rea
     dup2(log, STDOUT_FILENO);
     dup2(log, STDERR_FILENO);
     fcntl(lifeline, F_SETFD, 0);
+    if (keep >= 0) fcntl(keep, F_SETFD, 0);
     if (ready >= 0) fcntl(ready, F_SETFD, 0);
     sigset_t none;
     sigemptyset(&none);
@@ -51,7 +52,8 @@ static void become(const char *path, char **argv, int log, int lifeline, int rea
     _exit(127);
 }
 
-st_t child_start(struct child *c, const char *program, const char *const *args, const char *log, bool ready, int *ready_fd, struct base_err *err)
+st_t child_start(struct child *c, const char *program, const char *const *args, const char *log, int keep, bool ready, int *ready_fd,
+                 struct base_err *err)
 {
     char path[PATH_MAX], life_text[16], ready_text[16];
     char *argv[ARGS_MAX + 6];
@@ -77,7 +79,7 @@ st_t child_start(struct child *c, const char *program, const char *const *args, 
     }
     argv[n] = NULL;
     c->pid = fork();
-    if (c->pid == 0) become(path, argv, c->log, life[0], rdy[1]);
+    if (c->pid == 0) become(path, argv, c->log, life[0], keep, rdy[1]);
     if (c->pid < 0) {
         c->pid = 0;
         st = base_err_set(err, ST_EIO, program, "cannot start it: %s", strerror(errno));
@@ -185,6 +187,7 @@ const char *child_why(const struct child *c, char *buf, size_t size)
 {
     char line[1024];
     child_last_line(c, line, sizeof line);
+    if (WIFSIGNALED(c->status) && WTERMSIG(c->status) == SIGKILL) *line = '\0'; /* it had no say in this */
     if (WIFSIGNALED(c->status)) snprintf(buf, size, "ended by signal %d (%s)%s%s", WTERMSIG(c->status), strsignal(WTERMSIG(c->status)), *line ? ": " : "", line);
     else if (*line) snprintf(buf, size, "%s", line);
     else snprintf(buf, size, "exit status %d", WEXITSTATUS(c->status));

@@ -18,9 +18,10 @@ struct child {
 #define CHILD_INIT {.lifeline = -1, .log = -1}
 
 /* Runs the program of that name that stands beside this one with args (NULL-terminated), --lifeline FD and, where ready is wanted, --ready FD; in a
- * session of its own, so that the terminal's Ctrl-C is ours alone. log: a file to append to; NULL: memory. The program itself may still fail to start:
- * then it ends at once, and its last line says why. */
-st_t child_start(struct child *c, const char *program, const char *const *args, const char *log, bool ready, int *ready_fd, struct base_err *err);
+ * session of its own, so that the terminal's Ctrl-C is ours alone. log: a file to append to; NULL: memory. keep: a file descriptor that it inherits
+ * and holds as long as it lives; -1: none. The program itself may still fail to start: then it ends at once, and its last line says why. */
+st_t child_start(struct child *c, const char *program, const char *const *args, const char *log, int keep, bool ready, int *ready_fd,
+                 struct base_err *err);
 /* Waits until it has said that it is ready. ST_ECLOSED: it ended before that; ST_ECANCELED: *interrupt became non-zero. Closes fd. */
 st_t child_wait_ready(struct child *c, int fd, const volatile int *interrupt);
 bool child_alive(struct child *c);

@@ -104,7 +104,7 @@ static int open_dir(struct conn *k, const struct cli *c, bool create)
         int ready;
         if (try_connect(k, socket)) return CLI_OK;
         if (!conn_lock_held(c->dir)) {
-            if (child_start(&k->own, "tautd", args, NULL, true, &ready, &err)) return cli_fail_err(CLI_FAILED, NULL, NULL, &err);
+            if (child_start(&k->own, "tautd", args, NULL, -1, true, &ready, &err)) return cli_fail_err(CLI_FAILED, NULL, NULL, &err);
             if (!child_wait_ready(&k->own, ready, NULL) && try_connect(k, socket)) return CLI_OK;
             while (child_alive(&k->own)) poll(NULL, 0, 5);
             child_why(&k->own, why, sizeof why);
@@ -145,6 +145,7 @@ int conn_error(const struct conn *k, st_t st, int code, const char *subject, con
     default: return cli_fail_err(CLI_FAILED, what, NULL, err);
     }
     if (st == ST_ECANCELED) return CLI_INTERRUPTED;
+    if (st == ST_ECLOSED && k->lost) return k->lost;
     if (st == ST_ECLOSED) return cli_fail(CLI_NO_DAEMON, what, "try again", "the connection to tautd is gone: %s", err->what);
     return cli_fail_err(CLI_FAILED, what, NULL, err);
 }

@@ -12,6 +12,7 @@ struct conn {
     const struct cli *cli;
     struct wire_client *wire;
     struct child own; /* tautd --reader; pid 0: not ours */
+    int lost;         /* not 0: what a lost connection returns, without a word, to a caller that makes another one */
 };
 
 /* Exit statuses throughout; errors are printed. create: --dir may be a folder without a store, or none yet. */

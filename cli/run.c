@@ -20,6 +20,7 @@
 #include "kernels/device.h"
 
 #define PAUSE_MS 15000
+#define LOST (-1) /* in place of an exit status: tautd has gone, and the same may be asked of the next one */
 
 static const struct cli_opt options[] = {
     {"threads", 't', "N", "threads of the evaluator (default: all CPUs)", false},
@@ -34,6 +35,8 @@ struct run {
     struct service service;
     struct follow follow; /* job 0: not yet */
     int64_t job;
+    bool over;            /* there is nothing to be done for it any more */
+    json_t *info;         /* job.get, when the following begins */
 };
 
 /* ---- saying ---- */
@@ -68,32 +71,38 @@ static void note(struct run *r, const char *fmt, ...)
 
 static int call(struct run *r, const char *method, json_t *params, json_t **out, int *code, struct base_err *err)
 {
-    st_t st = wire_client_call(r->service.wire, method, params, -1, out, code, err);
-    if (!st) return CLI_OK;
-    return st == ST_ECANCELED && interrupted ? interrupt_status() : CLI_FAILED;
+    return wire_client_call(r->service.wire, method, params, -1, out, code, err) ? CLI_FAILED : CLI_OK;
 }
 
 static int failed(struct run *r, int code, const struct base_err *err)
 {
     if (interrupted) return interrupt_status();
+    if ((!code && err->st == ST_ECLOSED) || code == WIRE_EBUSY) return LOST;
     return cli_fail_err(code == WIRE_EPARAMS || code == WIRE_ENOTSUP ? CLI_CALL : CLI_FAILED, r->cli->arg[0], NULL, err);
+}
+
+/* A call that writes: a full disk is waited for. */
+static int change(struct run *r, const char *method, json_t *params /* stolen */, json_t **out, int *code, struct base_err *err)
+{
+    int rc;
+    bool told = false;
+    while ((rc = call(r, method, json_incref(params), out, code, err)) && *code == WIRE_ENOSPC && !interrupted) {
+        if (!told) say(r, "the store cannot be written: is the disk full? going on as soon as there is room");
+        told = true;
+        poll(NULL, 0, 500);
+    }
+    json_decref(params);
+    return rc;
 }
 
 static int submit(struct run *r)
 {
-    bool told = false;
-    for (;;) {
-        struct base_err err = BASE_ERR_INIT;
-        json_t *result = NULL;
-        int code, rc = call(r, "job.submit", json_pack("{s:O}", "job", r->file.json), &result, &code, &err);
-        if (!rc) r->job = out_int(result, "id");
-        json_decref(result);
-        if (!rc || code != WIRE_ENOSPC) return rc ? failed(r, code, &err) : CLI_OK;
-        if (!told) say(r, "the store cannot be written: is the disk full? going on as soon as there is room");
-        told = true;
-        poll(NULL, 0, 500);
-        if (interrupted) return interrupt_status();
-    }
+    struct base_err err = BASE_ERR_INIT;
+    json_t *result = NULL;
+    int code, rc = change(r, "job.submit", json_pack("{s:O}", "job", r->file.json), &result, &code, &err);
+    if (!rc) r->job = out_int(result, "id");
+    json_decref(result);
+    return rc ? failed(r, code, &err) : CLI_OK;
 }
 
 static double bound(json_t *budget, const char *key)
@@ -115,7 +124,7 @@ static int extend(struct run *r, json_t *row, bool *resumed)
     json_t *had = json_object_get(row, "budget"), *result = NULL;
     struct base_err err = BASE_ERR_INIT;
     int code;
-    int rc = call(r, "job.resume", json_pack("{s:I,s:{s:o,s:o}}", "id", (json_int_t)r->job, "budget", "evaluations", bound_json(b->evaluations), "hours",
+    int rc = change(r, "job.resume", json_pack("{s:I,s:{s:o,s:o}}", "id", (json_int_t)r->job, "budget", "evaluations", bound_json(b->evaluations), "hours",
                                              bound_json(b->hours)),
                   &result, &code, &err);
     json_decref(result);
@@ -137,7 +146,7 @@ static int resume(struct run *r)
 {
     struct base_err err = BASE_ERR_INIT;
     json_t *result = NULL;
-    int code, rc = call(r, "job.resume", json_pack("{s:I}", "id", (json_int_t)r->job), &result, &code, &err);
+    int code, rc = change(r, "job.resume", json_pack("{s:I}", "id", (json_int_t)r->job), &result, &code, &err);
     json_decref(result);
     return rc && code != WIRE_ESTATE ? failed(r, code, &err) : CLI_OK;
 }
@@ -156,8 +165,8 @@ static json_t *find(struct run *r, json_t *list, int64_t *namesake)
     return found;
 }
 
-/* *over: there is nothing to be done for it any more. */
-static int choose(struct run *r, bool *over)
+/* Which job it is, submitted or told to go on where need be. */
+static int choose(struct run *r)
 {
     struct base_err err = BASE_ERR_INIT;
     json_t *list = NULL;
@@ -180,7 +189,7 @@ static int choose(struct run *r, bool *over)
     if (bound(budget, "evaluations") != r->file.job->budget.evaluations || bound(budget, "hours") != r->file.job->budget.hours) rc = extend(r, row, &resumed);
     else if (ended) resumed = false;
     else if (!strcmp(state, "paused")) rc = resume(r);
-    *over = !resumed;
+    r->over = !resumed;
     if (!rc && resumed && isfinite(r->file.job->budget.evaluations))
         note(r, "continuing job %lld '%s': %lld of %.0f evaluations done", (long long)r->job, name, (long long)out_int(row, "evaluations"), r->file.job->budget.evaluations);
     else if (!rc && resumed)
@@ -191,11 +200,29 @@ static int choose(struct run *r, bool *over)
 
 /* ---- the search ---- */
 
+/* A step that asks tautd, and asks the next one where this one goes away under it. Every step may be done twice. */
+static int persist(struct run *r, int (*step)(struct run *r))
+{
+    for (;;) {
+        int rc = step(r);
+        if (rc != LOST) return rc;
+        service_lost(&r->service);
+        rc = service_check(&r->service);
+        if (rc) return rc;
+    }
+}
+
 static int job_info(struct run *r, json_t **info)
 {
     struct base_err err = BASE_ERR_INIT;
     int code, rc = call(r, "job.get", json_pack("{s:I}", "id", (json_int_t)r->job), info, &code, &err);
     return rc ? failed(r, code, &err) : CLI_OK;
+}
+
+static int begin(struct run *r)
+{
+    int rc = choose(r);
+    return rc || r->over ? rc : job_info(r, &r->info);
 }
 
 static int search(struct run *r)
@@ -210,7 +237,9 @@ static int search(struct run *r)
             r->service.fresh = false;
             st = follow_attach(f, r->service.wire);
         }
+        int64_t seen = f->after;
         if (!st && !f->ended) st = follow_step(f, 200);
+        if (f->after > seen) service_worked(&r->service);
         if (st && st != ST_ECANCELED) service_lost(&r->service);
     }
     return interrupted ? interrupt_status() : rc;
@@ -218,7 +247,7 @@ static int search(struct run *r)
 
 static int finish(struct run *r)
 {
-    struct conn k = {.cli = r->cli, .wire = r->service.wire, .own = CHILD_INIT};
+    struct conn k = {.cli = r->cli, .wire = r->service.wire, .own = CHILD_INIT, .lost = LOST};
     char where[PATH_MAX + 16];
     json_t *info;
     int rc = job_info(r, &info);
@@ -271,21 +300,19 @@ static void default_dir(struct run *r)
 
 static int work(struct run *r)
 {
-    bool over = false;
-    json_t *info;
     int rc = service_open(&r->service, r->cli, r->dir, say, r);
-    if (!rc) rc = choose(r, &over);
-    if (!rc && !over) rc = job_info(r, &info);
+    if (!rc) rc = persist(r, begin);
     if (rc) return rc;
-    if (over) return finish(r);
-    if (r->file.job->external) note(r, "waiting for an evaluator of yours on %s", r->service.socket);
-    else rc = service_evaluator(&r->service, cli_str(r->cli, "threads", NULL), cli_str(r->cli, "device", NULL));
-    follow_init(&r->follow, r->cli, info);
-    r->service.fresh = true;
-    if (!rc) rc = search(r);
-    follow_fini(&r->follow);
-    r->follow.job = 0;
-    return rc ? rc : finish(r);
+    if (!r->over) {
+        if (r->file.job->external) note(r, "waiting for an evaluator of yours on %s", r->service.socket);
+        else service_evaluator(&r->service, cli_str(r->cli, "threads", NULL), cli_str(r->cli, "device", NULL));
+        follow_init(&r->follow, r->cli, r->info);
+        r->service.fresh = true;
+        rc = search(r);
+        follow_fini(&r->follow);
+        r->follow.job = 0;
+    }
+    return rc ? rc : persist(r, finish);
 }
 
 static int run(struct cli *c)

@@ -2,10 +2,14 @@
 
 #include "cli/service.h"
 
+#include <fcntl.h>
+#include <glob.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "cli/connect.h"
@@ -14,7 +18,8 @@
 #define PATIENCE_S 10.0   /* for a tautd that is on its way out */
 #define DEATHS_MAX 5      /* in a row */
 #define SETTLED_S 20.0    /* having lived so long, a daemon's earlier deaths are forgotten */
-#define BACKOFF_S 0.25    /* doubles with each death */
+#define BACKOFF_S 0.1     /* doubles with each death */
+#define LOOK_S 0.2        /* between looks whether an evaluator is wanted */
 #define EVALUATOR_STOP_S 15
 #define STOP_S 60
 
@@ -59,7 +64,7 @@ static int start_tautd(struct service *s, bool *started)
     int ready;
     snprintf(log, sizeof log, "%s/log/tautd.log", s->dir);
     child_stop(&s->tautd, 0, 0, NULL);
-    if (child_start(&s->tautd, "tautd", args, log, true, &ready, &err)) return cli_fail_err(CLI_FAILED, NULL, NULL, &err);
+    if (child_start(&s->tautd, "tautd", args, log, -1, true, &ready, &err)) return cli_fail_err(CLI_FAILED, NULL, NULL, &err);
     s->started_ns[TAUTD] = base_clock_ns();
     *started = child_wait_ready(&s->tautd, ready, &interrupted) == ST_OK;
     while (!*started && !interrupted && child_alive(&s->tautd)) poll(NULL, 0, 5);
@@ -99,7 +104,7 @@ static int connect_tautd(struct service *s)
             if (started) continue;
             if (interrupted) break;
             if (conn_lock_held(s->dir)) continue; /* somebody was quicker */
-            if (!s->deaths[TAUTD] && !s->fresh) { /* never got going: whatever is wrong is wrong with the store */
+            if (!s->deaths[TAUTD] && !s->fresh && WIFEXITED(s->tautd.status)) { /* never got going: whatever is wrong is wrong with the store */
                 char why[1200];
                 return cli_fail(CLI_FAILED, "tautd", NULL, "%s", child_why(&s->tautd, why, sizeof why));
             }
@@ -141,7 +146,29 @@ void service_lost(struct service *s)
 
 /* ---- the evaluator ---- */
 
-static int start_evaluator(struct service *s)
+/* *fd: -1 where another one has it, or where it cannot be made now. */
+static void lock_evaluator(const struct service *s, int *fd)
+{
+    char path[PATH_MAX + 32];
+    snprintf(path, sizeof path, "%s/evaluator.lock", s->dir);
+    *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (*fd < 0 || !flock(*fd, LOCK_EX | LOCK_NB)) return;
+    close(*fd);
+    *fd = -1;
+}
+
+/* What a killed evaluator was writing. Nobody writes there while we hold the lock. */
+static void remove_halves(const char *work)
+{
+    char pattern[PATH_MAX + 64];
+    glob_t g;
+    snprintf(pattern, sizeof pattern, "%s/*.safetensors.tmp*", work);
+    if (!glob(pattern, 0, NULL, &g))
+        for (size_t i = 0; i < g.gl_pathc; i++) unlink(g.gl_pathv[i]);
+    globfree(&g);
+}
+
+static int start_evaluator(struct service *s, int lock)
 {
     char log[PATH_MAX + 32], work[PATH_MAX + 8];
     const char *args[12] = {"--socket", s->socket, "--work", work, "-v"};
@@ -151,23 +178,48 @@ static int start_evaluator(struct service *s)
     snprintf(work, sizeof work, "%.*s/work", PATH_MAX, s->dir);
     if (s->threads) args[n++] = "--threads", args[n++] = s->threads;
     if (s->device) args[n++] = "--device", args[n++] = s->device;
+    remove_halves(work);
     child_stop(&s->evaluator, 0, 0, NULL);
-    if (child_start(&s->evaluator, "taut-evaluator", args, log, false, NULL, &err)) return cli_fail_err(CLI_FAILED, NULL, NULL, &err);
+    if (child_start(&s->evaluator, "taut-evaluator", args, log, lock, false, NULL, &err)) return cli_fail_err(CLI_FAILED, NULL, NULL, &err);
     s->started_ns[EVALUATOR] = base_clock_ns();
+    s->evaluator_up = true;
     return CLI_OK;
 }
 
-int service_evaluator(struct service *s, const char *threads, const char *device)
+/* Somebody else's evaluator, connected to this tautd, will do. */
+static bool others_evaluate(struct service *s)
 {
     json_t *info = NULL;
-    struct base_err err = BASE_ERR_INIT;
-    s->threads = threads;
-    s->device = device;
-    if (wire_client_call(s->wire, "server.info", NULL, -1, &info, NULL, &err)) return interrupted ? interrupt_status() : cli_fail_err(CLI_FAILED, "tautd", NULL, &err);
+    if (wire_client_call(s->wire, "server.info", NULL, -1, &info, NULL, NULL)) return true; /* the next check sees why */
     bool there = json_integer_value(json_object_get(info, "evaluators")) > 0;
     json_decref(info);
-    s->evaluates = !there;
-    return there ? CLI_OK : start_evaluator(s);
+    return there;
+}
+
+static int keep_evaluator(struct service *s)
+{
+    int lock, rc = CLI_OK;
+    if (child_alive(&s->evaluator)) return CLI_OK;
+    if (s->evaluator_up) {
+        s->evaluator_up = false;
+        return died(s, EVALUATOR, &s->evaluator);
+    }
+    if (base_clock_ns() < s->again_ns[EVALUATOR]) return CLI_OK;
+    s->again_ns[EVALUATOR] = base_clock_ns() + (uint64_t)(LOOK_S * 1e9);
+    lock_evaluator(s, &lock);
+    if (lock < 0) return CLI_OK;
+    if (!others_evaluate(s)) rc = start_evaluator(s, lock);
+    close(lock);
+    return rc;
+}
+
+/* ---- both ---- */
+
+void service_evaluator(struct service *s, const char *threads, const char *device)
+{
+    s->threads = threads;
+    s->device = device;
+    s->evaluates = true;
 }
 
 int service_check(struct service *s)
@@ -178,9 +230,12 @@ int service_check(struct service *s)
         rc = died(s, TAUTD, &s->tautd);
     }
     if (!rc && !s->wire) rc = connect_tautd(s);
-    if (rc || !s->evaluates || child_alive(&s->evaluator)) return rc;
-    if (s->started_ns[EVALUATOR] && s->again_ns[EVALUATOR] < s->started_ns[EVALUATOR]) return died(s, EVALUATOR, &s->evaluator);
-    return base_clock_ns() >= s->again_ns[EVALUATOR] ? start_evaluator(s) : CLI_OK;
+    return rc || !s->evaluates ? rc : keep_evaluator(s);
+}
+
+void service_worked(struct service *s)
+{
+    s->deaths[TAUTD] = s->deaths[EVALUATOR] = 0;
 }
 
 void service_close(struct service *s)

@@ -2,9 +2,12 @@
  *
  *   struct service s;
  *   rc = service_open(&s, c, dir);                  // connected: s.wire; its own tautd, or one that served DIR already
- *   rc = service_evaluator(&s, threads, device);    // where no evaluator is connected
+ *   service_evaluator(&s, threads, device);         // from now on an evaluator is kept as well
  *   … rc = service_check(&s) now and then: starts again what has died; s.fresh tells that s.wire is a new connection
- *   service_close(&s); */
+ *   service_close(&s);
+ *
+ * A folder has one evaluator at a time: it holds DIR/evaluator.lock (flock, inherited) as long as it lives. So one that an earlier command left behind
+ * hands back its trial before the next one asks for work, and of several commands on a folder one has the evaluator, and another one follows it. */
 #ifndef TAUT_CLI_SERVICE_H
 #define TAUT_CLI_SERVICE_H
 
@@ -20,7 +23,8 @@ struct service {
     struct wire_client *wire;
     bool fresh;                           /* wire was opened since the caller last looked */
     struct child tautd, evaluator;
-    bool evaluates;                       /* an evaluator of its own is wanted */
+    bool evaluates;                       /* an evaluator is kept */
+    bool evaluator_up;                    /* started, and its end not seen yet */
     const char *threads, *device;         /* NULL: the evaluator's defaults */
     int deaths[2];                        /* of tautd and evaluator in a row */
     uint64_t started_ns[2], again_ns[2];
@@ -31,9 +35,10 @@ struct service {
 
 /* Exit statuses; errors are printed. CLI_INTERRUPTED: Ctrl-C. */
 int service_open(struct service *s, const struct cli *c, const char *dir, void (*say)(void *ctx, const char *text), void *ctx);
-int service_evaluator(struct service *s, const char *threads, const char *device);
+void service_evaluator(struct service *s, const char *threads, const char *device);
 int service_check(struct service *s);
 void service_lost(struct service *s); /* the connection has failed: the next check opens another */
+void service_worked(struct service *s); /* the search has moved: earlier deaths of the daemons count no more */
 /* The evaluator hands back its trial first, then tautd leaves. */
 void service_close(struct service *s);
 

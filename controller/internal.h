@@ -27,7 +27,7 @@
 enum {
     CTL_WANTED_MAX = 64,
     CTL_METRICS_MAX = 256,       /* distinct metric names in one job */
-    CTL_LOST_MAX = 20,           /* a trial whose evaluator was lost so often has failed */
+    CTL_LOST_MAX = 20,           /* a trial whose evaluators were lost so often, none having got further than one before it, has failed */
     CTL_ARCHIVES_IDLE = 4,       /* archives of finished jobs kept in memory */
     CTL_PAGE_BYTES = 2 << 20,    /* a page of rows ends here */
     CTL_CURVE_MAX = 10000,       /* points in one report */
@@ -43,8 +43,8 @@ static inline bool ctl_state_active(enum ctl_state s)
 }
 
 struct ctl_lost {
-    int64_t trial;
-    int times;
+    int64_t trial, step; /* step: the furthest that any of them told of */
+    int times;           /* since one got that far */
 };
 
 struct ctl_job {

@@ -113,14 +113,19 @@ void ctl_lease_end(struct ctl *c, struct ctl_lease *l)
     c->kick = true;
 }
 
-static int lost_times(struct ctl_job *j, int64_t trial)
+/* A trial is to blame for lost evaluators when they end at work on it again and again; one that gets further each time is not. */
+static int lost_times(struct ctl_job *j, int64_t trial, int64_t step)
 {
-    for (int i = 0; i < j->nlost; i++)
-        if (j->lost[i].trial == trial) return ++j->lost[i].times;
+    for (int i = 0; i < j->nlost; i++) {
+        struct ctl_lost *o = &j->lost[i];
+        if (o->trial != trial) continue;
+        if (step > o->step) *o = (struct ctl_lost){trial, step, 0};
+        return ++o->times;
+    }
     struct ctl_lost *grown = realloc(j->lost, ((size_t)j->nlost + 1) * sizeof *grown);
     if (!grown) return 0;
     j->lost = grown;
-    grown[j->nlost++] = (struct ctl_lost){trial, 1};
+    grown[j->nlost++] = (struct ctl_lost){trial, step, 1};
     return 1;
 }
 
@@ -132,7 +137,7 @@ st_t ctl_lease_return(struct ctl *c, struct ctl_lease *l, const char *reason, bo
         return ST_ENOSPC;
     }
     json_t *body = json_pack("{s:I,s:I,s:I}", "trial", (json_int_t)l->trial, "lease", (json_int_t)l->id, "epoch", (json_int_t)l->epoch);
-    bool give_up = lost && lost_times(j, l->trial) >= CTL_LOST_MAX;
+    bool give_up = lost && lost_times(j, l->trial, l->step) >= CTL_LOST_MAX;
     if (body) json_object_set_new(body, "busy_s", json_real(ctl_lease_account(l)));
     l->orphan = true; /* until this is committed */
     if (body && give_up) {

@@ -362,6 +362,17 @@ def ends():
     same(l["epoch"], 20, "a trial that takes its evaluator with it is tried again")
     g = wait_until(lambda: c.call("job.get", id=lost)["evaluations"] and c.call("job.get", id=lost))
     same((g["state"], g["trials"]["failed"]), ("failed", 1), "but not for ever")
+    lucky = c.call("job.submit", job=custom_job(budget={"evaluations": 1}))["id"]
+    for i in range(25):
+        x = Evaluator(d.conn(), "crash")
+        l = x.next(5)
+        x.c.call("evaluator.progress", lease=l["lease"], epoch=l["epoch"], step=i + 1)
+        x.c.close()
+    x = Evaluator(d.conn(), "crash")
+    l = x.next(5)
+    same((l and l["job"], l and l["epoch"]), (lucky, 26), "one that gets further each time is not to blame")
+    x.report(l)
+    same(c.call("job.get", id=lucky)["state"], "done", "and ends well")
     same(verify(d.dir).returncode, 0, "events and tables agree")
     d.end()
 
