@@ -58,7 +58,7 @@ static bool ask_version(const char *program, char *buf, size_t size, struct base
     static const char *const args[] = {"--version", NULL};
     struct child c;
     uint64_t start = base_clock_ns();
-    if (child_start(&c, program, args, NULL, false, NULL, err)) return false;
+    if (child_start(&c, program, args, NULL, -1, false, NULL, err)) return false;
     while (child_alive(&c) && (double)(base_clock_ns() - start) * 1e-9 < ANSWER_S) poll(NULL, 0, 2);
     ssize_t n = pread(c.log, buf, size - 1, 0);
     buf[n > 0 ? n : 0] = '\0';
