@@ -8,3 +8,18 @@ taut_SOURCES = cli/cli.h cli/cmds.def cli/main.c cli/options.c cli/help.c cli/he
 	cli/archarg.h cli/archarg.c cli/stack.h cli/stack.c cli/cost.c cli/progress.h cli/progress.c \
 	cli/space.c cli/train.c cli/profile.c cli/doctor.h cli/doctor.c cli/doctor_machine.c
 taut_LDADD = libevaluator.a libmodel.a libkernels.a libwire.a libspacejson.a libspace.a libbasejson.a libbase.a $(UV_LIBS) $(JANSSON_LIBS) -lm
+
+# The report's page: style and scripts put into page.html, and that into one C string.
+taut_SOURCES += cli/report.h cli/report.c cli/report_arch.h cli/report_arch.c cli/report_data.c
+nodist_taut_SOURCES = cli/report_page.c
+report_scripts = cli/report/base.js cli/report/chart.js cli/report/parallel.js cli/report/cards.js cli/report/main.js
+report_parts = cli/report/page.html cli/report/style.css $(report_scripts)
+EXTRA_DIST += $(report_parts)
+CLEANFILES += cli/report_page.c
+cli/report_page.c: $(report_parts)
+	$(AM_V_GEN)$(MKDIR_P) cli && { \
+		echo '#include "cli/report.h"'; echo 'const char report_page[] ='; \
+		{ sed '/^@CSS@$$/,$$d' $(srcdir)/cli/report/page.html; cat $(srcdir)/cli/report/style.css; \
+		  sed '1,/^@CSS@$$/d;/^@JS@$$/,$$d' $(srcdir)/cli/report/page.html; for f in $(report_scripts); do cat $(srcdir)/$$f; done; \
+		  sed '1,/^@JS@$$/d' $(srcdir)/cli/report/page.html; } | sed 's/[\\"]/\\&/g; s/^/"/; s/$$/\\n"/'; \
+		echo ';'; } > $@.tmp && mv $@.tmp $@

@@ -15,6 +15,7 @@
 #include "cli/interrupt.h"
 #include "cli/jobfile.h"
 #include "cli/out.h"
+#include "cli/report.h"
 #include "cli/result.h"
 #include "cli/service.h"
 #include "kernels/device.h"
@@ -245,15 +246,30 @@ static int search(struct run *r)
     return interrupted ? interrupt_status() : rc;
 }
 
+/* A search that is done is not undone by a page that cannot be written: that is said, and no more. Only LOST and an interrupt are passed on. */
+static int write_report(struct conn *k, json_t *info, const char *where, const char *path, bool *written)
+{
+    struct base_buf page = BASE_BUF_INIT;
+    struct base_err err = BASE_ERR_INIT;
+    int rc = report_make(k, info, where, &page);
+    *written = !rc && !report_save(&page, path, &err);
+    if (!rc && !*written) cli_fail_err(CLI_FAILED, NULL, "taut report makes it again", &err);
+    base_buf_fini(&page);
+    return rc == LOST || rc == CLI_INTERRUPTED ? rc : CLI_OK;
+}
+
 static int finish(struct run *r)
 {
     struct conn k = {.cli = r->cli, .wire = r->service.wire, .own = CHILD_INIT, .lost = LOST};
-    char where[PATH_MAX + 16];
+    char where[PATH_MAX + 16], report[PATH_MAX + 16];
+    bool written;
     json_t *info;
     int rc = job_info(r, &info);
     if (rc) return rc;
     snprintf(where, sizeof where, " --dir %s", r->dir);
-    rc = result_print(&k, info, &(struct result_hints){.where = where});
+    snprintf(report, sizeof report, "%s/report.html", r->dir);
+    rc = write_report(&k, info, where, report, &written);
+    if (!rc) rc = result_print(&k, info, &(struct result_hints){.where = where, .report = written ? report : NULL});
     json_decref(info);
     return rc;
 }
@@ -338,8 +354,8 @@ static int run(struct cli *c)
 const struct cli_cmd cmd_run = {
     .name = "run",
     .args = "JOB.json",
-    .summary = "a whole search in one go: daemon, evaluator and store in one folder, live progress, then the front",
-    .help = "The folder (--dir; default: ./taut-NAME, after the job's name) holds the store, checkpoints and logs. Ctrl-C pauses the search, and the same\n"
+    .summary = "a whole search in one go: daemon, evaluator and store in one folder, live progress, then the front and a report",
+    .help = "The folder (--dir; default: ./taut-NAME, after the job's name) holds the store, checkpoints, logs and report.html. Ctrl-C pauses the search, and the same\n"
             "command goes on with it. A finished job shows its result; where only \"budget\" has changed in the file, the job is extended; a file changed\n"
             "otherwise is a new job. Everything that is started ends with this command.\n",
     .options = options,

@@ -1,3 +1,6 @@
 # tests of cli
 tap_scripts += tests/cli/test_local.py
 EXTRA_DIST += tests/cli/test_local.py
+
+tap_scripts += tests/cli/test_report.py
+EXTRA_DIST += tests/cli/test_report.py
