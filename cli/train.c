@@ -200,9 +200,19 @@ static int open_trainer(struct train *t)
 static int keep(struct train *t)
 {
     struct base_err err = BASE_ERR_INIT;
-    if (!t->checkpoint) return CLI_OK;
-    st_t st = trainer_save(t->t, t->checkpoint, NULL, NULL, &err);
-    return st ? cli_fail_err(CLI_FAILED, "--checkpoint", NULL, &err) : CLI_OK;
+    st_t st = t->checkpoint ? trainer_save(t->t, t->checkpoint, NULL, NULL, &err) : ST_OK;
+    if (!st) return CLI_OK;
+    progress_clear(t->c);
+    return cli_fail_err(CLI_FAILED, "--checkpoint", NULL, &err);
+}
+
+/* Now and then. A disk that is full for a while need not end hours of work. */
+static void keep_on_the_way(struct train *t)
+{
+    struct base_err err = BASE_ERR_INIT;
+    if (!t->checkpoint || !trainer_save(t->t, t->checkpoint, NULL, NULL, &err)) return;
+    progress_clear(t->c);
+    cli_note(t->c, "no checkpoint this time: %s: %s", err.where, err.what);
 }
 
 static void print_step(const struct train *t, double ms)
@@ -239,8 +249,8 @@ static void print_step(const struct train *t, double ms)
 static int stopped(struct train *t)
 {
     int rc = keep(t);
-    progress_clear(t->c);
     if (rc) return rc;
+    progress_clear(t->c);
     if (t->checkpoint)
         cli_note(t->c, "stopped after step %lld of %lld, kept in %s; the same command goes on", (long long)trainer_at(t->t), (long long)trainer_steps(t->t), t->checkpoint);
     else
@@ -264,8 +274,7 @@ static int steps(struct train *t)
         print_step(t, (trainer_seconds(t->t) - before) * 1e3);
         if (ferror(stdout)) return CLI_FAILED; /* nobody reads any more; main says why */
         if ((double)(base_clock_ns() - kept) * 1e-9 < CHECKPOINT_S) continue;
-        int rc = keep(t);
-        if (rc) return rc;
+        keep_on_the_way(t);
         kept = base_clock_ns();
     }
     progress_clear(t->c);
