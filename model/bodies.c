@@ -5,8 +5,6 @@
 #include "searchspace/layers.def"
 #undef LAYER
 
-const struct layer_body body_none = {.name = "none"}; /* no branch */
-
 static const struct layer_body *const bodies[] = {
 #define LAYER(name) &body_##name,
 #include "searchspace/layers.def"

@@ -37,7 +37,7 @@ need_packages() {
 build_in() {
     folder=$1
     shift
-    [ -x configure ] && [ configure -nt configure.ac ] && [ -f Makefile.in ] && [ -z "$(find . -name local.mk -newer Makefile.in | head -n 1)" ] || ./autogen.sh >/dev/null 2>&1 ||
+    [ -x configure ] && [ configure -nt configure.ac ] && [ -f Makefile.in ] && [ -z "$(find . \( -name local.mk -o -name layers.def \) -newer Makefile.in | head -n 1)" ] || ./autogen.sh >/dev/null 2>&1 ||
         { ./autogen.sh; echo "autogen.sh failed: are autoconf, automake and pkg-config installed?"; exit 1; }
     mkdir -p "$folder"
     if [ ! -f "$folder/config.status" ] || [ configure -nt "$folder/config.status" ]; then

@@ -1,8 +1,14 @@
+# layers.def says which files there are: a new layer type needs no line here
+include searchspace/layers.mk
+$(srcdir)/searchspace/layers.mk: $(srcdir)/searchspace/layers.def $(srcdir)/autogen.sh
+	$(AM_V_GEN)$(SHELL) $(srcdir)/autogen.sh --layers
+EXTRA_DIST += autogen.sh
+
 # drawings and paper costs, without jansson: model/ links this alone
 noinst_LIBRARIES += libspace.a
-libspace_a_SOURCES = \
-	searchspace/arch.c searchspace/arch.h searchspace/attention.c searchspace/canonical.c searchspace/layer.c \
-	searchspace/layer.h searchspace/layers.def searchspace/none.c searchspace/swiglu.c \
+libspace_a_SOURCES = $(layer_specs) \
+	searchspace/arch.c searchspace/arch.h searchspace/canonical.c searchspace/layer.c \
+	searchspace/layer.h searchspace/layers.def \
 	searchspace/families/any.c searchspace/families/families.def searchspace/families/family.c \
 	searchspace/families/family.h searchspace/families/llama.c
 # what reads and writes JSON: job files, spaces, architectures; links libspace.a and libbasejson.a
