@@ -10,8 +10,7 @@
 #include "cli/out.h"
 #include "searchspace/arch_json.h"
 
-/* Can it be a number or an id? Everything else is meant as a file, there or not. */
-static bool in_store(const char *text)
+bool archarg_in_store(const char *text)
 {
     size_t n = strlen(text), digits = strspn(text, "0123456789");
     bool hex = n >= 6 && n < BASE_ID_HEX && strspn(text, "0123456789abcdefABCDEF") == n;
@@ -40,5 +39,5 @@ static int from_store(const struct cli *c, const char *text, struct arch *a, jso
 int archarg_read(const struct cli *c, const char *text, struct arch *a, json_t **trial)
 {
     if (trial) *trial = NULL;
-    return in_store(text) ? from_store(c, text, a, trial) : archfile_read(a, text);
+    return archarg_in_store(text) ? from_store(c, text, a, trial) : archfile_read(a, text);
 }

@@ -76,9 +76,10 @@ static void print_front(json_t *info, json_t *rows)
     front_texts_free(text, shown);
 }
 
-static void print_hints(json_t *info, const struct result_hints *h)
+static void print_hints(json_t *info, json_t *rows, const struct result_hints *h)
 {
-    printf("\n  taut front %lld%s --plot\n", (long long)out_int(info, "id"), h->where);
+    long long id = (long long)out_int(info, "id"), trial = (long long)out_int(json_array_get(rows, 0), "trial");
+    printf("\n  taut front %lld%s --plot\n  taut show %lld%s\n", id, h->where, trial, h->where);
     if (h->report) printf("  report: %s\n", h->report);
 }
 
@@ -113,7 +114,7 @@ int result_print(struct conn *k, json_t *info, const struct result_hints *hints)
         printf("job %lld '%s' is %s: %s (%s at work)\n", (long long)out_int(info, "id"), out_str(info, "name"), out_str(info, "state"),
                *out_str(info, "reason") ? out_str(info, "reason") : "nothing more to say", fmt_duration(busy, out_num(info, "busy_s")));
         if (json_array_size(rows)) print_front(info, rows);
-        if (json_array_size(rows) && !c->quiet) print_hints(info, hints);
+        if (json_array_size(rows) && !c->quiet) print_hints(info, rows, hints);
     }
     json_decref(rows);
     if (!rc && failed) rc = print_failure(k, info);

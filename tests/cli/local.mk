@@ -4,3 +4,6 @@ EXTRA_DIST += tests/cli/test_local.py
 
 tap_scripts += tests/cli/test_report.py
 EXTRA_DIST += tests/cli/test_report.py
+
+tap_scripts += tests/cli/test_show.py
+EXTRA_DIST += tests/cli/test_show.py

@@ -1,0 +1,277 @@
+/* taut export: a trial's architecture, or its weights, as files for others. */
+#define _GNU_SOURCE
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "cli/connect.h"
+#include "cli/format.h"
+#include "cli/out.h"
+#include "model/export.h"
+#include "searchspace/arch_json.h"
+
+static const struct cli_opt options[] = {
+    {"format", 'f', "arch|safetensors|hf|gguf", "arch: the architecture alone; safetensors (default): weights and architecture; hf and gguf are not built yet", false},
+    {"output", 'o', "PATH", "a folder, made if missing, or a file (default: standard output for arch, else ./trial-N)", false},
+    {"force", 0, NULL, "replace what is there", false},
+    {0},
+};
+
+struct export {
+    struct cli *c;
+    json_t *trial;
+    int64_t id;
+    struct arch arch;
+    struct base_buf text;                  /* of the architecture, with an LF */
+    bool weights;                          /* else the architecture alone */
+    char arch_path[PATH_MAX], path[PATH_MAX]; /* "" for none */
+    struct export_sum sum;
+};
+
+/* ---- where to ---- */
+
+static bool is_folder(const char *path)
+{
+    struct stat s;
+    size_t n = strlen(path);
+    return (n && path[n - 1] == '/') || (!stat(path, &s) && S_ISDIR(s.st_mode));
+}
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), k = strlen(end);
+    return n > k && !strcmp(text + n - k, end);
+}
+
+static int in_folder(struct export *e, const char *dir)
+{
+    struct base_err err = BASE_ERR_INIT;
+    if (conn_make_dir(dir, &err)) return cli_fail_err(cli_exit_of(err.st), NULL, "give another -o", &err);
+    const char *slash = dir[strlen(dir) - 1] == '/' ? "" : "/";
+    int n = snprintf(e->arch_path, sizeof e->arch_path, "%s%sarch.json", dir, slash), m = 0;
+    if (e->weights) m = snprintf(e->path, sizeof e->path, "%s%smodel.safetensors", dir, slash);
+    return n < PATH_MAX && m < PATH_MAX ? CLI_OK : cli_fail(CLI_CALL, "-o", "give another one", "its path is too long");
+}
+
+/* W.safetensors has its architecture beside it, in W.json. */
+static int choose_paths(struct export *e)
+{
+    static const char ending[] = ".safetensors";
+    char dir[32];
+    const char *out = cli_str(e->c, "output", NULL);
+    snprintf(dir, sizeof dir, "trial-%lld", (long long)e->id);
+    if (!out && !e->weights) return CLI_OK; /* standard output */
+    if (!out) return in_folder(e, dir);
+    if (!*out) return cli_fail(CLI_CALL, "-o", "give a file or a folder", "is empty");
+    if (strlen(out) + 32 >= PATH_MAX) return cli_fail(CLI_CALL, "-o", "give another one", "its path is too long");
+    if (is_folder(out)) return in_folder(e, out);
+    if (!e->weights && !strcmp(out, "-")) return CLI_OK;
+    if (!e->weights && ends_with(out, ".json")) {
+        strcpy(e->arch_path, out);
+    } else if (e->weights && ends_with(out, ending)) {
+        strcpy(e->path, out);
+        snprintf(e->arch_path, sizeof e->arch_path, "%.*s.json", (int)(strlen(out) - strlen(ending)), out);
+    } else {
+        return in_folder(e, out);
+    }
+    return CLI_OK;
+}
+
+/* ---- writing ---- */
+
+struct file { /* written under a name of its own, then put in its place */
+    char tmp[PATH_MAX + 32];
+    int fd;
+};
+
+static int begin(struct file *f, const char *path)
+{
+    snprintf(f->tmp, sizeof f->tmp, "%s.tmp%ld", path, (long)getpid());
+    f->fd = open(f->tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
+    return f->fd >= 0 ? CLI_OK : cli_fail(CLI_FAILED, path, "give another -o", "cannot be written: %s", strerror(errno));
+}
+
+static void abandon(struct file *f)
+{
+    if (f->fd < 0) return;
+    close(f->fd);
+    unlink(f->tmp);
+    f->fd = -1;
+}
+
+/* Where nothing may be replaced, the kernel sees to it; file systems that cannot have been looked at just before. */
+static int place(struct file *f, const char *path, bool force)
+{
+    int bad = close(f->fd);
+    f->fd = -1;
+    if (!bad) bad = renameat2(AT_FDCWD, f->tmp, AT_FDCWD, path, force ? 0 : RENAME_NOREPLACE);
+    if (bad && (errno == EINVAL || errno == ENOSYS)) bad = rename(f->tmp, path);
+    if (!bad) return CLI_OK;
+    int why = errno;
+    unlink(f->tmp);
+    if (why == EEXIST) return cli_fail(CLI_CALL, path, "--force replaces it", "is there already, and is not this trial's");
+    return cli_fail(CLI_FAILED, path, "give another -o", "cannot be written: %s", strerror(why));
+}
+
+/* Is the same already there? */
+static bool same_text(const char *path, const struct base_buf *text)
+{
+    struct base_buf b = BASE_BUF_INIT;
+    bool same = !base_buf_read_file(&b, path, text->len) && b.len == text->len && !memcmp(b.p, text->p, b.len);
+    base_buf_fini(&b);
+    return same;
+}
+
+static bool same_file(const char *path, const struct export_sum *sum)
+{
+    char sha[BASE_SHA256_HEX];
+    uint64_t bytes;
+    return !base_sha256_file(path, sha, &bytes) && bytes == sum->bytes && !strcmp(sha, sum->sha256);
+}
+
+static int foreign(const char *path)
+{
+    return cli_fail(CLI_CALL, path, "--force replaces it, -o names another", "is there already, and is not this trial's");
+}
+
+static int write_arch(struct file *f, const struct export *e)
+{
+    int rc = begin(f, e->arch_path);
+    if (rc) return rc;
+    ssize_t n = write(f->fd, e->text.p, e->text.len);
+    if (n == (ssize_t)e->text.len && !fsync(f->fd)) return CLI_OK;
+    return cli_fail(CLI_FAILED, e->arch_path, "make room", "cannot be written: %s", n < 0 || errno ? strerror(errno) : "the disk is full");
+}
+
+static int write_weights(struct file *f, struct export *e)
+{
+    json_t *checkpoint = json_object_get(e->trial, "checkpoint");
+    const char *from = out_str(checkpoint, "path");
+    char id[24], what[64];
+    struct base_err err = BASE_ERR_INIT;
+    snprintf(id, sizeof id, "%lld", (long long)e->id);
+    snprintf(what, sizeof what, "trial %s", id);
+    int rc = begin(f, e->path);
+    if (rc) return rc;
+    const struct ckpt_meta meta[] = {{"taut.trial", id}, {"taut.arch_id", out_str(e->trial, "arch_id")}};
+    st_t st = model_export_weights(from, out_str(checkpoint, "hash"), f->fd, meta, 2, &e->sum, &err);
+    if (!st) return CLI_OK;
+    if (st == ST_ENOTFOUND) return cli_fail(CLI_FAILED, what, "train it again: taut train", "its weights are gone: no file %s", from);
+    if (st == ST_ENOSPC) return cli_fail_err(CLI_FAILED, e->path, "make room", &err);
+    return cli_fail_err(CLI_FAILED, what, NULL, &err);
+}
+
+/* Everything is written and looked at before anything is put in its place. */
+static int write_files(struct export *e)
+{
+    struct file arch = {.fd = -1}, weights = {.fd = -1};
+    bool force = cli_has(e->c, "force"), arch_there = same_text(e->arch_path, &e->text), weights_there = false;
+    int rc = CLI_OK;
+    if (!arch_there && !force && !access(e->arch_path, F_OK)) rc = foreign(e->arch_path);
+    if (!rc && e->weights) rc = write_weights(&weights, e);
+    if (!rc && e->weights) {
+        weights_there = same_file(e->path, &e->sum);
+        if (!weights_there && !force && !access(e->path, F_OK)) rc = foreign(e->path);
+    }
+    if (!rc && !arch_there) rc = write_arch(&arch, e);
+    if (!rc && e->weights && !weights_there) rc = place(&weights, e->path, force);
+    if (!rc && !arch_there) rc = place(&arch, e->arch_path, force);
+    abandon(&arch);
+    abandon(&weights);
+    return rc;
+}
+
+/* ---- the verb ---- */
+
+static int read_trial(struct export *e)
+{
+    struct conn k;
+    struct base_err err = BASE_ERR_INIT;
+    const char *text = e->c->arg[0];
+    int rc = conn_open(&k, e->c, false);
+    if (!rc) rc = conn_trial(&k, text, 0, &e->trial);
+    conn_close(&k);
+    if (rc) return rc;
+    json_t *arch = json_object_get(e->trial, "arch");
+    e->id = out_int(e->trial, "id");
+    if (!json_object_get(arch, "taut")) return cli_fail(CLI_CALL, text, "see taut show", "trial %lld is of a custom space: it has no architecture to export", (long long)e->id);
+    if (space_arch_from_json(&e->arch, arch, "arch", &err)) return cli_fail_err(CLI_FAILED, text, "are taut and tautd of the same version?", &err);
+    space_arch_canonical(&e->arch, &e->text);
+    base_buf_str(&e->text, "\n");
+    if (e->text.st) return cli_fail(CLI_FAILED, NULL, NULL, "out of memory");
+    if (e->weights && !json_object_get(e->trial, "checkpoint")) {
+        char what[64];
+        snprintf(what, sizeof what, "trial %lld", (long long)e->id);
+        return cli_fail(CLI_FAILED, what, "export --format arch, and taut train it", "there are no weights of it (it is %s)", out_str(e->trial, "state"));
+    }
+    return CLI_OK;
+}
+
+static int print(const struct export *e)
+{
+    double tokens = out_num(json_object_get(e->trial, "checkpoint"), "tokens");
+    char bytes[FMT_MAX], count[FMT_MAX], seen[FMT_MAX];
+    bool finished = !strcmp(out_str(e->trial, "state"), "ok");
+    if (e->c->json) {
+        json_t *o = json_pack("{s:I, s:O, s:O}", "trial", (json_int_t)e->id, "arch_id", json_object_get(e->trial, "arch_id"), "state",
+                              json_object_get(e->trial, "state"));
+        if (*e->arch_path) json_object_set_new(o, "arch_file", json_string(e->arch_path));
+        else json_object_set(o, "arch", json_object_get(e->trial, "arch"));
+        if (e->weights) {
+            json_object_set_new(o, "weights", json_pack("{s:s, s:s, s:I, s:i, s:I, s:f}", "path", e->path, "hash", e->sum.sha256, "bytes", (json_int_t)e->sum.bytes,
+                                                        "tensors", e->sum.tensors, "params", (json_int_t)e->sum.numbers, "tokens", tokens));
+        }
+        int rc = out_json(o);
+        json_decref(o);
+        return rc;
+    }
+    if (!*e->arch_path) {
+        fwrite(e->text.p, 1, e->text.len, stdout);
+        return CLI_OK;
+    }
+    if (e->c->quiet) return CLI_OK;
+    if (e->weights) {
+        printf("%s  %s parameters in %d tensors, %s\n", e->path, fmt_count(count, (double)e->sum.numbers), e->sum.tensors, fmt_bytes(bytes, (double)e->sum.bytes));
+        if (!finished) printf("trial %lld is not finished: these are its weights after %s tokens\n", (long long)e->id, fmt_short(seen, tokens));
+    }
+    printf("%s\n", e->arch_path);
+    return CLI_OK;
+}
+
+static int run(struct cli *c)
+{
+    struct export e = {.c = c};
+    const char *format = cli_str(c, "format", "safetensors");
+    if (!strcmp(format, "hf") || !strcmp(format, "gguf"))
+        return cli_fail(CLI_CALL, "export", "use safetensors: its names are Llama's", "--format %s is not built yet", format);
+    e.weights = !strcmp(format, "safetensors");
+    int rc = read_trial(&e);
+    if (!rc) rc = choose_paths(&e);
+    if (!rc && *e.arch_path) rc = write_files(&e);
+    if (!rc) rc = print(&e);
+    base_buf_fini(&e.text);
+    json_decref(e.trial);
+    return rc;
+}
+
+const struct cli_cmd cmd_export = {
+    .name = "export",
+    .args = "TRIAL",
+    .summary = "a trial's weights and architecture as files for others",
+    .help = "  taut export 17 --dir search -o model/                          model/model.safetensors and model/arch.json\n"
+            "  taut export 17 --dir search -o best.safetensors                best.safetensors and best.json\n"
+            "  taut export 17 --dir search --format arch > arch.json\n"
+            "Weights go by the names that Llama has in transformers, as the trial left them, without the optimiser's state; their SHA-256 is compared with\n"
+            "the store's first. `taut train arch.json --init model.safetensors` goes on with them. What is there already is not replaced without --force.\n",
+    .options = options,
+    .min_args = 1,
+    .max_args = 1,
+    .run = run};
