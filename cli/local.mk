@@ -12,7 +12,8 @@ taut_LDADD = libevaluator.a libmodel.a libkernels.a libwire.a libspacejson.a lib
 # The report's page: style and scripts put into page.html, and that into one C string.
 taut_SOURCES += cli/report.h cli/report.c cli/report_arch.h cli/report_arch.c cli/report_data.c
 nodist_taut_SOURCES = cli/report_page.c
-report_scripts = cli/report/base.js cli/report/chart.js cli/report/parallel.js cli/report/cards.js cli/report/main.js
+report_scripts = cli/report/base.js cli/report/chart.js cli/report/heading.js cli/report/front.js cli/report/progress.js \
+	cli/report/parallel.js cli/report/cards.js cli/report/cost.js cli/report/main.js
 report_parts = cli/report/page.html cli/report/style.css $(report_scripts)
 EXTRA_DIST += $(report_parts)
 CLEANFILES += cli/report_page.c

@@ -62,6 +62,21 @@ int report_make(struct conn *k, json_t *info, const char *where, struct base_buf
     return st ? cli_fail(CLI_FAILED, "report", NULL, "out of memory") : CLI_OK;
 }
 
+const char *report_where(char *buf, const char *option, const char *path)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+,:@%=";
+    char real[PATH_MAX], *p = buf;
+    if (!realpath(path, real)) snprintf(real, sizeof real, "%s", path);
+    bool quote = strspn(real, plain) != strlen(real);
+    p += sprintf(p, " %.32s %s", option, quote ? "'" : "");
+    for (const char *s = real; *s; s++) {
+        if (*s == '\'') p += sprintf(p, "'\\''");
+        else *p++ = *s;
+    }
+    strcpy(p, quote ? "'" : "");
+    return buf;
+}
+
 /* ---- the file ---- */
 
 static st_t failed(struct base_err *err, const char *path, int error)
@@ -132,11 +147,10 @@ static int run(struct cli *c)
     struct conn k;
     struct base_buf page = BASE_BUF_INIT;
     json_t *info = NULL;
-    char where[PATH_MAX + 16] = "";
+    char where[REPORT_WHERE_MAX] = "";
     const char *path = cli_str(c, "output", "report.html");
     if (c->json && !strcmp(path, "-")) return cli_fail(CLI_CALL, "report", "give one of them", "-o - and --json both want standard output");
-    if (c->dir) snprintf(where, sizeof where, " --dir %s", c->dir);
-    else if (c->socket) snprintf(where, sizeof where, " --socket %s", c->socket);
+    if (c->dir || c->socket) report_where(where, c->dir ? "--dir" : "--socket", c->dir ? c->dir : c->socket);
     int rc = conn_open(&k, c, false);
     if (rc) return rc;
     rc = conn_job(&k, c->arg[0], &info);

@@ -3,9 +3,14 @@
 #ifndef TAUT_CLI_REPORT_H
 #define TAUT_CLI_REPORT_H
 
+#include <limits.h>
+
 #include "base/buf.h"
 #include "cli/connect.h"
 
+/* " OPTION PATH" for a shell: the path absolute, quoted where that is needed. buf: at least REPORT_WHERE_MAX. */
+#define REPORT_WHERE_MAX (4 * PATH_MAX + 64)
+const char *report_where(char *buf, const char *option, const char *path);
 /* The page of a job, appended to page. info: job.get; where: " --dir DIR", " --socket PATH" or "", as the commands that the page names need it.
  * Exit status; errors are printed. */
 int report_make(struct conn *k, json_t *info, const char *where, struct base_buf *page);

@@ -261,14 +261,14 @@ static int write_report(struct conn *k, json_t *info, const char *where, const c
 static int finish(struct run *r)
 {
     struct conn k = {.cli = r->cli, .wire = r->service.wire, .own = CHILD_INIT, .lost = LOST};
-    char where[PATH_MAX + 16], report[PATH_MAX + 16];
+    char where[PATH_MAX + 16], shell[REPORT_WHERE_MAX], report[PATH_MAX + 16];
     bool written;
     json_t *info;
     int rc = job_info(r, &info);
     if (rc) return rc;
     snprintf(where, sizeof where, " --dir %s", r->dir);
     snprintf(report, sizeof report, "%s/report.html", r->dir);
-    rc = write_report(&k, info, where, report, &written);
+    rc = write_report(&k, info, report_where(shell, "--dir", r->dir), report, &written);
     if (!rc) rc = result_print(&k, info, &(struct result_hints){.where = where, .report = written ? report : NULL});
     json_decref(info);
     return rc;

@@ -11,7 +11,7 @@ function fill(e, attrs, children) {
         if (k.startsWith('on')) e.addEventListener(k.slice(2), v);
         else e.setAttribute(k, v === true ? '' : v);
     }
-    for (const c of children.flat()) if (c !== null && c !== undefined && c !== false) e.append(c);
+    for (const c of children.flat(Infinity)) if (c !== null && c !== undefined && c !== false) e.append(c);
     return e;
 }
 const NS = document.getElementById('ns').namespaceURI;
@@ -46,10 +46,11 @@ function duration(s) {
     return Math.floor(s / 86400) + '\u202fd ' + Math.floor(s % 86400 / 3600) + '\u202fh';
 }
 const metricInfo = Object.fromEntries(data.metrics.map(m => [m.name, m]));
-for (const o of data.job.objectives) metricInfo[o.metric] = Object.assign({}, metricInfo[o.metric], {name: o.metric, unit: o.unit, goal: o.goal});
+for (const o of data.job.objectives) metricInfo[o.metric] = {...metricInfo[o.metric], name: o.metric, unit: o.unit, goal: o.goal};
 const unitOf = name => (metricInfo[name] || {}).unit || '';
 // Three digits, for where the size of it is what counts.
-const brief = v => !known(v) ? '–' : Math.abs(v) >= 1e4 || (v && Math.abs(v) < 1e-4) ? number(v) : String(parseFloat(v.toPrecision(3))).replace('-', '−');
+const brief = v => !known(v) ? '–' : Math.abs(v) >= 1e4 ? scaled(v, '') : v && Math.abs(v) < 1e-4 ? number(v)
+    : String(parseFloat(v.toPrecision(3))).replace('-', '−');
 // A value with its unit set smaller, where text holds one.
 function withUnit(text) {
     const [value, ...unit] = text.split('\u202f');
@@ -72,19 +73,16 @@ function plural(n, one, many) { return group(n) + ' ' + (n === 1 ? one : many ||
 const objectives = data.job.objectives;
 const byTrial = new Map();
 const front = data.front.map(row => {
-    const d = data.details[row.trial] || {};
-    const p = {trial: row.trial, front: true, metrics: row.metrics, intervals: row.intervals || {}, proposal: d.proposal, text: d.text || '', arch: row.arch_id,
-               features: d.features, detail: data.details[row.trial], busy: d.busy_s, joules: d.joules};
-    byTrial.set(p.trial, p);
-    return p;
+    const detail = data.details[row.trial], d = detail || {};
+    return {trial: row.trial, front: true, metrics: row.metrics, intervals: row.intervals || {}, arch: row.arch_id, text: d.text || '', detail,
+            proposal: d.proposal, features: d.features, busy: d.busy_s, joules: d.joules};
 });
 const others = (data.others.trial || []).map((trial, i) => {
-    const o = data.others, metrics = {};
-    objectives.forEach((q, k) => { metrics[q.metric] = o.objectives[i][k]; });
-    const p = {trial, front: false, metrics, intervals: {}, proposal: o.proposal[i], text: o.text[i], features: o.features[i], busy: o.busy_s[i], joules: o.joules[i]};
-    byTrial.set(trial, p);
-    return p;
+    const o = data.others;
+    return {trial, front: false, metrics: Object.fromEntries(objectives.map((q, k) => [q.metric, o.objectives[i][k]])), intervals: {}, text: o.text[i],
+            proposal: o.proposal[i], features: o.features[i], busy: o.busy_s[i], joules: o.joules[i]};
 });
+for (const p of front.concat(others)) byTrial.set(p.trial, p);
 
 // ---- which one is chosen ----
 
@@ -97,7 +95,7 @@ function choose(trial) {
 
 // ---- light and dark ----
 
-function startTheme() {
+function themeButton() {
     const system = matchMedia('(prefers-color-scheme: dark)'), words = ['auto', 'light', 'dark'];
     let want = 'auto';
     try { want = localStorage.getItem('taut-theme') || want; } catch (e) { /* a file's page may have no storage */ }
@@ -129,7 +127,8 @@ function section(id, title, lead) {
 }
 // A figure that is drawn again whenever its width changes. draw(width, hook) gives an element; what it gives to hook is called with the chosen trial.
 function figure(title, draw, caption) {
-    const box = el('div', {class: 'plot'}), f = el('figure', null, title && el('figcaption', null, title), box, caption && el('p', {class: 'caption'}, caption));
+    const box = el('div', {class: 'plot'});
+    const f = el('figure', null, title && el('figcaption', null, title), box, caption && el('p', {class: 'caption'}, caption));
     let had = 0, hooks = [];
     const again = () => {
         const width = Math.floor(box.clientWidth);

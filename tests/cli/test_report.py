@@ -5,6 +5,7 @@ import json
 import os
 import re
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -236,7 +237,7 @@ def test_large():
 
 def test_run():
     """taut run leaves a page, also where the job was finished before, and is not failed by one that cannot be written."""
-    folder = os.path.join(TMP, "run")
+    folder = os.path.join(TMP, "it's a run")
     job = os.path.join(TMP, "job.json")
     with open(job, "w") as f:
         json.dump(custom_job(budget={"evaluations": 10}), f)
@@ -255,6 +256,7 @@ def test_run():
     r = taut("run", job, "--dir", folder)
     t.join()
     ok(r.returncode == 0 and "report: " + path in r.stdout, "taut run says where its report is")
+    same(shlex.split(island(read(path))["where"]), ["--dir", os.path.realpath(folder)], "… with commands for a shell")
     same((island(read(path))["job"]["state"], island(read(path))["job"]["evaluations"]), ("done", 10), "… which shows the search done")
     os.unlink(path)
     r = taut("run", job, "--dir", folder, "--json")
