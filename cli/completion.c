@@ -55,7 +55,7 @@ static void bash_values(FILE *f, const char *verb, const struct cli_opt *o)
             words(f, o->arg);
             fputs("' -- \"$cur\"))", f);
         } else if (is_file(o->arg)) {
-            fprintf(f, "compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -%c -- \"$cur\"))", strstr(o->arg, "DIR") ? 'd' : 'f');
+            fprintf(f, "_taut_files -%c", strstr(o->arg, "DIR") ? 'd' : 'f');
         } else {
             fputs(":", f);
         }
@@ -65,8 +65,10 @@ static void bash_values(FILE *f, const char *verb, const struct cli_opt *o)
 
 static void bash(FILE *f)
 {
-    fputs("# bash completion for taut, made by `taut completion bash`\n_taut()\n{\n"
+    fputs("# bash completion for taut, made by `taut completion bash`\n"
+          "_taut_files()\n{\n    compopt -o filenames 2>/dev/null\n    mapfile -t COMPREPLY < <(compgen \"$1\" -- \"$cur\")\n}\n_taut()\n{\n"
           "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} verb=${COMP_WORDS[1]}\n    COMPREPLY=()\n"
+          "    if [ \"$cur\" = = ]; then cur=\n    elif [ \"$prev\" = = ]; then prev=${COMP_WORDS[COMP_CWORD-2]}; fi\n"
           "    if [ \"$COMP_CWORD\" -eq 1 ]; then\n        COMPREPLY=($(compgen -W '",
           f);
     verbs(f);
@@ -93,7 +95,7 @@ static void bash(FILE *f)
             words(f, cmd->args);
             fputs("' -- \"$cur\"))\n", f);
         } else if (is_file(cmd->args)) {
-            fputs("        else compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- \"$cur\"))\n", f);
+            fputs("        else _taut_files -f\n", f);
         }
         fputs("        fi ;;\n", f);
     }

@@ -41,14 +41,26 @@ void cli_help_cmd(FILE *f, const struct cli_cmd *cmd)
 
 /* ---- the manual page ---- */
 
-/* Text as roff: no line may begin with a control character, and a hyphen is meant as one. */
+/* The character that begins at p, if it is more than one byte of UTF-8: its code, and in *n how many more bytes it has. */
+static unsigned wide(const char *p, int *n)
+{
+    unsigned char c = (unsigned char)*p;
+    *n = c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : 1;
+    unsigned code = c & (0x3fu >> *n);
+    for (int i = 1; i <= *n; i++) code = code << 6 | ((unsigned char)p[i] & 0x3f);
+    return code;
+}
+
+/* Text of the tables as roff: no line may begin with a control character, a hyphen is meant as one, and roff reads ASCII. */
 static void roff(FILE *f, const char *text)
 {
     bool start = true;
+    int more;
     for (const char *p = text; *p; p++) {
         if (start && (*p == '.' || *p == '\'')) fputs("\\&", f);
         if (*p == '-') fputs("\\-", f);
         else if (*p == '\\') fputs("\\e", f);
+        else if ((unsigned char)*p >= 0xc0) fprintf(f, "\\[u%04X]", wide(p, &more)), p += more;
         else fputc(*p, f);
         start = *p == '\n';
     }
@@ -99,6 +111,6 @@ void cli_help_man(FILE *f)
     fputs(".SH EXIT STATUS\n.TP\n0\ndone\n.TP\n1\nthe work failed\n.TP\n2\nthe call was wrong\n.TP\n3\nno daemon there\n.TP\n4\nnothing found\n.TP\n130\n"
           "interrupted (Ctrl\\-C); \\fBtaut run\\fR goes on where it was when started again\n"
           ".SH ENVIRONMENT\n.TP\nTAUT_SOCKET, XDG_RUNTIME_DIR\nwhere tautd listens when neither \\fB\\-\\-socket\\fR nor \\fB\\-\\-dir\\fR says so\n.TP\n"
-          "NO_COLOR, TERM\ncolours\n.SH SEE ALSO\n.BR tautd (1),\n.BR taut\\-evaluator (1)\n",
+          "NO_COLOR, TERM\ncolours\n.SH SEE ALSO\n.BR tautd (8),\n.BR taut\\-evaluator (1)\n",
           f);
 }

@@ -8,3 +8,4 @@ include tests/controller/local.mk
 include tests/evaluator/local.mk
 include tests/cli/local.mk
 include tests/e2e/local.mk
+include tests/pack/local.mk
