@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -50,7 +49,7 @@ version = re.search(r"^#define PACKAGE_VERSION_TEXT \"(.*)\"", open(os.path.join
 taut = os.path.join(where["bin"], "taut")
 for p in ("taut", "tautd", "taut-evaluator"):
     r = run(os.path.join(where["bin"], p), "--version")
-    ok(r.returncode == 0 and r.stdout.rstrip("\n").endswith(" " + version) and not r.stderr, "%s --version" % p)
+    ok(r.returncode == 0 and (" " + version) in r.stdout and r.stdout.count("\n") == 1 and not r.stderr, "%s --version" % p)
 text = os.path.join(top, "text.txt")
 with open(text, "w") as f:
     f.write("".join("It was the %d. of many days, and the %d. night was no shorter.\n" % (i, 7 * i % 31) for i in range(4000)))
@@ -66,17 +65,14 @@ same((r.returncode, end.get("state"), len(end.get("front", []))), (0, "done", 1)
 # ---- the extension ----
 
 so = os.path.join(where["lib"], "taut/taut_pareto.so")
-db = sqlite3.connect(":memory:")
 if "asan" in run("ldd", so).stdout:
-    skip("the extension loads", "a library with sanitizers does not load into Python")
-elif not hasattr(db, "enable_load_extension"):
-    skip("the extension loads", "this Python's sqlite3 takes no extensions")
+    skip("the extension loads", "a library with sanitizers does not load into a program without")
+elif not shutil.which("sqlite3"):
+    skip("the extension loads", "no sqlite3 here")
 else:
-    db.enable_load_extension(True)
-    db.load_extension(so[:-3])
-    db.execute("create table t(a, b)")
-    db.executemany("insert into t values (?, ?)", [(1, 3), (2, 2), (3, 1), (3, 3)])
-    same(len(db.execute("select * from pareto('select a, b from t', 'a, b')").fetchall()), 3, "the extension loads, and finds a front")
+    r = run("sqlite3", ":memory:", ".load " + so[:-3], "create table t(a, b)", "insert into t values (1, 3), (2, 2), (3, 1), (3, 3)",
+            "select count(*) from pareto('select a, b from t', 'a, b')")
+    same((r.stdout, r.stderr), ("3\n", ""), "the extension loads, and finds a front")
 
 # ---- manual pages ----
 
