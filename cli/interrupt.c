@@ -16,7 +16,8 @@ static void on_signal(int number)
 
 void interrupt_catch(void)
 {
-    struct sigaction a = {.sa_handler = on_signal};
+    /* Restarted: a line half written to a full pipe is not to be lost. Waiting in poll ends at a signal all the same. */
+    struct sigaction a = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     sigemptyset(&a.sa_mask);
     sigaction(SIGINT, &a, NULL);
     sigaction(SIGTERM, &a, NULL);

@@ -1,4 +1,5 @@
 """The verbs that work without a search: cost, space, train, profile, doctor. Numbers against what Python works out by itself."""
+import array
 import fcntl
 import importlib.util
 import itertools
@@ -12,6 +13,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import termios
 
 SRC = os.environ.get("TAUT_SRC", ".")
 sys.path.insert(0, os.path.join(SRC, "tests/controller"))
@@ -261,24 +263,33 @@ def learning():
     ok("step" not in good("train", path("small.json"), "--data", path("text.txt"), "--tokens", 8 * B * T, "--batch", B, "-q"), "-q: the result alone")
 
 
+def waiting(pipe):
+    """Bytes in it."""
+    n = array.array("i", [0])
+    fcntl.ioctl(pipe, termios.FIONREAD, n)
+    return n[0]
+
+
 def resuming():
     args = ["train", path("small.json"), "--data", path("text.txt"), "--tokens", str(400 * B * T), "--batch", str(B), "--json"]
     whole = rows(*args)
     ckpt = path("go.ckpt")
     got = []
     for cut in (30, 160):
-        p = subprocess.Popen([TAUT, *args, "--checkpoint", ckpt], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for line in p.stdout:
+        # a narrow pipe: it cannot run far ahead of its reader, and the signal meets it while it waits to write
+        p = subprocess.Popen([TAUT, *args, "--checkpoint", ckpt], stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0, pipesize=4096)
+        for line in iter(p.stdout.readline, b""):
             got.append(json.loads(line))
             if got[-1].get("step", 0) == cut:
+                wait_until(lambda: waiting(p.stdout) > 3900, HANG)
                 p.send_signal(signal.SIGINT)
-        err = p.stderr.read()
+        err = p.stderr.read().decode()
         rc = p.wait(HANG)
         ok(rc == 130 and "goes on" in err and "step" in got[-1] and got[-1]["step"] < 400, "Ctrl-C after step %d: kept, exit 130" % cut)
     end = rows(*args, "--checkpoint", ckpt)
     got += end
-    same([r["step"] for r in got[:-1]], list(range(1, 401)), "no step twice, none left out")
-    same([r["loss"] for r in got[:-1]], [r["loss"] for r in whole[:-1]], "stopped twice and gone on: the same losses to the bit")
+    ok([r["step"] for r in got[:-1]] == list(range(1, 401)), "no step twice, none left out")
+    ok([r["loss"] for r in got[:-1]] == [r["loss"] for r in whole[:-1]], "stopped twice and gone on: the same losses to the bit")
     same((end[-1]["valid_loss"], end[-1]["from_step"] >= 160), (whole[-1]["valid_loss"], True), "and the same result")
     end = rows(*args, "--checkpoint", ckpt)
     same((len(end), end[0]["valid_loss"], end[0]["from_step"]), (1, whole[-1]["valid_loss"], 400), "what is done is not done again")
