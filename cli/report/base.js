@@ -21,7 +21,7 @@ const svg = (tag, attrs, ...children) => fill(document.createElementNS(NS, tag),
 // ---- numbers ----
 
 const known = v => typeof v === 'number' && isFinite(v);
-function group(v) { return String(v).replace(/\B(?=(\d{3})+(?!\d))/g, ','); }
+const group = v => String(v).replace(/^-?\d+/, whole => whole.replace(/\B(?=(\d{3})+$)/g, ','));
 function scaled(v, unit) {
     const prefix = ['', 'k', 'M', 'G', 'T', 'P', 'E'];
     let x = Math.abs(v), i = 0;
@@ -32,7 +32,7 @@ function scaled(v, unit) {
 }
 function number(v) {
     const x = Math.abs(v), sign = v < 0 ? '−' : '';
-    if (x === Math.floor(x) && x < 1e6) return sign + group(x);
+    if (x === Math.floor(x) && x < 1e9) return sign + group(x);
     if (x >= 1e5 || x < 1e-4) return (sign + x.toExponential(3)).replace('e+', 'e').replace('e-', 'e−');
     return sign + x.toFixed(x >= 1000 ? 0 : x >= 100 ? 1 : x >= 10 ? 2 : x >= 1 ? 3 : x >= 0.1 ? 4 : x >= 0.01 ? 5 : x >= 0.001 ? 6 : 7);
 }

@@ -61,7 +61,7 @@ function logTicks(low, high, n) {
         const out = [];
         for (let e = Math.floor(Math.log10(low)); 10 ** e <= high; e++)
             for (const m of marks) if (m * 10 ** e >= low * 0.999 && m * 10 ** e <= high * 1.001) out.push(m * 10 ** e);
-        if (out.length <= n) return out.length >= 2 ? out : linearTicks(low, high, n);
+        if (out.length <= n + 1) return out.length >= 2 ? out : linearTicks(low, high, n);
     }
     const out = [], every = Math.ceil((Math.log10(high) - Math.log10(low)) / n);
     for (let e = Math.ceil(Math.log10(low)); 10 ** e <= high; e += every) out.push(10 ** e);
@@ -96,25 +96,41 @@ function tickText(name, v) {
     if (v === 0) return '0';
     if (m.unit === 'B' || m.source === 'paper' || Math.abs(v) >= 1e4)
         return scaled(v, m.unit === 'B' ? 'B' : '').replace(/(\.\d*?)0+(?=\D|$)/, '$1').replace(/\.(?=\D|$)/, '');
-    return String(parseFloat(v.toPrecision(4))).replace('-', '−');
+    return plainTick(v);
+}
+
+// The texts of an axis' ticks; with more digits where they lie so close together that some would read alike.
+function distinct(ticks, text) {
+    let out = ticks.map(text);
+    for (let digits = 4; digits < 15 && new Set(out.filter(Boolean)).size < out.filter(Boolean).length; digits++)
+        out = ticks.map(v => group(parseFloat(v.toPrecision(digits))).replace('-', '−'));
+    return out;
+}
+
+// Text around x, moved where it would not fit between 0 and width.
+function middle(x, y, width, s, cls) {
+    const half = s.length * 3.5, at = x - half < 0 ? [0, 'start'] : x + half > width ? [width, 'end'] : [px(x), 'middle'];
+    return svg('text', {x: at[0], y, 'text-anchor': at[1], class: cls}, s);
 }
 
 // ---- a frame with axes ----
 
 // An axis: {scale(from, to), tick(value), title}.
 function frame(width, height, xAxis, yAxis, label) {
-    const box = {left: 54, right: width - 16, top: 28, bottom: height - 44};
+    const box = {left: 0, right: width - 16, top: 28, bottom: height - 44};
     const node = svg('svg', {viewBox: '0 0 ' + width + ' ' + height, width, height, role: 'img', 'aria-label': label});
-    const x = xAxis.scale(box.left, box.right), y = yAxis.scale(box.bottom, box.top);
+    const y = yAxis.scale(box.bottom, box.top), yTicks = y.ticks(Math.max(3, Math.floor(height / 55))), yTexts = distinct(yTicks, yAxis.tick);
+    box.left = Math.max(44, 16 + 7 * Math.max(...yTexts.map(t => t.length)));
+    const x = xAxis.scale(box.left, box.right), xTicks = x.ticks(Math.max(3, Math.floor(width / 90))), xTexts = distinct(xTicks, xAxis.tick);
     const lattice = svg('g', {class: 'lattice'}), text = svg('g', {class: 'ticks'}), plot = svg('g');
-    for (const v of y.ticks(Math.max(3, Math.floor(height / 55)))) {
+    yTicks.forEach((v, i) => {
         lattice.append(svg('path', {d: 'M' + box.left + ' ' + px(y(v)) + 'H' + box.right}));
-        text.append(svg('text', {x: box.left - 8, y: px(y(v) + 4), 'text-anchor': 'end'}, yAxis.tick(v)));
-    }
-    for (const v of x.ticks(Math.max(3, Math.floor(width / 90)))) {
+        text.append(svg('text', {x: box.left - 8, y: px(y(v) + 4), 'text-anchor': 'end'}, yTexts[i]));
+    });
+    xTicks.forEach((v, i) => {
         lattice.append(svg('path', {d: 'M' + px(x(v)) + ' ' + box.top + 'V' + box.bottom}));
-        text.append(svg('text', {x: px(x(v)), y: box.bottom + 17, 'text-anchor': 'middle'}, xAxis.tick(v)));
-    }
+        text.append(middle(x(v), box.bottom + 17, width, xTexts[i]));
+    });
     text.append(svg('text', {class: 'title', x: 0, y: 12}, yAxis.title),
                 svg('text', {class: 'title', x: box.right, y: height - 6, 'text-anchor': 'end'}, xAxis.title));
     node.append(lattice, svg('path', {class: 'axis', d: 'M' + box.left + ' ' + box.top + 'V' + box.bottom + 'H' + box.right}), text, plot);
@@ -125,8 +141,9 @@ function metricAxis(o) {
     return {name, goal: o.goal, get: p => p.metrics[name], interval: p => p.intervals[name], tick: v => tickText(name, v),
             title: name + (unit ? ', ' + unit : '') + (o.goal === 'max' ? ' · more is better' : ' · less is better')};
 }
+const plainTick = v => String(parseFloat(v.toPrecision(4))).replace('-', '−');
 const wholeTick = v => Number.isInteger(v) ? group(v) : '';
-const orderAxis = {name: 'proposal', get: p => known(p.proposal) ? p.proposal + 1 : null, interval: () => null, tick: wholeTick, title: 'proposal'};
+const orderAxis = {name: 'proposal', log: false, get: p => known(p.proposal) ? p.proposal + 1 : null, interval: () => null, tick: wholeTick, title: 'proposal'};
 
 // ---- dots ----
 
@@ -155,8 +172,8 @@ function dot(p, a, b, x, y) {
                svg('circle', {cx, cy, r: 4.2, tabindex: 0, 'aria-label': label, onfocus: describe, onblur: hideTip, onkeydown: key}));
 }
 function scatter(a, b, width, hook) {
-    const height = Math.round(Math.max(260, Math.min(380, width * 0.78))), there = p => known(a.get(p)) && known(b.get(p));
-    const span = q => (from, to) => scale(front.flatMap(p => [q.get(p), ...(q.interval(p) || [])]), others.map(q.get), from, to);
+    const height = Math.round(Math.max(260, Math.min(400, width * 0.78))), there = p => known(a.get(p)) && known(b.get(p));
+    const span = q => (from, to) => scale(front.flatMap(p => [q.get(p), ...(q.interval(p) || [])]), others.map(q.get), from, to, {log: q.log});
     const {node, x, y, plot, box} = frame(width, height, {...a, scale: span(a)}, {...b, scale: span(b)}, b.name + ' against ' + a.name);
     const at = p => [x(a.get(p)), y(b.get(p))], mine = front.filter(there), rest = others.filter(there);
     const seen = rest.filter(p => x.inside(a.get(p)) && y.inside(b.get(p))), beyond = rest.length - seen.length;

@@ -18,7 +18,7 @@ function timeByOutcome(seen) {
     if (seen.length === succeeded && data.failed.seen === failures && total > 0 && good + bad <= total * 1.02) {
         const parts = [['good', 'succeeded: ' + plural(succeeded, 'trial') + ', ', good], ['bad', 'failed: ' + plural(failures, 'trial') + ', ', bad],
                        ['quiet', 'given back, or under way: ', Math.max(0, total - good - bad)]].filter(p => p[2] > total * 0.0005);
-        return [el('div', {class: 'split', 'aria-hidden': 'true'}, parts.map(p => el('span', {class: p[0], style: 'flex-grow:' + p[2]}))),
+        return [el('div', {class: 'split', 'aria-hidden': 'true'}, parts.map(p => el('span', {class: p[0], style: 'flex-grow:' + px(1000 * p[2] / total)}))),
                 el('ul', {class: 'legend'}, parts.map(p => el('li', {class: p[0]}, p[1] + duration(p[2]) + ' (' + share(p[2]) + ')')))];
     }
     const overlap = good + bad > total * 1.02 ? ' Several worked at once: the trials’ own times add up to ' + duration(good + bad) + '.' : '';
@@ -39,7 +39,9 @@ function showCost() {
     const energy = list.some(p => known(p.joules)), grid = el('div', {class: 'grid ' + (energy ? 'two' : 'one')});
     s.append(...timeByOutcome(seen), grid);
     const legend = 'Blue: the front; grey: others' + (failures ? '; orange: failed.' : '.');
-    if (list.some(p => known(p.busy))) place(grid, figure(null, w => bars(list, p => p.busy, duration, 'time of each trial', w), legend));
+    const [length, name] = timeUnit(Math.max(...list.map(p => p.busy || 0)));
+    if (list.some(p => known(p.busy)))
+        place(grid, figure(null, w => bars(list, p => p.busy / length, plainTick, 'time of each trial, ' + name, w), legend));
     if (energy) place(grid, figure(null, w => bars(list, p => p.joules, v => scaled(v, 'J'), 'energy of each trial, J', w), legend));
     s.append(el('p', {class: 'lead'}, energyText()));
     if (!failures) return;

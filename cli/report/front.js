@@ -55,7 +55,7 @@ function showFront() {
         ? 'The best result so far among all of them, in the order of their proposal. ' + HOW
         : 'Trials that no other one beats in every objective (blue) among the others (grey). Whiskers are 95\u202f% intervals; the line joins those ' +
           'that nothing beats in these two alone. ' + HOW);
-    const add = (a, b) => place(grid, figure(null, (width, hook) => scatter(a, b, n > 2 ? width : Math.min(width, 860), hook)));
+    const add = (a, b) => place(grid, figure(null, (width, hook) => scatter(a, b, width, hook)));
     s.append(grid);
     if (n === 1) add(orderAxis, axes[0]);
     for (let i = 0; i < n; i++) for (let j = i + 1; j < n; j++) add(axes[j], axes[i]);

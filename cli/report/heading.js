@@ -65,11 +65,11 @@ function tiles() {
         tile('Hypervolume', known(hv) ? brief(hv) : '–', known(hv) ? 'larger is better' : 'no reference point yet'),
         objectives.map(o => {
             const best = (job.best || {})[o.metric];
-            return tile('Best ' + o.metric, best ? metricText(o.metric, best.value, false, true) : '–', best ? 'trial ' + best.trial : 'no result');
+            return tile(o.metric, best ? metricText(o.metric, best.value, false, true) : '–', best ? 'best: trial ' + best.trial : 'no result');
         }),
-        tile('Time at work', duration(job.busy_s), n ? duration(job.busy_s / n) + ' an evaluation' : ''),
+        tile('Time at work', duration(job.busy_s), n ? duration(job.busy_s / n) + ' each' : ''),
         known(job.joules) ? tile('Energy', scaled(job.joules, 'J'), known(watts) ? brief(watts) + '\u202fW while at work' : 'of training')
-            : tile('Energy', 'not measured', 'nobody reported it', 'quiet')));
+            : tile('Energy', 'not measured', 'not reported', 'quiet')));
     if (data.notes.length) main.append(el('p', {class: 'note'}, data.notes.join(' ')));
     if (front.length) return;
     main.append(el('p', {class: 'note big'}, !n ? 'This search has no results yet. Make the page again once there are some.'

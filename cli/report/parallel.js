@@ -36,7 +36,8 @@ function axisScale(a, from, to) {
     const {words, low, high} = a, log = !words && low > 0 && high / low > 12, f = log ? Math.log : v => v, [p, q] = a.turned ? [to, from] : [from, to];
     const s = words ? v => p + (q - p) * (words.length > 1 ? words.indexOf(valueText(v)) / (words.length - 1) : 0.5)
         : v => p + (q - p) * (low === high ? 0.5 : (f(v) - f(low)) / (f(high) - f(low)));
-    const ends = words ? [words[0], words[words.length - 1]] : [a.text(low), a.text(high)];
+    const short = text => text.length > 14 ? text.slice(0, 13) + '…' : text;
+    const ends = words ? [short(words[0]), short(words[words.length - 1])] : [a.text(low), a.text(high)];
     s.ends = a.turned ? ends.reverse() : ends;
     return s;
 }
@@ -53,11 +54,10 @@ function drawAxis(a, i, n, lying, size) {
         if (a.none) g.append(text(off, a.at + 13, 'middle', '', 'none'));
         return g;
     }
-    const last = i === n - 1, raised = !a.knob && (n - 1 - i) % 2; // objectives have long names: every other one stands higher
-    g.append(text(px(a.at), 12, 'middle', 'dim', a.label[0]),
-             text(last ? width : px(a.at), raised ? 12 : 27, last ? 'end' : 'middle', 'title', a.label[1]),
-             text(px(a.at), high - 8, 'middle', '', end), text(px(a.at), low + 15, 'middle', '', start));
-    if (a.none) g.append(text(px(a.at), off + 15, 'middle', '', 'none'));
+    const raised = !a.knob && (n - 1 - i) % 2; // objectives have long names: every other one stands higher
+    g.append(middle(a.at, 12, width, a.label[0], 'dim'), middle(a.at, raised ? 12 : 27, width, a.label[1], 'title'), middle(a.at, high - 8, width, end),
+             middle(a.at, low + 15, width, start));
+    if (a.none) g.append(middle(a.at, off + 15, width, 'none'));
     return g;
 }
 function parallel(model, width, hook) {

@@ -1,15 +1,18 @@
 // How the search went: hypervolume, best values, learning curves.
 
+// In what a time axis up to s is: [seconds, name].
+const timeUnit = s => s > 7200 ? [3600, 'hours'] : s > 180 ? [60, 'minutes'] : [1, 'seconds'];
+
 function showProgress() {
     const hv = points.hypervolume, busy = points.busy_s, last = busy[busy.length - 1], shown = hv.some(known);
-    const [length, name] = last > 7200 ? [3600, 'hours'] : last > 180 ? [60, 'minutes'] : [1, 'seconds'];
+    const [length, name] = timeUnit(last);
     const s = section('progress', 'Progress', shown
         ? 'Hypervolume: how much of the objectives’ space the front dominates, up to a fixed reference point (the worst of the first ' +
           'results, a tenth further out). It only grows.'
         : 'Hypervolume has no reference point before the first ' + ((spec.search || {}).population || 48) + ' results.');
     const tip = i => 'after evaluation ' + group(points.evaluation[i]) + ', ' + duration(busy[i]);
     const byNumber = {xTitle: 'evaluations', xTick: wholeTick, tip};
-    const byTime = {xTitle: name + ' at work', xTick: v => String(parseFloat(v.toPrecision(4))), tip};
+    const byTime = {xTitle: name + ' at work', xTick: plainTick, tip};
     const volume = {yTitle: 'hypervolume', yTick: v => tickText('', v), value: number, area: true};
     if (shown) {
         const grid = el('div', {class: 'grid two'});

@@ -17,7 +17,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from taut_wire import BUILD, Daemon, Evaluator, custom_job, done, ok, same, skip, wait_until
 
 TAUT = os.path.join(BUILD, "taut")
-EVIL = "</script><b>\"'&<!--<script>"
+EVIL = "</script><b>\"'&<i><!--<script>"
 TMP = tempfile.mkdtemp(prefix="report-")
 
 
@@ -277,7 +277,11 @@ function look(name, width, f) {
     const m = {ready: r.dataset.ready || '', error: r.dataset.error || '', wide: r.scrollWidth, scheme: r.dataset.theme, h1: (d.querySelector('h1') || {}).textContent,
                points: all('#front .point').length, faint: all('#front .faint').map(e => Number(e.dataset.points)), beyond: all('#front .caption').map(e => e.textContent),
                threads: all('#knobs path.thread[data-trial]').length, curves: all('#curves path.thread[data-trial]').length, cards: all('.card').length,
-               rows: all('#front tbody tr').length, progress: all('#progress path.line').length, bold: all('script').length, text: d.getElementById('main').textContent,
+               rows: all('#front tbody tr').length, progress: all('#progress path.line').length, strange: all('i').length, scripts: all('script').length, text: d.getElementById('main').textContent,
+               clipped: all('#head *, #main *').filter(e => !e.closest('.scroll') && e.tagName !== 'CODE').filter(e => {
+                   const b = e.getBoundingClientRect(), s = (e.closest('svg') || e.parentElement).getBoundingClientRect(), text = e.tagName === 'text';
+                   return b.width && (b.right > width + 1 || b.left < -1 || (text && e.textContent && (b.right > s.right + 2 || b.left < s.left - 2)));
+               }).map(e => e.tagName + '.' + (e.getAttribute('class') || '') + ' ' + e.textContent.slice(0, 40)),
                bad: all('svg path, svg circle, svg text').filter(e => /NaN|undefined|Infinity/.test(e.outerHTML.slice(0, 100000))).length, marked: 0};
     const dot = d.querySelector('#front .point circle');
     if (dot) {
@@ -342,7 +346,7 @@ def test_drawn(chromium):
         for width in (400, 1400):
             m, at = got["%s@%d" % (name, width)], "%s at %d: " % (name, width)
             same((m["ready"], m["error"], m["bad"]), ("1", "", 0), at + "drawn to its end, without an error")
-            ok(m["wide"] <= width, at + "nothing is wider than the page")
+            same((m["wide"] <= width, m["clipped"]), (True, []), at + "nothing is wider than the page, no label is cut off")
             same(m["points"], want["front"] * want["charts"], at + "every chart has every member of the front")
             beyond = sum(int(re.match(r"[\d,]+", t).group().replace(",", "")) for t in m["beyond"])
             same(sum(m["faint"]) + beyond, want["others"] * want["charts"], at + "… and every other trial, or says how many lie beyond")
@@ -352,7 +356,7 @@ def test_drawn(chromium):
                 same((m["marked"], m["markedRows"], m["bar"]), (want["charts"], 2, True), at + "a chosen trial is marked in every chart, its row and its card")
             if "title" in want:
                 same(m["h1"], want["title"], at + "the name is text")
-                same(m["bold"], 2, at + "no script but the page's own")
+                same((m["scripts"], m["strange"]), (2, 0), at + "no element but the page's own")
             if "says" in want:
                 ok(want["says"] in m["text"], at + "says why there is nothing to see")
 
