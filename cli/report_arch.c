@@ -35,7 +35,7 @@ static json_t *part(const struct stack *s, int i)
     const struct stack_row *r = &s->row[i];
     struct base_buf b = BASE_BUF_INIT;
     if (r->is) out_part(r->is, &b);
-    json_t *o = json_pack("{s:s,s:i,s:s,s:s,s:f,s:f,s:f}", "kind", r->part, "layer", r->layer + 1, "type", r->is ? space_layer(r->is->type)->name : "", "text",
+    json_t *o = json_pack("{s:s,s:i,s:s,s:s,s:f,s:f,s:f}", "kind", r->part, "layer", r->layer, "type", r->is ? space_layer(r->is->type)->name : "", "text",
                           b.p ? b.p : "", "params", r->params, "flops", r->flops_per_token, "state", stack_state_bytes(s, i, s->arch.context));
     base_buf_fini(&b);
     return o;

@@ -11,7 +11,7 @@ json_t *report_cut(const char *s, size_t max);
 /* One line, at most max bytes. New reference. */
 json_t *report_text(json_t *arch, size_t max);
 /* The stack of a language model from the input up: {"width", "vocab", "context", "tied", "parts": [{"kind": "embedding"|"mixer"|"ffn"|"norm"|"head", "layer"
- * (from 1; 0: the network's own), "type", "text", "params", "flops", "state"}]}, as in stack.h: parts of type none are left out. flops: forward per token over a
+ * (from 0; -1: the network's own), "type", "text", "params", "flops", "state"}]}, as in stack.h: parts of type none are left out. flops: forward per token over a
  * window of context tokens; state: bytes in f32 after context tokens. NULL: not a language model. */
 json_t *report_stack(json_t *arch);
 /* Knob name to value, flat; at most max of them, long words cut. job may be NULL. NULL: the architecture does not fit the job's space. */

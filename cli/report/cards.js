@@ -5,7 +5,7 @@ const widest = Math.max(1, ...front.flatMap(p => ((p.detail || {}).stack || {par
 // Like layers in a row become one block with their number.
 function runs(stack) {
     const layers = [];
-    for (const p of stack.parts.filter(q => q.layer)) {
+    for (const p of stack.parts.filter(q => q.layer >= 0)) {
         if (!layers.length || layers[layers.length - 1].index !== p.layer) layers.push({index: p.layer, parts: []});
         layers[layers.length - 1].parts.push(p);
     }
@@ -49,15 +49,23 @@ function knobTable(knobs) {
 function metricRows(p, name) {
     const m = (p.detail.metrics || {})[name] || {median: p.metrics[name]}, iv = p.intervals[name];
     const row = el('tr', null, el('th', null, name), el('td', null, withUnit(metricText(name, m.median))));
-    if (!iv) return [row];
-    const text = metricText(name, iv[0], true) + ' – ' + metricText(name, iv[1], true) + (m.n > 1 ? ', n\u202f=\u202f' + m.n : '');
-    return [row, el('tr', {class: 'interval'}, el('td', {colspan: 2}, text))];
+    const more = [iv && metricText(name, iv[0], true) + ' – ' + metricText(name, iv[1], true) + (m.n > 1 ? ', n\u202f=\u202f' + m.n : ''),
+                  Array.isArray(m.ratio) && known(m.ratio[0]) && brief(m.ratio[0]) + ' of the anchor',
+                  m.converged === false && 'not converged', m.disturbed > 0 && brief(100 * m.disturbed) + '\u202f% of samples disturbed'];
+    return [row, ...more.filter(Boolean).map(text => el('tr', {class: 'interval'}, el('td', {colspan: 2}, text)))];
+}
+// What the whole stack keeps of a sequence of the training context, where no metric says it.
+function stateRow(stack, names) {
+    const name = 'state_bytes@' + stack.context;
+    if (names.includes(name)) return [];
+    return [el('tr', null, el('th', null, name), el('td', null, withUnit(scaled(stack.parts.reduce((a, p) => a + p.state, 0), 'B'))))];
 }
 function card(p) {
     const d = p.detail, goals = objectives.map(o => o.metric), onPaper = n => (metricInfo[n] || {}).source === 'paper';
     const names = Object.keys(p.metrics).sort((a, b) => goals.includes(b) - goals.includes(a) || goals.indexOf(a) - goals.indexOf(b));
     const paper = names.filter(n => onPaper(n) && (n !== 'active_params' || p.metrics[n] !== p.metrics.params)), rest = names.filter(n => !onPaper(n));
-    const facts = (title, list) => list.length > 0 && el('table', {class: 'facts'}, el('caption', null, title), list.flatMap(n => metricRows(p, n)));
+    const facts = (title, list, more) => (list.length > 0 || more) && el('table', {class: 'facts'}, el('caption', null, title),
+                                                                      list.flatMap(n => metricRows(p, n)), more);
     const {op, parents = []} = d.origin || {};
     const where = [known(p.proposal) && 'proposal ' + (p.proposal + 1), op && op + (parents.length ? ' of ' + parents.join(' and ') : ''),
                    known(d.busy_s) && duration(d.busy_s) + ' at work', known(d.joules) && scaled(d.joules, 'J')];
@@ -69,7 +77,7 @@ function card(p) {
            el('button', {type: 'button', class: 'pick', onclick: () => choose(p.trial)}, 'mark')),
         el('div', {class: 'key'}, objectives.map(key)),
         el('div', {class: 'body'}, d.stack ? drawStack(d.stack) : knobTable(d.knobs),
-           el('div', null, facts('On paper', paper), facts(d.stack ? 'Measured' : 'Reported', rest))),
+           el('div', null, facts('On paper', paper, d.stack && stateRow(d.stack, names)), facts(d.stack ? 'Measured' : 'Reported', rest))),
         el('p', {class: 'dim small'}, where.filter(Boolean).join(' · ')),
         el('pre', null, commands.join('\n')));
 }

@@ -65,7 +65,8 @@ const TIMED = 'Timed: threads are pinned, the clock is CLOCK_MONOTONIC_RAW, and 
     'clock’s resolution. After a warm-up, samples of the candidate alternate with those of one fixed small network. The value' +
     ' is the median of at least 30 samples; the interval is the distribution-free 95\u202f% interval of the median, from ' +
     'order statistics, and sampling goes on until it is within ±2\u202f% or a time limit is reached. Samples are rejected ' +
-    'only for causes from outside (CPU time stolen, an involuntary switch), never for their value.';
+    'only for causes from outside (CPU time stolen, an involuntary switch), never for their value; where nearly all would be, they ' +
+    'are kept and counted as disturbed. “Of the anchor” is the ratio to that fixed network.';
 const COMPARED = 'The front compares medians alone. Where the whiskers of two trials overlap, their order in that metric is not certain.';
 const REPORTED = 'Everything here is what the job’s own evaluator reported; where it sent intervals, they are drawn as it sent them. The ' +
     'front compares medians alone.';

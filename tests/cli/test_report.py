@@ -86,7 +86,7 @@ def evil_job():
 def score(arch, n):
     spread = 0.01 * (1 + n % 3)
     f1 = arch["x"] ** 2 + arch["drop"]
-    return {"f1": {"median": f1, "low": f1 - spread, "high": f1 + spread, "n": 30}, "f2": (arch["x"] - 2) ** 2 + arch["drop"]}
+    return {"f1": {"median": f1, "low": f1 - spread, "high": f1 + spread, "n": 30, "ratio": [2.5, 2.4, 2.6], "anchor": "ab" * 16, "converged": False, "disturbed": 0.25, "rejected": 1}, "f2": (arch["x"] - 2) ** 2 + arch["drop"]}
 
 
 def run_job(c, job, metrics, fails=lambda n: False, curve=True):
@@ -137,7 +137,7 @@ def test_custom(d, c):
     same({r["trial"] for r in page["front"]} | set(page["others"]["trial"]), ids, "front and others are all that succeeded")
     same({len(v) for v in page["others"].values()}, {len(page["others"]["trial"])}, "columns have one length")
     same({len(p["curve"]) for p in page["curves"]}, {8}, "curves of others are there")
-    keep("custom", text, front=len(page["front"]), others=len(page["others"]["trial"]), charts=1, curves=True, title=EVIL)
+    keep("custom", text, front=len(page["front"]), others=len(page["others"]["trial"]), charts=1, curves=True, title=EVIL, says="2.5 of the anchornot converged25\u202f% of samples disturbed")
     r = taut("report", EVIL, "-o", "-", "--socket", d.socket)
     got, want = island(r.stdout), island(text)
     got.pop("made_ms"), want.pop("made_ms")
@@ -231,8 +231,8 @@ def test_large():
              or abs(sum(p["flops"] for p in v["stack"]["parts"]) - members[t]["metrics"]["flops_per_token"]) > 1e-6 * members[t]["metrics"]["flops_per_token"]
              or sum(p["state"] for p in v["stack"]["parts"]) != members[t]["metrics"]["state_bytes@256"]]
     same(wrong, [], "the parts of every stack add up to its parameters, FLOPs and state")
-    ok(all(v["features"]["depth"] == max(p["layer"] for p in v["stack"]["parts"]) for v in page["details"].values()), "depth is the number of layers drawn")
-    keep("large", text, front=len(page["front"]), others=shown, charts=3, curves=True)
+    ok(all(v["features"]["depth"] == 1 + max(p["layer"] for p in v["stack"]["parts"]) for v in page["details"].values()), "depth is the number of layers drawn")
+    keep("large", text, front=len(page["front"]), others=shown, charts=3, curves=True, says="state_bytes@256")
 
 
 def test_run():
@@ -358,7 +358,7 @@ def test_drawn(chromium):
                 same(m["h1"], want["title"], at + "the name is text")
                 same((m["scripts"], m["strange"]), (2, 0), at + "no element but the page's own")
             if "says" in want:
-                ok(want["says"] in m["text"], at + "says why there is nothing to see")
+                ok(want["says"] in m["text"], at + "says '%s'" % want["says"])
 
 
 def main():
