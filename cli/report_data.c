@@ -10,11 +10,11 @@
 #include "cli/report.h"
 #include "cli/report_arch.h"
 
-#define FRONT_BYTES 1500000  /* rows of the front … */
-#define DETAIL_BYTES 1500000 /* … what its architectures are … */
+#define FRONT_BYTES 1200000  /* rows of the front … */
+#define DETAIL_BYTES 1200000 /* … what its architectures are … */
 #define DETAIL_MAX 150
 #define OTHERS_MAX 1500      /* … other trials: points, knobs … */
-#define OTHERS_VALUES 40000
+#define OTHERS_VALUES 30000
 #define CURVES_MAX 120       /* … their learning curves … */
 #define CURVE_POINTS 60
 #define FEATURES_MAX 40
@@ -104,11 +104,9 @@ static int add_front(struct data *d, json_t **shown)
     json_t *rows;
     int rc = conn_pages(d->k, "job.front", json_pack("{s:I,s:b}", "id", (json_int_t)d->id, "uncertain", true), -1, &rows);
     if (rc) return rc;
-    size_t n = json_array_size(rows), bytes = bytes_of(rows), k = bytes <= FRONT_BYTES ? n : (size_t)((double)n * FRONT_BYTES / (double)bytes);
+    size_t n = json_array_size(rows), bytes = bytes_of(rows), k = bytes <= FRONT_BYTES ? n : 1 + (size_t)((double)n * FRONT_BYTES / (double)bytes);
     *shown = json_array();
-    for (size_t i = 0; i < k; i++) {
-        json_array_append(*shown, json_array_get(rows, spread(i, k, n)));
-    }
+    for (size_t i = 0; i < k; i++) json_array_append(*shown, json_array_get(rows, spread(i, k, n)));
     for (size_t i = 0; i < n; i++) {
         char key[24];
         snprintf(key, sizeof key, "%lld", (long long)out_int(json_array_get(rows, i), "trial"));
@@ -256,7 +254,7 @@ static int add_others(struct data *d)
     }
     json_decref(after);
     if (rc) return rc;
-    if (d->stride > 1) note(d, "Of the %ld trials beside the front, every %ld%s is shown.", others, d->stride, d->stride == 2 ? "nd" : d->stride == 3 ? "rd" : "th");
+    if (d->stride > 1) note(d, "Of the %ld trials beside the front, one in %ld is shown.", others, d->stride);
     if (d->looked < d->failed) note(d, "Reasons and times of the first %ld of %ld failed trials are counted.", d->looked, d->failed);
     return CLI_OK;
 }

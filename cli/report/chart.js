@@ -154,6 +154,7 @@ function pairFront(list, a, b) {
     for (const p of sorted) if (!out.length || p[1] < out[out.length - 1][1]) out.push(p);
     return out.map(p => p[2]);
 }
+const RADIUS = front.length > 200 ? 2.6 : front.length > 60 ? 3.4 : 4.2;
 function dot(p, a, b, x, y) {
     const cx = px(x(a.get(p))), cy = px(y(b.get(p))), ia = a.interval(p), ib = b.interval(p);
     const across = ia && 'M' + px(x(ia[0])) + ' ' + cy + 'H' + px(x(ia[1])) + 'm0 -3v6M' + px(x(ia[0])) + ' ' + cy + 'm0 -3v6';
@@ -169,7 +170,7 @@ function dot(p, a, b, x, y) {
     };
     const label = 'trial ' + p.trial + ', ' + [a, b].map(q => q.name + ' ' + metricText(q.name, q.get(p))).join(', ');
     return svg('g', {class: 'point', 'data-trial': p.trial}, ia || ib ? svg('path', {class: 'whisker', d: (across || '') + (along || '')}) : null,
-               svg('circle', {cx, cy, r: 4.2, tabindex: 0, 'aria-label': label, onfocus: describe, onblur: hideTip, onkeydown: key}));
+               svg('circle', {cx, cy, r: RADIUS, tabindex: 0, 'aria-label': label, onfocus: describe, onblur: hideTip, onkeydown: key}));
 }
 function scatter(a, b, width, hook) {
     const height = Math.round(Math.max(260, Math.min(400, width * 0.78))), there = p => known(a.get(p)) && known(b.get(p));
