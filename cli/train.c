@@ -60,7 +60,6 @@ struct train {
     struct trainer *t;
     const char *save, *checkpoint;
     int64_t from;          /* step of the checkpoint; 0: from the start */
-    uint64_t base_bytes;
     double valid_loss, valid_bpb;
 };
 
@@ -183,7 +182,6 @@ static int open_trainer(struct train *t)
     if (st) return cli_fail_err(st == ST_ENOMEM ? CLI_FAILED : CLI_CALL, "train", "give --device cpu", &err);
     if (hostlock_open(&t->lock, device, NULL, &err)) log_warn("measurements on this machine may be disturbed: %s: %s", err.where, err.what);
     t->o.arch = &t->arch, t->o.data = t->data, t->o.dev = t->dev;
-    t->base_bytes = kn_dev_bytes(t->dev);
     err = (struct base_err)BASE_ERR_INIT;
     st = trainer_new(&t->t, &t->o, &err);
     if (st) return failed(st, "train", st == ST_ENOFIT ? "give a smaller --batch" : NULL, &err);
@@ -258,6 +256,12 @@ static int stopped(struct train *t)
     return interrupt_status();
 }
 
+static bool go_on(void *ctx)
+{
+    (void)ctx;
+    return !interrupted;
+}
+
 static int steps(struct train *t)
 {
     struct base_err err = BASE_ERR_INIT;
@@ -265,8 +269,11 @@ static int steps(struct train *t)
     while (!trainer_done(t->t)) {
         if (interrupted) return stopped(t);
         double before = trainer_seconds(t->t);
-        st_t st = trainer_step(t->t, &err);
-        if (!st && t->lock) st = hostlock_yield(t->lock);
+        /* Not held while printing: a reader that pauses would keep others on this machine from timing. */
+        st_t st = t->lock ? hostlock_shared(t->lock) : ST_OK;
+        if (!st) st = trainer_step(t->t, &err);
+        if (t->lock) hostlock_unlock(t->lock);
+        if (st == ST_ECANCELED) continue; /* interrupted while it waited */
         if (st) {
             progress_clear(t->c);
             return failed(st, "train", st == ST_ENONFINITE ? "try a smaller --lr" : NULL, &err);
@@ -284,14 +291,14 @@ static int steps(struct train *t)
 static int work(struct train *t)
 {
     struct base_err err = BASE_ERR_INIT;
-    kn_peak_reset(t->dev);
     interrupt_catch();
-    if (t->lock) hostlock_shared(t->lock);
+    if (t->lock) hostlock_on_wait(t->lock, go_on, NULL);
     int rc = steps(t);
     progress_draw(t->c, NAN, "looking at the held-out text");
+    if (t->lock && !rc && hostlock_shared(t->lock)) rc = stopped(t);
     st_t st = rc ? ST_OK : trainer_validate(t->t, &t->valid_loss, &t->valid_bpb, &err);
-    progress_clear(t->c);
     if (t->lock) hostlock_unlock(t->lock);
+    progress_clear(t->c);
     if (st) return failed(st, "train", NULL, &err);
     if (!rc && t->save && (st = model_save(trainer_model(t->t), t->save, false, NULL, 0, NULL, NULL, &err))) return cli_fail_err(CLI_FAILED, "--save", NULL, &err);
     return rc;
@@ -309,7 +316,7 @@ static int print_json(const struct train *t)
     json_object_set_new(o, "train_seconds", json_real(trainer_seconds(t->t)));
     json_object_set_new(o, "valid_loss", json_real(t->valid_loss));
     if (!isnan(t->valid_bpb)) json_object_set_new(o, "valid_bpb", json_real(t->valid_bpb));
-    json_object_set_new(o, "train_bytes", json_integer((json_int_t)(kn_dev_peak(t->dev) - t->base_bytes)));
+    json_object_set_new(o, "train_bytes", json_integer((json_int_t)trainer_bytes(t->t)));
     json_object_set_new(o, "params", json_integer((json_int_t)model_param_count(trainer_model(t->t))));
     json_object_set_new(o, "device", fingerprint_json(t->dev));
     if (t->save) json_object_set_new(o, "saved", json_string(t->save));
@@ -336,7 +343,7 @@ static int print(const struct train *t)
         snprintf(text, sizeof text, "%s tokens/s over %s", fmt_short(a, trainer_rate(t->t)), fmt_duration(b, trainer_seconds(t->t)));
         line("rate", text);
     }
-    snprintf(text, sizeof text, "%s at most", fmt_bytes(a, (double)(kn_dev_peak(t->dev) - t->base_bytes)));
+    snprintf(text, sizeof text, "%s at most", fmt_bytes(a, (double)trainer_bytes(t->t)));
     line("memory", text);
     if (t->save) line("weights", t->save);
     if (t->checkpoint) line("checkpoint", t->checkpoint);

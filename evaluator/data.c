@@ -10,6 +10,7 @@
 
 #include "base/json.h"
 #include "base/rng.h"
+#include "evaluator/fault.h"
 #include "searchspace/job.h"
 
 /* llm.c's shards: 256 int32 of header, then uint16 tokens. */
@@ -82,6 +83,27 @@ static st_t verify_file(const char *path, uint64_t bytes, const char *sha, struc
     return ST_OK;
 }
 
+/* Where the tokens of a shard are, and how many. */
+static st_t shard_part(int fd, size_t bytes, struct part *out, struct base_err *err)
+{
+    int32_t head[3] = {0};
+    if (bytes >= sizeof head && pread(fd, head, sizeof head, 0) != (ssize_t)sizeof head)
+        return base_err_set(err, ST_EIO, out->path, "cannot be read: %s", strerror(errno));
+    if (head[0] != SHARD_MAGIC) {
+        if (bytes % 2) return base_err_set(err, ST_ECORRUPT, out->path, "a shard of uint16 tokens has an even number of bytes, this has %zu", bytes);
+        out->tokens = bytes / 2;
+        return ST_OK;
+    }
+    if (head[1] != 1) return base_err_set(err, ST_EINVAL, out->path, "shard version %d is unknown; 1 is", head[1]);
+    if (bytes < SHARD_HEADER_BYTES) return base_err_set(err, ST_ECORRUPT, out->path, "a shard's header has %d bytes, the file has %zu", SHARD_HEADER_BYTES, bytes);
+    size_t there = (bytes - SHARD_HEADER_BYTES) / 2;
+    if (head[2] < 0 || (size_t)head[2] > there)
+        return base_err_set(err, ST_ECORRUPT, out->path, "shard says %d tokens, the file holds %zu", head[2], there);
+    out->p += SHARD_HEADER_BYTES;
+    out->tokens = (uint64_t)head[2];
+    return ST_OK;
+}
+
 static st_t map_file(struct data *d, const char *path, struct part *out, struct base_err *err)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -117,23 +139,7 @@ static st_t map_file(struct data *d, const char *path, struct part *out, struct 
     out->shard = !d->bytes;
     out->p = m->p;
     out->tokens = m->bytes;
-    if (out->shard) {
-        int32_t head[3] = {0};
-        if (m->bytes >= sizeof head) memcpy(head, m->p, sizeof head);
-        if (head[0] == SHARD_MAGIC) {
-            if (head[1] != 1) st = base_err_set(err, ST_EINVAL, path, "shard version %d is unknown; 1 is", head[1]);
-            else if (m->bytes < SHARD_HEADER_BYTES || (uint64_t)head[2] * 2 > m->bytes - SHARD_HEADER_BYTES || head[2] < 0)
-                st = base_err_set(err, ST_ECORRUPT, path, "shard says %d tokens, the file holds %lld", head[2],
-                                  ((long long)m->bytes - SHARD_HEADER_BYTES) / 2);
-            else {
-                out->p += SHARD_HEADER_BYTES;
-                out->tokens = (uint64_t)head[2];
-            }
-        } else if (m->bytes % 2)
-            st = base_err_set(err, ST_ECORRUPT, path, "a shard of uint16 tokens has an even number of bytes, this has %zu", m->bytes);
-        else
-            out->tokens = m->bytes / 2;
-    }
+    if (out->shard) st = shard_part(fd, m->bytes, out, err);
 close_fd:
     close(fd);
     return st;
@@ -207,22 +213,38 @@ static st_t make_id(struct data *d, json_t *spec)
     return st;
 }
 
-static st_t open_list(struct data *d, json_t *list, const char *key, double share, bool held, bool verify, struct base_err *err)
+static st_t open_list(struct data *d, json_t *list, const char *key, double share, bool held, struct base_err *err)
 {
     size_t i;
     json_t *f;
     json_array_foreach(list, i, f)
     {
         struct base_jr r = base_jr_at(f, key, err);
-        const char *path = base_jr_str(&r, "path", ""), *sha = base_jr_str(&r, "sha256", "");
-        uint64_t bytes = (uint64_t)base_jr_int(&r, "bytes", 0, 0, INT64_MAX);
+        const char *path = base_jr_str(&r, "path", "");
         if (r.st) return r.st;
         if (*path != '/') return base_err_set(err, ST_EINVAL, key, "'%s' is not an absolute path", path);
-        st_t st = verify ? verify_file(path, bytes, sha, err) : ST_OK;
         struct part p = {0};
-        if (!st) st = map_file(d, path, &p, err);
+        st_t st = map_file(d, path, &p, err);
         if (!st) st = held ? add_part(&d->valid, &d->nvalid, &p) : add_split(d, &p, share);
         if (st) return st;
+    }
+    return ST_OK;
+}
+
+st_t data_verify(json_t *spec, struct base_err *err)
+{
+    static const char *const lists[] = {"train", "valid"}, *const keys[] = {"data.train", "data.valid"};
+    for (int k = 0; k < 2; k++) {
+        size_t i;
+        json_t *f;
+        json_array_foreach(json_object_get(spec, lists[k]), i, f)
+        {
+            struct base_jr r = base_jr_at(f, keys[k], err);
+            const char *path = base_jr_str(&r, "path", ""), *sha = base_jr_str(&r, "sha256", "");
+            uint64_t bytes = (uint64_t)base_jr_int(&r, "bytes", 0, 0, INT64_MAX);
+            st_t st = r.st ? r.st : verify_file(path, bytes, sha, err);
+            if (st) return st;
+        }
     }
     return ST_OK;
 }
@@ -241,8 +263,9 @@ st_t data_open(struct data **out, json_t *spec, bool verify, struct base_err *er
     if (tokenizer && d->bytes && strcmp(base_jr_str(&r, "tokenizer", ""), "bytes")) base_jr_fail(&r, ST_ENOTSUP, "tokenizer", "is not built yet");
     st_t st = r.st;
     if (!st && (!json_is_array(train) || !json_array_size(train))) st = base_err_set(err, ST_EINVAL, "data.train", "no files");
-    if (!st) st = open_list(d, train, "data.train", share, false, verify, err);
-    if (!st && json_is_array(valid)) st = open_list(d, valid, "data.valid", 0, true, verify, err);
+    if (!st && verify) st = data_verify(spec, err);
+    if (!st) st = open_list(d, train, "data.train", share, false, err);
+    if (!st && json_is_array(valid)) st = open_list(d, valid, "data.valid", 0, true, err);
     if (!st) st = finish(d, err);
     if (!st) st = make_id(d, spec);
     if (st) {
@@ -313,8 +336,7 @@ const char *data_id(const struct data *d)
     return d->id;
 }
 
-/* n + 1 tokens from `at`: tokens gets the first n, targets the last n. */
-static st_t copy_window(const struct data *d, const struct part *p, uint64_t at, int n, int32_t *tokens, int32_t *targets, struct base_err *err)
+static st_t copy_tokens(const struct data *d, const struct part *p, uint64_t at, int n, int32_t *tokens, int32_t *targets, struct base_err *err)
 {
     for (int i = 0; i <= n; i++) {
         uint64_t k = at + (uint64_t)i;
@@ -326,6 +348,20 @@ static st_t copy_window(const struct data *d, const struct part *p, uint64_t at,
         if (i) targets[i - 1] = t;
     }
     return ST_OK;
+}
+
+/* n + 1 tokens from `at`: tokens gets the first n, targets the last n. */
+static st_t copy_window(const struct data *d, const struct part *p, uint64_t at, int n, int32_t *tokens, int32_t *targets, struct base_err *err)
+{
+    sigjmp_buf back;
+    if (sigsetjmp(back, 0)) {
+        fault_end();
+        return base_err_set(err, ST_EIO, p->path, "cannot be read any more: it was cut short, or its disk failed");
+    }
+    fault_begin(&back);
+    st_t st = copy_tokens(d, p, at, n, tokens, targets, err);
+    fault_end();
+    return st;
 }
 
 st_t data_batch(struct data *d, uint64_t seed, uint64_t step, int B, int T, int32_t *tokens, int32_t *targets, struct base_err *err)

@@ -23,12 +23,15 @@
 
 struct data;
 
-/* spec: job_files_json's object. verify: compare size and SHA-256 with what the spec says (ST_EVERSION names the file that differs; done once per
- * file and process, remembered by path, size and mtime). A token >= vocab in a shard: ST_EINVAL, found when it is read. */
+/* spec: job_files_json's object. verify: data_verify first. A token >= vocab in a shard: ST_EINVAL, found when it is read; ST_EIO when a mapped file was
+ * cut short meanwhile. Both name the file. */
 st_t data_open(struct data **out, json_t *spec, bool verify, struct base_err *err);
 /* Files, globs or folders as a person names them. valid: what is held out; NULL: the share valid_share of train. vocab: of token shards; 0: text as bytes. */
 st_t data_open_path(struct data **out, const char *train, const char *valid, double valid_share, int vocab, int context, struct base_err *err);
 void data_close(struct data *d);
+/* Compares size and SHA-256 of each file with what the spec says: ST_EVERSION names the one that differs. Hashed once per file and process, remembered
+ * by path, size and mtime; so asking again after a training costs little, and says whether all of it read the same text. */
+st_t data_verify(json_t *spec, struct base_err *err);
 
 uint64_t data_train_tokens(const struct data *d);
 uint64_t data_valid_tokens(const struct data *d); /* held out, all of it */

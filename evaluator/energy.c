@@ -2,11 +2,12 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define DOMAINS_MAX 16
+#define DOMAINS_MAX 64
 #define POWERCAP "/sys/class/powercap"
 
 struct domain {
@@ -34,8 +35,21 @@ static double read_number(const char *path)
     return v;
 }
 
+/* "package-0", "package-0-die-1" */
+static bool is_package(const char *root, const char *name)
+{
+    char path[300], text[32] = "";
+    if (snprintf(path, sizeof path, "%s/%s/name", root, name) >= (int)sizeof path) return false;
+    FILE *f = fopen(path, "re");
+    if (!f) return false;
+    bool good = fgets(text, sizeof text, f) && !strncmp(text, "package", 7);
+    fclose(f);
+    return good;
+}
+
 static st_t add_domain(struct energy *e, const char *root, const char *name, struct base_err *err)
 {
+    if (e->n == DOMAINS_MAX) return base_err_set(err, ST_ENOTSUP, root, "more than %d packages", DOMAINS_MAX);
     struct domain *d = &e->domain[e->n];
     char range[300];
     if (snprintf(d->path, sizeof d->path, "%s/%s/energy_uj", root, name) >= (int)sizeof d->path ||
@@ -60,8 +74,7 @@ st_t energy_open(struct energy **out, const char *root, struct base_err *err)
     struct dirent *f;
     while (!st && (f = readdir(dir))) {
         int package, used = 0;
-        /* intel-rapl:0 is a package; intel-rapl:0:1 a part of it (cores, DRAM), which would count twice */
-        if (sscanf(f->d_name, "intel-rapl:%d%n", &package, &used) == 1 && !f->d_name[used] && e->n < DOMAINS_MAX)
+        if (sscanf(f->d_name, "intel-rapl:%d%n", &package, &used) == 1 && !f->d_name[used] && is_package(root, f->d_name))
             st = add_domain(e, root, f->d_name, err);
     }
     closedir(dir);
@@ -82,14 +95,21 @@ void energy_close(struct energy *e)
 st_t energy_read(struct energy *e, double *joules)
 {
     double sum = 0;
+    st_t st = ST_OK;
     for (int i = 0; i < e->n; i++) {
         struct domain *d = &e->domain[i];
         double now = read_number(d->path);
-        if (now < 0) return ST_EIO;
-        d->sum += now >= d->last ? now - d->last : now + d->range - d->last;
+        if (now < 0) {
+            st = ST_EIO;
+            continue;
+        }
+        double went = now >= d->last ? now - d->last : now + d->range - d->last;
+        /* Backwards by less than half a wrap is no wrap. */
+        if (now < d->last && went > d->range / 2) st = ST_EIO;
+        else d->sum += went;
         d->last = now;
         sum += d->sum;
     }
-    *joules = sum * 1e-6;
-    return ST_OK;
+    if (!st) *joules = sum * 1e-6;
+    return st;
 }

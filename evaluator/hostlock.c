@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,14 +12,23 @@
 
 struct hostlock {
     int gate, work; /* file descriptors */
+    bool (*go)(void *ctx);
+    void *ctx;
 };
 
-static int lock(int fd, int how)
+static st_t take(struct hostlock *l, int fd, int how)
 {
-    int r;
-    do r = flock(fd, how);
-    while (r && errno == EINTR);
-    return r;
+    while (flock(fd, how | LOCK_NB)) {
+        if (errno != EWOULDBLOCK && errno != EINTR) return ST_EIO;
+        if (l->go && !l->go(l->ctx)) return ST_ECANCELED;
+        poll(NULL, 0, HOSTLOCK_WAIT_MS);
+    }
+    return ST_OK;
+}
+
+static void drop(int fd)
+{
+    flock(fd, LOCK_UN);
 }
 
 /* Any user's evaluator on this host may open the files: the lock is the host's, not the user's. */
@@ -41,15 +51,16 @@ st_t hostlock_open(struct hostlock **out, const char *device, const char *folder
     size_t i = 0;
     for (; device[i] && i < sizeof name - 1; i++) name[i] = device[i] == '/' || device[i] == ':' ? '-' : device[i];
     name[i] = 0;
-    if (!folder) folder = "/tmp/taut-locks";
+    const char *set = getenv("TAUT_LOCKS");
+    if (!folder) folder = set && *set ? set : "/tmp/taut-locks";
     if (mkdir(folder, 01777) == 0) chmod(folder, 01777);
     else if (errno != EEXIST) return base_err_set(err, ST_EIO, folder, "cannot be made: %s", strerror(errno));
-    struct hostlock *l = malloc(sizeof *l);
+    struct hostlock *l = calloc(1, sizeof *l);
     if (!l) return ST_ENOMEM;
     l->gate = open_file(folder, name, "gate");
     l->work = l->gate < 0 ? -1 : open_file(folder, name, "work");
     if (l->work < 0) {
-        st_t st = base_err_set(err, ST_EIO, folder, "lock files of %s cannot be opened: %s", name, strerror(errno));
+        st_t st = base_err_set(err, ST_EIO, folder, "lock files of %s cannot be opened: %s; make the folder writable, or remove it", name, strerror(errno));
         hostlock_close(l);
         return st;
     }
@@ -65,38 +76,32 @@ void hostlock_close(struct hostlock *l)
     free(l);
 }
 
-st_t hostlock_shared(struct hostlock *l)
+void hostlock_on_wait(struct hostlock *l, bool (*go)(void *ctx), void *ctx)
 {
-    if (lock(l->gate, LOCK_SH)) return ST_EIO; /* waits while a profiler stands at the gate */
-    int r = lock(l->work, LOCK_SH);
-    lock(l->gate, LOCK_UN);
-    return r ? ST_EIO : ST_OK;
+    l->go = go;
+    l->ctx = ctx;
 }
 
-st_t hostlock_yield(struct hostlock *l)
+st_t hostlock_shared(struct hostlock *l)
 {
-    /* Nobody at the gate: keep the lock, two system calls. */
-    if (!flock(l->gate, LOCK_SH | LOCK_NB)) {
-        lock(l->gate, LOCK_UN);
-        return ST_OK;
-    }
-    lock(l->work, LOCK_UN);
-    return hostlock_shared(l);
+    st_t st = take(l, l->gate, LOCK_SH); /* waits while a profiler stands at the gate */
+    if (st) return st;
+    st = take(l, l->work, LOCK_SH);
+    drop(l->gate);
+    return st;
 }
 
 st_t hostlock_exclusive(struct hostlock *l)
 {
-    lock(l->work, LOCK_UN); /* two trainers that turn profiler would otherwise wait for each other */
-    if (lock(l->gate, LOCK_EX)) return ST_EIO;
-    if (lock(l->work, LOCK_EX)) {
-        lock(l->gate, LOCK_UN);
-        return ST_EIO;
-    }
-    return ST_OK;
+    drop(l->work); /* two trainers that turn profiler would otherwise wait for each other */
+    st_t st = take(l, l->gate, LOCK_EX);
+    if (!st) st = take(l, l->work, LOCK_EX);
+    if (st) drop(l->gate);
+    return st;
 }
 
 void hostlock_unlock(struct hostlock *l)
 {
-    lock(l->work, LOCK_UN);
-    lock(l->gate, LOCK_UN);
+    drop(l->work);
+    drop(l->gate);
 }

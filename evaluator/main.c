@@ -1,5 +1,6 @@
 /* taut-evaluator: trains and profiles candidates for tautd. */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <pthread.h>
 #include <signal.h>
@@ -74,7 +75,10 @@ int main(int argc, char **argv)
         case SOCKET: o.socket = optarg; break;
         case DEVICE: device = optarg; break;
         case WORK: o.work = optarg; break;
-        case NAME: o.name = optarg; break;
+        case NAME:
+            o.name = optarg;
+            if (!*optarg || strlen(optarg) > 128) return usage_error("--name", "1 to 128 bytes");
+            break;
         case THREADS:
             threads = strtol(optarg, &end, 10);
             if (*end || threads < 1 || threads > 1024) return usage_error("--threads", "a number from 1 to 1024");
@@ -85,7 +89,7 @@ int main(int argc, char **argv)
             break;
         case LIFELINE:
             lifeline = (int)strtol(optarg, &end, 10);
-            if (*end || lifeline < 0) return usage_error("--lifeline", "a file descriptor");
+            if (*end || end == optarg || lifeline < 0 || fcntl(lifeline, F_GETFD) < 0) return usage_error("--lifeline", "an open file descriptor");
             break;
         case CONNECT:
         case KEY: return usage_error(c == CONNECT ? "--connect" : "--key", "evaluators on other machines are not built yet");

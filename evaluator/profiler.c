@@ -15,6 +15,7 @@
 #define WINDOW 8              /* samples of a warm-up window */
 #define WINDOWS_MAX 12
 #define SAMPLES_MAX 4096
+#define CALLS_MAX (1 << 20)     /* in one sample */
 #define ANCHOR_CONTEXT 128
 #define ENERGY_WINDOW_S 0.5
 #define ENERGY_WINDOWS 7
@@ -122,17 +123,26 @@ static st_t sample(struct load *w, int times, const struct outside *o, double *n
     return st;
 }
 
-/* Calls a sample needs to last 1000 times the clock's resolution. */
+static double sample_least_ns(void)
+{
+    return PROFILE_RESOLUTIONS * (double)base_clock_resolution_ns();
+}
+
+/* Calls a sample needs to last twice as long as it must, warm: the first calls find nothing in the caches and last longer. */
 static st_t calls_needed(struct load *w, int *times)
 {
-    double least = 1000.0 * (double)base_clock_resolution_ns();
-    for (*times = 1; *times < 1 << 20; *times *= 2) {
-        uint64_t t0 = base_clock_ns();
-        st_t st = load_run(w, *times);
-        if (st) return st;
-        if ((double)(base_clock_ns() - t0) >= least) return ST_OK;
+    double least = 2 * sample_least_ns();
+    st_t st = load_run(w, 2);
+    for (*times = 1; !st && *times < CALLS_MAX; *times *= 2) {
+        double best = INFINITY;
+        for (int i = 0; !st && i < 3 && best >= least; i++) {
+            uint64_t t0 = base_clock_ns();
+            st = load_run(w, *times);
+            best = fmin(best, (double)(base_clock_ns() - t0));
+        }
+        if (best >= least) break;
     }
-    return ST_OK;
+    return st;
 }
 
 struct series {
@@ -161,25 +171,29 @@ static st_t summarise(const struct series *s, int least, double *buf, struct mea
     return st;
 }
 
-static st_t canceled(struct base_err *err)
+static bool late(uint64_t start, double limit)
 {
-    return base_err_set(err, ST_ECANCELED, "", "profiling was stopped");
+    return (double)(base_clock_ns() - start) * 1e-9 >= limit;
+}
+
+static st_t may_go(const struct profile_opts *o, struct base_err *err)
+{
+    return o->go && !o->go(o->ctx) ? base_err_set(err, ST_ECANCELED, "", "profiling was stopped") : ST_OK;
 }
 
 static st_t warm_up(struct load *w, int times, const struct outside *outside, const struct profile_opts *o, double limit, struct base_err *err)
 {
-    double last = 0, x[WINDOW], low, high;
+    double last = 0, x[WINDOW], low, high, med = 0;
     uint64_t start = base_clock_ns();
     for (int k = 0; k < WINDOWS_MAX; k++) {
-        double med;
         bool bad;
-        for (int i = 0; i < WINDOW; i++) {
-            st_t st = sample(w, times, outside, &x[i], &bad);
-            if (st) return st;
-            if (o->go && !o->go(o->ctx)) return canceled(err);
-            if ((double)(base_clock_ns() - start) * 1e-9 >= limit) return ST_OK;
+        st_t st = ST_OK;
+        for (int i = 0; !st && i < WINDOW; i++) {
+            st = sample(w, times, outside, &x[i], &bad);
+            if (!st) st = may_go(o, err);
+            if (!st && late(start, limit)) return ST_OK;
         }
-        st_t st = base_stats_median_ci(x, WINDOW, &med, &low, &high);
+        if (!st) st = base_stats_median_ci(x, WINDOW, &med, &low, &high);
         if (st) return st;
         if (k && fabs(med - last) <= 0.01 * last) return ST_OK;
         last = med;
@@ -190,8 +204,9 @@ static st_t warm_up(struct load *w, int times, const struct outside *outside, co
 /* Times w against the anchor; out in ns. */
 static st_t measure_ns(struct load *w, struct load *anchor, const struct profile_opts *o, struct measured *out, struct base_err *err)
 {
-    int least = o->min_samples > 0 ? o->min_samples : 30, times, anchor_times;
+    int least = o->min_samples > 0 ? o->min_samples : 30, times = 1, anchor_times = 1;
     double width = o->half_width > 0 ? o->half_width : 0.02, limit = o->limit_s > 0 ? o->limit_s : PROFILE_LIMIT_S;
+    double shortest = sample_least_ns(), half;
     struct outside outside = {open("/proc/stat", O_RDONLY | O_CLOEXEC)};
     struct series s = {malloc(SAMPLES_MAX * sizeof(double)), malloc(SAMPLES_MAX * sizeof(double)), malloc(SAMPLES_MAX * sizeof(bool)), 0, 0};
     double *buf = malloc(SAMPLES_MAX * sizeof *buf);
@@ -201,24 +216,30 @@ static st_t measure_ns(struct load *w, struct load *anchor, const struct profile
     if (!st) st = warm_up(w, times, &outside, o, limit, err);
     uint64_t start = base_clock_ns();
     out->converged = false;
-    while (!st && s.n < SAMPLES_MAX) {
+    out->sample_ns = INFINITY;
+    for (bool end = false; !st && !end;) {
         bool a, b;
-        st = sample(w, times, &outside, &s.own[s.n], &a);
-        if (!st) st = sample(anchor, anchor_times, &outside, &s.anchor[s.n], &b);
+        double *own = &s.own[s.n], *other = &s.anchor[s.n];
+        st = sample(w, times, &outside, own, &a);
+        if (!st) st = sample(anchor, anchor_times, &outside, other, &b);
+        if (!st) st = may_go(o, err);
         if (st) break;
+        bool short_own = *own * times < shortest && times < CALLS_MAX;
+        if (short_own || (*other * anchor_times < shortest && anchor_times < CALLS_MAX)) {
+            *(short_own ? &times : &anchor_times) *= 2;
+            s.n = s.nbad = 0;
+            out->sample_ns = INFINITY;
+            continue;
+        }
+        out->sample_ns = fmin(out->sample_ns, *own * times);
         s.bad[s.n++] = a || b;
         s.nbad += a || b;
-        if (o->go && !o->go(o->ctx)) st = canceled(err);
-        bool late = (double)(base_clock_ns() - start) * 1e-9 >= limit;
+        end = late(start, limit) || s.n == SAMPLES_MAX;
         /* Looked at every tenth sample: an interval peeked at after each would stop on luck. */
-        if (st || (!late && (s.n - s.nbad < least || s.n % 10))) continue;
-        double half;
+        if (!end && (s.n - s.nbad < least || s.n % 10)) continue;
         st = summarise(&s, least, buf, out, &half);
-        if (!st && out->n >= least && out->disturbed == 0 && half <= width) {
-            out->converged = true;
-            break;
-        }
-        if (late) break;
+        out->converged = !st && out->n >= least && out->disturbed == 0 && half <= width;
+        end = end || out->converged;
     }
     if (outside.fd >= 0) close(outside.fd);
     free(s.own);
@@ -243,9 +264,9 @@ static void to_rate(struct measured *m, double tokens)
     m->low = tokens / (m->high * 1e-9);
     m->high = tokens / (low * 1e-9);
     double ratio_low = m->ratio_low;
-    m->ratio = 1 / m->ratio;
-    m->ratio_low = 1 / m->ratio_high;
-    m->ratio_high = 1 / ratio_low;
+    m->ratio = tokens / m->ratio; /* the anchor makes one token a call */
+    m->ratio_low = tokens / m->ratio_high;
+    m->ratio_high = tokens / ratio_low;
 }
 
 static st_t measure_joules(struct load *w, struct energy *energy, const struct profile_opts *o, struct measured *out, struct base_err *err)
@@ -262,12 +283,13 @@ static st_t measure_joules(struct load *w, struct energy *energy, const struct p
             calls++;
         }
         if (!st) st = energy_read(energy, &after);
-        if (!st && o->go && !o->go(o->ctx)) st = canceled(err);
+        if (st == ST_EIO) base_err_set(err, st, "energy", "a counter cannot be read, or was set back");
+        if (!st) st = may_go(o, err);
         if (!st) x[i] = (after - before) / (double)calls;
     }
     if (!st) st = base_stats_median_ci(x, ENERGY_WINDOWS, &out->median, &out->low, &out->high);
     out->n = ENERGY_WINDOWS;
-    out->converged = true;
+    out->converged = !st && out->high - out->low <= 2 * (o->half_width > 0 ? o->half_width : 0.02) * out->median;
     return st;
 }
 
@@ -280,6 +302,7 @@ static st_t profile_one(const struct arch *a, struct kn_dev *dev, struct energy 
     if (joules && !energy) return base_err_set(err, ST_ENOTSUP, m->name, "energy cannot be measured on this machine");
     if (m->context > ARCH_CONTEXT_MAX) return base_err_set(err, ST_ETOOBIG, m->name, "context is over %d", ARCH_CONTEXT_MAX);
     struct load w = {0};
+    kn_trim(dev);
     uint64_t before = kn_dev_bytes(dev);
     kn_peak_reset(dev);
     st_t st = load_open(&w, a, dev, batch, prefill ? 0 : m->context, prefill ? (int)m->context : 1, err);
@@ -311,7 +334,7 @@ st_t profile_run(const struct arch *a, struct kn_dev *dev, struct energy *energy
     st_t st = load_open(&anchor, &anchor_arch, dev, 1, ANCHOR_CONTEXT, 1, err);
     for (int i = 0; !st && i < n; i++) {
         struct measured *m = &out[i];
-        *m = (struct measured){.ratio = NAN, .ratio_low = NAN, .ratio_high = NAN};
+        *m = (struct measured){.ratio = NAN, .ratio_low = NAN, .ratio_high = NAN, .sample_ns = NAN};
         snprintf(m->name, sizeof m->name, "%s", metrics[i].name);
         st = profile_one(a, dev, energy, &anchor, &metrics[i], o, m, err);
     }

@@ -2,10 +2,11 @@
  *
  * How a latency is measured
  *   - The caller holds the device's host-wide lock exclusively (hostlock.h); trainers on the same device pause at a step boundary meanwhile.
- *   - Threads pinned, one a CPU, for as long as the profile lasts; CLOCK_MONOTONIC_RAW; a sample repeats the call until it lasts at least 1000 times the clock's resolution.
- *   - Warm-up until the medians of two successive windows agree within 1 % (or a limit).
+ *   - Threads pinned, one a CPU, for as long as the profile lasts; CLOCK_MONOTONIC_RAW; a sample repeats the call, a number of times fixed beforehand, so that
+ *     it lasts at least PROFILE_RESOLUTIONS times the clock's resolution. Should one turn out shorter, the number is doubled and measuring begins anew.
+ *   - Warm-up until the medians of two successive windows agree within 1 % (or as long as limit_s).
  *   - Each sample of the candidate is followed by one of the anchor, a fixed small network (profile_anchor_arch) decoding at context 128: raw times and the
- *     ratio are both kept. Before each timed call stands an untimed one of the same kind, so that the other's weights are out of the caches again.
+ *     ratio are both kept (of a throughput: the rate's to the anchor's rate). Before each timed call stands an untimed one of the same kind, so that the other's weights are out of the caches again.
  *   - n >= 30; stops when the 95 % interval of the median (distribution-free, base/stats.h) is within +-2 %, or at the time limit: then converged = false.
  *   - A sample is rejected only for an outside cause (CPU time stolen, an involuntary context switch during it), never for its value; when outside causes reject nearly everything the
  *     sample is kept and the measurement says so (disturbed = share of samples with such a cause).
@@ -25,6 +26,7 @@ struct measured {
     double ratio, ratio_low, ratio_high; /* to the anchor; NaN where there is none */
     bool converged;
     int rejected;
+    double sample_ns;            /* the shortest sample's length, all its calls together; NaN where nothing was timed so */
     double disturbed;            /* share of kept samples with an outside cause */
 };
 
@@ -37,6 +39,7 @@ struct profile_opts {
     void *ctx;
 };
 #define PROFILE_LIMIT_S 3.0
+#define PROFILE_RESOLUTIONS 1000
 
 /* energy: NULL unless joules_per_token@L is asked for. metrics[n]: PROFILE and ENERGY ones (prefill_ms@L, decode_ms@L, throughput@BxL, infer_bytes@L, joules_per_token@L). out[n]. ST_ENOFIT, ST_ENOTSUP (energy not readable: err says why). */
 st_t profile_run(const struct arch *a, struct kn_dev *dev, struct energy *energy, const struct metric *metrics, int n, const struct profile_opts *o,

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/json_write.h"
+#include "config.h"
 #include "model/checkpoint.h"
 #include "searchspace/arch_json.h"
 
@@ -23,8 +24,10 @@ struct trainer {
     int64_t count;                 /* … so many */
     struct trainer_point curve[CURVE_POINTS + 1];
     int npoints;
-    uint64_t ns;                   /* in steps of this process … */
-    int64_t ran;                   /* … so many */
+    double seconds;                /* in steps */
+    double joules;                 /* NaN: not known */
+    uint64_t bytes;                /* most that a process before this one held … */
+    uint64_t held;                 /* … and what the device held before this one began */
     char identity[BASE_ID_HEX];
 };
 
@@ -37,15 +40,17 @@ double trainer_lr(const struct job_train *r, int64_t s, int64_t S)
     return lr;
 }
 
-/* What must be equal for a checkpoint to be this training's. */
+/* What must be equal for a checkpoint to be this training's, and for what comes of it to have the bits of an undisturbed one. */
 static st_t make_identity(struct trainer *t)
 {
     struct base_buf b = BASE_BUF_INIT;
     const struct job_train *r = &t->o.train;
+    const struct kn_info *on = &t->o.dev->info;
     space_arch_canonical(&t->arch, &b);
     base_buf_printf(&b, " %llu %lld %s %d %.17g %d %.17g %.17g %.17g %.17g %.17g %.17g %.17g %d", (unsigned long long)t->o.seed, (long long)t->steps,
                     data_id(t->o.data), r->batch, r->lr, r->mup, r->weight_decay, r->warmup, r->decay, r->beta1, r->beta2, r->eps, r->clip,
                     t->o.sequential);
+    base_buf_printf(&b, " %s %s %s " PACKAGE_VERSION_TEXT, on->kind, on->isa, on->libraries);
     if (!b.st) base_id_hex(b.p, b.len, t->identity);
     st_t st = b.st;
     base_buf_fini(&b);
@@ -56,6 +61,9 @@ st_t trainer_new(struct trainer **out, const struct trainer_opts *o, struct base
 {
     struct trainer *t = calloc(1, sizeof *t);
     if (!t) return ST_ENOMEM;
+    kn_trim(o->dev);
+    kn_peak_reset(o->dev);
+    t->held = kn_dev_bytes(o->dev);
     t->o = *o;
     t->arch = *o->arch;
     t->o.arch = &t->arch;
@@ -119,8 +127,7 @@ st_t trainer_step(struct trainer *t, struct base_err *err)
         t->sum = 0;
         t->count = 0;
     }
-    t->ns += base_clock_ns() - t0;
-    t->ran++;
+    t->seconds += (double)(base_clock_ns() - t0) * 1e-9;
     return ST_OK;
 }
 
@@ -149,14 +156,30 @@ double trainer_loss(const struct trainer *t)
     return t->loss;
 }
 
-double trainer_rate(const struct trainer *t)
-{
-    return t->ns ? (double)t->ran * t->o.train.batch * t->arch.context / ((double)t->ns * 1e-9) : 0;
-}
-
 double trainer_seconds(const struct trainer *t)
 {
-    return (double)t->ns * 1e-9;
+    return t->seconds;
+}
+
+double trainer_rate(const struct trainer *t)
+{
+    return t->seconds > 0 ? trainer_tokens(t) / t->seconds : 0;
+}
+
+uint64_t trainer_bytes(const struct trainer *t)
+{
+    uint64_t now = kn_dev_peak(t->o.dev) - t->held;
+    return now > t->bytes ? now : t->bytes;
+}
+
+double trainer_joules(const struct trainer *t)
+{
+    return t->joules;
+}
+
+void trainer_joules_add(struct trainer *t, double joules)
+{
+    t->joules += joules;
 }
 
 const struct trainer_point *trainer_curve(const struct trainer *t, int *n)
@@ -202,6 +225,9 @@ st_t trainer_save(struct trainer *t, const char *path, char sha256[BASE_SHA256_H
     base_jw_knum(&w, "loss", t->loss);
     base_jw_knum(&w, "sum", t->sum);
     base_jw_kint(&w, "count", t->count);
+    base_jw_knum(&w, "seconds", t->seconds);
+    if (!isnan(t->joules)) base_jw_knum(&w, "joules", t->joules);
+    base_jw_kint(&w, "bytes", (int64_t)trainer_bytes(t));
     base_jw_key(&w, "curve");
     base_jw_arr(&w);
     for (int i = 0; i < t->npoints; i++) {
@@ -213,45 +239,58 @@ st_t trainer_save(struct trainer *t, const char *path, char sha256[BASE_SHA256_H
     base_jw_end(&w);
     base_jw_end(&w);
     struct ckpt_meta meta[] = {{"taut.identity", t->identity}, {"taut.training", b.p}};
-    st_t st = b.st ? b.st : model_save(t->model, path, true, meta, 2, sha256, bytes, err);
+    st_t st = b.st ? b.st : model_save(t->model, path, !trainer_done(t), meta, 2, sha256, bytes, err);
     base_buf_fini(&b);
     return st;
 }
 
-/* Reads the trainer's own part; t changes only when all of it is sound. */
-static st_t load_training(struct trainer *t, const char *text, const char *path, struct base_err *err)
+/* The trainer's own part into t, which then lacks the weights. */
+static st_t read_training(struct trainer *t, const char *text, const char *path, struct base_err *err)
 {
+    static const char *const must[] = {"at", "loss", "sum", "count", "seconds", "bytes"};
     json_t *root;
     st_t st = base_json_parse(&root, text, strlen(text), path, err);
     if (st) return st;
     struct base_jr r = base_jr_at(root, "", err);
-    struct trainer n = *t;
-    n.at = base_jr_int(&r, "at", 0, 0, t->steps);
-    n.loss = base_jr_num(&r, "loss", 0, -1e300, 1e300);
-    n.sum = base_jr_num(&r, "sum", 0, -1e300, 1e300);
-    n.count = base_jr_int(&r, "count", 0, 0, t->steps);
+    for (size_t i = 0; i < sizeof must / sizeof *must; i++) base_jr_need(&r, must[i]);
+    t->at = base_jr_int(&r, "at", 0, 0, t->steps);
+    t->loss = base_jr_num(&r, "loss", 0, -1e300, 1e300);
+    t->sum = base_jr_num(&r, "sum", 0, -1e300, 1e300);
+    t->count = base_jr_int(&r, "count", 0, 0, t->steps);
+    t->seconds = base_jr_num(&r, "seconds", 0, 0, 1e300);
+    t->joules = base_jr_num(&r, "joules", NAN, 0, 1e300);
+    t->bytes = (uint64_t)base_jr_int(&r, "bytes", 0, 0, INT64_MAX);
     json_t *curve = base_jr_need(&r, "curve"), *p;
-    n.npoints = 0;
+    t->npoints = 0;
     size_t i;
-    if (!r.st && json_array_size(curve) > CURVE_POINTS) base_jr_fail(&r, ST_ECORRUPT, "curve", "too many points");
-    if (!r.st) {
-        json_array_foreach(curve, i, p)
-            n.curve[n.npoints++] = (struct trainer_point){json_number_value(json_array_get(p, 0)), json_number_value(json_array_get(p, 1))};
+    if (!r.st && (!json_is_array(curve) || json_array_size(curve) > CURVE_POINTS)) base_jr_fail(&r, ST_ECORRUPT, "curve", "is no curve");
+    json_array_foreach(curve, i, p)
+    {
+        json_t *tokens = json_array_get(p, 0), *loss = json_array_get(p, 1);
+        if (!r.st && (!json_is_number(tokens) || !json_is_number(loss))) base_jr_fail(&r, ST_ECORRUPT, "curve", "is no curve");
+        if (!r.st) t->curve[t->npoints++] = (struct trainer_point){json_number_value(tokens), json_number_value(loss)};
     }
-    st = r.st;
     json_decref(root);
-    if (!st) *t = n;
-    return st;
+    return r.st;
 }
 
 st_t trainer_load(struct trainer *t, const char *path, struct base_err *err)
 {
     char *identity = NULL, *training = NULL;
-    st_t st = model_load_meta(path, "taut.identity", &identity, err);
+    struct trainer *next = malloc(sizeof *next);
+    st_t st = next ? model_load_meta(path, "taut.identity", &identity, err) : ST_ENOMEM;
     if (!st && strcmp(identity, t->identity)) st = base_err_set(err, ST_ESTALE, path, "is the checkpoint of another training");
     if (!st) st = model_load_meta(path, "taut.training", &training, err);
-    if (!st) st = model_load(t->model, path, true, err);
-    if (!st) st = load_training(t, training, path, err);
+    if (!st) {
+        *next = *t;
+        st = read_training(next, training, path, err);
+    }
+    if (!st) st = model_load(t->model, path, next->at < next->steps, err);
+    if (!st) {
+        *t = *next;
+        t->o.arch = &t->arch;
+    }
+    free(next);
     free(identity);
     free(training);
     return st;

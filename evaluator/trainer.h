@@ -42,8 +42,12 @@ int64_t trainer_steps(const struct trainer *t);           /* S */
 int64_t trainer_at(const struct trainer *t);              /* steps done */
 double trainer_tokens(const struct trainer *t);           /* tokens done */
 double trainer_loss(const struct trainer *t);             /* of the last step */
-double trainer_rate(const struct trainer *t);             /* tokens/s over the steps of this process, validation and pauses left out */
-double trainer_seconds(const struct trainer *t);          /* time in steps of this process */
+double trainer_seconds(const struct trainer *t);          /* time in steps: validation, checkpoints and pauses left out */
+double trainer_rate(const struct trainer *t);             /* tokens/s in steps */
+uint64_t trainer_bytes(const struct trainer *t);          /* most of the device's memory that this training has held, scratch included */
+/* Energy so far; NaN: not known (then it stays so). The caller measures and adds; 0 in a new trainer. */
+double trainer_joules(const struct trainer *t);
+void trainer_joules_add(struct trainer *t, double joules);
 const struct trainer_point *trainer_curve(const struct trainer *t, int *n);
 struct model *trainer_model(struct trainer *t);
 /* lr of step s (from 0) of S. */
@@ -51,7 +55,9 @@ double trainer_lr(const struct job_train *r, int64_t s, int64_t S);
 
 st_t trainer_validate(struct trainer *t, double *nats_per_token, double *bits_per_byte, struct base_err *err);
 
-/* A checkpoint is weights, optimiser, step, curve and the identity of what is trained (arch id, seed, tokens, recipe, data hashes); load refuses another's (ST_ESTALE). */
+/* A checkpoint is weights, optimiser, step, curve, what was spent (seconds, joules, bytes: of the whole training, whoever did its parts) and the identity of
+ * what is trained (arch id, seed, tokens, recipe, data hashes) and on what (instruction set, versions). A finished training needs no optimiser: its file is the weights, a third as large.
+ * load takes up either; another training's is refused (ST_ESTALE), so is a damaged one, and t is as before (but for a disk that fails in mid-read: ST_EIO). */
 st_t trainer_save(struct trainer *t, const char *path, char sha256[BASE_SHA256_HEX], uint64_t *bytes, struct base_err *err);
 st_t trainer_load(struct trainer *t, const char *path, struct base_err *err);
 

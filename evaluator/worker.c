@@ -1,8 +1,10 @@
 #include "evaluator/worker.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <math.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +33,8 @@ struct worker {
     double heartbeat_s;
     int64_t lease, epoch;      /* in hand; 0: none */
     uint64_t beat_ns;          /* last heartbeat that was answered */
+    struct trainer *trainer;   /* of the trial in hand; NULL: not training */
+    double joules;             /* last reading of energy */
     bool taken;                /* tautd has said that the lease is no longer ours, or that the trial is to stop */
 };
 
@@ -94,10 +98,25 @@ static st_t call(struct worker *w, const char *method, json_t *params, int timeo
     return st;
 }
 
-/* The heartbeat; a checkpoint (new reference, may be NULL) makes it one that must be durable. False: the trial is to stop. */
-static bool progress(struct worker *w, const struct trainer *t, json_t *checkpoint)
+/* What has gone by since the last reading counts for the training. Often enough, or a counter wraps unseen. */
+static void spend(struct worker *w)
 {
-    if (w->taken) return false;
+    double now, before = w->joules;
+    if (!w->energy) return;
+    st_t st = energy_read(w->energy, &now);
+    if (!st) w->joules = now;
+    if (w->trainer) trainer_joules_add(w->trainer, st ? NAN : now - before);
+}
+
+/* The heartbeat; a checkpoint (new reference, may be NULL) makes it one that must be durable. False: the trial is to stop. */
+static bool progress(struct worker *w, json_t *checkpoint)
+{
+    const struct trainer *t = w->trainer;
+    spend(w);
+    if (w->taken) {
+        json_decref(checkpoint);
+        return false;
+    }
     json_t *p = json_pack("{s:I, s:I}", "lease", (json_int_t)w->lease, "epoch", (json_int_t)w->epoch), *r = NULL;
     struct base_err err = BASE_ERR_INIT;
     int code;
@@ -124,11 +143,12 @@ static bool beat_due(const struct worker *w)
     return (double)(base_clock_ns() - w->beat_ns) * 1e-9 >= s;
 }
 
-static bool profile_go(void *ctx)
+/* Between steps and samples, and while something is waited for. */
+static bool go(void *ctx)
 {
     struct worker *w = ctx;
-    if (stopping(w)) return false;
-    return !beat_due(w) || progress(w, NULL, NULL);
+    if (stopping(w) || w->taken) return false;
+    return !beat_due(w) || progress(w, NULL);
 }
 
 /* ---- one trial ---- */
@@ -142,7 +162,8 @@ struct trial {
     int nmetrics;
     struct metric metric[METRICS_MAX];
     json_t *data;              /* borrowed from the lease */
-    const char *checkpoint;    /* borrowed; NULL: from the start */
+    const char *checkpoint, *hash; /* borrowed; NULL: none was reported */
+    double reached;            /* tokens of it */
     char path[512];            /* where its checkpoint goes */
 };
 
@@ -174,7 +195,10 @@ static st_t read_lease(struct worker *w, json_t *v, struct trial *t, struct base
         st = space_metric_parse(&t->metric[t->nmetrics++], json_string_value(m) ? json_string_value(m) : "", false, "metrics", err);
         if (st) return st;
     }
-    t->checkpoint = json_string_value(json_object_get(json_object_get(v, "checkpoint"), "path"));
+    json_t *c = json_object_get(v, "checkpoint");
+    t->checkpoint = json_string_value(json_object_get(c, "path"));
+    t->hash = json_string_value(json_object_get(c, "hash"));
+    t->reached = json_number_value(json_object_get(c, "tokens"));
     if (snprintf(t->path, sizeof t->path, "%s/job%lld-trial%lld.safetensors", w->o.work, (long long)t->job, (long long)t->id) >= (int)sizeof t->path)
         return base_err_set(err, ST_ETOOBIG, w->o.work, "the path of the work folder is too long");
     return ST_OK;
@@ -185,40 +209,63 @@ static json_t *checkpoint_json(const struct trial *t, const char *sha, uint64_t 
     return json_pack("{s:s, s:s, s:I, s:f}", "path", t->path, "hash", sha, "bytes", (json_int_t)bytes, "tokens", tokens);
 }
 
-static json_t *save(const struct trial *t, struct trainer *tr)
+/* NULL, and a line: it cannot be written. Then the last one still stands, and whoever goes on does so from there, to the same bits. */
+static json_t *save(struct worker *w, const struct trial *t)
 {
     char sha[BASE_SHA256_HEX];
     uint64_t bytes;
     struct base_err err = BASE_ERR_INIT;
-    st_t st = trainer_save(tr, t->path, sha, &bytes, &err);
-    if (!st) return checkpoint_json(t, sha, bytes, trainer_tokens(tr));
-    log_warn("trial %lld: no checkpoint: %s: %s", (long long)t->id, err.where, err.what);
+    spend(w);
+    st_t st = trainer_save(w->trainer, t->path, sha, &bytes, &err);
+    if (!st) return checkpoint_json(t, sha, bytes, trainer_tokens(w->trainer));
+    log_warn("trial %lld: no checkpoint at step %lld: %s: %s; going on without", (long long)t->id, (long long)trainer_at(w->trainer), err.where, err.what);
     return NULL;
 }
 
-/* ST_ECANCELED: stopped or taken back; *checkpoint then says where it stands. */
-static st_t train(struct worker *w, const struct trial *t, struct trainer *tr, json_t **checkpoint, struct base_err *err)
+/* The finished training. That there is no room, or that the folder is not there, is no fault of the trial: waits. ST_ECANCELED: told to stop meanwhile. */
+static st_t save_finished(struct worker *w, const struct trial *t, json_t **checkpoint, struct base_err *err)
 {
-    uint64_t saved = base_clock_ns();
-    st_t st = hostlock_shared(w->o.lock);
-    while (!st && !trainer_done(tr)) {
-        st = trainer_step(tr, err);
-        if (!st) st = hostlock_yield(w->o.lock);
-        if (!st && trainer_done(tr)) break;
-        bool go = !stopping(w) && !w->taken;
-        if (!st && go && (double)(base_clock_ns() - saved) * 1e-9 >= w->o.checkpoint_s) {
-            go = progress(w, tr, save(t, tr));
-            saved = base_clock_ns();
-        } else if (!st && go && beat_due(w)) {
-            go = progress(w, tr, NULL);
-        }
-        if (!st && !go) {
-            *checkpoint = save(t, tr);
-            st = base_err_set(err, ST_ECANCELED, "", "stopped");
-        }
+    char sha[BASE_SHA256_HEX];
+    uint64_t bytes;
+    st_t st;
+    bool told = false;
+    struct base_err e = BASE_ERR_INIT;
+    while ((st = trainer_save(w->trainer, t->path, sha, &bytes, &e)) == ST_ENOSPC || st == ST_EIO) {
+        if (!told) log_warn("trial %lld: its weights cannot be written: %s: %s; waiting for room", (long long)t->id, e.where, e.what);
+        told = true;
+        if (!go(w)) return base_err_set(err, ST_ECANCELED, "", "stopped");
+        rest(RETRY_MS);
     }
-    hostlock_unlock(w->o.lock);
-    return st;
+    if (st) return base_err_set(err, st, e.where, "%s", e.what);
+    if (told) log_warn("trial %lld: its weights are written now", (long long)t->id);
+    *checkpoint = checkpoint_json(t, sha, bytes, trainer_tokens(w->trainer));
+    return ST_OK;
+}
+
+/* ST_ECANCELED: stopped or taken back; *checkpoint then says where it stands. */
+static st_t train(struct worker *w, const struct trial *t, json_t **checkpoint, struct base_err *err)
+{
+    struct trainer *tr = w->trainer;
+    uint64_t saved = base_clock_ns();
+    int64_t first = trainer_at(tr);
+    st_t st = ST_OK;
+    while (!st && !trainer_done(tr)) {
+        /* Not held while tautd is spoken to: a daemon that hangs must not keep others on this host from timing. */
+        st = hostlock_shared(w->o.lock);
+        if (!st) st = trainer_step(tr, err);
+        json_t *c = NULL;
+        if (!st && !trainer_done(tr) && (double)(base_clock_ns() - saved) * 1e-9 >= w->o.checkpoint_s) {
+            c = save(w, t);
+            saved = base_clock_ns();
+        }
+        hostlock_unlock(w->o.lock);
+        if (st || trainer_done(tr)) break;
+        if (c ? !progress(w, c) : !go(w)) st = ST_ECANCELED;
+    }
+    spend(w);
+    if (st != ST_ECANCELED) return st;
+    if (trainer_at(tr) > first) *checkpoint = save(w, t);
+    return base_err_set(err, st, "", "stopped");
 }
 
 static void put_measured(json_t *metrics, const struct measured *m)
@@ -246,7 +293,7 @@ static st_t profile(struct worker *w, const struct trial *t, json_t *metrics, st
     for (int i = 0; i < t->nmetrics; i++)
         if (t->metric[i].source == METRIC_PROFILE || (t->metric[i].source == METRIC_ENERGY && t->metric[i].context)) want[n++] = t->metric[i];
     if (!n) return ST_OK;
-    struct profile_opts o = {.go = profile_go, .ctx = w};
+    struct profile_opts o = {.go = go, .ctx = w};
     st_t st = hostlock_exclusive(w->o.lock);
     if (!st) st = profile_run(&t->arch, w->o.dev, w->energy, want, n, &o, got, err);
     hostlock_unlock(w->o.lock);
@@ -263,46 +310,79 @@ static json_t *curve_json(const struct trainer *tr)
     return v;
 }
 
-static st_t evaluate(struct worker *w, struct trial *t, json_t *report, struct base_err *err)
+static bool wanted(const struct trial *t, const char *metric)
 {
-    struct data *data = NULL;
-    struct trainer *tr = NULL;
-    json_t *metrics = json_object(), *checkpoint = NULL;
-    double before = 0, after = 0, nats, bpb;
+    for (int i = 0; i < t->nmetrics; i++)
+        if (!strcmp(t->metric[i].name, metric)) return true;
+    return false;
+}
+
+/* Is what was just loaded to be gone on from? Not if the file is another than was reported, unless it is a later one that nobody could be told of. */
+static st_t check_resumed(const struct trial *t, const struct trainer *tr, const char *path, struct base_err *err)
+{
     char sha[BASE_SHA256_HEX];
     uint64_t bytes;
-    kn_peak_reset(w->o.dev);
-    uint64_t base = kn_dev_bytes(w->o.dev);
-    st_t st = metrics ? data_open(&data, t->data, true, err) : ST_ENOMEM;
-    struct trainer_opts o = {.arch = &t->arch, .data = data, .dev = w->o.dev, .train = t->train, .tokens = t->tokens, .seed = t->seed};
-    if (!st) st = trainer_new(&tr, &o, err);
-    if (!st && t->checkpoint) {
-        struct base_err e = BASE_ERR_INIT;
-        st_t l = trainer_load(tr, t->checkpoint, &e);
-        if (!l) log_info("trial %lld: on from step %lld", (long long)t->id, (long long)trainer_at(tr));
-        else {
-            /* Gone or another's: the same training from its start gives the same bits. */
-            log_warn("trial %lld: checkpoint not usable (%s: %s); training from the start", (long long)t->id, e.where, e.what);
-            trainer_free(tr);
-            tr = NULL;
-            st = trainer_new(&tr, &o, err);
-        }
+    if (t->hash && trainer_tokens(tr) <= t->reached) {
+        st_t st = base_sha256_file(path, sha, &bytes);
+        if (st || strcmp(sha, t->hash)) return base_err_set(err, ST_ECORRUPT, path, "its content is not what was reported");
     }
-    if (!st && w->energy) st = energy_read(w->energy, &before);
-    if (!st) st = train(w, t, tr, &checkpoint, err);
-    if (!st && w->energy) st = energy_read(w->energy, &after);
-    if (!st) st = trainer_validate(tr, &nats, &bpb, err);
+    if (wanted(t, "train_joules") && isnan(trainer_joules(tr))) return base_err_set(err, ST_ENOTSUP, path, "what it took in energy is not known");
+    return ST_OK;
+}
+
+/* Goes on from where the trial got to, as far as that can be used: the same training from its start gives the same bits. */
+static st_t begin(struct worker *w, const struct trial *t, const struct trainer_opts *o, struct base_err *err)
+{
+    const char *from = t->checkpoint ? t->checkpoint : access(t->path, F_OK) ? NULL : t->path;
+    st_t st = trainer_new(&w->trainer, o, err);
+    if (st || !from) return st;
+    struct base_err e = BASE_ERR_INIT;
+    st_t l = trainer_load(w->trainer, from, &e);
+    if (!l) l = check_resumed(t, w->trainer, from, &e);
+    if (!l) {
+        log_info("trial %lld: on from step %lld", (long long)t->id, (long long)trainer_at(w->trainer));
+        return ST_OK;
+    }
+    base_log(t->checkpoint ? LOG_WARN : LOG_INFO, "trial %lld: checkpoint not usable (%s: %s); training from the start", (long long)t->id, e.where, e.what);
+    trainer_free(w->trainer);
+    w->trainer = NULL;
+    return trainer_new(&w->trainer, o, err);
+}
+
+/* Trains, validates, writes the weights: what of the report comes from that. */
+static st_t learn(struct worker *w, const struct trial *t, struct data *data, json_t *metrics, json_t *report, json_t **checkpoint, struct base_err *err)
+{
+    double nats, bpb;
+    struct trainer_opts o = {.arch = &t->arch, .data = data, .dev = w->o.dev, .train = t->train, .tokens = t->tokens, .seed = t->seed};
+    spend(w);
+    st_t st = begin(w, t, &o, err);
+    if (!st && !w->energy) trainer_joules_add(w->trainer, NAN);
+    if (!st) st = train(w, t, checkpoint, err);
+    if (!st) st = hostlock_shared(w->o.lock);
+    if (!st) st = trainer_validate(w->trainer, &nats, &bpb, err);
+    hostlock_unlock(w->o.lock);
+    if (!st) st = data_verify(t->data, err); /* all of it was the same text */
+    if (!st) st = save_finished(w, t, checkpoint, err);
     if (!st) {
+        struct trainer *tr = w->trainer;
         json_object_set_new(metrics, "valid_loss", json_real(nats));
         if (!isnan(bpb)) json_object_set_new(metrics, "valid_bpb", json_real(bpb));
-        json_object_set_new(metrics, "train_bytes", json_integer((json_int_t)(kn_dev_peak(w->o.dev) - base)));
+        json_object_set_new(metrics, "train_bytes", json_integer((json_int_t)trainer_bytes(tr)));
         json_object_set_new(metrics, "train_tokens_per_s", json_real(trainer_rate(tr)));
-        if (w->energy) json_object_set_new(metrics, "train_joules", json_real(after - before));
+        if (!isnan(trainer_joules(tr))) json_object_set_new(metrics, "train_joules", json_real(trainer_joules(tr)));
         json_object_set_new(report, "curve", curve_json(tr));
-        st = model_save(trainer_model(tr), t->path, false, NULL, 0, sha, &bytes, err);
-        if (!st) checkpoint = checkpoint_json(t, sha, bytes, trainer_tokens(tr));
     }
-    trainer_free(tr);
+    trainer_free(w->trainer); /* its memory is the profile's */
+    w->trainer = NULL;
+    return st;
+}
+
+static st_t evaluate(struct worker *w, const struct trial *t, json_t *report, struct base_err *err)
+{
+    struct data *data = NULL;
+    json_t *metrics = json_object(), *checkpoint = NULL;
+    st_t st = metrics ? data_open(&data, t->data, true, err) : ST_ENOMEM;
+    if (!st) st = learn(w, t, data, metrics, report, &checkpoint, err);
     data_close(data);
     if (!st) st = profile(w, t, metrics, err);
     if (checkpoint) json_object_set_new(report, "checkpoint", checkpoint);
@@ -367,10 +447,28 @@ static void work_on(struct worker *w, json_t *lease)
     w->lease = 0;
 }
 
+/* What a process that was killed in mid-write has left in the folder. */
+static void sweep(const char *work)
+{
+    DIR *dir = opendir(work);
+    struct dirent *f;
+    while (dir && (f = readdir(dir))) {
+        const char *tmp = strstr(f->d_name, ".safetensors.tmp");
+        char path[1024], *end;
+        long pid = tmp ? strtol(tmp + 16, &end, 10) : 0;
+        if (pid <= 0 || *end || !kill((pid_t)pid, 0) || errno != ESRCH) continue;
+        if (snprintf(path, sizeof path, "%s/%s", work, f->d_name) < (int)sizeof path && !unlink(path))
+            log_info("%s: removed, its writer is gone", path);
+    }
+    if (dir) closedir(dir);
+}
+
 st_t worker_run(const struct worker_opts *o, struct base_err *err)
 {
     struct worker w = {.o = *o};
     struct base_err why = BASE_ERR_INIT;
+    sweep(o->work);
+    hostlock_on_wait(o->lock, go, &w);
     if (energy_open(&w.energy, NULL, &why)) log_info("energy is not measured: %s: %s", why.where, why.what);
     st_t st = connect_once(&w, err);
     bool told = false;
@@ -392,6 +490,7 @@ st_t worker_run(const struct worker_opts *o, struct base_err *err)
         }
         json_decref(r);
     }
+    hostlock_on_wait(o->lock, NULL, NULL);
     wire_client_close(w.wire);
     energy_close(w.energy);
     return st;

@@ -72,3 +72,8 @@ void kn_peak_reset(struct kn_dev *dev)
 {
     dev->peak = dev->bytes;
 }
+
+void kn_trim(struct kn_dev *dev)
+{
+    dev->vt->trim(dev);
+}

@@ -62,6 +62,7 @@ struct kn_dev_vtable {
     st_t (*upload)(struct kn_dev *dev, void *dst, const void *host, size_t bytes);
     st_t (*download)(struct kn_dev *dev, void *host, const void *src, size_t bytes);
     st_t (*sync)(struct kn_dev *dev); /* waits for everything enqueued; an asynchronous error comes out here */
+    void (*trim)(struct kn_dev *dev); /* see kn_trim */
     /* Two marks and the time between them, ns. */
     st_t (*mark)(struct kn_dev *dev, int which); /* 0 or 1 */
     st_t (*elapsed)(struct kn_dev *dev, uint64_t *ns);
@@ -77,6 +78,8 @@ void kn_free(struct kn_dev *dev, void *p, size_t bytes);     /* NULL allowed; by
 uint64_t kn_dev_bytes(const struct kn_dev *dev);
 uint64_t kn_dev_peak(const struct kn_dev *dev);
 void kn_peak_reset(struct kn_dev *dev);
+/* Gives scratch back, so that what is counted from here on does not depend on shapes seen before. Outside of ops. */
+void kn_trim(struct kn_dev *dev);
 
 /* Number of operations and of bytes that an op cannot avoid (each operand read or written once), for shares of the machine's limits and
  * for paper costs: kernels/cost.h, one function an op. */

@@ -3,7 +3,9 @@
 # A program that exits non-zero without a failed line, or whose plan does not match, counts as one failure. Exit 77: skipped.
 pass=0; fail=0; skip=0
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+# what else runs on this machine neither waits for the tests nor is waited for
+TAUT_LOCKS=$(mktemp -d); export TAUT_LOCKS
+trap 'rm -rf "$log" "$TAUT_LOCKS"' EXIT
 for t in "$@"; do
     p=$TAUT_BUILD/$t
     [ -f "$p" ] || p=$TAUT_SRC/$t

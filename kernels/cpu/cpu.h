@@ -15,7 +15,7 @@
  * Invariants
  *   - Tasks are cut by shape alone, never by the number of threads; a task writes what no other task writes.
  *   - Scratch is asked for before the tasks start, by the calling thread; inside a task it is only looked up.
- *   - Scratch never shrinks; all of it is counted in dev->bytes and freed at close. */
+ *   - Scratch shrinks in kn_trim alone; all of it is counted in dev->bytes and freed at close. */
 #ifndef TAUT_KERNELS_CPU_CPU_H
 #define TAUT_KERNELS_CPU_CPU_H
 

@@ -49,11 +49,25 @@ fail:
     return base_err_set(err, st, "device", "cannot start %d threads: %s", threads, base_status_text(st));
 }
 
+static void drop(struct kn_dev *dev, struct cpu_mem *m)
+{
+    kn_host_free(dev, m->p, m->bytes);
+    *m = (struct cpu_mem){NULL, 0};
+}
+
+static void cpu_trim(struct kn_dev *dev)
+{
+    struct cpu *c = cpu_of(dev);
+    for (int i = 0; i < c->workers; i++) drop(dev, &c->worker[i]);
+    for (int i = 0; i < CPU_SLOT_COUNT; i++) drop(dev, &c->slot[i]);
+    memset(c->rope, 0, sizeof c->rope);
+    c->rope_next = 0;
+}
+
 static void cpu_close(struct kn_dev *dev)
 {
     struct cpu *c = cpu_of(dev);
-    for (int i = 0; i < c->workers; i++) kn_host_free(dev, c->worker[i].p, c->worker[i].bytes);
-    for (int i = 0; i < CPU_SLOT_COUNT; i++) kn_host_free(dev, c->slot[i].p, c->slot[i].bytes);
+    cpu_trim(dev);
     base_pool_free(dev->pool);
     free(c->worker);
     free(c);
@@ -115,6 +129,7 @@ const struct kn_dev_vtable kn_cpu_vtable = {
     .upload = kn_host_upload,
     .download = kn_host_download,
     .sync = kn_host_sync,
+    .trim = cpu_trim,
     .mark = kn_host_mark,
     .elapsed = kn_host_elapsed,
 };

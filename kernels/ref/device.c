@@ -20,11 +20,17 @@ static st_t ref_open(struct kn_dev *dev, int index, int threads, struct base_err
     return ST_OK;
 }
 
-static void ref_close(struct kn_dev *dev)
+static void ref_trim(struct kn_dev *dev)
 {
     struct ref *r = dev->self;
     kn_host_free(dev, r->scratch, r->bytes);
-    free(r);
+    r->scratch = NULL, r->bytes = 0;
+}
+
+static void ref_close(struct kn_dev *dev)
+{
+    ref_trim(dev);
+    free(dev->self);
 }
 
 st_t ref_scratch(struct kn_dev *dev, int64_t n, double **out)
@@ -57,6 +63,7 @@ const struct kn_dev_vtable kn_ref_vtable = {
     .upload = kn_host_upload,
     .download = kn_host_download,
     .sync = kn_host_sync,
+    .trim = ref_trim,
     .mark = kn_host_mark,
     .elapsed = kn_host_elapsed,
 };

@@ -1,1 +1,18 @@
 # tests of evaluator
+evaluator_test_libs = libevaluator.a libmodel.a libkernels.a libwire.a libspacejson.a libspace.a libbasejson.a libbase.a \
+	$(UV_LIBS) $(JANSSON_LIBS) -lm
+check_PROGRAMS += tests/evaluator/test_data
+tests_evaluator_test_data_SOURCES = tests/evaluator/test_data.c tests/evaluator/evaltest.h
+tests_evaluator_test_data_LDADD = $(evaluator_test_libs)
+check_PROGRAMS += tests/evaluator/test_trainer
+tests_evaluator_test_trainer_SOURCES = tests/evaluator/test_trainer.c tests/evaluator/evaltest.h
+tests_evaluator_test_trainer_LDADD = $(evaluator_test_libs)
+check_PROGRAMS += tests/evaluator/test_profiler
+tests_evaluator_test_profiler_SOURCES = tests/evaluator/test_profiler.c tests/evaluator/evaltest.h
+tests_evaluator_test_profiler_LDADD = $(evaluator_test_libs)
+check_PROGRAMS += tests/evaluator/test_energy
+tests_evaluator_test_energy_SOURCES = tests/evaluator/test_energy.c tests/evaluator/evaltest.h
+tests_evaluator_test_energy_LDADD = $(evaluator_test_libs)
+check_PROGRAMS += tests/evaluator/test_hostlock
+tests_evaluator_test_hostlock_SOURCES = tests/evaluator/test_hostlock.c tests/evaluator/evaltest.h
+tests_evaluator_test_hostlock_LDADD = $(evaluator_test_libs)
