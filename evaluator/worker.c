@@ -222,24 +222,39 @@ static json_t *save(struct worker *w, const struct trial *t)
     return NULL;
 }
 
-/* The finished training. That there is no room, or that the folder is not there, is no fault of the trial: waits. ST_ECANCELED: told to stop meanwhile. */
-static st_t save_finished(struct worker *w, const struct trial *t, json_t **checkpoint, struct base_err *err)
+/* m's weights, or (NULL) the trainer with all that it knows. That there is no room, or that the folder is not there, is no fault of the trial: waits.
+ * ST_ECANCELED: told to stop meanwhile. */
+static st_t save_finished(struct worker *w, const struct trial *t, struct model *m, double tokens, json_t **checkpoint, struct base_err *err)
 {
     char sha[BASE_SHA256_HEX];
     uint64_t bytes;
-    st_t st;
     bool told = false;
     struct base_err e = BASE_ERR_INIT;
-    while ((st = trainer_save(w->trainer, t->path, sha, &bytes, &e)) == ST_ENOSPC || st == ST_EIO) {
+    for (;;) {
+        st_t st = m ? model_save(m, t->path, false, NULL, 0, sha, &bytes, &e) : trainer_save(w->trainer, t->path, sha, &bytes, &e);
+        if (!st) break;
+        if (st != ST_ENOSPC && st != ST_EIO) return base_err_set(err, st, e.where, "%s", e.what);
         if (!told) log_warn("trial %lld: its weights cannot be written: %s: %s; waiting for room", (long long)t->id, e.where, e.what);
         told = true;
         if (!go(w)) return base_err_set(err, ST_ECANCELED, "", "stopped");
         rest(RETRY_MS);
     }
-    if (st) return base_err_set(err, st, e.where, "%s", e.what);
     if (told) log_warn("trial %lld: its weights are written now", (long long)t->id);
-    *checkpoint = checkpoint_json(t, sha, bytes, trainer_tokens(w->trainer));
+    json_decref(*checkpoint);
+    *checkpoint = checkpoint_json(t, sha, bytes, tokens);
     return ST_OK;
+}
+
+/* What the trial leaves: its weights and nothing else, the same bytes whatever happened on the way. */
+static st_t save_weights(struct worker *w, const struct trial *t, double tokens, json_t **checkpoint, struct base_err *err)
+{
+    struct model *m = NULL;
+    struct model_opts o = {.batch = 0};
+    st_t st = model_new(&m, &t->arch, w->o.dev, &o, err);
+    if (!st) st = model_load(m, t->path, false, err);
+    if (!st) st = save_finished(w, t, m, tokens, checkpoint, err);
+    model_free(m);
+    return st;
 }
 
 /* ST_ECANCELED: stopped or taken back; *checkpoint then says where it stands. */
@@ -349,8 +364,9 @@ static st_t begin(struct worker *w, const struct trial *t, const struct trainer_
     return trainer_new(&w->trainer, o, err);
 }
 
-/* Trains, validates, writes the weights: what of the report comes from that. */
-static st_t learn(struct worker *w, const struct trial *t, struct data *data, json_t *metrics, json_t *report, json_t **checkpoint, struct base_err *err)
+/* Trains, validates, and writes it all down, so that a trial that is stopped while it is profiled need not train again: what of the report comes from that. */
+static st_t learn(struct worker *w, const struct trial *t, struct data *data, json_t *metrics, json_t *report, double *tokens, json_t **checkpoint,
+                  struct base_err *err)
 {
     double nats, bpb;
     struct trainer_opts o = {.arch = &t->arch, .data = data, .dev = w->o.dev, .train = t->train, .tokens = t->tokens, .seed = t->seed};
@@ -362,9 +378,10 @@ static st_t learn(struct worker *w, const struct trial *t, struct data *data, js
     if (!st) st = trainer_validate(w->trainer, &nats, &bpb, err);
     hostlock_unlock(w->o.lock);
     if (!st) st = data_verify(t->data, err); /* all of it was the same text */
-    if (!st) st = save_finished(w, t, checkpoint, err);
+    if (!st) st = save_finished(w, t, NULL, trainer_tokens(w->trainer), checkpoint, err);
     if (!st) {
         struct trainer *tr = w->trainer;
+        *tokens = trainer_tokens(tr);
         json_object_set_new(metrics, "valid_loss", json_real(nats));
         if (!isnan(bpb)) json_object_set_new(metrics, "valid_bpb", json_real(bpb));
         json_object_set_new(metrics, "train_bytes", json_integer((json_int_t)trainer_bytes(tr)));
@@ -381,10 +398,12 @@ static st_t evaluate(struct worker *w, const struct trial *t, json_t *report, st
 {
     struct data *data = NULL;
     json_t *metrics = json_object(), *checkpoint = NULL;
+    double tokens;
     st_t st = metrics ? data_open(&data, t->data, true, err) : ST_ENOMEM;
-    if (!st) st = learn(w, t, data, metrics, report, &checkpoint, err);
+    if (!st) st = learn(w, t, data, metrics, report, &tokens, &checkpoint, err);
     data_close(data);
     if (!st) st = profile(w, t, metrics, err);
+    if (!st) st = save_weights(w, t, tokens, &checkpoint, err);
     if (checkpoint) json_object_set_new(report, "checkpoint", checkpoint);
     json_object_set_new(report, "metrics", metrics);
     return st;
