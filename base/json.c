@@ -65,6 +65,7 @@ st_t base_json_parse(json_t **out, const char *text, size_t len, const char *nam
     case json_error_null_character:
     case json_error_null_byte_in_key:
         return base_err_set(err, ST_EPARSE, where, "\\u0000 is not allowed");
+    case json_error_invalid_utf8: return base_err_set(err, ST_EPARSE, where, "not UTF-8: %s", e.text);
     default:
         return base_err_set(err, ST_EPARSE, where, "%s", e.text);
     }

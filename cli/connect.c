@@ -29,7 +29,7 @@ st_t conn_make_dir(const char *dir, struct base_err *err)
         if (ch && ch != '/') continue;
         *p = '\0';
         if (mkdir(path, 0777) && errno != EEXIST)
-            return base_err_set(err, errno == ENOSPC ? ST_ENOSPC : ST_EIO, path, "cannot make the folder: %s", strerror(errno));
+            return base_err_set(err, errno == ENOSPC ? ST_ENOSPC : errno == ENOTDIR ? ST_EINVAL : ST_EIO, path, "cannot make the folder: %s", strerror(errno));
         *p = ch;
         if (!ch) break;
     }
@@ -47,6 +47,14 @@ bool conn_lock_held(const char *dir)
     bool held = flock(fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
     close(fd);
     return held;
+}
+
+bool conn_store_there(const char *dir)
+{
+    char path[PATH_MAX];
+    if (snprintf(path, sizeof path, "%s/taut.db", dir) < (int)sizeof path) return !access(path, F_OK);
+    errno = ENAMETOOLONG;
+    return false;
 }
 
 /* ---- opening ---- */
@@ -90,12 +98,11 @@ static bool try_connect(struct conn *k, const char *socket)
 
 static int open_dir(struct conn *k, const struct cli *c, bool create)
 {
-    char path[PATH_MAX], socket[PATH_MAX], why[1200];
+    char socket[PATH_MAX], why[1200];
     struct base_err err = BASE_ERR_INIT;
     uint64_t start = base_clock_ns();
     if (create && conn_make_dir(c->dir, &err)) return cli_fail_err(cli_exit_of(err.st), NULL, "give another --dir", &err);
-    snprintf(path, sizeof path, "%s/taut.db", c->dir);
-    if (!create && access(path, F_OK))
+    if (!create && !conn_store_there(c->dir))
         return cli_fail(CLI_NOTHING, c->dir, "give the folder of a search, or start one: taut run JOB.json --dir DIR", "no store there (%s)",
                         errno == ENOENT ? "no taut.db" : strerror(errno));
     if (wire_dir_socket(c->dir, socket, sizeof socket, &err)) return cli_fail_err(CLI_CALL, c->cmd->name, NULL, &err);

@@ -34,6 +34,7 @@ int conn_pages(struct conn *k, const char *method, json_t *params, long limit, j
 
 /* ---- for run ---- */
 
+bool conn_store_there(const char *dir); /* is there a DIR/taut.db? errno, where not */
 bool conn_lock_held(const char *dir); /* does a tautd hold DIR/taut.lock? */
 st_t conn_make_dir(const char *dir, struct base_err *err); /* with its parents */
 

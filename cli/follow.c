@@ -86,7 +86,7 @@ static void line_bar(const struct follow *f, struct base_buf *l)
     base_buf_printf(l, "%s%ld", term_style(TERM_BOLD), evaluations(f));
     if (!isnan(budget(f))) base_buf_printf(l, "/%.0f", budget(f));
     base_buf_printf(l, "%s evaluations", term_style(TERM_PLAIN));
-    if (per_hour > 0) base_buf_printf(l, "   %s/%s", fmt_number(buf, per_hour >= 90 ? rint(per_hour / 6) / 10 : rint(per_hour * 10) / 10), per_hour >= 90 ? "min" : "h");
+    if (per_hour > 0) base_buf_printf(l, "   %s/%s", fmt_rate(buf, per_hour >= 90 ? per_hour / 60 : per_hour), per_hour >= 90 ? "min" : "h");
     if (left > 0) base_buf_printf(l, "   %s left", fmt_duration(buf, left));
 }
 

@@ -86,6 +86,19 @@ const char *fmt_metric_unit(const char *metric)
     return parse(&m, metric) && m.unit ? m.unit : "";
 }
 
+char *fmt_metric_whole(char *buf, const char *metric, double v)
+{
+    const char *unit = fmt_metric_unit(metric);
+    size_t n = strlen(fmt_metric(buf, metric, v));
+    if (*unit && strcmp(unit, "B")) snprintf(buf + n, FMT_MAX - n, " %s", unit); /* sizes have theirs */
+    return buf;
+}
+
+char *fmt_rate(char *buf, double v)
+{
+    return v >= 1e5 ? fmt_short(buf, v) : fmt_number(buf, rint(v * 10) / 10);
+}
+
 char *fmt_metric(char *buf, const char *metric, double v)
 {
     struct metric m;

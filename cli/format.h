@@ -14,6 +14,8 @@ char *fmt_duration(char *buf, double seconds);     /* 58 s, 9:58 min, 1:02:03 h,
 char *fmt_ago(char *buf, int64_t at_ms);           /* "5:12 min ago" */
 /* A metric's value in the unit that its name has: bytes as sizes, counts short, the rest as numbers. */
 char *fmt_metric(char *buf, const char *metric, double v);
+char *fmt_metric_whole(char *buf, const char *metric, double v); /* and its unit behind it: "3.14 ms", "849 kB" */
+char *fmt_rate(char *buf, double v);               /* of something an hour: a digit behind the point, none where there are many */
 /* "B", "ms", "" … */
 const char *fmt_metric_unit(const char *metric);
 

@@ -34,7 +34,7 @@ static json_t *wanted(const struct cli *c)
 
 static void csv_text(const char *s)
 {
-    if (!strpbrk(s, ",\"\n")) {
+    if (!strpbrk(s, ",\"\r\n")) {
         fputs(s, stdout);
         return;
     }

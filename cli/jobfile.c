@@ -57,11 +57,22 @@ int jobfile_read(struct jobfile *f, const char *path)
     if (!st) st = job_from_json(&f->job, f->json, &err);
     if (!st && !folder_of(path, dir, sizeof dir)) st = base_err_set(&err, ST_EIO, path, "its folder: %s", strerror(errno));
     if (!st) st = job_paths_absolute(f->json, dir, &err);
+    if (!st) {
+        job_free(f->job);
+        f->job = NULL;
+        st = job_from_json(&f->job, f->json, &err); /* with those paths */
+    }
     if (!st) st = job_identity(f->json, f->identity, &err);
     if (!st) return CLI_OK;
     rc = wrong(path, &err);
     jobfile_fini(f);
     return rc;
+}
+
+int jobfile_look(const struct jobfile *f, const char *path)
+{
+    struct base_err err = BASE_ERR_INIT;
+    return job_files_look(f->job, &err) ? wrong(path, &err) : CLI_OK;
 }
 
 void jobfile_fini(struct jobfile *f)

@@ -14,6 +14,8 @@ struct jobfile {
 
 /* path "-": standard input, paths from the current folder. Exit status; errors are printed. */
 int jobfile_read(struct jobfile *f, const char *path);
+/* Are its data files there? For a store that is made for this job: nothing is made for one that cannot run. */
+int jobfile_look(const struct jobfile *f, const char *path);
 void jobfile_fini(struct jobfile *f);
 /* An architecture's file, with the same manners. */
 int archfile_read(struct arch *a, const char *path);

@@ -144,6 +144,10 @@ int cli_parse(struct cli *c, const struct cli_cmd *cmd, int argc, char **argv)
 {
     bool only_args = false;
     *c = (struct cli){.cmd = cmd};
+    for (int i = 0; i < argc && strcmp(argv[i], "--"); i++) { /* whoever asks for help need not have the rest right */
+        struct slot s;
+        if ((!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) && find_long(c, "help", 4, &s)) return take(c, &s, "");
+    }
     for (int i = 0; i < argc; i++) {
         int rc = CLI_OK;
         if (!only_args && !strcmp(argv[i], "--")) only_args = true;
@@ -153,7 +157,6 @@ int cli_parse(struct cli *c, const struct cli_cmd *cmd, int argc, char **argv)
         else rc = cli_fail(CLI_CALL, cmd->name, see_help(cmd), "one argument too many: '%s'", argv[i]);
         if (rc) return rc;
     }
-    if (common_value(c, "help")) return CLI_OK; /* whatever else is missing */
     if (c->nargs < cmd->min_args) return cli_fail(CLI_CALL, cmd->name, see_help(cmd), "needs %s", cmd->args);
     c->dir = common_value(c, "dir");
     c->socket = common_value(c, "socket");

@@ -29,7 +29,7 @@ static void print_progress(json_t *info)
     printf("%s at work", fmt_duration(buf, out_num(info, "busy_s")));
     if (!isnan(out_num(budget, "hours"))) printf(" of %s", fmt_duration(buf, 3600 * out_num(budget, "hours")));
     double per_hour = out_num(json_object_get(info, "rates"), "evaluations_per_hour");
-    if (per_hour > 0) printf(", %s evaluations an hour", fmt_number(buf, rint(per_hour * 10) / 10));
+    if (per_hour > 0) printf(", %s evaluations an hour", fmt_rate(buf, per_hour));
     if (out_num(to_go, "busy_s") > 0) printf(", %s to go", fmt_duration(buf, out_num(to_go, "busy_s")));
     putchar('\n');
     if (!isnan(out_num(info, "joules"))) {
@@ -66,8 +66,8 @@ static void print_best(json_t *info)
     json_object_foreach(best, name, v)
     {
         field("best");
-        printf("%s %s%s%s %s (trial %lld)\n", name, term_style(TERM_BOLD), fmt_metric(buf, name, out_num(v, "value")), term_style(TERM_PLAIN),
-               strpbrk(buf, "kMGB") ? "" : fmt_metric_unit(name), (long long)out_int(v, "trial"));
+        printf("%s %s%s%s (trial %lld)\n", name, term_style(TERM_BOLD), fmt_metric_whole(buf, name, out_num(v, "value")), term_style(TERM_PLAIN),
+               (long long)out_int(v, "trial"));
     }
 }
 

@@ -11,6 +11,11 @@ static int run(struct cli *c)
     json_t *result;
     int rc = jobfile_read(&f, c->arg[0]);
     if (rc) return rc;
+    if (c->dir && !conn_store_there(c->dir)) rc = jobfile_look(&f, c->arg[0]);
+    if (rc) {
+        jobfile_fini(&f);
+        return rc;
+    }
     rc = conn_open(&k, c, true);
     if (!rc) rc = conn_call(&k, "job.submit", json_pack("{s:O}", "job", f.json), c->arg[0], &result);
     if (!rc) {

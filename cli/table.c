@@ -79,7 +79,7 @@ void table_print(const struct table *t, FILE *f)
     }
     if (term_live() && cut >= 0 && total > term_width()) {
         int less = width[cut] - (total - term_width());
-        width[cut] = less > 8 ? less : 8;
+        width[cut] = less > 1 ? less : 1;
     }
     for (long row = -1; row * t->ncols < t->n; row++) {
         if (row < 0) {

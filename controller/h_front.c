@@ -36,7 +36,13 @@ static bool start(struct reading *q, struct ctl *c, struct wire_call *call, json
     if (!where || !*where) return true;
     struct base_err err = BASE_ERR_INIT;
     st = space_where_parse(&q->where, where, space_type(q->j->job->space) == SPACE_CUSTOM, &err);
+    /* Where something has been measured, a name that nothing has is a slip of the pen and no filter. */
+    for (int i = 0; !st && archive_count_state(q->j->archive, TRIAL_OK) && i < space_where_metrics(q->where); i++)
+        if (archive_metric(q->j->archive, space_where_metric(q->where, i)) < 0)
+            st = base_err_set(&err, ST_EINVAL, "", "no trial has '%s'", space_where_metric(q->where, i));
     if (!st) return true;
+    space_where_free(q->where);
+    q->where = NULL;
     base_err_prefix(&err, "where");
     ctl_bad_params(call, &err);
     return false;

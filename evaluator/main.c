@@ -111,8 +111,11 @@ int main(int argc, char **argv)
         o.socket = socket;
     }
     char *work = NULL;
-    if (!st && ((mkdir(o.work, 0777) && errno != EEXIST) || !(work = realpath(o.work, NULL))))
+    struct stat sb;
+    bool made = !st && !mkdir(o.work, 0777);
+    if (!st && ((!made && errno != EEXIST) || !(work = realpath(o.work, NULL))))
         st = base_err_set(&err, ST_EIO, o.work, "the work folder cannot be made: %s", strerror(errno));
+    if (!st && !stat(work, &sb) && !S_ISDIR(sb.st_mode)) st = base_err_set(&err, ST_EIO, o.work, "is not a folder");
     o.work = work;
     if (!st) st = kn_dev_open(&o.dev, device, (int)threads, &err);
     if (!st) st = hostlock_open(&o.lock, device, NULL, &err);
@@ -127,9 +130,10 @@ int main(int argc, char **argv)
     }
     if (!st) st = worker_run(&o, &err);
     if (st && !*err.what) base_err_set(&err, st, "", "%s", base_status_text(st));
-    if (st) fprintf(stderr, "taut-evaluator: %s\n", base_err_text(&err, text, sizeof text));
+    if (st) fprintf(stderr, "taut-evaluator: %s%s\n", base_err_text(&err, text, sizeof text), st == ST_ECLOSED ? "; start one: tautd --dir DIR" : "");
+    if (st && made) rmdir(work); /* where nothing came of it */
     hostlock_close(o.lock);
     if (o.dev) kn_dev_close(o.dev);
     free(work);
-    return st == ST_OK ? 0 : st == ST_ECLOSED ? 3 : st == ST_ENOTFOUND || st == ST_ENOTSUP ? 2 : 1;
+    return st == ST_OK ? 0 : st == ST_ECLOSED ? 3 : st == ST_ENOTFOUND || st == ST_ENOTSUP || st == ST_ETOOBIG ? 2 : 1;
 }

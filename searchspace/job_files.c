@@ -193,7 +193,8 @@ static void list_fini(struct list *l)
     free(l->seen);
 }
 
-static st_t resolve(const char *path, bool bytes, const char *where, struct job_file **file, int *n, struct base_err *err)
+/* hash: read them too. */
+static st_t resolve(const char *path, bool bytes, bool hash, const char *where, struct job_file **file, int *n, struct base_err *err)
 {
     struct list l = {.where = where, .err = err};
     struct stat sb;
@@ -205,7 +206,7 @@ static st_t resolve(const char *path, bool bytes, const char *where, struct job_
         sort_files(&l);
         st = check_kind(&l, bytes);
     }
-    for (int i = 0; !st && i < l.n; i++) {
+    for (int i = 0; !st && hash && i < l.n; i++) {
         st = base_sha256_file(l.file[i].path, l.file[i].sha256, &l.file[i].bytes);
         if (st) base_err_set(err, st, where, "%s: %s", l.file[i].path, base_status_text(st));
     }
@@ -219,14 +220,27 @@ static st_t resolve(const char *path, bool bytes, const char *where, struct job_
     return st;
 }
 
-st_t job_files_resolve(const struct job *j, struct job_files *out, struct base_err *err)
+static st_t find(const struct job *j, bool hash, struct job_files *out, struct base_err *err)
 {
     struct job_files f = {.ntrain = 0};
     if (!j->data.train) return base_err_set(err, ST_EINVAL, "data.train", "this job has no files");
-    st_t st = resolve(j->data.train, j->data.bytes, "data.train", &f.train, &f.ntrain, err);
-    if (!st && j->data.valid) st = resolve(j->data.valid, j->data.bytes, "data.valid", &f.valid, &f.nvalid, err);
+    st_t st = resolve(j->data.train, j->data.bytes, hash, "data.train", &f.train, &f.ntrain, err);
+    if (!st && j->data.valid) st = resolve(j->data.valid, j->data.bytes, hash, "data.valid", &f.valid, &f.nvalid, err);
     if (st) job_files_free(&f);
     else *out = f;
+    return st;
+}
+
+st_t job_files_resolve(const struct job *j, struct job_files *out, struct base_err *err)
+{
+    return find(j, true, out, err);
+}
+
+st_t job_files_look(const struct job *j, struct base_err *err)
+{
+    struct job_files f = {.ntrain = 0};
+    st_t st = j->data.train ? find(j, false, &f, err) : ST_OK;
+    job_files_free(&f);
     return st;
 }
 

@@ -1,4 +1,7 @@
 # tests of cli
+tap_scripts += tests/cli/test_calls.py
+EXTRA_DIST += tests/cli/test_calls.py
+
 tap_scripts += tests/cli/test_local.py
 EXTRA_DIST += tests/cli/test_local.py
 

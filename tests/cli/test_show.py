@@ -169,7 +169,7 @@ bad(export("2", "--format", "gguf"), 2, ["gguf", "not built yet"], "gguf")
 bad(export("2", "--format", "onnx"), 2, ["onnx"], "a format nobody knows")
 bad(export("2", "-o", ""), 2, ["-o"], "an empty -o")
 bad(export("2", "-o", text + "/x.safetensors"), 1, ["cannot be written"], "a file in what is no folder")
-bad(export("2", "-o", text + "/x"), 1, [text], "a folder in what is no folder")
+bad(export("2", "-o", text + "/x"), 2, [text], "a folder in what is no folder")
 bad(export("77"), 4, ["no trial 77"], "a trial that is not there")
 path = v["checkpoint"]["path"]
 data = open(path, "rb").read()
