@@ -263,11 +263,17 @@ def learning():
     ok("step" not in good("train", path("small.json"), "--data", path("text.txt"), "--tokens", 8 * B * T, "--batch", B, "-q"), "-q: the result alone")
 
 
-def waiting(pipe):
-    """Bytes in it."""
-    n = array.array("i", [0])
-    fcntl.ioctl(pipe, termios.FIONREAD, n)
-    return n[0]
+def stands(pipe):
+    """A condition that holds once nothing more comes: whoever writes waits for room. (On a slow machine it may be about to.)"""
+    seen = [-1] * 20
+
+    def look():
+        n = array.array("i", [0])
+        fcntl.ioctl(pipe, termios.FIONREAD, n)
+        seen.pop(0)
+        seen.append(n[0])
+        return len(set(seen)) == 1
+    return look
 
 
 def resuming():
@@ -281,7 +287,7 @@ def resuming():
         for line in iter(p.stdout.readline, b""):
             got.append(json.loads(line))
             if got[-1].get("step", 0) == cut:
-                wait_until(lambda: waiting(p.stdout) > 3900, HANG)
+                wait_until(stands(p.stdout), HANG)
                 p.send_signal(signal.SIGINT)
         err = p.stderr.read().decode()
         rc = p.wait(HANG)
