@@ -8,11 +8,14 @@ def score(arch):
 
 wire = socket.socket(socket.AF_UNIX)
 wire.connect(sys.argv[1])
-lines = wire.makefile("rw")
+lines = wire.makefile()
 
 def call(method, **params):
-    print(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}), file=lines, flush=True)
-    reply = json.loads(lines.readline())
+    try:
+        wire.sendall(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode() + b"\n")
+        reply = json.loads(lines.readline())
+    except (OSError, ValueError):
+        sys.exit()  # tautd has left
     if "error" in reply:
         sys.exit("evaluator: %s: %s" % (method, reply["error"]["message"]))
     return reply["result"]

@@ -177,12 +177,25 @@ def rows(dir, sql, *args):
         db.close()
 
 
+def tensors(path):
+    """SHA-256 over names, shapes and numbers of a safetensors file; its notes, which may tell of times, left out."""
+    with open(path, "rb") as f:
+        head = json.loads(f.read(int.from_bytes(f.read(8), "little")))
+        data = f.read()
+    head.pop("__metadata__", None)
+    h = hashlib.sha256()
+    for name in sorted(head):
+        low, high = head[name]["data_offsets"]
+        h.update(json.dumps([name, head[name]["dtype"], head[name]["shape"]]).encode() + data[low:high])
+    return h.hexdigest()
+
+
 def trials(dir, job=1):
-    """By proposal: architecture, state, losses and the hash of the weights. Nothing that depends on the clock."""
+    """By proposal: architecture, state, losses and the weights. Nothing that depends on the clock."""
     found = []
     for trial, proposal, arch, state in rows(dir, "SELECT id, proposal, arch, state FROM trial WHERE job = ? ORDER BY proposal", job):
         metrics = dict(rows(dir, "SELECT name, median FROM metric WHERE trial = ? AND name IN ('valid_bpb', 'valid_loss')", trial))
-        weights = rows(dir, "SELECT hash FROM checkpoint WHERE trial = ?", trial)
+        weights = [tensors(path) for path, in rows(dir, "SELECT path FROM checkpoint WHERE trial = ?", trial) if os.path.exists(path)]
         found.append((proposal, arch, state, sorted(metrics.items()), weights))
     return found
 

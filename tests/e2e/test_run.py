@@ -1,0 +1,255 @@
+"""taut run: what it does the second time, when it is interrupted, beside others, and on awkward folders."""
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.environ.get("TAUT_SRC", "."), "tests/e2e"))
+from taut_e2e import *
+
+SRC = os.environ.get("TAUT_SRC", ".")
+home = folder()
+make_text(os.path.join(home, "text.txt"), 6000)
+
+
+def path(*names):
+    return os.path.join(home, *names)
+
+
+def write(file, **more):
+    return write_json(path(file), lm_job("text.txt", **more))
+
+
+def ends(r, rc, name):
+    """Exit status; and nobody is left behind."""
+    got = r.wait()
+    if not ok(got == rc, "%s: exit status %s" % (name, rc)):
+        print("#   got %s\n#   %s\n#   %s" % (got, r.stdout().strip().replace("\n", "\n#   "), r.stderr().strip().replace("\n", "\n#   ")))
+
+
+def says(r, *words):
+    for w in words:
+        if not ok(w in r.stdout() + r.stderr(), "it says: %s" % w):
+            print("#   " + (r.stdout() + r.stderr()).strip().replace("\n", "\n#   "))
+
+
+def state(dir, job=1):
+    return rows(dir, "SELECT state FROM job WHERE id = ?", job)[0][0]
+
+
+def until(dir, type, job=1, n=1):
+    """Waits until n events of that type were written."""
+    e = Events(dir)
+    seen = []
+    found = wait_until(lambda: seen.extend(e.new(job)) or seen.count(type) >= n, HANG_S)
+    e.close()
+    return found
+
+
+LONG = {"tokens": 500000}  # trials that are caught at work
+
+# ---- the same command again ----
+
+dir = path("again")
+job = write("again.json", name="again")
+r = Run(job, dir, cwd="/")
+ends(r, 0, "a first run, from another folder than the data's")
+says(r, "job 1 'again'", "8/8", "is done: budget used up: 8 evaluations", "front: ")
+ok(not processes(dir), "nobody is left behind")
+first = trials(dir)
+events = rows(dir, "SELECT count(*) FROM event")
+r = Run(job, dir)
+ends(r, 0, "the same again")
+says(r, "is done: budget used up: 8 evaluations")
+ok("continuing" not in r.stdout() and " trial 1 " not in r.stdout(), "shows the result, and does nothing")
+same(rows(dir, "SELECT count(*) FROM event"), events, "nor records anything")
+more = write("again.json", name="again", budget={"evaluations": 11})
+r = Run(more, dir)
+ends(r, 0, "a larger budget")
+says(r, "job 1 'again': the budget is now 11 evaluations", "continuing job 1 'again': 8 of 11 evaluations done", "11/11")
+same((len(trials(dir)), trials(dir)[:8]), (11, first), "the job is extended")
+less = write("again.json", name="again", budget={"evaluations": 4})
+r = Run(less, dir)
+ends(r, 0, "a smaller one than what was used")
+says(r, "is done")
+same(len(trials(dir)), 11, "changes nothing")
+other = write("again.json", name="again", seed=6, budget={"evaluations": 2})
+r = Run(other, dir)
+ends(r, 0, "another seed")
+says(r, "is not what job 1 'again' was made of: this is a new one, job 2", "2/2")
+same((len(trials(dir, 1)), len(trials(dir, 2))), (11, 2), "is another job")
+os.makedirs(path("deep", "er"))
+deep = write_json(path("deep", "er", "job.json"), lm_job("../../text.txt", name="deep", budget={"evaluations": 1}))
+r = Run(os.path.relpath(deep, path("deep")), path("deep", "dir"), cwd=path("deep"))
+ends(r, 0, "a path of data with .. in it, relative to the job file's folder")
+write("here.json", name="he re/1", budget={"evaluations": 1})
+r = Run("here.json", None, cwd=home)
+ends(r, 0, "without --dir")
+ok(os.path.exists(path("taut-he_re_1", "taut.db")), "the store is in ./taut-NAME")
+says(r, "taut show 1 --dir taut-he_re_1")
+
+# ---- interrupted ----
+
+for number, rc, group in ((signal.SIGINT, 130, True), (signal.SIGTERM, 143, False), (signal.SIGHUP, 129, False)):
+    name = signal.Signals(number).name
+    dir = path(name)
+    job = write(name + ".json", name=name, fidelity=LONG, budget={"evaluations": 2})
+    r = Run(job, dir)
+    until(dir, "leased")
+    os.killpg(r.p.pid, number) if group else r.signal(number)
+    ends(r, rc, name)
+    ok(not processes(dir), "%s: everyone has left before the command" % name)
+    says(r, "pausing job 1", "go on with: taut run %s --dir %s" % (job, dir))
+    same((state(dir), rows(dir, "SELECT count(*) FROM lease")), ("paused", [(0,)]), "%s: the job is paused, its trial given back" % name)
+    same(rows(dir, "SELECT count(*) FROM event WHERE type = 'returned'")[0][0], 1, "%s: as preempted" % name)
+    r = Run(job, dir)
+    ends(r, 0, "%s: the same command" % name)
+    says(r, "continuing job 1 '%s'" % name, "2/2")
+    if number == signal.SIGINT:
+        calm = path("calm")
+        ends(Run(write("calm.json", name="calm", fidelity=LONG, budget={"evaluations": 2}), calm), 0, "the same search without a break")
+        same(trials(dir), trials(calm), "has the same trials, losses and weights, to the bit")
+        with open(os.path.join(dir, "log", "evaluator.log")) as f:
+            ok("on from step" in f.read(), "the trial went on from its checkpoint")
+
+dir = path("twice")
+job = write("twice.json", name="twice", fidelity=LONG, budget={"evaluations": 1})
+r = Run(job, dir)
+until(dir, "leased")
+evaluator = [p for p, program in processes(dir) if program == "taut-evaluator"]
+os.kill(evaluator[0], signal.SIGSTOP)  # it will not leave
+r.signal(signal.SIGINT)
+wait_until(lambda: "pausing" in r.stderr())
+r.signal(signal.SIGINT)
+ends(r, 130, "Ctrl-C twice leaves at once")
+os.kill(evaluator[0], signal.SIGCONT)
+ok(gone(dir), "and the daemons follow")
+ends(Run(job, dir), 0, "then the same command goes on")
+same([t[2] for t in trials(dir)], ["ok"], "and ends well")
+
+# ---- daemons that die, others on the same folder ----
+
+dir = path("killed")
+job = write("killed.json", name="killed", fidelity=LONG, budget={"evaluations": 3})
+r = Run(job, dir)
+for program in ("tautd", "taut-evaluator"):
+    until(dir, "leased")
+    os.kill([p for p, q in processes(dir) if q == program][0], signal.SIGKILL)
+    wait_until(lambda: program + " has ended" in r.stdout(), HANG_S)
+    says(r, "%s has ended (ended by signal 9 (Killed)); starting it again" % program)
+ends(r, 0, "both daemons killed once")
+same([t[2] for t in trials(dir)], ["ok"] * 3, "all trials went well")
+check_store(dir, "both killed")
+
+dir = path("both")
+job = write("both.json", name="both", fidelity={"tokens": 400000}, budget={"evaluations": 4})
+a = Run(job, dir)
+until(dir, "leased")
+b = Run(job, dir)
+for verb in ("jobs",), ("status", "1"), ("status", "both"), ("front", "1"), ("watch", "1"):
+    v = taut(*verb, "--dir", dir)
+    ok(v.returncode == 0 or (verb[0] == "front" and v.returncode == 4), "taut %s beside it: %d %s" % (" ".join(verb), v.returncode, v.stderr.strip()))
+    if verb[0] == "watch":
+        ok("is done" in v.stdout, "taut watch stays to the end")
+ends(a, 0, "two taut run on one folder: the first")
+ends(b, 0, "the second")
+same([t[2] for t in trials(dir)], ["ok"] * 4, "each trial once")
+check_store(dir, "two at once")
+same(rows(dir, "SELECT count(DISTINCT json_extract(body, '$.evaluator')) FROM event WHERE type = 'leased'"), [(1,)], "by one evaluator")
+
+dir = path("heir")
+job = write("heir.json", name="heir", fidelity=LONG, budget={"evaluations": 3})
+a = Run(job, dir)
+until(dir, "leased")
+b = Run(job, dir)
+wait_until(lambda: "continuing" in b.stdout(), HANG_S)
+a.signal(signal.SIGKILL)
+a.wait()
+ends(b, 0, "where the first is killed, the second goes on with daemons of its own")
+same([t[2] for t in trials(dir)], ["ok"] * 3, "to the end")
+check_store(dir, "an heir")
+
+# ---- what comes out ----
+
+dir = path("json")
+job = write("json.json", name="json", budget={"evaluations": 3})
+r = Run(job, dir, "--json")
+ends(r, 0, "--json")
+lines = [json.loads(line) for line in r.stdout().splitlines()]
+same([v["event"] for v in lines], ["note"] + ["evaluation"] * 3 + ["end"], "every line is JSON: a note, evaluations, the end")
+same([(v["evaluation"], v["status"], sorted(v["metrics"])[-1]) for v in lines[1:4]], [(i, "ok", "weight_bytes") for i in (1, 2, 3)], "numbered, with their metrics")
+same(({t["trial"] for t in lines[4]["front"]} <= {1, 2, 3}, lines[4]["state"]), (True, "done"), "and the front")
+dir = path("quiet")
+r = Run(write("quiet.json", name="quiet", budget={"evaluations": 2}), dir, "-q")
+ends(r, 0, "-q")
+ok(" trial 1 " not in r.stdout() and "job 1 'quiet' is done" in r.stdout() and r.stderr() == "", "no progress, the result alone")
+ok("\033" not in r.stdout(), "and no escapes where there is no terminal")
+
+# ---- an evaluator of one's own ----
+
+dir = path("custom")
+r = Run(os.path.join(SRC, "examples", "custom.json"), dir)
+wait_until(lambda: "waiting for an evaluator of yours on " in r.stdout(), HANG_S)
+where = r.stdout().split("waiting for an evaluator of yours on ")[1].split("\n")[0]
+e = subprocess.Popen([sys.executable, os.path.join(SRC, "examples", "evaluator.py"), where], stderr=subprocess.PIPE)
+ends(r, 0, "examples/custom.json with examples/evaluator.py")
+says(r, "100/100")
+same((e.wait(30), e.stderr.read()), (0, b""), "which leaves quietly with it")
+same(rows(dir, "SELECT count(*) FROM trial WHERE state = 'ok'"), [(100,)], "each trial once")
+r = Run(os.path.join(SRC, "examples", "custom.json"), dir)
+ends(r, 0, "once more")
+bad = write_json(path("bad.json"), custom_job(name="bad", budget={"evaluations": 2}))
+dir = path("bad")
+r = Run(bad, dir)
+sock = wait_until(lambda: "evaluator of yours on " in r.stdout() and r.stdout().split("evaluator of yours on ")[1].split("\n")[0], HANG_S)
+e = Evaluator(Conn(sock))
+for i in range(2):
+    e.report(e.next(30), "failed", error="no luck", metrics={})
+ends(r, 1, "no trial succeeded")
+says(r, "taut: job 1 'bad': no trial succeeded; 2 of 2 failed with: no luck")
+same(state(dir), "failed", "the job has failed")
+e.c.close()
+r = Run(bad, dir)
+ends(r, 1, "and says so again")
+
+# ---- awkward folders ----
+
+one = write("one.json", name="one", budget={"evaluations": 1})
+dir = path("l" * 60, "o" * 60, "n" * 60)
+run_dir = path("xdg")
+os.mkdir(run_dir, 0o700)
+r = Run(one, dir, env=dict(os.environ, XDG_RUNTIME_DIR=run_dir))
+ends(r, 0, "a folder whose path is too long for a socket")
+same([f for d in (dir, os.path.join(run_dir, "taut")) for f in os.listdir(d) if ".sock" in f], [], "has its socket elsewhere, and it is gone afterwards")
+same(taut("status", "1", "--dir", dir, env=dict(os.environ, XDG_RUNTIME_DIR=run_dir)).returncode, 0, "and can be asked")
+env = {k: v for k, v in os.environ.items() if k != "XDG_RUNTIME_DIR"}
+ends(Run(one, path("l" * 60, "o" * 60, "g" * 60), env=env), 0, "also without XDG_RUNTIME_DIR")
+dir = path("stale")
+os.mkdir(dir)
+s = socket.socket(socket.AF_UNIX)
+s.bind(os.path.join(dir, "tautd.sock"))
+s.close()
+ends(Run(one, dir), 0, "a socket that nobody listens on any more is replaced")
+dir = path("notsock")
+os.mkdir(dir)
+write_json(os.path.join(dir, "tautd.sock"), 1)
+r = Run(one, dir)
+ends(r, 1, "a file in the socket's place")
+same((r.stderr().count("\n"), "tautd.sock" in r.stderr(), open(os.path.join(dir, "tautd.sock")).read()), (1, True, "1"), "one line, and it stays: %s" % r.stderr().strip())
+r = Run(one, os.path.join(path("text.txt"), "x"))
+ends(r, 1, "a folder inside a file")
+same(r.stderr().count("\n"), 1, "one line: %s" % r.stderr().strip())
+dir = path("readonly")
+os.mkdir(dir)
+mounted = subprocess.run(["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o ro tmpfs "$1"', "sh", dir], capture_output=True).returncode == 0
+shell = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o ro tmpfs "$1" && exec "$2" run "$3" --dir "$1"', "sh", dir, TAUT, one]
+if not mounted:
+    os.chmod(dir, 0o500)
+    shell = [TAUT, "run", one, "--dir", dir]
+if mounted or os.geteuid() != 0:
+    v = subprocess.run(shell, capture_output=True, text=True, timeout=HANG_S)
+    ok(v.returncode == 1 and v.stdout == "" and v.stderr.startswith("taut: ") and v.stderr.count("\n") == 1, "a folder that cannot be written: %d %s" % (v.returncode, v.stderr.strip()))
+else:
+    skip("a folder that cannot be written", "root may write everywhere here, and mount is not allowed")
+done()
