@@ -28,3 +28,11 @@ int interrupt_status(void)
 {
     return 128 + interrupted;
 }
+
+void interrupt_hold_stop(bool hold)
+{
+    sigset_t stop;
+    sigemptyset(&stop);
+    sigaddset(&stop, SIGTSTP);
+    sigprocmask(hold ? SIG_BLOCK : SIG_UNBLOCK, &stop, NULL);
+}

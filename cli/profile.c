@@ -80,6 +80,20 @@ static bool go(void *ctx)
     return !interrupted;
 }
 
+static bool wait_on(void *ctx)
+{
+    struct profile *p = ctx;
+    progress_draw(p->c, NAN, "waiting for other work of Taut's on this machine to pause");
+    return !interrupted;
+}
+
+static int stopped(const struct profile *p)
+{
+    progress_clear(p->c);
+    cli_note(p->c, "stopped");
+    return interrupt_status();
+}
+
 /* One metric at a time: what does not fit in memory at one context leaves the others standing. */
 static int measure(struct profile *p)
 {
@@ -89,11 +103,7 @@ static int measure(struct profile *p)
         p->since_ns = base_clock_ns();
         go(p);
         st_t st = interrupted ? ST_ECANCELED : profile_run(&p->arch, p->dev, NULL, &p->want[p->at], 1, &o, &p->got[p->at], &err);
-        if (st == ST_ECANCELED) {
-            progress_clear(p->c);
-            cli_note(p->c, "stopped");
-            return interrupt_status();
-        }
+        if (st == ST_ECANCELED) return stopped(p);
         if (st) snprintf(p->why[p->at], sizeof p->why[0], "%.190s", *err.what ? err.what : base_status_text(st));
     }
     progress_clear(p->c);
@@ -189,11 +199,14 @@ static int print_all(const struct profile *p)
 
 static int work(struct profile *p)
 {
-    progress_draw(p->c, NAN, "waiting for other work of Taut's on this machine to pause");
-    if (hostlock_exclusive(p->lock)) return cli_fail(CLI_FAILED, "profile", NULL, "this machine's lock cannot be taken");
-    interrupt_catch(); /* only now: waiting for the lock would go on through a Ctrl-C */
+    interrupt_catch();
+    hostlock_on_wait(p->lock, wait_on, p);
+    st_t st = hostlock_exclusive(p->lock);
+    if (st == ST_ECANCELED) return stopped(p);
+    if (st) return cli_fail(CLI_FAILED, "profile", NULL, "this machine's lock cannot be taken");
     int rc = measure(p);
     hostlock_unlock(p->lock);
+    interrupt_hold_stop(false);
     return rc ? rc : print_all(p);
 }
 
@@ -206,6 +219,7 @@ static int run(struct cli *c)
     int rc = read_options(&p);
     if (!rc) rc = archarg_read(c, c->arg[0], &p.arch, NULL);
     if (rc) return rc;
+    interrupt_hold_stop(true);
     st_t st = kn_dev_open(&p.dev, device, (int)cli_int(c, "threads", 0, 1, 1024), &err);
     if (st) return cli_fail_err(st == ST_ENOMEM ? CLI_FAILED : CLI_CALL, "profile", "give --device cpu", &err);
     if (hostlock_open(&p.lock, device, NULL, &err)) rc = cli_fail_err(CLI_FAILED, "profile", "without it other work would spoil the times", &err);

@@ -178,7 +178,9 @@ static int open_trainer(struct train *t)
 {
     struct base_err err = BASE_ERR_INIT;
     const char *device = cli_str(t->c, "device", "cpu");
+    interrupt_hold_stop(true);
     st_t st = kn_dev_open(&t->dev, device, (int)cli_int(t->c, "threads", 0, 1, 1024), &err);
+    interrupt_hold_stop(false);
     if (st) return cli_fail_err(st == ST_ENOMEM ? CLI_FAILED : CLI_CALL, "train", "give --device cpu", &err);
     if (hostlock_open(&t->lock, device, NULL, &err)) log_warn("measurements on this machine may be disturbed: %s: %s", err.where, err.what);
     t->o.arch = &t->arch, t->o.data = t->data, t->o.dev = t->dev;
@@ -262,6 +264,18 @@ static bool go_on(void *ctx)
     return !interrupted;
 }
 
+static st_t take_machine(struct train *t)
+{
+    interrupt_hold_stop(true);
+    return t->lock ? hostlock_shared(t->lock) : ST_OK;
+}
+
+static void leave_machine(struct train *t)
+{
+    if (t->lock) hostlock_unlock(t->lock);
+    interrupt_hold_stop(false);
+}
+
 static int steps(struct train *t)
 {
     struct base_err err = BASE_ERR_INIT;
@@ -270,9 +284,9 @@ static int steps(struct train *t)
         if (interrupted) return stopped(t);
         double before = trainer_seconds(t->t);
         /* Not held while printing: a reader that pauses would keep others on this machine from timing. */
-        st_t st = t->lock ? hostlock_shared(t->lock) : ST_OK;
+        st_t st = take_machine(t);
         if (!st) st = trainer_step(t->t, &err);
-        if (t->lock) hostlock_unlock(t->lock);
+        leave_machine(t);
         if (st == ST_ECANCELED) continue; /* interrupted while it waited */
         if (st) {
             progress_clear(t->c);
@@ -295,9 +309,9 @@ static int work(struct train *t)
     if (t->lock) hostlock_on_wait(t->lock, go_on, NULL);
     int rc = steps(t);
     progress_draw(t->c, NAN, "looking at the held-out text");
-    if (t->lock && !rc && hostlock_shared(t->lock)) rc = stopped(t);
+    if (!rc && take_machine(t)) rc = stopped(t);
     st_t st = rc ? ST_OK : trainer_validate(t->t, &t->valid_loss, &t->valid_bpb, &err);
-    if (t->lock) hostlock_unlock(t->lock);
+    leave_machine(t);
     progress_clear(t->c);
     if (st) return failed(st, "train", NULL, &err);
     if (!rc && t->save && (st = model_save(trainer_model(t->t), t->save, false, NULL, 0, NULL, NULL, &err))) return cli_fail_err(CLI_FAILED, "--save", NULL, &err);
