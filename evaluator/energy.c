@@ -66,7 +66,8 @@ static st_t add_domain(struct energy *e, const char *root, const char *name, str
 
 st_t energy_open(struct energy **out, const char *root, struct base_err *err)
 {
-    if (!root) root = POWERCAP;
+    const char *set = getenv("TAUT_POWERCAP");
+    if (!root) root = set && *set ? set : POWERCAP;
     DIR *dir = opendir(root);
     if (!dir) return base_err_set(err, ST_ENOTSUP, root, "no energy counters here: %s", strerror(errno));
     struct energy *e = calloc(1, sizeof *e);

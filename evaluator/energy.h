@@ -1,6 +1,6 @@
 /* Energy from RAPL (powercap sysfs): joules between two readings, package domains summed, counter wrap-around handled by max_energy_range_uj.
  * Packages are the domains intel-rapl:N named "package-…"; their parts (intel-rapl:N:M) and "psys" (the whole board) would count the same twice.
- * root: NULL: /sys/class/powercap; tests hand a made-up tree. Unreadable (no such folder, no permission): ST_ENOTSUP and err says which file and why. */
+ * root: NULL: $TAUT_POWERCAP, else /sys/class/powercap; tests hand a made-up tree. Unreadable (no such folder, no permission): ST_ENOTSUP and err says which file and why. */
 #ifndef TAUT_EVALUATOR_ENERGY_H
 #define TAUT_EVALUATOR_ENERGY_H
 

@@ -40,6 +40,18 @@ static int usage_error(const char *what, const char *why)
     return 2;
 }
 
+/* *out: absolute, owned. */
+static st_t open_work(const char *path, char **out, bool *made, struct base_err *err)
+{
+    struct stat sb;
+    *made = !mkdir(path, 0777);
+    if ((!*made && errno != EEXIST) || stat(path, &sb)) return base_err_set(err, ST_EIO, path, "the work folder cannot be made: %s", strerror(errno));
+    if (!S_ISDIR(sb.st_mode)) return base_err_set(err, ST_EIO, path, "is not a folder");
+    if (access(path, W_OK | X_OK)) return base_err_set(err, ST_EIO, path, "the work folder cannot be written: %s", strerror(errno));
+    *out = realpath(path, NULL);
+    return *out ? ST_OK : base_err_set(err, ST_EIO, path, "%s", strerror(errno));
+}
+
 static void help(void)
 {
     puts("usage: taut-evaluator [options]\n\n"
@@ -111,13 +123,10 @@ int main(int argc, char **argv)
         o.socket = socket;
     }
     char *work = NULL;
-    struct stat sb;
-    bool made = !st && !mkdir(o.work, 0777);
-    if (!st && ((!made && errno != EEXIST) || !(work = realpath(o.work, NULL))))
-        st = base_err_set(&err, ST_EIO, o.work, "the work folder cannot be made: %s", strerror(errno));
-    if (!st && !stat(work, &sb) && !S_ISDIR(sb.st_mode)) st = base_err_set(&err, ST_EIO, o.work, "is not a folder");
-    o.work = work;
+    bool made = false;
     if (!st) st = kn_dev_open(&o.dev, device, (int)threads, &err);
+    if (!st) st = open_work(o.work, &work, &made, &err);
+    o.work = work;
     if (!st) st = hostlock_open(&o.lock, device, NULL, &err);
     if (!st) {
         struct sigaction sa = {.sa_handler = on_signal};

@@ -35,6 +35,7 @@ struct worker {
     uint64_t beat_ns;          /* last heartbeat that was answered */
     struct trainer *trainer;   /* of the trial in hand; NULL: not training */
     double joules;             /* last reading of energy */
+    bool full;                 /* the last checkpoint could not be written, and that was said */
     bool taken;                /* tautd has said that the lease is no longer ours, or that the trial is to stop */
 };
 
@@ -59,11 +60,18 @@ static json_t *provides(const struct worker *w)
     return v;
 }
 
+/* A signal ends a call at once only while nothing is in hand: a call broken off costs the connection, and with it the lease, just when the trial is
+ * to be handed back. */
+static void interruptible(struct worker *w)
+{
+    wire_client_interrupt(w->wire, w->lease ? NULL : w->o.stop);
+}
+
 static st_t connect_once(struct worker *w, struct base_err *err)
 {
     st_t st = wire_client_open(&w->wire, w->o.socket, err);
     if (st) return st;
-    wire_client_interrupt(w->wire, w->o.stop);
+    interruptible(w);
     json_t *p = json_pack("{s:s, s:o?, s:[s], s:o, s:[s], s:i}", "name", w->o.name, "device", fingerprint_json(w->o.dev), "accepts", "train",
                           "provides", provides(w), "spaces", "lm", "slots", 1), *r;
     if (p && w->lease) json_object_set_new(p, "holds", json_pack("[{s:I, s:I}]", "lease", (json_int_t)w->lease, "epoch", (json_int_t)w->epoch));
@@ -76,6 +84,11 @@ static st_t connect_once(struct worker *w, struct base_err *err)
     w->evaluator = json_integer_value(json_object_get(r, "evaluator"));
     w->heartbeat_s = json_number_value(json_object_get(r, "heartbeat_s"));
     json_decref(r);
+    if (w->evaluator <= 0) {
+        wire_client_close(w->wire);
+        w->wire = NULL;
+        return base_err_set(err, ST_EPARSE, w->o.socket, "whoever listens there is no tautd: it registers nobody");
+    }
     log_info("registered as evaluator %lld", (long long)w->evaluator);
     return ST_OK;
 }
@@ -89,6 +102,7 @@ static st_t call(struct worker *w, const char *method, json_t *params, int timeo
         json_decref(params);
         return st;
     }
+    interruptible(w);
     st = wire_client_call(w->wire, method, params, timeout_ms, result, code, err);
     if (st && !*code) {
         if (st != ST_ECANCELED) log_warn("connection to tautd lost: %s", err->what);
@@ -180,7 +194,7 @@ static st_t read_lease(struct worker *w, json_t *v, struct trial *t, struct base
     st_t st = space_arch_from_json(&t->arch, arch, "arch", err);
     if (st) return st;
     struct base_jr k = base_jr_at(task, "task", err);
-    if (strcmp(base_jr_str(&k, "kind", ""), "train")) base_jr_fail(&k, ST_ENOTSUP, "kind", "only 'train' is served here");
+    if (strcmp(base_jr_str(&k, "kind", ""), "train")) return base_jr_fail(&k, ST_ENOTSUP, "kind", "only 'train' is served here");
     struct base_jr q = base_jr_at(base_jr_need(&k, "train"), "task.train", err);
     t->train = (struct job_train){.batch = (int)base_jr_int(&q, "batch", 16, 1, 65536), .lr = base_jr_num(&q, "lr", 3e-3, 0, 10),
                                   .mup = !strcmp(base_jr_str(&q, "lr_width_rule", "mup"), "mup"), .weight_decay = base_jr_num(&q, "weight_decay", 0.1, 0, 10),
@@ -209,7 +223,7 @@ static json_t *checkpoint_json(const struct trial *t, const char *sha, uint64_t 
     return json_pack("{s:s, s:s, s:I, s:f}", "path", t->path, "hash", sha, "bytes", (json_int_t)bytes, "tokens", tokens);
 }
 
-/* NULL, and a line: it cannot be written. Then the last one still stands, and whoever goes on does so from there, to the same bits. */
+/* NULL, and a line the first time: it cannot be written. Then the last one still stands, and whoever goes on does so from there, to the same bits. */
 static json_t *save(struct worker *w, const struct trial *t)
 {
     char sha[BASE_SHA256_HEX];
@@ -217,9 +231,11 @@ static json_t *save(struct worker *w, const struct trial *t)
     struct base_err err = BASE_ERR_INIT;
     spend(w);
     st_t st = trainer_save(w->trainer, t->path, sha, &bytes, &err);
-    if (!st) return checkpoint_json(t, sha, bytes, trainer_tokens(w->trainer));
-    log_warn("trial %lld: no checkpoint at step %lld: %s: %s; going on without", (long long)t->id, (long long)trainer_at(w->trainer), err.where, err.what);
-    return NULL;
+    if (st && !w->full)
+        log_warn("trial %lld: no checkpoint at step %lld: %s: %s; going on without", (long long)t->id, (long long)trainer_at(w->trainer), err.where, err.what);
+    if (!st && w->full) log_warn("trial %lld: checkpoints are written again", (long long)t->id);
+    w->full = st != ST_OK;
+    return st ? NULL : checkpoint_json(t, sha, bytes, trainer_tokens(w->trainer));
 }
 
 /* m's weights, or (NULL) the trainer with all that it knows. That there is no room, or that the folder is not there, is no fault of the trial: waits.
@@ -457,11 +473,7 @@ static void work_on(struct worker *w, json_t *lease)
         json_object_set_new(report, "error", json_string(base_err_text(&err, text, sizeof text)));
         if (st != ST_ECANCELED) log_warn("trial %lld failed: %s", (long long)t.id, text);
     }
-    /* The report must leave although a signal has come: it is the last call. */
-    static volatile int never;
-    if (w->wire && stopping(w)) wire_client_interrupt(w->wire, &never);
     send_report(w, t.id, report);
-    if (w->wire) wire_client_interrupt(w->wire, w->o.stop);
     json_decref(report);
     w->lease = 0;
 }
@@ -495,6 +507,7 @@ st_t worker_run(const struct worker_opts *o, struct base_err *err)
         json_t *r = NULL;
         int code;
         struct base_err e = BASE_ERR_INIT;
+        uint64_t asked = base_clock_ns();
         json_t *p = json_pack("{s:I, s:i}", "evaluator", (json_int_t)w.evaluator, "wait_s", WAIT_S);
         st_t s = call(&w, "evaluator.next", p, (WAIT_S + 30) * 1000, &r, &code, &e);
         if (s) {
@@ -506,6 +519,7 @@ st_t worker_run(const struct worker_opts *o, struct base_err *err)
         } else {
             told = false;
             if (json_is_object(r)) work_on(&w, r);
+            else if (base_clock_ns() - asked < 10000000) rest(RETRY_MS); /* one that does not wait */
         }
         json_decref(r);
     }
