@@ -2,8 +2,10 @@
 
 #include <ctype.h>
 #include <math.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/json_write.h"
 #include "cli/cli.h"
@@ -62,6 +64,12 @@ int out_json(json_t *v)
     }
     base_buf_fini(&b);
     return st ? cli_fail(CLI_FAILED, NULL, NULL, "out of memory") : CLI_OK;
+}
+
+bool out_gone(void)
+{
+    struct pollfd p = {.fd = STDOUT_FILENO};
+    return ferror(stdout) || (poll(&p, 1, 0) > 0 && (p.revents & (POLLERR | POLLHUP | POLLNVAL)));
 }
 
 double out_num(json_t *o, const char *key)

@@ -12,6 +12,9 @@
 int out_json(json_t *v);
 void out_json_text(json_t *v, struct base_buf *b); /* the same into b, without the line's end */
 
+/* Has whoever read stdout gone away? For what waits long between two lines. */
+bool out_gone(void);
+
 double out_num(json_t *o, const char *key);         /* NaN where it is missing or null */
 int64_t out_int(json_t *o, const char *key);        /* 0 */
 const char *out_str(json_t *o, const char *key);    /* "" */

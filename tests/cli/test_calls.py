@@ -420,6 +420,14 @@ for verb in (["jobs"], ["status", "1"], ["front", "1"], ["front", "1", "--json"]
     with open(b, "wb") as gone:
         r = call(TAUT, *verb, *at, stdout=gone)
     same((r.returncode, r.stderr), (1, b""), "%s into a pipe that nobody reads: quietly" % shown)
+for args in (["--from-start"], ["--from-start", "--json"], []):  # job 2 waits, and no line comes that would find out
+    a, b = os.pipe()
+    p = subprocess.Popen([TAUT, "watch", "2", *args, *S], stdin=subprocess.DEVNULL, stdout=b, stderr=subprocess.PIPE, cwd=cwd, env=BASE)
+    os.close(b)
+    if args:
+        os.read(a, 10)
+    os.close(a)
+    same((p.wait(HANG), p.stderr.read()), (1, b""), "watch %s ends with its reader" % " ".join(args))
 fine("stdin closed", "front", "1", *S, stdin=None, preexec_fn=lambda: os.close(0))
 r = call(TAUT, "jobs", "--socket", path("none.sock"), preexec_fn=lambda: os.close(2))
 same((r.returncode, r.stdout), (3, b""), "stderr closed: the exit status says it")
