@@ -175,7 +175,7 @@ void base_id_hex(const void *p, size_t n, char out[BASE_ID_HEX])
 st_t base_sha256_file(const char *path, char out[BASE_SHA256_HEX], uint64_t *bytes)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return errno == ENOENT || errno == ENOTDIR ? ST_ENOTFOUND : ST_EIO;
+    if (fd < 0) return errno == ENOENT || errno == ENOTDIR ? ST_ENOTFOUND : errno == EACCES ? ST_EPERM : ST_EIO;
     struct base_sha256 s;
     uint8_t chunk[65536], sum[32];
     ssize_t n;

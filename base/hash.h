@@ -27,7 +27,7 @@ void base_sha256_portable(int on);
 /* First 128 bits of SHA-256(p) in hex. */
 void base_id_hex(const void *p, size_t n, char out[BASE_ID_HEX]);
 
-/* Hash of a whole file; *bytes gets its size. ST_ENOTFOUND, ST_EIO. */
+/* Hash of a whole file; *bytes gets its size. ST_ENOTFOUND, ST_EPERM, ST_EIO. */
 st_t base_sha256_file(const char *path, char out[BASE_SHA256_HEX], uint64_t *bytes);
 
 #endif

@@ -57,7 +57,8 @@ st_t db_fail(struct db *db, const char *where, struct base_err *err)
 {
     st_t st = db_status(sqlite3_extended_errcode(db->sql), sqlite3_system_errno(db->sql));
     if (!st) st = ST_ENOMEM; /* only memory can fail without SQLite having noted it */
-    snprintf(db->error, sizeof db->error, "%s", st == ST_ENOSPC ? "database or disk is full" : sqlite3_errmsg(db->sql));
+    snprintf(db->error, sizeof db->error, "%s%s", st == ST_ENOSPC ? "database or disk is full" : sqlite3_errmsg(db->sql),
+             st == ST_EPERM ? "; the store and its folder must be writable" : "");
     if (db->in_tx) db->broken = true;
     return base_err_set(err, st, where ? where : "", "%s", db->error);
 }

@@ -40,7 +40,10 @@ static int open_file(const char *folder, const char *device, const char *which)
         return -1;
     }
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
-    if (fd < 0 && errno == EACCES) fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW); /* flock needs no write permission */
+    if (fd < 0 && errno == EACCES) {
+        fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW); /* flock needs no write permission */
+        if (fd < 0) errno = EACCES;                         /* it was not there, and may not be made */
+    }
     if (fd >= 0) fchmod(fd, 0666); /* past the umask; fails harmlessly where the file is another user's */
     return fd;
 }
