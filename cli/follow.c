@@ -14,6 +14,7 @@
 #define ASK_PLAIN_MS 2000
 #define BAR 30
 #define CALL_MS 60000
+#define NO_ROOM "the disk is full, or cannot be written: going on as soon as there is room"
 #define TELL_MS 3000 /* plain lines speak of waiting when it has lasted so long */
 
 /* ---- the screen ---- */
@@ -125,6 +126,11 @@ static void state_text(const struct follow *f, struct base_buf *l)
     base_buf_printf(l, "%s%s%s", follow_state(f), *out_str(f->info, "reason") ? ": " : "", out_str(f->info, "reason"));
 }
 
+static bool no_room(const struct follow *f)
+{
+    return !f->writable || f->full;
+}
+
 static void draw(struct follow *f, struct base_buf *b)
 {
     struct base_buf l = BASE_BUF_INIT;
@@ -145,8 +151,8 @@ static void draw(struct follow *f, struct base_buf *b)
         add_line(f, b, &l);
     }
     base_buf_reset(&l);
-    if (!f->writable) {
-        base_buf_printf(&l, "  %sthe store cannot be written: is the disk full? going on as soon as there is room", term_style(TERM_YELLOW));
+    if (no_room(f)) {
+        base_buf_printf(&l, "  %s" NO_ROOM, term_style(TERM_YELLOW));
         add_line(f, b, &l);
     } else if (*f->message) {
         base_buf_printf(&l, "  %s%s", term_style(TERM_YELLOW), f->message);
@@ -304,15 +310,17 @@ static st_t reported(struct follow *f, json_t *event)
 static void tell_waiting(struct follow *f)
 {
     struct base_buf b = BASE_BUF_INIT;
-    bool waits = !strcmp(follow_state(f), "waiting") || !strcmp(follow_state(f), "paused") || !f->writable;
+    bool waits = !strcmp(follow_state(f), "waiting") || !strcmp(follow_state(f), "paused") || no_room(f);
     uint64_t now = base_clock_ns();
     if (!waits) {
+        if (!strcmp(f->told, NO_ROOM)) follow_say(f, "there is room again: going on");
+        *f->told = '\0';
         f->waiting_ns = 0;
         return;
     }
     if (!f->waiting_ns) f->waiting_ns = now;
     if (live(f) || now - f->waiting_ns < TELL_MS * 1000000ull) return;
-    if (!f->writable) base_buf_str(&b, "the store cannot be written: is the disk full? going on as soon as there is room");
+    if (no_room(f)) base_buf_str(&b, NO_ROOM);
     else state_text(f, &b);
     if (!b.st && strcmp(b.p, f->told)) {
         snprintf(f->told, sizeof f->told, "%s", b.p);

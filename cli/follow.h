@@ -22,6 +22,7 @@ struct follow {
     bool raw;                 /* events as JSON lines, nothing else */
     bool ended;               /* done, failed or cancelled */
     bool writable;            /* tautd can write its store */
+    bool full;                /* set by the caller: its evaluator has no room to write to */
     long reported;            /* evaluations as the events seen have it */
     uint64_t asked_ns;        /* when info was asked for */
     int drawn;                /* lines of the block on the screen */

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "cli/cli.h"
 #include "cli/connect.h"
 #include "cli/follow.h"
@@ -21,6 +22,7 @@
 #include "kernels/device.h"
 
 #define PAUSE_MS 15000
+#define LOOK_MS 1000 /* between looks whether there is room on the disk */
 #define LOST (-1) /* in place of an exit status: tautd has gone, and the same may be asked of the next one */
 
 static const struct cli_opt options[] = {
@@ -88,7 +90,7 @@ static int change(struct run *r, const char *method, json_t *params /* stolen */
     int rc;
     bool told = false;
     while ((rc = call(r, method, json_incref(params), out, code, err)) && *code == WIRE_ENOSPC && !interrupted) {
-        if (!told) say(r, "the store cannot be written: is the disk full? going on as soon as there is room");
+        if (!told) say(r, "the disk is full, or cannot be written: going on as soon as there is room");
         told = true;
         poll(NULL, 0, 500);
     }
@@ -230,6 +232,7 @@ static int search(struct run *r)
 {
     struct follow *f = &r->follow;
     int rc = CLI_OK;
+    uint64_t looked = 0;
     while (!rc && !f->ended && !interrupted) {
         st_t st = ST_OK;
         rc = service_check(&r->service);
@@ -237,6 +240,10 @@ static int search(struct run *r)
         if (r->service.fresh) {
             r->service.fresh = false;
             st = follow_attach(f, r->service.wire);
+        }
+        if (r->service.evaluates && base_clock_ns() - looked > LOOK_MS * 1000000ull) {
+            f->full = !service_room(&r->service);
+            looked = base_clock_ns();
         }
         int64_t seen = f->after;
         if (!st && !f->ended) st = follow_step(f, 200);

@@ -2,12 +2,15 @@
 
 #include "cli/service.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <glob.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,6 +23,8 @@
 #define SETTLED_S 20.0    /* having lived so long, a daemon's earlier deaths are forgotten */
 #define BACKOFF_S 0.1     /* doubles with each death */
 #define LOOK_S 0.2        /* between looks whether an evaluator is wanted */
+#define ROOM_BYTES 131072.0 /* beside a checkpoint: for the store's log */
+#define ROOM_FILES 1000   /* looked at for their size */
 #define EVALUATOR_STOP_S 15
 #define STOP_S 60
 
@@ -33,6 +38,28 @@ static double since(uint64_t ns)
 static void say(struct service *s, const char *text)
 {
     if (s->say) s->say(s->ctx, text);
+}
+
+bool service_room(const struct service *s)
+{
+    char work[PATH_MAX + 8];
+    struct statvfs v;
+    struct stat f;
+    const struct dirent *e;
+    off_t largest = 0;
+    snprintf(work, sizeof work, "%s/work", s->dir);
+    if (statvfs(s->dir, &v)) return true;
+    DIR *d = opendir(work);
+    for (int i = 0; d && i < ROOM_FILES && (e = readdir(d)); i++)
+        if (!fstatat(dirfd(d), e->d_name, &f, 0) && S_ISREG(f.st_mode) && f.st_size > largest) largest = f.st_size;
+    if (d) closedir(d);
+    return (double)v.f_bavail * (double)v.f_frsize >= (double)largest + ROOM_BYTES;
+}
+
+/* Whether it is that: then nobody's log could say so. */
+static int no_room(const struct service *s)
+{
+    return cli_fail(CLI_FAILED, s->dir, "make room, or give another --dir", "the disk is full");
 }
 
 /* ---- tautd ---- */
@@ -79,6 +106,7 @@ static int died(struct service *s, int which, struct child *c)
     child_why(c, why, sizeof why);
     /* A call that it takes for wrong stays wrong. */
     bool hopeless = WIFEXITED(c->status) && (WEXITSTATUS(c->status) == 2 || WEXITSTATUS(c->status) == 127);
+    if ((hopeless || s->deaths[which] >= DEATHS_MAX) && !service_room(s)) return no_room(s);
     if (hopeless || ++s->deaths[which] > DEATHS_MAX)
         return cli_fail(CLI_FAILED, c->program, which == TAUTD ? "see log/tautd.log in the job's folder" : "see log/evaluator.log in the job's folder",
                         "%s: %s", hopeless ? "cannot run" : "keeps failing", why);
@@ -106,6 +134,7 @@ static int connect_tautd(struct service *s)
             if (conn_lock_held(s->dir)) continue; /* somebody was quicker */
             if (!s->deaths[TAUTD] && !s->fresh && WIFEXITED(s->tautd.status)) { /* never got going: whatever is wrong is wrong with the store */
                 char why[1200];
+                if (!service_room(s)) return no_room(s);
                 return cli_fail(CLI_FAILED, "tautd", NULL, "%s", child_why(&s->tautd, why, sizeof why));
             }
             rc = died(s, TAUTD, &s->tautd);

@@ -39,6 +39,8 @@ void service_evaluator(struct service *s, const char *threads, const char *devic
 int service_check(struct service *s);
 void service_lost(struct service *s); /* the connection has failed: the next check opens another */
 void service_worked(struct service *s); /* the search has moved: earlier deaths of the daemons count no more */
+/* Is there room in the folder for another checkpoint like those that are there? */
+bool service_room(const struct service *s);
 /* The evaluator hands back its trial first, then tautd leaves. */
 void service_close(struct service *s);
 
