@@ -17,7 +17,7 @@ from taut_wire import *
 
 TAUT = os.path.join(BUILD, "taut")
 EVALUATOR = os.path.join(BUILD, "taut-evaluator")
-HANG_S = 600  # a guard against hanging, not a measure
+HANG_S = 240  # a guard against hanging, not a measure
 
 os.environ.update({"LC_ALL": "C.UTF-8"})
 for name in ("TAUT_SOCKET", "TAUT_DIR", "NO_COLOR"):

@@ -38,13 +38,15 @@ def state(dir, job=1):
     return rows(dir, "SELECT state FROM job WHERE id = ?", job)[0][0]
 
 
-def until(dir, type, job=1, n=1):
-    """Waits until n events of that type were written."""
+def until(dir, r, type):
+    """Waits until an event of that type was written, or r has left."""
     e = Events(dir)
-    seen = []
-    found = wait_until(lambda: seen.extend(e.new(job)) or seen.count(type) >= n, HANG_S)
+    wait_until(lambda: type in e.new() or not r.alive(), HANG_S)
     e.close()
-    return found
+
+
+def told(r, words):
+    return wait_until(lambda: words in r.stdout() + r.stderr() or not r.alive(), HANG_S)
 
 
 LONG = {"tokens": 500000}  # trials that are caught at work
@@ -96,7 +98,7 @@ for number, rc, group in ((signal.SIGINT, 130, True), (signal.SIGTERM, 143, Fals
     dir = path(name)
     job = write(name + ".json", name=name, fidelity=LONG, budget={"evaluations": 2})
     r = Run(job, dir)
-    until(dir, "leased")
+    until(dir, r, "leased")
     os.killpg(r.p.pid, number) if group else r.signal(number)
     ends(r, rc, name)
     ok(not processes(dir), "%s: everyone has left before the command" % name)
@@ -116,11 +118,11 @@ for number, rc, group in ((signal.SIGINT, 130, True), (signal.SIGTERM, 143, Fals
 dir = path("twice")
 job = write("twice.json", name="twice", fidelity=LONG, budget={"evaluations": 1})
 r = Run(job, dir)
-until(dir, "leased")
+until(dir, r, "leased")
 evaluator = [p for p, program in processes(dir) if program == "taut-evaluator"]
 os.kill(evaluator[0], signal.SIGSTOP)  # it will not leave
 r.signal(signal.SIGINT)
-wait_until(lambda: "pausing" in r.stderr())
+told(r, "pausing")
 r.signal(signal.SIGINT)
 ends(r, 130, "Ctrl-C twice leaves at once")
 os.kill(evaluator[0], signal.SIGCONT)
@@ -131,21 +133,21 @@ same([t[2] for t in trials(dir)], ["ok"], "and ends well")
 # ---- daemons that die, others on the same folder ----
 
 dir = path("killed")
-job = write("killed.json", name="killed", fidelity=LONG, budget={"evaluations": 3})
+job = write("killed.json", name="killed", fidelity=LONG, budget={"evaluations": 6})
 r = Run(job, dir)
 for program in ("tautd", "taut-evaluator"):
-    until(dir, "leased")
+    until(dir, r, "leased")
     os.kill([p for p, q in processes(dir) if q == program][0], signal.SIGKILL)
-    wait_until(lambda: program + " has ended" in r.stdout(), HANG_S)
+    told(r, program + " has ended")
     says(r, "%s has ended (ended by signal 9 (Killed)); starting it again" % program)
 ends(r, 0, "both daemons killed once")
-same([t[2] for t in trials(dir)], ["ok"] * 3, "all trials went well")
+same([t[2] for t in trials(dir)], ["ok"] * 6, "all trials went well")
 check_store(dir, "both killed")
 
 dir = path("both")
 job = write("both.json", name="both", fidelity={"tokens": 400000}, budget={"evaluations": 4})
 a = Run(job, dir)
-until(dir, "leased")
+until(dir, a, "leased")
 b = Run(job, dir)
 for verb in ("jobs",), ("status", "1"), ("status", "both"), ("front", "1"), ("watch", "1"):
     v = taut(*verb, "--dir", dir)
@@ -161,9 +163,9 @@ same(rows(dir, "SELECT count(DISTINCT json_extract(body, '$.evaluator')) FROM ev
 dir = path("heir")
 job = write("heir.json", name="heir", fidelity=LONG, budget={"evaluations": 3})
 a = Run(job, dir)
-until(dir, "leased")
+until(dir, a, "leased")
 b = Run(job, dir)
-wait_until(lambda: "continuing" in b.stdout(), HANG_S)
+told(b, "continuing")
 a.signal(signal.SIGKILL)
 a.wait()
 ends(b, 0, "where the first is killed, the second goes on with daemons of its own")
@@ -190,7 +192,7 @@ ok("\033" not in r.stdout(), "and no escapes where there is no terminal")
 
 dir = path("custom")
 r = Run(os.path.join(SRC, "examples", "custom.json"), dir)
-wait_until(lambda: "waiting for an evaluator of yours on " in r.stdout(), HANG_S)
+told(r, "waiting for an evaluator of yours on ")
 where = r.stdout().split("waiting for an evaluator of yours on ")[1].split("\n")[0]
 e = subprocess.Popen([sys.executable, os.path.join(SRC, "examples", "evaluator.py"), where], stderr=subprocess.PIPE)
 ends(r, 0, "examples/custom.json with examples/evaluator.py")
@@ -202,8 +204,8 @@ ends(r, 0, "once more")
 bad = write_json(path("bad.json"), custom_job(name="bad", budget={"evaluations": 2}))
 dir = path("bad")
 r = Run(bad, dir)
-sock = wait_until(lambda: "evaluator of yours on " in r.stdout() and r.stdout().split("evaluator of yours on ")[1].split("\n")[0], HANG_S)
-e = Evaluator(Conn(sock))
+told(r, "evaluator of yours on ")
+e = Evaluator(Conn(r.stdout().split("evaluator of yours on ")[1].split("\n")[0]))
 for i in range(2):
     e.report(e.next(30), "failed", error="no luck", metrics={})
 ends(r, 1, "no trial succeeded")
