@@ -45,7 +45,8 @@ static void print_search(json_t *info)
     json_t *space = json_object_get(info, "space"), *target = json_object_get(info, "target");
     char buf[FMT_MAX];
     field("space");
-    printf("%s, %s%s candidates\n", out_str(space, "type"), json_is_true(json_object_get(space, "exact")) ? "" : "at most ", fmt_number(buf, out_num(space, "size")));
+    if (isnan(out_num(space, "size"))) printf("%s, infinitely many candidates\n", out_str(space, "type"));
+    else printf("%s, %s%s candidates\n", out_str(space, "type"), json_is_true(json_object_get(space, "exact")) ? "" : "at most ", fmt_number(buf, out_num(space, "size")));
     field("strategy");
     printf("%s, seed %lld\n", out_str(info, "strategy"), (long long)out_int(info, "seed"));
     field("target");
