@@ -1,6 +1,7 @@
 """A server's whole life over its socket: jobs, leases, reports, fronts, pages, watches, sharing, waiting, giving back."""
 import math
 import os
+import sqlite3
 import sys
 import threading
 
@@ -380,8 +381,27 @@ def ends():
 life()
 pausing()
 giving_back()
+def elsewise():
+    """A store whose genomes this version reads as other architectures: what was proposed stands in its event."""
+    d = Daemon()
+    c = d.conn()
+    job = c.call("job.submit", job=custom_job())["id"]
+    Evaluator(c).run()
+    want = [c.call("trial.get", id=t["trial"])["arch"] for t in c.call("job.front", id=job)]
+    d.term()
+    db = sqlite3.connect(os.path.join(d.dir, "taut.db"))
+    db.execute("update trial_data set genome = (select genome from trial_data where id = 1)")
+    db.commit()
+    db.close()
+    d.start()
+    same([t["arch"] for t in d.conn().call("job.front", id=job, archs=True)], want, "architectures whose genomes say something else come from the store")
+    ok(len(want) > 1, "several")
+    d.end()
+
+
 sharing()
 waiting()
+elsewise()
 watching()
 ends()
 done()
