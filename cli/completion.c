@@ -108,7 +108,8 @@ static void zsh_options(FILE *f, const struct cli_opt *o)
 {
     for (; o && o->name; o++) {
         if (o->promised) continue;
-        fprintf(f, " \\\n            '--%s[", o->name);
+        if (o->letter) fprintf(f, " \\\n            '(-%c --%s)'{-%c,--%s%s}'[", o->letter, o->name, o->letter, o->name, o->arg ? "=" : "");
+        else fprintf(f, " \\\n            '--%s%s[", o->name, o->arg ? "=" : "");
         quoted(f, o->help, "[]:\\");
         fputs("]", f);
         if (o->arg) {
@@ -155,6 +156,8 @@ static void zsh(FILE *f)
             fputs(")'", f);
         } else if (is_file(cmd->args)) {
             fputs(" \\\n            '1:file:_files'", f);
+        } else if (*cmd->args) {
+            fprintf(f, " \\\n            '*:%s:'", cmd->args);
         }
         fputs(" ;;\n", f);
     }
