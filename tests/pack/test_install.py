@@ -146,9 +146,9 @@ else:
 
 r = make("uninstall", "DESTDIR=" + dest, "prefix=/inst")
 same((r.returncode, files(dest)), (0, []), "make uninstall takes all of it away")
-r = run("git", "-C", SRC, "ls-files")
-if r.returncode or not os.path.exists(os.path.join(SRC, ".git")):
-    skip("the tarball has every file", "not a git checkout")
+r = shutil.which("git") and run("git", "-C", SRC, "ls-files")
+if not r or r.returncode or not os.path.exists(os.path.join(SRC, ".git")):
+    skip("the tarball has every file", "no git, or not a checkout")
 else:
     dist = os.path.join(top, "tarball")
     m = make("distdir", "distdir=" + dist, "am__remove_distdir=:")
