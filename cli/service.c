@@ -4,7 +4,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <glob.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -186,17 +185,6 @@ static void lock_evaluator(const struct service *s, int *fd)
     *fd = -1;
 }
 
-/* What a killed evaluator was writing. Nobody writes there while we hold the lock. */
-static void remove_halves(const char *work)
-{
-    char pattern[PATH_MAX + 64];
-    glob_t g;
-    snprintf(pattern, sizeof pattern, "%s/*.safetensors.tmp*", work);
-    if (!glob(pattern, 0, NULL, &g))
-        for (size_t i = 0; i < g.gl_pathc; i++) unlink(g.gl_pathv[i]);
-    globfree(&g);
-}
-
 static int start_evaluator(struct service *s, int lock)
 {
     char log[PATH_MAX + 32], work[PATH_MAX + 8];
@@ -207,7 +195,6 @@ static int start_evaluator(struct service *s, int lock)
     snprintf(work, sizeof work, "%.*s/work", PATH_MAX, s->dir);
     if (s->threads) args[n++] = "--threads", args[n++] = s->threads;
     if (s->device) args[n++] = "--device", args[n++] = s->device;
-    remove_halves(work);
     child_stop(&s->evaluator, 0, 0, NULL);
     if (child_start(&s->evaluator, "taut-evaluator", args, log, lock, false, NULL, &err)) return cli_fail_err(CLI_FAILED, NULL, NULL, &err);
     s->started_ns[EVALUATOR] = base_clock_ns();
