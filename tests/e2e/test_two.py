@@ -8,8 +8,9 @@ from taut_e2e import *
 home = folder()
 make_text(os.path.join(home, "text.txt"), 6000)
 dir = os.path.join(home, "search")
-job = write_json(os.path.join(home, "job.json"), lm_job("text.txt", name="two", fidelity={"tokens": 100000}, objectives=["valid_bpb", "decode_ms@16"],
-                                                        budget={"evaluations": 6}))
+locks = os.environ["TAUT_LOCKS"] = os.path.join(home, "locks")  # these two alone, whatever else is timed on this machine
+job = write_json(os.path.join(home, "job.json"), lm_job("text.txt", name="two", fidelity={"tokens": 100000}, objectives=["valid_bpb", "decode_ms@16", "prefill_ms@32"],
+                                                        budget={"evaluations": 10}))
 d = Daemon(dir=dir)
 r = taut("submit", job, "--socket", d.socket)
 same((r.returncode, r.stdout.strip(), r.stderr), (0, "1", ""), "taut submit prints the job's id")
@@ -24,7 +25,8 @@ for name in ("one", "two"):
 os.close(life)
 
 # Who holds the host's lock exclusively is timing; meanwhile the other one must not compute. Watched from outside: /proc/locks and each one's CPU time.
-work = "%d" % os.stat("/tmp/taut-locks/cpu.work").st_ino if wait_until(lambda: os.path.exists("/tmp/taut-locks/cpu.work")) else ""
+wait_until(lambda: os.path.exists(os.path.join(locks, "cpu.work")))
+work = "%d" % os.stat(os.path.join(locks, "cpu.work")).st_ino
 
 
 def holder():
@@ -63,12 +65,12 @@ while time.monotonic() < end and state not in ("done", "failed"):
     time.sleep(0.005)
 same(state, "done", "the search is done")
 for n, pid in enumerate(pids, 1):
-    ok(timed[pid] > 0.1 and at_work[pid] > 0.2 * timed[pid], "evaluator %d was seen to time its candidates: %.2f s, %.2f s of CPU" % (n, timed[pid], at_work[pid]))
+    ok(timed[pid] > 0.05 and at_work[pid] > 0.2 * timed[pid], "evaluator %d was seen to time its candidates: %.2f s, %.2f s of CPU" % (n, timed[pid], at_work[pid]))
     ok(meanwhile[pid] < 0.05 * timed[pid], "the other one kept still meanwhile: %.4f s of CPU" % meanwhile[pid])
 g = c.call("job.get", id=1)
-same((g["evaluations"], g["trials"]["ok"], g["trials"]["failed"]), (6, 6, 0), "six trials, all well")
+same((g["evaluations"], g["trials"]["ok"], g["trials"]["failed"]), (10, 10, 0), "ten trials, all well")
 leased = rows(dir, "SELECT json_extract(body, '$.trial'), json_extract(body, '$.evaluator') FROM event WHERE type = 'leased'")
-same((sorted(t for t, _ in leased), len({e for _, e in leased})), (list(range(1, 7)), 2), "each leased once, by the two of them")
+same((sorted(t for t, _ in leased), len({e for _, e in leased})), (list(range(1, 11)), 2), "each leased once, by the two of them")
 c.close()
 os.close(mine)
 same([p.wait(HANG_S) for p in pids.values()], [0, 0], "both leave with whoever started them")
