@@ -13,11 +13,12 @@ BUILD = os.environ.get("TAUT_BUILD", ".")
 sys.path.insert(0, os.path.join(SRC, "tests/controller"))
 from taut_wire import *
 
+HANG = 900
 ENV = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "TAUT_SOCKET")}
 
 
 def run(*args, **more):
-    return subprocess.run(args, capture_output=True, text=True, env=ENV, **more)
+    return subprocess.run(args, capture_output=True, text=True, env=ENV, timeout=HANG, **more)
 
 
 def make(*args):
