@@ -146,6 +146,10 @@ static void sharing(void)
     ok(answer(&a, 30000) == 's', "a profiler that is killed lets go");
     kill(a.pid, SIGKILL);
     ok(does(&b, 'x'), "so does a trainer; and giving up has left nothing locked");
+    struct child c = start();
+    ok(does(&b, 's') && does(&late, 'n'), "who gives up at the gate's other side, with a trainer at work,");
+    ok(does(&c, 's'), "leaves the gate open as well");
+    ends(&c);
     ends(&a), ends(&b), ends(&p), ends(&q), ends(&late);
 }
 

@@ -273,9 +273,15 @@ static void spent(struct kn_dev *dev)
     trainer_free(t);
 
     /* What another network left in the device's scratch is not this one's. */
+    struct kn_dev *fresh = dev_or_die("cpu", 2);
+    o.dev = fresh;
+    t = start(&o);
+    run(t, 10, NULL);
+    is_int(trainer_bytes(t), bytes, "a fresh device counts the same");
+    trainer_free(t);
     struct arch big = net(256, T, 256, 1);
     add(&big, attention(8, 8, 32, 0, 1), swiglu(1024, 0));
-    struct trainer_opts ob = opts(&big, dev, 1);
+    struct trainer_opts ob = opts(&big, fresh, 1);
     t = start(&ob);
     run(t, 1, NULL);
     ok(trainer_bytes(t) > bytes, "a larger network takes more");
@@ -284,6 +290,7 @@ static void spent(struct kn_dev *dev)
     run(t, 10, NULL);
     is_int(trainer_bytes(t), bytes, "and leaves the next one's memory as it was");
     trainer_free(t);
+    kn_dev_close(fresh);
 }
 
 /* ---- what goes wrong ---- */

@@ -339,13 +339,14 @@ def energy():
     ok(e.wait(HANG), "begun where nothing is measured")
     w.term()
     unmeasured = f.reported()["checkpoint"]
+    kept = dict(unmeasured, path=shutil.copy(unmeasured["path"], path("kept.safetensors")))
     w = Worker(f, work="energy", env=env)
     f.progress = lambda p: {"go": True}
     f.leases.put(lease(3, DATA, steps=LONG, checkpoint=unmeasured))
     r = f.reported()
     ok("on from step" in w.said() and "train_joules" not in r["metrics"], "taken over where it is: nobody wants it, so it goes on without")
-    f.leases.put(lease(3, DATA, steps=LONG, metrics=wanted, checkpoint=unmeasured))
     f.progress, e = at_step(100)
+    f.leases.put(lease(3, DATA, steps=LONG, metrics=wanted, checkpoint=kept))
     ok(e.wait(HANG), "somebody wants it")
     joules(510)
     r = f.reported()
