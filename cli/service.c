@@ -21,6 +21,7 @@
 #define DEATHS_MAX 5      /* in a row */
 #define SETTLED_S 20.0    /* having lived so long, a daemon's earlier deaths are forgotten */
 #define BACKOFF_S 0.1     /* doubles with each death */
+#define HELD_S 1.0        /* before something is said of an evaluator that another command left */
 #define LOOK_S 0.2        /* between looks whether an evaluator is wanted */
 #define ROOM_BYTES 131072.0 /* beside a checkpoint: for the store's log */
 #define ROOM_FILES 1000   /* looked at for their size */
@@ -212,6 +213,15 @@ static bool others_evaluate(struct service *s)
     return there;
 }
 
+/* It has the lock: connected, it works for us; else it is on its way out, or hangs. */
+static void wait_for_others(struct service *s)
+{
+    if (!s->held_ns) s->held_ns = base_clock_ns();
+    if (s->held_told || since(s->held_ns) < HELD_S || others_evaluate(s)) return;
+    say(s, "waiting for the evaluator of an earlier command on this folder to leave");
+    s->held_told = true;
+}
+
 static int keep_evaluator(struct service *s)
 {
     int lock, rc = CLI_OK;
@@ -223,7 +233,12 @@ static int keep_evaluator(struct service *s)
     if (base_clock_ns() < s->again_ns[EVALUATOR]) return CLI_OK;
     s->again_ns[EVALUATOR] = base_clock_ns() + (uint64_t)(LOOK_S * 1e9);
     lock_evaluator(s, &lock);
-    if (lock < 0) return CLI_OK;
+    if (lock < 0) {
+        wait_for_others(s);
+        return CLI_OK;
+    }
+    s->held_ns = 0;
+    s->held_told = false;
     if (!others_evaluate(s)) rc = start_evaluator(s, lock);
     close(lock);
     return rc;

@@ -25,6 +25,8 @@ struct service {
     struct child tautd, evaluator;
     bool evaluates;                       /* an evaluator is kept */
     bool evaluator_up;                    /* started, and its end not seen yet */
+    uint64_t held_ns;                     /* since when another one's evaluator has the lock; 0: it has not */
+    bool held_told;
     const char *threads, *device;         /* NULL: the evaluator's defaults */
     int deaths[2];                        /* of tautd and evaluator in a row */
     uint64_t started_ns[2], again_ns[2];

@@ -115,6 +115,24 @@ for number, rc, group in ((signal.SIGINT, 130, True), (signal.SIGTERM, 143, Fals
         with open(os.path.join(dir, "log", "evaluator.log")) as f:
             ok("on from step" in f.read(), "the trial went on from its checkpoint")
 
+# Killed with its tautd, while its evaluator hangs: the next one waits for it, since two of them would make another search of it.
+dir = path("orphan")
+job = write("orphan.json", name="calm", fidelity=LONG, budget={"evaluations": 2})
+r = Run(job, dir)
+until(dir, r, "leased")
+who = {program: pid for pid, program in processes(dir)}
+os.kill(who["taut-evaluator"], signal.SIGSTOP)
+os.kill(who["taut"], signal.SIGKILL)
+os.kill(who["tautd"], signal.SIGKILL)
+r.wait()
+r = Run(job, dir)
+told(r, "waiting for the evaluator")
+says(r, "waiting for the evaluator of an earlier command on this folder to leave")
+same([pid for pid, program in processes(dir) if program == "taut-evaluator"], [who["taut-evaluator"]], "an evaluator that hangs: no other one is started beside it")
+os.kill(who["taut-evaluator"], signal.SIGCONT)
+ends(r, 0, "when it leaves, the search goes on")
+same(trials(dir), trials(calm), "and is the undisturbed one")
+
 dir = path("twice")
 job = write("twice.json", name="twice", fidelity=LONG, budget={"evaluations": 1})
 r = Run(job, dir)
