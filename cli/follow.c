@@ -192,11 +192,18 @@ void follow_say(struct follow *f, const char *fmt, ...)
 {
     char text[1000];
     va_list ap;
-    if (f->cli->quiet || f->raw || f->cli->json) return;
+    if (f->cli->quiet || f->raw) return;
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    put_line(f, text);
+    if (!f->cli->json) {
+        put_line(f, text);
+        return;
+    }
+    json_t *o = json_pack("{s:s,s:s}", "event", "note", "text", text);
+    out_json(o);
+    fflush(stdout);
+    json_decref(o);
 }
 
 void follow_message(struct follow *f, const char *fmt, ...)
@@ -235,9 +242,13 @@ static void evaluation_line(const struct follow *f, json_t *event, json_t *trial
     if (isnan(budget(f))) snprintf(count, sizeof count, "%ld", f->reported);
     else snprintf(count, sizeof count, "%ld/%.0f", f->reported, budget(f));
     base_buf_printf(b, "%s%7s%s  trial %-4lld", term_style(TERM_DIM), count, term_style(TERM_PLAIN), (long long)id);
-    if (!strcmp(out_str(event, "status"), "failed"))
-        base_buf_printf(b, "  %sfailed: %s%s", term_style(TERM_RED), *out_str(event, "error") ? out_str(event, "error") : "no reason given", term_style(TERM_PLAIN));
-    else metrics_text(f, trial ? json_object_get(trial, "metrics") : json_object_get(event, "metrics"), id, b);
+    if (!strcmp(out_str(event, "status"), "failed")) {
+        struct base_err e;
+        base_err_set(&e, ST_EINVAL, "", "%s", *out_str(event, "error") ? out_str(event, "error") : "no reason given"); /* in one line, whatever it is */
+        base_buf_printf(b, "  %sfailed: %s%s", term_style(TERM_RED), e.what, term_style(TERM_PLAIN));
+    } else {
+        metrics_text(f, trial ? json_object_get(trial, "metrics") : json_object_get(event, "metrics"), id, b);
+    }
     if (trial) {
         base_buf_printf(b, "   %s", term_style(TERM_DIM));
         out_arch_json(json_object_get(trial, "arch"), b);

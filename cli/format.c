@@ -75,6 +75,19 @@ char *fmt_ago(char *buf, int64_t at_ms)
     return buf;
 }
 
+char *fmt_shell(char *buf, size_t size, const char *text)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+,:@%=";
+    bool quote = !*text || strspn(text, plain) != strlen(text);
+    size_t at = (size_t)snprintf(buf, size, "%s", quote ? "'" : "");
+    for (; *text && at + 6 < size; text++) {
+        if (*text == '\'') at += (size_t)snprintf(buf + at, size - at, "'\\''");
+        else buf[at++] = *text;
+    }
+    snprintf(buf + at, size - at, "%s", quote ? "'" : "");
+    return buf;
+}
+
 static bool parse(struct metric *m, const char *name)
 {
     return !space_metric_parse(m, name, false, "", NULL) || !space_metric_parse(m, name, true, "", NULL);

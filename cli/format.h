@@ -2,6 +2,7 @@
 #ifndef TAUT_CLI_FORMAT_H
 #define TAUT_CLI_FORMAT_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #define FMT_MAX 48
@@ -16,6 +17,8 @@ char *fmt_ago(char *buf, int64_t at_ms);           /* "5:12 min ago" */
 char *fmt_metric(char *buf, const char *metric, double v);
 char *fmt_metric_whole(char *buf, const char *metric, double v); /* and its unit behind it: "3.14 ms", "849 kB" */
 char *fmt_rate(char *buf, double v);               /* of something an hour: a digit behind the point, none where there are many */
+/* text as one word of a shell, quoted where that is needed; cut off where it does not fit. buf of size bytes, returned. */
+char *fmt_shell(char *buf, size_t size, const char *text);
 /* "B", "ms", "" … */
 const char *fmt_metric_unit(const char *metric);
 

@@ -44,13 +44,6 @@ struct run {
 
 /* ---- saying ---- */
 
-static void say(void *ctx, const char *text)
-{
-    struct run *r = ctx;
-    if (r->follow.job) follow_say(&r->follow, "%s", text);
-    else if (!r->cli->json) cli_note(r->cli, "%s", text);
-}
-
 static void note(struct run *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 static void note(struct run *r, const char *fmt, ...)
 {
@@ -68,6 +61,14 @@ static void note(struct run *r, const char *fmt, ...)
         puts(text);
     }
     fflush(stdout);
+}
+
+static void say(void *ctx, const char *text)
+{
+    struct run *r = ctx;
+    if (r->follow.job) follow_say(&r->follow, "%s", text);
+    else if (r->cli->json) note(r, "%s", text);
+    else cli_note(r->cli, "%s", text);
 }
 
 /* ---- which job ---- */
@@ -268,12 +269,12 @@ static int write_report(struct conn *k, json_t *info, const char *where, const c
 static int finish(struct run *r)
 {
     struct conn k = {.cli = r->cli, .wire = r->service.wire, .own = CHILD_INIT, .lost = LOST};
-    char where[PATH_MAX + 16], shell[REPORT_WHERE_MAX], report[PATH_MAX + 16];
+    char word[PATH_MAX], where[PATH_MAX + 16], shell[REPORT_WHERE_MAX], report[PATH_MAX + 16];
     bool written;
     json_t *info;
     int rc = job_info(r, &info);
     if (rc) return rc;
-    snprintf(where, sizeof where, " --dir %s", r->dir);
+    snprintf(where, sizeof where, " --dir %s", fmt_shell(word, sizeof word, r->dir));
     snprintf(report, sizeof report, "%s/report.html", r->dir);
     rc = write_report(&k, info, report_where(shell, "--dir", r->dir), report, &written);
     if (!rc) rc = result_print(&k, info, &(struct result_hints){.where = where, .report = written ? report : NULL});
@@ -286,6 +287,7 @@ static int leave(struct run *r)
 {
     struct wire_client *wire = NULL;
     json_t *result = NULL;
+    char file[PATH_MAX], dir[PATH_MAX];
     int status = interrupt_status();
     if (r->job) cli_note(r->cli, "pausing job %lld … (Ctrl-C again leaves at once)", (long long)r->job);
     service_lost(&r->service); /* a call may have been under way on it */
@@ -295,7 +297,7 @@ static int leave(struct run *r)
         wire_client_close(wire);
     }
     service_close(&r->service);
-    if (r->job) cli_note(r->cli, "go on with: taut run %s --dir %s", r->cli->arg[0], r->dir);
+    if (r->job) cli_note(r->cli, "go on with: taut run %s --dir %s", fmt_shell(file, sizeof file, r->cli->arg[0]), fmt_shell(dir, sizeof dir, r->dir));
     return status;
 }
 

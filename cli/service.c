@@ -126,6 +126,12 @@ static int connect_tautd(struct service *s)
         enum answer a = try_connect(s);
         if (a == THERE) return CLI_OK;
         bool held = a == READER || conn_lock_held(s->dir);
+        if (!held && s->tautd.pid) { /* ours is ending, its connection went first */
+            while (child_alive(&s->tautd) && !interrupted) poll(NULL, 0, 5);
+            if (interrupted) break;
+            int rc = died(s, TAUTD, &s->tautd);
+            if (rc) return rc;
+        }
         if (!held && base_clock_ns() >= s->again_ns[TAUTD]) {
             int rc = start_tautd(s, &started);
             if (rc) return rc;

@@ -1,9 +1,11 @@
 /* taut watch: a job's evaluations as they come, until it ends. */
+#include <limits.h>
 #include <string.h>
 
 #include "cli/cli.h"
 #include "cli/connect.h"
 #include "cli/follow.h"
+#include "cli/format.h"
 #include "cli/interrupt.h"
 #include "cli/out.h"
 #include "cli/result.h"
@@ -35,7 +37,7 @@ static int run(struct cli *c)
     struct conn k;
     struct follow f;
     json_t *info;
-    char where[600] = "";
+    char word[PATH_MAX], where[PATH_MAX + 16] = "";
     int rc = conn_open(&k, c, false);
     if (!rc) rc = conn_job(&k, c->arg[0], &info);
     if (rc) {
@@ -54,8 +56,7 @@ static int run(struct cli *c)
     info = json_incref(f.info);
     follow_fini(&f);
     if (!rc && !c->json) {
-        if (c->dir) snprintf(where, sizeof where, " --dir %s", c->dir);
-        if (c->socket) snprintf(where, sizeof where, " --socket %s", c->socket);
+        if (c->dir || c->socket) snprintf(where, sizeof where, " %s %s", c->dir ? "--dir" : "--socket", fmt_shell(word, sizeof word, c->dir ? c->dir : c->socket));
         rc = result_print(&k, info, &(struct result_hints){.where = where});
     } else if (!rc) {
         rc = strcmp(out_str(info, "state"), "failed") ? CLI_OK : CLI_FAILED;

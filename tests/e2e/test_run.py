@@ -91,6 +91,13 @@ ends(r, 0, "without --dir")
 ok(os.path.exists(path("taut-he_re_1", "taut.db")), "the store is in ./taut-NAME")
 says(r, "taut show 1 --dir taut-he_re_1")
 
+quoted = path("it's here")
+r = Run(write("a b.json", name="quoted", budget={"evaluations": 1}), quoted)
+ends(r, 0, "a folder with a quote and a space in its name")
+hint = [line.strip() for line in r.stdout().split("\n") if line.startswith("  taut show")]
+v = subprocess.run(["sh", "-c", hint[0] if hint else "false"], capture_output=True, text=True, env=dict(os.environ, PATH=BUILD + ":" + os.environ["PATH"]))
+ok(v.returncode == 0 and "trial 1  ok" in v.stdout, "what it says to type next can be typed: %s %s" % (hint, v.stderr.strip()))
+
 # ---- interrupted ----
 
 for number, rc, group in ((signal.SIGINT, 130, True), (signal.SIGTERM, 143, False), (signal.SIGHUP, 129, False)):
@@ -162,6 +169,30 @@ ends(r, 0, "both daemons killed once")
 same([t[2] for t in trials(dir)], ["ok"] * 6, "all trials went well")
 check_store(dir, "both killed")
 
+# Evaluators that are killed again and again at work on one trial: it is given up in the end, the rest of the search is not.
+dir = path("poison")
+job = write("poison.json", name="poison", fidelity=LONG, budget={"evaluations": 2})
+r = Run(job, dir, "--json")
+e = Events(dir)
+killed = 0
+while r.alive():
+    new = wait_until(lambda: e.new() or not r.alive(), HANG_S)
+    if not isinstance(new, list):
+        break
+    if "reported" in new:
+        break
+    for pid, program in processes(dir) if "leased" in new else ():
+        if program == "taut-evaluator":
+            os.kill(pid, signal.SIGKILL)
+            killed += 1
+e.close()
+same(killed, 20, "20 evaluators killed as soon as they had the trial")
+ends(r, 0, "the search goes on with the next one")
+same(rows(dir, "SELECT state FROM trial ORDER BY proposal"), [("failed",), ("ok",)], "that trial has failed")
+lines = [json.loads(line) for line in r.stdout().splitlines()]
+same([v["error"] for v in lines if v["event"] == "evaluation" and v["status"] == "failed"], ["its evaluator was lost 20 times while at work on it"], "with the reason")
+same(len([v for v in lines if v["event"] == "note" and "taut-evaluator has ended" in v["text"]]), 20, "and --json tells of each as a note")
+
 dir = path("both")
 job = write("both.json", name="both", fidelity={"tokens": 400000}, budget={"evaluations": 4})
 a = Run(job, dir)
@@ -225,9 +256,10 @@ r = Run(bad, dir)
 told(r, "evaluator of yours on ")
 e = Evaluator(Conn(r.stdout().split("evaluator of yours on ")[1].split("\n")[0]))
 for i in range(2):
-    e.report(e.next(30), "failed", error="no luck", metrics={})
+    e.report(e.next(30), "failed", error="no\033[5m\nluck", metrics={})
 ends(r, 1, "no trial succeeded")
-says(r, "taut: job 1 'bad': no trial succeeded; 2 of 2 failed with: no luck")
+says(r, "taut: job 1 'bad': no trial succeeded; 2 of 2 failed with: no?[5m?luck")
+ok("\033" not in r.stdout(), "in one line, whatever an evaluator sends")
 same(state(dir), "failed", "the job has failed")
 e.c.close()
 r = Run(bad, dir)
