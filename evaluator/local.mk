@@ -1,6 +1,6 @@
 noinst_LIBRARIES += libevaluator.a
 libevaluator_a_SOURCES = \
-	evaluator/data.c evaluator/data.h evaluator/energy.c evaluator/energy.h evaluator/fault.c evaluator/fault.h evaluator/fingerprint.c evaluator/fingerprint.h \
+	evaluator/beat.c evaluator/beat.h evaluator/data.c evaluator/data.h evaluator/energy.c evaluator/energy.h evaluator/fault.c evaluator/fault.h evaluator/fingerprint.c evaluator/fingerprint.h \
 	evaluator/hostlock.c evaluator/hostlock.h evaluator/profiler.c evaluator/profiler.h evaluator/trainer.c evaluator/trainer.h \
 	evaluator/worker.c evaluator/worker.h
 

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "evaluator/beat.h"
 #include "evaluator/fingerprint.h"
 #include "evaluator/profiler.h"
 #include "evaluator/trainer.h"
@@ -36,6 +37,7 @@ struct worker {
     struct trainer *trainer;   /* of the trial in hand; NULL: not training */
     double joules;             /* last reading of energy */
     bool full;                 /* the last checkpoint could not be written, and that was said */
+    struct beat *beat;         /* speaks when we are silent for too long */
     bool taken;                /* tautd has said that the lease is no longer ours, or that the trial is to stop */
 };
 
@@ -127,6 +129,7 @@ static bool progress(struct worker *w, json_t *checkpoint)
 {
     const struct trainer *t = w->trainer;
     spend(w);
+    w->taken |= beat_taken(w->beat);
     if (w->taken) {
         json_decref(checkpoint);
         return false;
@@ -142,6 +145,7 @@ static bool progress(struct worker *w, json_t *checkpoint)
     if (checkpoint) json_object_set_new(p, "checkpoint", checkpoint);
     st_t st = call(w, "evaluator.progress", p, CALL_MS, &r, &code, &err);
     w->beat_ns = base_clock_ns();
+    if (!st) beat_spoken(w->beat);
     if (!st) {
         w->taken = json_is_false(json_object_get(r, "go"));
         json_decref(r);
@@ -161,7 +165,7 @@ static bool beat_due(const struct worker *w)
 static bool go(void *ctx)
 {
     struct worker *w = ctx;
-    if (stopping(w) || w->taken) return false;
+    if (stopping(w) || w->taken || beat_taken(w->beat)) return false;
     return !beat_due(w) || progress(w, NULL);
 }
 
@@ -462,6 +466,7 @@ static void work_on(struct worker *w, json_t *lease)
     w->epoch = json_integer_value(json_object_get(lease, "epoch"));
     w->taken = false;
     w->beat_ns = base_clock_ns();
+    beat_hold(w->beat, w->lease, w->epoch, w->heartbeat_s);
     st_t st = report ? read_lease(w, lease, &t, &err) : ST_ENOMEM;
     if (!st) st = evaluate(w, &t, report, &err);
     if (st && !*err.what) base_err_set(&err, st, err.where, "%s", base_status_text(st));
@@ -476,6 +481,7 @@ static void work_on(struct worker *w, json_t *lease)
     send_report(w, t.id, report);
     json_decref(report);
     w->lease = 0;
+    beat_hold(w->beat, 0, 0, 0);
 }
 
 /* What a process that was killed in mid-write has left in the folder. */
@@ -501,7 +507,8 @@ st_t worker_run(const struct worker_opts *o, struct base_err *err)
     sweep(o->work);
     hostlock_on_wait(o->lock, go, &w);
     if (energy_open(&w.energy, NULL, &why)) log_info("energy is not measured: %s: %s", why.where, why.what);
-    st_t st = connect_once(&w, err);
+    st_t st = beat_start(&w.beat, o->socket);
+    if (!st) st = connect_once(&w, err);
     bool told = false;
     while (!st && !stopping(&w)) {
         json_t *r = NULL;
@@ -524,6 +531,7 @@ st_t worker_run(const struct worker_opts *o, struct base_err *err)
         json_decref(r);
     }
     hostlock_on_wait(o->lock, NULL, NULL);
+    beat_stop(w.beat);
     wire_client_close(w.wire);
     energy_close(w.energy);
     return st;

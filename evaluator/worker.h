@@ -3,6 +3,7 @@
  * Invariants
  *   - A finished result is reported until tautd has acknowledged or refused it: a lost connection or a full disk only delays it.
  *   - A lost connection does not end a trial: the worker goes on, reconnects, and claims the lease in `holds`.
+ *   - tautd hears of the lease in hand at each heartbeat, however long a step or a timed call takes (beat.h).
  *   - Told to stop (*stop != 0): the trial is checkpointed, handed back as preempted, and worker_run returns ST_OK.
  *   - Whatever goes wrong with a trial is that trial's result ("failed" with the reason), never the end of the worker. That its files cannot be written is
  *     not the trial's fault: a checkpoint is then left out, and the final weights wait for room.

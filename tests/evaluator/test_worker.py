@@ -174,8 +174,8 @@ def broken_off(want):
     seen = []
 
     def while_profiling(p):
-        seen.append(p)
-        return {"go": "step" in p}
+        seen.append(p.get("step", 0))
+        return {"go": "step" in p or max(seen) < 0.8 * LONG}  # before that, it is a second voice in a long step
     f.progress = while_profiling
     slow = ["valid_bpb", "train_tokens_per_s"] + ["prefill_ms@%d" % n for n in (512, 1024, 2048, 4096)]
     f.leases.put(lease(6, DATA, steps=LONG, metrics=slow))
@@ -253,6 +253,30 @@ def broken_off(want):
     left = [n for n in os.listdir(w.work) if ".tmp" in n]
     same(left, ["job1-trial78.safetensors.tmp%d" % os.getpid()], "what a killed writer left behind is removed, a living one's is not")
     w.term()
+
+
+def busy():
+    """Steps of seconds: what says that the trial is worked on meanwhile is not the worker, whose beats name their step."""
+    f = Fake()
+    heard = []
+
+    def progress(p):
+        heard.append(p)
+        return {"go": True}
+    f.progress = progress
+    w = Worker(f, work="busy")
+    f.leases.put(lease(9, DATA, arch=arch(width=256), train={"batch": 128}, steps=4 * 128 // BATCH))
+    batch = int(2.5 * f.reported()["metrics"]["train_tokens_per_s"] / CONTEXT)  # a step of some seconds, wherever this runs
+    heard.clear()
+    slow = dict(arch=arch(width=256), train={"batch": batch}, steps=batch / BATCH)  # one step
+    f.leases.put(lease(1, DATA, **slow))
+    r = f.reported()
+    ok(r["status"] == "ok" and any("step" not in p and (p["lease"], p["epoch"]) == (1, 1) for p in heard), "in the middle of a long step the lease is spoken for")
+    f.progress = lambda p: {"go": "step" in p}
+    f.leases.put(lease(2, DATA, **dict(slow, steps=3 * slow["steps"])))
+    r = f.reported()
+    same((r["status"], r["checkpoint"]["tokens"]), ("preempted", batch * CONTEXT), "told to stop there, it stops after that step")
+    same(w.term(), 0, "and leaves as ever")
 
 
 def no_room(want):
@@ -357,6 +381,7 @@ def energy():
 want = plain()
 failures()
 broken_off(want)
+busy()
 no_room(want)
 energy()
 finish()
