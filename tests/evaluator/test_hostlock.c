@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "evaluator/hostlock.h"
@@ -63,6 +64,7 @@ static struct child start(void)
     fflush(stdout);
     c.pid = fork();
     if (!c.pid) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* however the test ends */
         close(to[1]), close(from[0]);
         obey(to[0], from[1]);
     }
@@ -164,6 +166,7 @@ static void starvation(void)
     for (int i = 0; i < TRAINERS; i++)
         if (!(pid[i] = fork())) {
             struct hostlock *l;
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
             if (hostlock_open(&l, "cpu", folder, NULL) || hostlock_shared(l)) _exit(1);
             if (write(ready[1], "r", 1) != 1) _exit(1);
             for (;;) {
