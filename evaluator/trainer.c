@@ -41,9 +41,10 @@ double trainer_lr(const struct job_train *r, int64_t s, int64_t S)
 }
 
 /* What must be equal for a checkpoint to be this training's, and for what comes of it to have the bits of an undisturbed one. */
-static st_t make_identity(struct trainer *t)
+static st_t make_identity(struct trainer *t, struct base_err *err)
 {
     struct base_buf b = BASE_BUF_INIT;
+    char weights[BASE_SHA256_HEX];
     const struct job_train *r = &t->o.train;
     const struct kn_info *on = &t->o.dev->info;
     space_arch_canonical(&t->arch, &b);
@@ -51,8 +52,11 @@ static st_t make_identity(struct trainer *t)
                     data_id(t->o.data), r->batch, r->lr, r->mup, r->weight_decay, r->warmup, r->decay, r->beta1, r->beta2, r->eps, r->clip,
                     t->o.sequential);
     base_buf_printf(&b, " %s %s %s " PACKAGE_VERSION_TEXT, on->kind, on->isa, on->libraries);
-    if (!b.st) base_id_hex(b.p, b.len, t->identity);
-    st_t st = b.st;
+    st_t st = t->o.init ? base_sha256_file(t->o.init, weights, NULL) : ST_OK;
+    if (st) base_err_set(err, st, t->o.init, "%s", base_status_text(st));
+    else if (t->o.init) base_buf_printf(&b, " %s", weights);
+    if (!st) st = b.st;
+    if (!st) base_id_hex(b.p, b.len, t->identity);
     base_buf_fini(&b);
     return st;
 }
@@ -72,7 +76,7 @@ st_t trainer_new(struct trainer **out, const struct trainer_opts *o, struct base
     if (t->steps < 1) t->steps = 1;
     t->tokens = malloc(n * sizeof *t->tokens);
     t->targets = malloc(n * sizeof *t->targets);
-    st_t st = t->tokens && t->targets ? make_identity(t) : ST_ENOMEM;
+    st_t st = t->tokens && t->targets ? make_identity(t, err) : ST_ENOMEM;
     struct model_opts mo = {.train = true, .batch = o->train.batch, .memory_limit = o->memory_limit};
     if (!st) st = model_new(&t->model, &t->arch, o->dev, &mo, err);
     if (!st) st = o->init ? model_load(t->model, o->init, false, err) : model_init(t->model, o->seed);

@@ -532,6 +532,7 @@ def wrong():
         (go + ["--checkpoint", path("w.safetensors")], 2, "--checkpoint"),
         (go + ["--checkpoint", path("mine.ckpt"), "--seed", "2"], 2, "another training"),
         (go + ["--checkpoint", path("mine.ckpt"), "--lr", "1e-3"], 2, "another training"),
+        (go + ["--checkpoint", path("mine.ckpt"), "--init", path("w.safetensors")], 2, "another training"),
         (["profile"], 2, "needs ARCH"),
         (["profile", path("none.json")], 2, "no such file"),
         (["profile", small, "--context", "-1"], 2, "--context"),
