@@ -9,6 +9,23 @@ sys.path.insert(0, os.path.join(os.environ.get("TAUT_SRC", "."), "tests/controll
 from taut_wire import *
 
 
+def infeasible():
+    """What breaks a constraint is on no front, and adds nothing to a hypervolume."""
+    d = Daemon()
+    c = d.conn()
+    job = c.call("job.submit", job=custom_job(constraints=[{"metric": "f1", "max": 4}], search={"population": 2}, budget={"evaluations": 4}))["id"]
+    e = Evaluator(d.conn())
+    volumes = []
+    for f1, f2 in ((8, 8), (6, 1), (3, 4), (5, 0.5)):
+        e.report(e.next(), metrics={"f1": f1, "f2": f2})
+        volumes.append(c.call("job.get", id=job)["hypervolume"])
+    ref = c.call("job.get", id=job)["reference"]
+    ok(volumes[0] is None and volumes[1] == 0 and volumes[2] == volumes[3] and math.isclose(volumes[2], (ref[0] - 3) * (ref[1] - 4), rel_tol=1e-12),
+       "the hypervolume is that of what holds the constraints: %s" % volumes)
+    same(c.call("job.progress", id=job)["points"]["hypervolume"], [0, 0] + volumes[2:], "job.progress says the same")
+    d.end()
+
+
 def life():
     d = Daemon()
     c = d.conn()
@@ -379,6 +396,7 @@ def ends():
 
 
 life()
+infeasible()
 pausing()
 giving_back()
 def elsewise():
