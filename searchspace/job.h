@@ -104,7 +104,7 @@ struct job_files {
     int ntrain, nvalid;
     struct job_file *train, *valid; /* owned; sorted by path */
 };
-/* Resolves file, glob or folder (recursive, regular files, hidden ones left out, symlinks followed, each folder once), sizes and hashes. Empty files
+/* Resolves file, glob or folder (recursive, regular files, hidden ones and the folders of searches left out, symlinks followed, each folder once), sizes and hashes. Empty files
  * that a folder or glob brings along are left out; a file named itself that is empty, an empty result, unreadable files, mixed .bin and text, and
  * .bin without {"vocab": N} or text with it are errors that say which (where: "data.train" or "data.valid"). Costs a read of all data: call off the
  * loop's thread. */

@@ -13,6 +13,7 @@
 
 #define FILES_MAX 1000000
 #define FOLDERS_DEEP_MAX 64
+#define STORE "taut.db" /* in every folder that a search is kept in */
 
 struct list {
     struct job_file *file;
@@ -98,17 +99,27 @@ static int compare_entries(const struct dirent **a, const struct dirent **b)
     return strcmp((*a)->d_name, (*b)->d_name);
 }
 
-static st_t walk_folder(struct list *l, const char *path, int deep)
+/* A search may well lie beside the text that it reads: its logs and weights change while it runs, and are no text. */
+static bool holds_search(struct dirent *const *entry, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (!strcmp(entry[i]->d_name, STORE)) return true;
+    return false;
+}
+
+static st_t walk_folder(struct list *l, const char *path, int deep, bool named)
 {
     struct dirent **entry;
     int n = scandir(path, &entry, skip_hidden, compare_entries);
     if (n < 0) return io_error(l, path);
     st_t st = deep >= FOLDERS_DEEP_MAX ? base_err_set(l->err, ST_ETOOBIG, l->where, "%s: folders too deep", path) : ST_OK;
     size_t len = strlen(path);
+    bool search = holds_search(entry, n);
+    if (!st && search && named) st = base_err_set(l->err, ST_EINVAL, l->where, "%s: a search's own folder (it holds %s); keep text in another", path, STORE);
     for (int i = 0; i < n; i++) {
         struct base_buf b = BASE_BUF_INIT;
         base_buf_printf(&b, "%s%s%s", path, len && path[len - 1] == '/' ? "" : "/", entry[i]->d_name);
-        if (!st) st = b.st ? no_memory(l) : walk(l, b.p, deep + 1, false);
+        if (!st && !search) st = b.st ? no_memory(l) : walk(l, b.p, deep + 1, false);
         base_buf_fini(&b);
         free(entry[i]);
     }
@@ -128,7 +139,7 @@ static st_t walk(struct list *l, const char *path, int deep, bool named)
     if (S_ISDIR(sb.st_mode)) {
         st_t st = mark_seen(l, &sb);
         if (st == ST_EEXIST) return ST_OK;
-        return st ? st : walk_folder(l, path, deep);
+        return st ? st : walk_folder(l, path, deep, named);
     }
     if (!named && (!S_ISREG(sb.st_mode) || sb.st_size == 0)) return ST_OK;
     if (!S_ISREG(sb.st_mode)) return base_err_set(l->err, ST_EINVAL, l->where, "%s: not a regular file", path);

@@ -97,6 +97,8 @@ static void test_lists(void)
     lists("{'train':'%/odd[1].txt'}", "odd[1].txt");
     lists("{'train':'%/shards/*.bin','tokenizer':{'vocab':100}}", "shards/1.bin shards/2.bin");
     lists("{'train':'%/shards','tokenizer':{'vocab':100}}", "shards/1.bin shards/2.bin");
+    lists("{'train':'%/beside'}", "beside/text.txt");
+    lists("{'train':'%/beside/*'}", "beside/text.txt");
     lists("{'train':'%/names'}", "names/\u00e9\u4e2d\U0001f600");
 }
 
@@ -107,6 +109,7 @@ static void test_refusals(void)
     refuses("{'train':'%/a.txt','valid':'%/no.txt'}", ST_ENOTFOUND, "data.valid", "%/no.txt: No such file or directory");
     refuses("{'train':'%/void.txt'}", ST_EINVAL, "data.train", "%/void.txt: the file is empty");
     refuses("{'train':'%/voids'}", ST_ENOTFOUND, "data.train", "%/voids: no file with text in it");
+    refuses("{'train':'%/beside/taut-job'}", ST_EINVAL, "data.train", "%/beside/taut-job: a search's own folder (it holds taut.db); keep text in another");
     refuses("{'train':'%/fifo'}", ST_EINVAL, "data.train", "%/fifo: not a regular file");
     refuses("{'train':'%/dangling'}", ST_ENOTFOUND, "data.train", "%/dangling: No such file or directory");
     refuses("{'train':'%/mixed'}", ST_EINVAL, "data.train", "%/mixed/a.bin and %/mixed/b.txt: token shards (.bin) and text are mixed");
@@ -150,10 +153,10 @@ int main(void)
 {
     snprintf(dir, sizeof dir, "%s/taut-files-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
     if (!mkdtemp(dir)) return 1;
-    static const char *const folders[] = {"sub", "sub/deep", "links", "shards", "voids", "voids/deep", "mixed", "strange", "locked", "names"};
+    static const char *const folders[] = {"sub", "sub/deep", "links", "shards", "voids", "voids/deep", "mixed", "strange", "locked", "names", "beside", "beside/taut-job"};
     for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) mkdir(at(folders[i]), 0700);
     static const char *const files[] = {"a.txt", "c.txt", "sub/b.txt", "sub/B.txt", "sub/.hidden", "sub/deep/d.txt", "odd[1].txt",
-                                        "shards/1.bin", "shards/2.bin", "mixed/a.bin", "mixed/b.txt", "strange/x\xff.txt", "locked/secret.txt", "names/\u00e9\u4e2d\U0001f600"};
+                                        "shards/1.bin", "shards/2.bin", "mixed/a.bin", "mixed/b.txt", "strange/x\xff.txt", "locked/secret.txt", "beside/text.txt", "beside/taut-job/taut.db", "beside/taut-job/log.txt", "names/\u00e9\u4e2d\U0001f600"};
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) put(files[i], "abc");
     static const char *const empty[] = {"void.txt", "sub/void.txt", "voids/1", "voids/deep/2"};
     for (size_t i = 0; i < sizeof empty / sizeof empty[0]; i++) put(empty[i], "");
