@@ -146,6 +146,21 @@ static void ask_for_table(json_t *params, json_t *objectives)
     json_object_set_new(params, "archs", json_true());
 }
 
+/* The front is empty: why? */
+static int nothing(struct conn *k, int64_t job)
+{
+    char id[24];
+    json_t *info;
+    snprintf(id, sizeof id, "%lld", (long long)job);
+    int rc = cli_has(k->cli, "where") ? CLI_OK : conn_job(k, id, &info);
+    if (rc) return rc;
+    if (cli_has(k->cli, "where")) return cli_fail(CLI_NOTHING, "front", NULL, "no trial of job %s that has been measured fulfils the filter", id);
+    long long ok = (long long)out_int(json_object_get(info, "trials"), "ok");
+    json_decref(info);
+    if (!ok) return cli_fail(CLI_NOTHING, "front", NULL, "no trial of job %s has been measured yet", id);
+    return cli_fail(CLI_NOTHING, "front", NULL, "no trial of job %s meets its constraints; %lld were measured", id, ok);
+}
+
 static int run(struct cli *c)
 {
     struct conn k;
@@ -167,8 +182,7 @@ static int run(struct cli *c)
     }
     if (!rc && !json_array_size(rows)) {
         if (!strcmp(format_of(c), "json")) out_json(rows);
-        rc = cli_fail(CLI_NOTHING, "front", NULL, "no trial of job %lld %s", (long long)out_int(info, "id"),
-                      cli_has(c, "where") ? "that has been measured fulfils the filter" : "has been measured yet");
+        rc = nothing(&k, out_int(info, "id"));
     } else if (!rc) {
         rc = print(c, rows, objectives);
     }

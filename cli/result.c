@@ -59,9 +59,11 @@ static int print_failure(struct conn *k, json_t *info)
     long failed, same;
     char *error = result_common_error(k, out_int(info, "id"), &failed, &same);
     char what[200];
+    const char *reason = out_str(info, "reason"), *said = "no trial succeeded; "; /* tautd's own reasons may begin so */
+    if (!strncmp(reason, said, strlen(said))) reason += strlen(said);
     snprintf(what, sizeof what, "job %lld '%.100s'", (long long)out_int(info, "id"), out_str(info, "name"));
     int rc = error ? cli_fail(CLI_FAILED, what, NULL, "no trial succeeded; %ld of %ld failed with: %s", same, failed, error)
-                   : cli_fail(CLI_FAILED, what, NULL, "no trial succeeded: %s", *out_str(info, "reason") ? out_str(info, "reason") : "no reason given");
+                   : cli_fail(CLI_FAILED, what, NULL, "no trial succeeded: %s", *reason ? reason : "no reason given");
     free(error);
     return rc;
 }
@@ -114,6 +116,9 @@ int result_print(struct conn *k, json_t *info, const struct result_hints *hints)
         printf("job %lld '%s' is %s: %s (%s at work)\n", (long long)out_int(info, "id"), out_str(info, "name"), out_str(info, "state"),
                *out_str(info, "reason") ? out_str(info, "reason") : "nothing more to say", fmt_duration(busy, out_num(info, "busy_s")));
         if (json_array_size(rows)) print_front(info, rows);
+        else if (out_int(json_object_get(info, "trials"), "ok"))
+            printf("no front: no trial of %lld meets the constraints; wider ones in the job file make a new search\n",
+                   (long long)out_int(json_object_get(info, "trials"), "ok"));
         if (json_array_size(rows) && !c->quiet) print_hints(info, rows, hints);
     }
     json_decref(rows);

@@ -265,7 +265,33 @@ e.c.close()
 r = Run(bad, dir)
 ends(r, 1, "and says so again")
 
+# ---- constraints that nothing meets ----
+
+job = write("tight.json", name="tight", constraints=[{"metric": "valid_bpb", "max": 0.01}], budget={"evaluations": 2})
+dir = path("ti'ght r\u00fcn")
+r = Run(job, dir)
+ends(r, 0, "trials that all break a constraint")
+says(r, "is done: budget used up: 2 evaluations", "no front: no trial of 2 meets the constraints")
+v = taut("front", "tight", "--dir", dir)
+same((v.returncode, v.stderr), (4, "taut: front: no trial of job 1 meets its constraints; 2 were measured\n"), "taut front says why there is none")
+job = write("never.json", name="never", constraints=[{"metric": "params", "max": 10}], space=dict(SPACE, depth=[1, 1], width=[16]))
+r = Run(job, dir)
+ends(r, 1, "a constraint that rules out the whole space")
+same(r.stderr(), "taut: job 2 'never': no trial succeeded: the space is used up: 0 candidates that may meet the constraints\n", "is said once")
+
 # ---- awkward folders ----
+
+text = path("d\u00e4ta; it's")
+os.mkdir(text)
+make_text(os.path.join(text, "text.txt"), 6000)
+job = write_json(os.path.join(text, "job.json"), lm_job(".", name="beside", budget={"evaluations": 2}))
+r = Run(job, None, cwd=text)
+ends(r, 0, "a search in a folder of its own within the folder of its text, with awkward characters in its path")
+r = Run(job, os.path.join(text, "taut-beside"))
+ends(r, 0, "the same again")
+shown = [l for l in r.stdout().split("\n") if l.startswith("  taut front ")]
+same(subprocess.run(["sh", "-c", shown[0].strip()], capture_output=True, env=dict(os.environ, PATH=BUILD + ":" + os.environ["PATH"])).returncode if shown else None, 0,
+     "the commands it names can be given to a shell: %s" % shown)
 
 one = write("one.json", name="one", budget={"evaluations": 1})
 dir = path("l" * 60, "o" * 60, "n" * 60)
