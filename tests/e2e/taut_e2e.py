@@ -163,6 +163,14 @@ class Events:
             self.seq = rows[-1][0]
         return [t for _, t in rows]
 
+    def leased(self):
+        """Is a trial in someone's hands?"""
+        try:
+            return bool(self.db and self.db.execute("SELECT count(*) FROM lease").fetchone()[0])
+        except sqlite3.Error:
+            self.close()
+            return False
+
     def close(self):
         if self.db:
             self.db.close()
