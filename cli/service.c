@@ -192,6 +192,17 @@ static void lock_evaluator(const struct service *s, int *fd)
     *fd = -1;
 }
 
+/* What a killed evaluator was writing. The next one clears away after those that are dead by their number, which one that nobody has buried yet is not;
+ * whoever has the lock knows that nobody writes there. */
+static void remove_halves(const char *work)
+{
+    const struct dirent *e;
+    DIR *d = opendir(work);
+    while (d && (e = readdir(d)))
+        if (strstr(e->d_name, ".safetensors.tmp")) unlinkat(dirfd(d), e->d_name, 0);
+    if (d) closedir(d);
+}
+
 static int start_evaluator(struct service *s, int lock)
 {
     char log[PATH_MAX + 32], work[PATH_MAX + 8];
@@ -202,6 +213,7 @@ static int start_evaluator(struct service *s, int lock)
     snprintf(work, sizeof work, "%.*s/work", PATH_MAX, s->dir);
     if (s->threads) args[n++] = "--threads", args[n++] = s->threads;
     if (s->device) args[n++] = "--device", args[n++] = s->device;
+    remove_halves(work);
     child_stop(&s->evaluator, 0, 0, NULL);
     if (child_start(&s->evaluator, "taut-evaluator", args, log, lock, false, NULL, &err)) return cli_fail_err(CLI_FAILED, NULL, NULL, &err);
     s->started_ns[EVALUATOR] = base_clock_ns();
