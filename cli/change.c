@@ -1,5 +1,7 @@
 #include "cli/change.h"
 
+#include <string.h>
+
 #include "cli/connect.h"
 #include "cli/out.h"
 
@@ -22,6 +24,7 @@ int cli_change(struct cli *c, const char *method, json_t *extra)
             rc = out_json(result);
         } else if (!c->quiet) {
             printf("job %lld is %s\n", (long long)id, out_str(result, "state"));
+            if (!strcmp(out_str(result, "state"), "waiting")) conn_note_idle(&k, id);
         }
         json_decref(result);
     }

@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "cli/format.h"
 
 #define PATIENCE_S 10.0     /* for a tautd that is about to leave or to listen */
 #define PAGE_BYTES (2 << 20) /* tautd ends a page of rows there: a smaller one that is not full is the last */
@@ -61,12 +62,9 @@ bool conn_store_there(const char *dir)
 
 static int no_daemon(const struct cli *c, const char *socket)
 {
-    if (c->socket) {
-        char todo[PATH_MAX + 64];
-        snprintf(todo, sizeof todo, "start one: tautd --dir DIR --socket %s", socket);
-        return cli_fail(CLI_NO_DAEMON, socket, todo, "no tautd listens there");
-    }
-    return cli_fail(CLI_NO_DAEMON, socket, "start one: tautd --dir DIR & – or name a store: --dir DIR", "no tautd listens there");
+    char word[PATH_MAX], todo[PATH_MAX + 100];
+    snprintf(todo, sizeof todo, "start one: tautd --dir DIR --socket %s%s", fmt_shell(word, sizeof word, socket), c->socket ? "" : " & – or name a store: --dir DIR");
+    return cli_fail(CLI_NO_DAEMON, socket, todo, "no tautd listens there");
 }
 
 static int open_socket(struct conn *k, const struct cli *c)
@@ -225,6 +223,14 @@ int conn_job(struct conn *k, const char *job, json_t **info)
 int conn_job_brief(struct conn *k, const char *job, json_t **info)
 {
     return find_job(k, job, true, info);
+}
+
+void conn_note_idle(const struct conn *k, int64_t job)
+{
+    char socket[PATH_MAX], dir[PATH_MAX], word[PATH_MAX];
+    if (!k->own.pid || wire_dir_socket(k->cli->dir, socket, sizeof socket, NULL)) return;
+    cli_note(k->cli, "job %lld is kept; nobody works on it until: tautd --dir %s & taut-evaluator --socket %s", (long long)job,
+             fmt_shell(dir, sizeof dir, k->cli->dir), fmt_shell(word, sizeof word, socket));
 }
 
 int conn_trial(struct conn *k, const char *trial, int64_t job, json_t **out)

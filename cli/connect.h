@@ -27,6 +27,8 @@ int conn_error(const struct conn *k, st_t st, int rpc_code, const char *subject,
 int conn_job(struct conn *k, const char *job, json_t **info);
 /* The same without what tautd would have to look at all trials for: id, name, state, objectives, budget. */
 int conn_job_brief(struct conn *k, const char *job, json_t **info);
+/* Where tautd was started for this command alone: that the job waits, and for what. */
+void conn_note_idle(const struct conn *k, int64_t job);
 /* TRIAL: an id; or an architecture's id prefix (6 digits at least), the newest trial of it, in job only (0: any). */
 int conn_trial(struct conn *k, const char *trial, int64_t job, json_t **out);
 /* All rows of a paged list: calls method with params (stolen) and "after" until nothing more comes or limit (< 0: none) is reached. */

@@ -21,7 +21,7 @@ static int run(struct cli *c)
     if (!rc) {
         if (c->json) rc = out_json(result);
         else printf("%lld\n", (long long)out_int(result, "id"));
-        if (k.own.pid) cli_note(c, "job %lld '%s' is kept; nobody works on it until: tautd --dir %s", (long long)out_int(result, "id"), f.job->name, c->dir);
+        conn_note_idle(&k, out_int(result, "id"));
         json_decref(result);
     }
     conn_close(&k);

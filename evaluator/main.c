@@ -139,7 +139,7 @@ int main(int argc, char **argv)
     }
     if (!st) st = worker_run(&o, &err);
     if (st && !*err.what) base_err_set(&err, st, "", "%s", base_status_text(st));
-    if (st) fprintf(stderr, "taut-evaluator: %s%s\n", base_err_text(&err, text, sizeof text), st == ST_ECLOSED ? "; start one: tautd --dir DIR" : "");
+    if (st) fprintf(stderr, "taut-evaluator: %s%s\n", base_err_text(&err, text, sizeof text), st == ST_ECLOSED ? "; start one: tautd --dir DIR --socket PATH" : "");
     if (st && made) rmdir(work); /* where nothing came of it */
     hostlock_close(o.lock);
     if (o.dev) kn_dev_close(o.dev);

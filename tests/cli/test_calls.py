@@ -210,7 +210,7 @@ bad(1, "budget", "resume", "1", "--evaluations", "5", *S)
 # no daemon
 bad(3, [path("none.sock"), "tautd --dir DIR --socket"], "jobs", "--socket", path("none.sock"))
 bad(3, [path("none.sock"), "tautd --dir DIR"], "jobs", env=NOBODY)
-bad(3, [path("run/taut/tautd.sock"), "tautd --dir DIR"], "jobs")
+bad(3, [path("run/taut/tautd.sock"), "tautd --dir DIR --socket " + path("run/taut/tautd.sock") + " &"], "jobs")
 bad(3, "stale.sock", "jobs", "--socket", path("stale.sock"))
 bad(3, "no/such/folder", "jobs", "--socket", path("no/such/folder/tautd.sock"))
 bad(3, path("file"), "jobs", "--socket", path("file"))

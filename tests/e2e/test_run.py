@@ -278,6 +278,9 @@ job = write("never.json", name="never", constraints=[{"metric": "params", "max":
 r = Run(job, dir)
 ends(r, 1, "a constraint that rules out the whole space")
 same(r.stderr(), "taut: job 2 'never': no trial succeeded: the space is used up: 0 candidates that may meet the constraints\n", "is said once")
+v = taut("resume", "tight", "--evaluations", "3", "--dir", dir)
+same((v.returncode, v.stdout), (0, "job 1 is waiting\n"), "a job that is extended where no tautd is")
+ok("nobody works on it until: tautd --dir '%s" % dir.split("'")[0] in v.stderr and "taut-evaluator --socket" in v.stderr, "waits, and for what is said: " + v.stderr.strip())
 
 # ---- awkward folders ----
 
