@@ -53,6 +53,7 @@ struct cli {
     const char *value[CLI_OPTS_MAX]; /* of cmd->options, by index; flags: "" when given; NULL: not given */
     const char *common[CLI_OPTS_MAX];
     const char *dir, *socket;
+    const char *at; /* the folder that taut was called in, for a shell: "build/", so that what is said to type next can be typed; "": found on the path */
     bool json, quiet;
     int verbose;
     int bad; /* latched by the typed getters: an exit status */

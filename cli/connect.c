@@ -229,8 +229,8 @@ void conn_note_idle(const struct conn *k, int64_t job)
 {
     char socket[PATH_MAX], dir[PATH_MAX], word[PATH_MAX];
     if (!k->own.pid || wire_dir_socket(k->cli->dir, socket, sizeof socket, NULL)) return;
-    cli_note(k->cli, "job %lld is kept; nobody works on it until: tautd --dir %s & taut-evaluator --socket %s", (long long)job,
-             fmt_shell(dir, sizeof dir, k->cli->dir), fmt_shell(word, sizeof word, socket));
+    cli_note(k->cli, "job %lld is kept; nobody works on it until: %stautd --dir %s & %staut-evaluator --socket %s", (long long)job, k->cli->at,
+             fmt_shell(dir, sizeof dir, k->cli->dir), k->cli->at, fmt_shell(word, sizeof word, socket));
 }
 
 int conn_trial(struct conn *k, const char *trial, int64_t job, json_t **out)

@@ -1,4 +1,5 @@
 /* taut: finds the verb in the table and runs it. */
+#include <limits.h>
 #include <locale.h>
 #include <signal.h>
 #include <string.h>
@@ -6,6 +7,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "cli/cli.h"
+#include "cli/format.h"
 #include "cli/term.h"
 #include "config.h"
 
@@ -38,6 +40,17 @@ static int unknown_verb(const char *verb)
     return cli_fail(CLI_CALL, NULL, near ? todo : "see taut help", *verb == '-' ? "no option %s before a command" : "no command '%s'", verb);
 }
 
+/* argv[0] up to its last slash. */
+static const char *called_at(const char *program)
+{
+    static char at[PATH_MAX];
+    char folder[PATH_MAX / 2];
+    const char *slash = strrchr(program, '/');
+    if (!slash || slash - program + 2 > (long)sizeof folder) return "";
+    snprintf(folder, sizeof folder, "%.*s", (int)(slash - program + 1), program);
+    return fmt_shell(at, sizeof at, folder);
+}
+
 int main(int argc, char **argv)
 {
     const char *verb = argc > 1 ? argv[1] : NULL;
@@ -63,6 +76,7 @@ int main(int argc, char **argv)
     if (cmd->promised) return cli_fail(CLI_CALL, cmd->name, "see taut help for what is", "not built yet");
     int rc = cli_parse(&c, cmd, argc - 2, argv + 2);
     if (rc) return rc;
+    c.at = called_at(argv[0]);
     for (int i = 0; cli_common[i].name; i++) {
         help |= c.common[i] && !strcmp(cli_common[i].name, "help");
         no_color |= c.common[i] && !strcmp(cli_common[i].name, "no-color");

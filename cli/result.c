@@ -78,10 +78,10 @@ static void print_front(json_t *info, json_t *rows)
     front_texts_free(text, shown);
 }
 
-static void print_hints(json_t *info, json_t *rows, const struct result_hints *h)
+static void print_hints(const struct cli *c, json_t *info, json_t *rows, const struct result_hints *h)
 {
     long long id = (long long)out_int(info, "id"), trial = (long long)out_int(json_array_get(rows, 0), "trial");
-    printf("\n  taut front %lld%s --plot\n  taut show %lld%s\n", id, h->where, trial, h->where);
+    printf("\n  %staut front %lld%s --plot\n  %staut show %lld%s\n", c->at, id, h->where, c->at, trial, h->where);
     if (h->report) printf("  report: %s\n", h->report);
 }
 
@@ -119,7 +119,7 @@ int result_print(struct conn *k, json_t *info, const struct result_hints *hints)
         else if (out_int(json_object_get(info, "trials"), "ok"))
             printf("no front: no trial of %lld meets the constraints; wider ones in the job file make a new search\n",
                    (long long)out_int(json_object_get(info, "trials"), "ok"));
-        if (json_array_size(rows) && !c->quiet) print_hints(info, rows, hints);
+        if (json_array_size(rows) && !c->quiet) print_hints(c, info, rows, hints);
     }
     json_decref(rows);
     if (!rc && failed) rc = print_failure(k, info);

@@ -297,7 +297,7 @@ static int leave(struct run *r)
         wire_client_close(wire);
     }
     service_close(&r->service);
-    if (r->job) cli_note(r->cli, "go on with: taut run %s --dir %s", fmt_shell(file, sizeof file, r->cli->arg[0]), fmt_shell(dir, sizeof dir, r->dir));
+    if (r->job) cli_note(r->cli, "go on with: %staut run %s --dir %s", r->cli->at, fmt_shell(file, sizeof file, r->cli->arg[0]), fmt_shell(dir, sizeof dir, r->dir));
     return status;
 }
 
