@@ -109,7 +109,9 @@ char *fmt_metric_whole(char *buf, const char *metric, double v)
 
 char *fmt_rate(char *buf, double v)
 {
-    return v >= 1e5 ? fmt_short(buf, v) : fmt_number(buf, rint(v * 10) / 10);
+    if (v >= 1e5) return fmt_short(buf, v);
+    snprintf(buf, FMT_MAX, "%.*f", v >= 999.95 ? 0 : 1, v);
+    return buf;
 }
 
 char *fmt_metric(char *buf, const char *metric, double v)

@@ -12,6 +12,8 @@
 #include "cli/cli.h"
 #include "searchspace/arch_json.h"
 
+#define LOOKED_AT_MAX 10000 /* files looked into */
+
 /* The folder that path lies in, absolute. */
 static bool folder_of(const char *path, char *dir, size_t size)
 {
@@ -69,10 +71,37 @@ int jobfile_read(struct jobfile *f, const char *path)
     return rc;
 }
 
-int jobfile_look(const struct jobfile *f, const char *path)
+/* Pictures, archives and the like hold bytes of zero early on; text in bytes never does. */
+static bool is_binary(const char *path)
+{
+    char start[4096];
+    FILE *f = fopen(path, "rb");
+    size_t n = f ? fread(start, 1, sizeof start, f) : 0;
+    if (f) fclose(f);
+    return memchr(start, '\0', n) != NULL;
+}
+
+static void note_binaries(const struct cli *c, const struct job_files *f)
+{
+    int found = 0, files = f->ntrain + f->nvalid;
+    const char *first = NULL;
+    for (int i = 0; i < files && i < LOOKED_AT_MAX; i++) {
+        const char *path = i < f->ntrain ? f->train[i].path : f->valid[i - f->ntrain].path;
+        if (!is_binary(path)) continue;
+        found++;
+        if (!first) first = path;
+    }
+    if (found) cli_note(c, "not text: %d of %d data files, such as %s; trained on byte by byte all the same", found, files, first);
+}
+
+int jobfile_look(const struct cli *c, const struct jobfile *f, const char *path)
 {
     struct base_err err = BASE_ERR_INIT;
-    return job_files_look(f->job, &err) ? wrong(path, &err) : CLI_OK;
+    struct job_files files;
+    if (job_files_list(f->job, &files, &err)) return wrong(path, &err);
+    if (f->job->data.bytes) note_binaries(c, &files);
+    job_files_free(&files);
+    return CLI_OK;
 }
 
 void jobfile_fini(struct jobfile *f)

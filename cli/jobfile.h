@@ -2,6 +2,7 @@
 #ifndef TAUT_CLI_JOBFILE_H
 #define TAUT_CLI_JOBFILE_H
 
+#include "cli/cli.h"
 #include "searchspace/job.h"
 
 #define JOBFILE_MAX (4 << 20)
@@ -14,8 +15,9 @@ struct jobfile {
 
 /* path "-": standard input, paths from the current folder. Exit status; errors are printed. */
 int jobfile_read(struct jobfile *f, const char *path);
-/* Are its data files there? For a store that is made for this job: nothing is made for one that cannot run. */
-int jobfile_look(const struct jobfile *f, const char *path);
+/* Are its data files there, and are they text? For a store that is made for this job: nothing is made for one that cannot run. Files that are
+ * no text are spoken of, and used: what is text is the person's to say. */
+int jobfile_look(const struct cli *c, const struct jobfile *f, const char *path);
 void jobfile_fini(struct jobfile *f);
 /* An architecture's file, with the same manners. */
 int archfile_read(struct arch *a, const char *path);

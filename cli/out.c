@@ -171,27 +171,31 @@ void out_arch_json(json_t *v, struct base_buf *b)
     }
 }
 
-/* What the letters of out_arch mean, from the layer types' own words. */
-static void print_legend(void)
+void out_legend(struct base_buf *b)
 {
     const struct term_signs *g = term_signs();
-    struct base_buf b = BASE_BUF_INIT;
-    base_buf_printf(&b, "arch: <layers>L%s<width>, then each layer's mixer and ffn:", g->dot);
+    base_buf_printf(b, "arch: <layers>L%s<width>, then each layer's mixer and ffn:", g->dot);
     for (int i = 0; i < space_layer_count(); i++) {
         const struct layer_spec *s = space_layer(i);
         const char *sep = "";
         if (!s->nparams) continue;
-        base_buf_printf(&b, " %c %s (", toupper((unsigned char)s->name[0]), s->name);
+        base_buf_printf(b, " %c %s (", toupper((unsigned char)s->name[0]), s->name);
         for (int k = 0; k < s->nparams; k++) {
             if (!s->params[k].always) continue;
-            base_buf_printf(&b, "%s%s", sep, s->params[k].name);
+            base_buf_printf(b, "%s%s", sep, s->params[k].name);
             sep = "/";
         }
         for (int k = 0; k < s->nparams; k++)
-            if (!s->params[k].always && s->params[k].kind == LAYER_INT && !s->params[k].only_dflt) base_buf_printf(&b, ", %c: %s", s->params[k].name[0], s->params[k].name);
-        base_buf_str(&b, "),");
+            if (!s->params[k].always && s->params[k].kind == LAYER_INT && !s->params[k].only_dflt) base_buf_printf(b, ", %c: %s", s->params[k].name[0], s->params[k].name);
+        base_buf_str(b, "),");
     }
-    base_buf_printf(&b, " %s none", g->dash);
+    base_buf_printf(b, " %s none", g->dash);
+}
+
+static void print_legend(void)
+{
+    struct base_buf b = BASE_BUF_INIT;
+    out_legend(&b);
     if (!b.st) printf("%s%s%s\n", term_style(TERM_DIM), b.p, term_style(TERM_PLAIN));
     base_buf_fini(&b);
 }

@@ -25,6 +25,7 @@ double out_metric(json_t *metrics, const char *name);
  * initial and value of those that are not at their default. Like layers are counted: "2× A4/2/32 S256". A custom space's candidate is written
  * "knob=value …". */
 void out_arch(const struct arch *a, struct base_buf *b);
+void out_legend(struct base_buf *b); /* what its letters mean, from the layer types' own words */
 void out_arch_json(json_t *arch, struct base_buf *b); /* of a trial: an lm architecture or a flat object */
 void out_part(const struct arch_part *p, struct base_buf *b); /* in words: "attention heads 4 kv_heads 2 …" */
 

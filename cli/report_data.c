@@ -310,6 +310,14 @@ static int add_devices(struct data *d)
 
 /* ---- all of it ---- */
 
+static void add_legend(struct data *d)
+{
+    struct base_buf b = BASE_BUF_INIT;
+    out_legend(&b);
+    if (!b.st) json_object_set_new(d->out, "legend", json_string(b.p));
+    base_buf_fini(&b);
+}
+
 static int collect(struct data *d, const char *where)
 {
     json_t *front = NULL, *progress = NULL;
@@ -317,6 +325,7 @@ static int collect(struct data *d, const char *where)
     json_object_set_new(d->out, "made_ms", json_integer((json_int_t)base_clock_wall_ms()));
     json_object_set_new(d->out, "where", json_string(where));
     json_object_set_new(d->out, "job", job_summary(d->info));
+    if (d->job && space_type(d->job->space) == SPACE_LM) add_legend(d);
     int rc = add_front(d, &front);
     if (!rc) rc = add_details(d, front);
     if (!rc) rc = add_others(d);

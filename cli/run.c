@@ -350,7 +350,7 @@ static int run(struct cli *c)
     if (rc) return rc;
     if (!c->dir) default_dir(&r);
     else if (snprintf(r.dir, sizeof r.dir, "%s", c->dir) >= (int)sizeof r.dir) rc = cli_fail(CLI_CALL, "run", NULL, "--dir is too long");
-    if (!rc && !conn_store_there(r.dir)) rc = jobfile_look(&r.file, c->arg[0]);
+    if (!rc && !conn_store_there(r.dir)) rc = jobfile_look(c, &r.file, c->arg[0]);
     interrupt_catch();
     if (!rc) {
         rc = work(&r);

@@ -11,7 +11,7 @@ static int run(struct cli *c)
     json_t *result;
     int rc = jobfile_read(&f, c->arg[0]);
     if (rc) return rc;
-    if (c->dir && !conn_store_there(c->dir)) rc = jobfile_look(&f, c->arg[0]);
+    if (c->dir && !conn_store_there(c->dir)) rc = jobfile_look(c, &f, c->arg[0]);
     if (rc) {
         jobfile_fini(&f);
         return rc;

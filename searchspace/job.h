@@ -109,8 +109,8 @@ struct job_files {
  * .bin without {"vocab": N} or text with it are errors that say which (where: "data.train" or "data.valid"). Costs a read of all data: call off the
  * loop's thread. */
 st_t job_files_resolve(const struct job *j, struct job_files *out, struct base_err *err);
-/* Are they there? The same errors, without reading what is in them. A job without files is fine. */
-st_t job_files_look(const struct job *j, struct base_err *err);
+/* Which are they? The same errors, without reading what is in them: hashes are empty. A job without files is fine. */
+st_t job_files_list(const struct job *j, struct job_files *out, struct base_err *err);
 void job_files_free(struct job_files *f);
 /* {"train": [{"path","bytes","sha256"}], "valid": […], "valid_share", "tokenizer", "vocab", "context"}: what a lease carries. New reference. */
 json_t *job_files_json(const struct job *j, const struct job_files *f);

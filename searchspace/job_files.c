@@ -247,12 +247,11 @@ st_t job_files_resolve(const struct job *j, struct job_files *out, struct base_e
     return find(j, true, out, err);
 }
 
-st_t job_files_look(const struct job *j, struct base_err *err)
+st_t job_files_list(const struct job *j, struct job_files *out, struct base_err *err)
 {
-    struct job_files f = {.ntrain = 0};
-    st_t st = j->data.train ? find(j, false, &f, err) : ST_OK;
-    job_files_free(&f);
-    return st;
+    if (j->data.train) return find(j, false, out, err);
+    *out = (struct job_files){.ntrain = 0};
+    return ST_OK;
 }
 
 void job_files_free(struct job_files *f)

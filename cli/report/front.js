@@ -60,4 +60,5 @@ function showFront() {
     if (n === 1) add(orderAxis, axes[0]);
     for (let i = 0; i < n; i++) for (let j = i + 1; j < n; j++) add(axes[j], axes[i]);
     frontTable(s);
+    if (data.legend && front.length) s.append(el('p', {class: 'small dim'}, data.legend));
 }

@@ -282,6 +282,17 @@ v = taut("resume", "tight", "--evaluations", "3", "--dir", dir)
 same((v.returncode, v.stdout), (0, "job 1 is waiting\n"), "a job that is extended where no tautd is")
 ok("nobody works on it until: %sd --dir '%s" % (TAUT, dir.split("'")[0]) in v.stderr and "taut-evaluator --socket" in v.stderr, "waits, and for what is said: " + v.stderr.strip())
 
+# ---- data that is no text ----
+
+os.mkdir(path("pictures"))
+make_text(path("pictures", "text.txt"), 6000)
+with open(path("pictures", "a.png"), "wb") as f:
+    f.write(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8)
+job = write_json(path("pictures.json"), lm_job("pictures", name="pictures", budget={"evaluations": 1}))
+r = Run(job, path("withpictures"))
+ends(r, 0, "a folder with a picture among its texts")
+same(r.stderr(), "not text: 1 of 2 data files, such as %s; trained on byte by byte all the same\n" % path("pictures", "a.png"), "it says so, once")
+
 # ---- awkward folders ----
 
 text = path("d\u00e4ta; it's")
