@@ -99,6 +99,10 @@ int jobfile_look(const struct cli *c, const struct jobfile *f, const char *path)
     struct base_err err = BASE_ERR_INIT;
     struct job_files files;
     if (job_files_list(f->job, &files, &err)) return wrong(path, &err);
+    if (job_files_check(f->job, &files, &err)) {
+        job_files_free(&files);
+        return wrong(path, &err);
+    }
     if (f->job->data.bytes) note_binaries(c, &files);
     job_files_free(&files);
     return CLI_OK;

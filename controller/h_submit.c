@@ -59,6 +59,7 @@ static void work(uv_work_t *w)
 {
     struct ctl_submit *s = w->data;
     s->st = job_files_resolve(s->job, &s->files, &s->err);
+    if (!s->st) s->st = job_files_check(s->job, &s->files, &s->err);
 }
 
 static void after_work(uv_work_t *w, int status)

@@ -111,6 +111,9 @@ struct job_files {
 st_t job_files_resolve(const struct job *j, struct job_files *out, struct base_err *err);
 /* Which are they? The same errors, without reading what is in them: hashes are empty. A job without files is fine. */
 st_t job_files_list(const struct job *j, struct job_files *out, struct base_err *err);
+/* Is there a window of context + 1 tokens to train on and one to hold out? Shards are taken by their size alone: what their headers say is found out
+ * when they are opened. ST_EINVAL (where: "data.train" or "data.valid"). */
+st_t job_files_check(const struct job *j, const struct job_files *f, struct base_err *err);
 void job_files_free(struct job_files *f);
 /* {"train": [{"path","bytes","sha256"}], "valid": […], "valid_share", "tokenizer", "vocab", "context"}: what a lease carries. New reference. */
 json_t *job_files_json(const struct job *j, const struct job_files *f);

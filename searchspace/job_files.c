@@ -254,6 +254,32 @@ st_t job_files_list(const struct job *j, struct job_files *out, struct base_err 
     return ST_OK;
 }
 
+/* The longest of them, in tokens. */
+static uint64_t longest(const struct job *j, const struct job_file *f, int n)
+{
+    uint64_t most = 0;
+    for (int i = 0; i < n; i++)
+        if (f[i].bytes > most) most = f[i].bytes;
+    return j->data.bytes ? most : most / sizeof(uint16_t);
+}
+
+/* As evaluator/data.c splits a file: a share, but one window at least, is held out from its end. */
+st_t job_files_check(const struct job *j, const struct job_files *f, struct base_err *err)
+{
+    uint64_t need = (uint64_t)j->data.context + 1, train = longest(j, f->train, f->ntrain);
+    if (!f->ntrain) return ST_OK;
+    if (j->data.valid && longest(j, f->valid, f->nvalid) < need)
+        return base_err_set(err, ST_EINVAL, "data.valid", "no file holds a window of context + 1 = %llu tokens", (unsigned long long)need);
+    if (!j->data.valid) {
+        uint64_t held = (uint64_t)((double)train * j->data.valid_share);
+        held = held < need ? need : held;
+        train = train > held ? train - held : 0;
+    }
+    if (train >= need) return ST_OK;
+    return base_err_set(err, ST_EINVAL, "data.train", "no file is long enough for a window of context + 1 = %llu tokens%s", (unsigned long long)need,
+                        j->data.valid ? "" : " beside the part held out; a smaller context, or longer files");
+}
+
 void job_files_free(struct job_files *f)
 {
     for (int i = 0; i < f->ntrain; i++) free(f->train[i].path);

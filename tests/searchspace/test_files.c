@@ -102,6 +102,43 @@ static void test_lists(void)
     lists("{'train':'%/names'}", "names/\u00e9\u4e2d\U0001f600");
 }
 
+/* bytes and held: of the text and of the file held out (0: a share of the text). want: what the error names; NULL: enough. */
+static void holds(int context, int bytes, double share, int held, const char *want)
+{
+    char text[256], data[256], valid[32];
+    struct base_err err;
+    struct job_files f;
+    memset(text, 'x', sizeof text);
+    text[held] = '\0';
+    put("held.txt", text);
+    text[held] = 'x';
+    text[bytes] = '\0';
+    put("long.txt", text);
+    snprintf(valid, sizeof valid, held ? "'%%/held.txt'" : "%g", share);
+    snprintf(data, sizeof data, "{'train':'%%/long.txt','valid':%s,'context':%d}", valid, context);
+    const char *t = job_text(in_dir(data), NULL, NULL, NULL);
+    struct job *j;
+    err = (struct base_err)BASE_ERR_INIT;
+    if (!ok(!job_parse(&j, t, strlen(t), "job.json", &err) && !job_files_resolve(j, &f, &err), "%s", data)) return;
+    st_t st = job_files_check(j, &f, &err);
+    ok(want ? st == ST_EINVAL && !strcmp(err.where, want) : !st, "context %d, %d bytes, held out %g or %d: %s", context, bytes, share, held, want ? want : "enough");
+    job_files_free(&f);
+    job_free(j);
+}
+
+static void test_lengths(void)
+{
+    holds(8, 18, 0.05, 0, NULL);
+    holds(8, 17, 0.05, 0, "data.train");
+    holds(8, 90, 0.9, 0, NULL);
+    holds(8, 80, 0.9, 0, "data.train");
+    holds(8, 9, 0, 9, NULL);
+    holds(8, 8, 0, 9, "data.train");
+    holds(8, 9, 0, 8, "data.valid");
+    unlink(at("held.txt"));
+    unlink(at("long.txt"));
+}
+
 static void test_refusals(void)
 {
     refuses("{'train':'%/no.txt'}", ST_ENOTFOUND, "data.train", "%/no.txt: No such file or directory");
@@ -166,6 +203,7 @@ int main(void)
     ok(!made, "the folder is laid out");
     test_lists();
     test_refusals();
+    test_lengths();
     test_json();
     char command[256];
     snprintf(command, sizeof command, "rm -rf '%s'", dir);
