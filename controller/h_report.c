@@ -4,6 +4,8 @@
 
 #include "controller/internal.h"
 
+#define ERROR_MAX 2000 /* bytes of a reason that are kept */
+
 /* ---- reading what both may bring ---- */
 
 static json_t *read_curve(struct base_jr *r)
@@ -210,6 +212,15 @@ static double metric_value(json_t *metrics, const char *name)
     return json_is_number(v) ? json_number_value(v) : NAN;
 }
 
+/* Its beginning, cut between characters. */
+static json_t *cut_error(const char *error)
+{
+    size_t n = strnlen(error, ERROR_MAX + 1);
+    if (n > ERROR_MAX)
+        for (n = ERROR_MAX; n && ((unsigned char)error[n] & 0xC0) == 0x80; n--) continue;
+    return json_stringn(error, n);
+}
+
 static st_t record(struct ctl *c, struct ctl_lease *l, const char *status, json_t *metrics, json_t *curve, json_t *checkpoint, const char *error)
 {
     struct ctl_job *j = l->job;
@@ -220,7 +231,7 @@ static st_t record(struct ctl *c, struct ctl_lease *l, const char *status, json_
                              ctl_lease_account(l));
     if (body && curve) json_object_set(body, "curve", curve);
     if (body && checkpoint) json_object_set(body, "checkpoint", checkpoint);
-    if (body && error) json_object_set_new(body, "error", json_stringn(error, strnlen(error, 2000)));
+    if (body && error) json_object_set_new(body, "error", cut_error(error));
     if (body && joules > 0) json_object_set_new(body, "joules", json_real(joules));
     st_t st = ctl_event(c, j, "reported", body);
     if (st) return st;

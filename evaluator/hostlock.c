@@ -39,12 +39,21 @@ static int open_file(const char *folder, const char *device, const char *which)
         errno = ENAMETOOLONG;
         return -1;
     }
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+    const int flags = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK; /* a FIFO that somebody has put there must not hold us up */
+    int fd = open(path, O_RDWR | O_CREAT | flags, 0666);
     if (fd < 0 && errno == EACCES) {
-        fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW); /* flock needs no write permission */
-        if (fd < 0) errno = EACCES;                         /* it was not there, and may not be made */
+        fd = open(path, O_RDONLY | flags); /* flock needs no write permission */
+        if (fd < 0) errno = EACCES;        /* it was not there, and may not be made */
     }
-    if (fd >= 0) fchmod(fd, 0666); /* past the umask; fails harmlessly where the file is another user's */
+    struct stat sb;
+    if (fd < 0) return -1;
+    if (fstat(fd, &sb) || !S_ISREG(sb.st_mode)) {
+        close(fd);
+        errno = EPERM;
+        return -1;
+    }
+    /* Past the umask; fails harmlessly where the file is another user's. With a second name it may be a file of ours that others are not to read. */
+    if (sb.st_nlink == 1) fchmod(fd, 0666);
     return fd;
 }
 

@@ -176,6 +176,11 @@ for raw in ('{"jsonrpc":"2.0","id":1,"method":"evaluator.report","params":{"leas
     same(c.line()["error"]["code"], -32700, "a number that JSON does not have")
 same(c.call("job.get", id=job)["trials"], {"ready": 0, "leased": 1, "ok": 1, "failed": 0}, "after all of this nothing has changed")
 same(e.report(l), {}, "and the lease is still there")
+for reason in ("x" + "\u00e9" * 1500, "x" + "\u20ac" * 1000, "\U0001f600" * 500, "\u00e9" * 1001):
+    l = e.next()
+    e.report(l, status="failed", error=reason)
+    kept = c.call("trial.get", id=l["trial"]).get("error", "")
+    ok(reason.startswith(kept) and 1996 < len(kept.encode()) <= 2000, "of a long reason the beginning is kept, whatever its letters: %d bytes" % len(kept.encode()))
 same(d.errors().count("error:"), 0, "nothing of it was an error of tautd")
 same(d.end(), 0, "which leaves with 0")
 

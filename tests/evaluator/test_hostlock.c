@@ -214,6 +214,13 @@ static void folders(void)
     symlink(in("locks/elsewhere"), in("locks/sly.gate"));
     is_int(hostlock_open(&l, "sly", in("locks"), &err), ST_EIO, "a link where the lock should be is not followed");
     ok(access(in("locks/elsewhere"), F_OK) != 0, "and makes nothing elsewhere");
+    mkfifo(in("locks/pipe.gate"), 0444);
+    is_int(hostlock_open(&l, "pipe", in("locks"), &err), ST_EIO, "nor is a pipe taken for one");
+    put_file("secret", "s", 1);
+    chmod(in("secret"), 0600);
+    link(in("secret"), in("locks/linked.gate"));
+    if (!hostlock_open(&l, "linked", in("locks"), &err)) hostlock_close(l);
+    ok(!stat(in("secret"), &sb) && (sb.st_mode & 0777) == 0600, "a file that has another name, too, is not opened to everybody");
     char name[200];
     memset(name, 'd', sizeof name - 1);
     name[sizeof name - 1] = 0;
@@ -234,10 +241,12 @@ static void folders(void)
     mkdir(in("private"), 0700);
     pid_t pid = fork();
     if (!pid) {
+        alarm(60);
         if (setgid(65534) || setuid(65534)) _exit(9);
         if (hostlock_open(&l, "cpu", in("locks"), &err)) _exit(1); /* made above, by another user */
         if (hostlock_exclusive(l)) _exit(2);
         hostlock_close(l);
+        if (hostlock_open(&l, "pipe", in("locks"), &err) != ST_EIO) _exit(3); /* nobody writes to it: hangs if it is waited for */
         if (hostlock_open(&l, "cpu", in("mine"), &err) != ST_EIO || !strstr(err.what, "Permission denied")) _exit(4);
         if (hostlock_open(&l, "cpu", in("private"), &err) != ST_EIO || !strstr(err.what, "Permission denied")) _exit(5);
         _exit(0);
