@@ -125,3 +125,11 @@ st_t base_buf_read_file(struct base_buf *b, const char *path, size_t max)
     if (b->p) b->p[b->len] = '\0';
     return st;
 }
+
+size_t base_utf8_cut(const char *s, size_t max)
+{
+    size_t n = strnlen(s, max + 1);
+    if (n <= max) return n;
+    for (n = max; n > 0 && ((unsigned char)s[n] & 0xC0) == 0x80; n--) continue;
+    return n;
+}

@@ -30,4 +30,7 @@ char *base_buf_take(struct base_buf *b);                       /* caller frees; 
 /* Appends a whole file of at most max bytes. "-" is standard input. ST_ETOOBIG, ST_EIO, ST_ENOTFOUND, ST_ENOMEM: b->len is as before. */
 st_t base_buf_read_file(struct base_buf *b, const char *path, size_t max);
 
+/* How many bytes of s to keep so that they are at most max and no UTF-8 character is cut in two. */
+size_t base_utf8_cut(const char *s, size_t max);
+
 #endif

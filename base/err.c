@@ -4,15 +4,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/buf.h"
+
 /* Copies src into dst[size] so that it is one harmless line: C0 controls, DEL and the C1 controls (which are C2 80..9F in
  * UTF-8, and which terminals obey) become '?'; a character cut in half by the limit is dropped whole. */
 static void copy_line(char *dst, size_t size, const char *src)
 {
-    size_t n = strlen(src);
-    if (n >= size) {
-        n = size - 1;
-        while (n > 0 && ((unsigned char)src[n] & 0xC0) == 0x80) n--;
-    }
+    size_t n = base_utf8_cut(src, size - 1);
     for (size_t i = 0; i < n; i++) {
         unsigned char c = (unsigned char)src[i];
         if (c < 0x20 || c == 0x7F) {
@@ -56,7 +54,11 @@ const char *base_err_text(const struct base_err *err, char *buf, int size)
 {
     if (size <= 0) return buf;
     const char *what = err->what[0] ? err->what : base_status_text(err->st);
-    if (err->where[0]) snprintf(buf, (size_t)size, "%s: %s", err->where, what);
-    else snprintf(buf, (size_t)size, "%s", what);
+    char text[sizeof err->where + sizeof err->what + 2];
+    if (err->where[0]) snprintf(text, sizeof text, "%s: %s", err->where, what);
+    else snprintf(text, sizeof text, "%s", what);
+    size_t n = base_utf8_cut(text, (size_t)size - 1);
+    memcpy(buf, text, n);
+    buf[n] = '\0';
     return buf;
 }

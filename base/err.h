@@ -25,7 +25,7 @@ st_t base_err_set(struct base_err *err, st_t st, const char *where, const char *
 /* Puts "prefix" before err->where: "layers[2]" + "mixer.heads" -> "layers[2].mixer.heads" (a '[' joins without a dot). */
 void base_err_prefix(struct base_err *err, const char *prefix);
 
-/* "where: what" (or only what) into buf; returns buf. */
+/* "where: what" (or only what) into buf, cut between characters where it does not fit; returns buf. */
 const char *base_err_text(const struct base_err *err, char *buf, int size);
 
 #endif

@@ -11,12 +11,8 @@
 
 json_t *report_cut(const char *s, size_t max)
 {
-    size_t n = strlen(s);
-    if (n > max) {
-        for (n = max - 3; n && (s[n] & 0xc0) == 0x80; n--) continue;
-        return json_sprintf("%.*s…", (int)n, s);
-    }
-    return json_string(s);
+    if (strlen(s) <= max) return json_string(s);
+    return json_sprintf("%.*s…", (int)base_utf8_cut(s, max - 3), s);
 }
 
 json_t *report_text(json_t *arch, size_t max)

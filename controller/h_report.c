@@ -212,15 +212,6 @@ static double metric_value(json_t *metrics, const char *name)
     return json_is_number(v) ? json_number_value(v) : NAN;
 }
 
-/* Its beginning, cut between characters. */
-static json_t *cut_error(const char *error)
-{
-    size_t n = strnlen(error, ERROR_MAX + 1);
-    if (n > ERROR_MAX)
-        for (n = ERROR_MAX; n && ((unsigned char)error[n] & 0xC0) == 0x80; n--) continue;
-    return json_stringn(error, n);
-}
-
 static st_t record(struct ctl *c, struct ctl_lease *l, const char *status, json_t *metrics, json_t *curve, json_t *checkpoint, const char *error)
 {
     struct ctl_job *j = l->job;
@@ -231,7 +222,7 @@ static st_t record(struct ctl *c, struct ctl_lease *l, const char *status, json_
                              ctl_lease_account(l));
     if (body && curve) json_object_set(body, "curve", curve);
     if (body && checkpoint) json_object_set(body, "checkpoint", checkpoint);
-    if (body && error) json_object_set_new(body, "error", cut_error(error));
+    if (body && error) json_object_set_new(body, "error", json_stringn(error, base_utf8_cut(error, ERROR_MAX)));
     if (body && joules > 0) json_object_set_new(body, "joules", json_real(joules));
     st_t st = ctl_event(c, j, "reported", body);
     if (st) return st;

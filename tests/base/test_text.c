@@ -32,6 +32,9 @@ static void test_err(void)
     base_err_set(&e, ST_EIO, NULL, "plain");
     is_str(base_err_text(&e, text, sizeof text), "plain", "no where, no colon");
     is_str(base_err_text(&e, text, 4), "pla", "text is cut to the room");
+    struct base_err fr = {ST_EINVAL, "", "d\u00e9j\u00e0"};
+    is_str(base_err_text(&fr, text, 3), "d", "between characters");
+    is_str(base_err_text(&fr, text, 4), "d\u00e9", "which are kept whole");
     is_int(base_err_set(NULL, ST_EIO, "x", "y"), ST_EIO, "NULL err is allowed");
     base_err_prefix(NULL, "x");
     char longs[2000];
