@@ -178,6 +178,12 @@ st_t kn_check_fill(const struct kn_tensor *x, double value)
     return ST_OK;
 }
 
+st_t kn_check_sum_rows(const struct kn_tensor *dy, const struct kn_tensor *db)
+{
+    NEED(dy && db && is_float(dy->dtype) && dy->rank == 2 && is2(dy, dy->dtype, dy->d[0], dy->d[1]) && is1(db, dy->dtype, dy->d[1]));
+    return ST_OK;
+}
+
 st_t kn_check_sumsq(const struct kn_tensor *x, double *out)
 {
     NEED(x && out && is_float(x->dtype) && x->rank == 1 && is_slab(x, x->dtype, x->d[0]));

@@ -75,6 +75,12 @@ struct kn_cost kn_cost_head_ce(int64_t n, int64_t d, int64_t v, int backward, in
     return c;
 }
 
+struct kn_cost kn_cost_sum_rows(int64_t n, int64_t d, int esize)
+{
+    double N = (double)n, D = (double)d;
+    return (struct kn_cost){N * D, esize * (N * D + 2 * D)};
+}
+
 struct kn_cost kn_cost_adamw(int64_t n)
 {
     double N = (double)n;

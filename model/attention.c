@@ -110,8 +110,8 @@ static struct kn_tensor joined(const struct layer_ctx *c, const struct kn_tensor
 static st_t project(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *qkv, int64_t pos0)
 {
     struct dims d = dims_of(c);
-    struct kn_tensor w = joined(c, c->w, d.M), wt = kn_transpose(&w);
-    TRY(c->dev->op->gemm(c->dev, 1, x, &wt, 0, qkv));
+    struct kn_tensor w = joined(c, c->w, d.M);
+    TRY(body_product(c, x, &w, NULL, qkv));
     if (!c->v[ROPE]) return ST_OK;
     struct kn_tensor heads = by_heads(c, qkv, d.H + 2 * d.G), qk = kn_slice(&heads, 2, 0, d.H + d.G);
     return c->dev->op->rope(c->dev, &qk, pos0, c->arch->rope_theta, 0);
@@ -119,8 +119,7 @@ static st_t project(const struct layer_ctx *c, const struct kn_tensor *x, const 
 
 static st_t output(const struct layer_ctx *c, const struct kn_tensor *out, const struct kn_tensor *y)
 {
-    struct kn_tensor ot = kn_transpose(&c->w[3]);
-    return c->dev->op->gemm(c->dev, 1, out, &ot, 0, y);
+    return body_product(c, out, &c->w[3], NULL, y);
 }
 
 static double scale_of(const struct layer_ctx *c)
@@ -149,7 +148,6 @@ static st_t backward(const struct layer_ctx *c, const struct kn_tensor *x, const
     struct back b;
     carve_saved(c, c->saved, &s);
     carve_back(c, c->scratch, &b);
-    struct kn_tensor dyt = kn_transpose(dy), dqkvt = kn_transpose(&b.dqkv);
     struct kn_tensor w = joined(c, c->w, d.M), g = joined(c, c->g, d.M);
     struct kn_tensor h = by_heads(c, &s.qkv, d.H + 2 * d.G), out = by_heads(c, &s.out, d.H);
     struct kn_tensor q = kn_slice(&h, 2, 0, d.H), k = kn_slice(&h, 2, d.H, d.G), v = kn_slice(&h, 2, d.H + d.G, d.G);
@@ -158,12 +156,10 @@ static st_t backward(const struct layer_ctx *c, const struct kn_tensor *x, const
                      dv = kn_slice(&dh, 2, d.H + d.G, d.G);
     struct kn_tensor dqk = kn_slice(&dh, 2, 0, d.H + d.G);
 
-    TRY(op->gemm(c->dev, 1, &dyt, &s.out, 1, &c->g[3]));
-    TRY(op->gemm(c->dev, 1, dy, &c->w[3], 0, &b.dout));
+    TRY(body_product_bwd(c, &s.out, &c->w[3], dy, &c->g[3], NULL, 0, &b.dout));
     TRY(op->attention_bwd(c->dev, &q, &k, &v, &out, &s.lse, &dout, c->v[WINDOW], scale_of(c), &dq, &dk, &dv));
     if (c->v[ROPE]) TRY(op->rope(c->dev, &dqk, 0, c->arch->rope_theta, 1));
-    TRY(op->gemm(c->dev, 1, &dqkvt, x, 1, &g));
-    return op->gemm(c->dev, 1, &b.dqkv, &w, 0, dx);
+    return body_product_bwd(c, x, &w, &b.dqkv, &g, NULL, 0, dx);
 }
 
 /* Copies n tokens between two [B,*,2G,K] views, from slot `from` to slot `to`. */

@@ -50,6 +50,14 @@ struct layer_body {
 
 const struct layer_body *model_body(int type); /* by index into layers.def; NULL for none */
 
+/* y [N,out] = x [N,in] W^T + bias   (W [out,in]; bias [out] or NULL) */
+st_t body_product(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *w,
+                  const struct kn_tensor *bias, const struct kn_tensor *y);
+/* dw += dy^T x;  dbias += sum of dy's rows (NULL: no bias);  dx = dy W + beta dx (NULL: not wanted) */
+st_t body_product_bwd(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *w,
+                      const struct kn_tensor *dy, const struct kn_tensor *dw, const struct kn_tensor *dbias,
+                      double beta, const struct kn_tensor *dx);
+
 /* Cuts tensors out of one piece of memory, each on a 64-byte line of its own. Without a base it only counts; counts
  * saturate at CARVE_MAX, so that the plan of a monstrous architecture is a number that fits nowhere instead of one that
  * wrapped round. */

@@ -51,6 +51,7 @@ struct model_param {
     struct kn_tensor w, g;         /* value; gradient (p NULL without train) */
     int64_t offset;                /* elements from the slab's start */
     enum layer_tensor_role role;
+    struct layer_tensor init;      /* how it begins; init.name means nothing */
     bool hidden;                   /* a matrix inside a layer: its lr follows the width rule, as no other's does */
 };
 int model_params(const struct model *m);                          /* tensors; a tied head is not listed again */
@@ -58,7 +59,7 @@ const struct model_param *model_param(const struct model *m, int i);
 int model_param_find(const struct model *m, const char *name);    /* -1 */
 int64_t model_param_count(const struct model *m);                 /* numbers: equals the paper cost */
 
-/* N(0, layer_tensor.init_std) for a layer's matrices, N(0, 0.02) for embedding and head, ones for norms; each tensor
+/* Every tensor as its layer_tensor says: N(0, 0.02) for embedding and head, ones for norms' weights; each tensor
  * draws from base_rng_at(seed, RNG_INIT, hash of its name), so that a tensor's values do not depend on its neighbours.
  * Steps, m and v go back to 0. */
 st_t model_init(struct model *m, uint64_t seed);

@@ -7,8 +7,6 @@
 #include "base/rng.h"
 #include "model/internal.h"
 
-#define EMBED_STD 0.02
-
 static uint64_t name_hash(const char *name)
 {
     struct base_sha256 s;
@@ -21,34 +19,34 @@ static uint64_t name_hash(const char *name)
     return v;
 }
 
-/* std 0: ones. */
-static st_t fill_normal(struct model *m, const struct model_param *p, double std, uint64_t seed, void *host)
+static double draw(struct base_rng *r, const struct layer_tensor *t)
+{
+    switch (t->init) {
+    case LAYER_INIT_NORMAL: return t->init_std * base_rng_normal(r);
+    case LAYER_INIT_ONES: return 1;
+    case LAYER_INIT_ZEROS: break;
+    case LAYER_INIT_UNIFORM: return t->lo + (t->hi - t->lo) * base_rng_unit(r);
+    case LAYER_INIT_LOG_UNIFORM: return log(t->lo + (t->hi - t->lo) * base_rng_unit(r));
+    case LAYER_INIT_TIME_STEP: {
+        double dt = exp(log(t->lo) + (log(t->hi) - log(t->lo)) * base_rng_unit(r));
+        return dt + log(-expm1(-dt));
+    }
+    }
+    return 0;
+}
+
+static st_t fill_first(struct model *m, const struct model_param *p, uint64_t seed, void *host)
 {
     int64_t n = kn_count(&p->w);
     struct base_rng r = base_rng_at(seed, RNG_INIT, name_hash(p->name));
     for (int64_t i = 0; i < n; i++) {
-        double v = std > 0 ? std * base_rng_normal(&r) : 1;
+        double v = draw(&r, &p->init);
         if (m->dtype == KN_F64)
             ((double *)host)[i] = v;
         else
             ((float *)host)[i] = (float)v;
     }
     return m->dev->vt->upload(m->dev, p->w.p, host, (size_t)n * m->esize);
-}
-
-static st_t init_with(struct model *m, uint64_t seed, void *host)
-{
-    const struct model_param *p = m->param;
-    struct layer_tensor t[LAYER_TENSORS_MAX];
-    TRY(fill_normal(m, &p[m->embed], EMBED_STD, seed, host));
-    for (int i = 0; i < m->plan.parts; i++) {
-        const struct part *q = &m->part[i];
-        TRY(fill_normal(m, &p[q->norm], 0, seed, host));
-        int n = space_layer(q->ctx.part->type)->tensors(&m->arch, q->ctx.layer, q->ctx.part, t);
-        for (int k = 0; k < n; k++) TRY(fill_normal(m, &p[q->norm + 1 + k], t[k].init_std, seed, host));
-    }
-    TRY(fill_normal(m, &p[m->norm], 0, seed, host));
-    return m->head == m->embed ? ST_OK : fill_normal(m, &p[m->head], EMBED_STD, seed, host);
 }
 
 st_t model_init(struct model *m, uint64_t seed)
@@ -58,7 +56,8 @@ st_t model_init(struct model *m, uint64_t seed)
         if (kn_count(&m->w[i]) > most) most = kn_count(&m->w[i]);
     void *host = malloc((size_t)most * m->esize);
     if (!host) return ST_ENOMEM;
-    st_t st = init_with(m, seed, host);
+    st_t st = ST_OK;
+    for (int i = 0; i < m->plan.params && !st; i++) st = fill_first(m, &m->param[i], seed, host);
     free(host);
     m->steps = 0;
     for (int i = 2; i < m->plan.slabs && !st; i++) {

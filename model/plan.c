@@ -9,6 +9,7 @@
 
 #include "model/internal.h"
 
+#define EMBED_STD 0.02
 #define LINE 16 /* elements: parts and vectors start on a line of f32 */
 
 struct walk {
@@ -22,21 +23,29 @@ static int64_t line_up(int64_t n)
     return (n + LINE - 1) / LINE * LINE;
 }
 
-static void add(struct walk *w, int layer, const char *name, enum layer_tensor_role role, bool hidden, int64_t rows,
-                int64_t cols)
+static struct kn_tensor shape_of(const struct layer_tensor *t)
 {
-    int64_t n = rows * cols;
+    if (t->mid) return kn_t3(NULL, KN_F32, t->rows / t->mid, t->mid, t->cols);
+    bool flat = t->role == LAYER_T_VECTOR && t->cols == 1;
+    return flat ? kn_t1(NULL, KN_F32, t->rows) : kn_t2(NULL, KN_F32, t->rows, t->cols);
+}
+
+/* layer < 0: none */
+static void add(struct walk *w, int layer, bool hidden, const struct layer_tensor *t)
+{
+    int64_t n = t->rows * t->cols;
     if (!hidden) w->other = line_up(w->other);
     if (w->out) {
         struct model_param *p = &w->out[w->n];
         if (layer < 0)
-            snprintf(p->name, sizeof p->name, "%s", name);
+            snprintf(p->name, sizeof p->name, "%s", t->name);
         else
-            snprintf(p->name, sizeof p->name, "model.layers.%d.%s", layer, name);
-        p->role = role;
+            snprintf(p->name, sizeof p->name, "model.layers.%d.%s", layer, t->name);
+        p->role = t->role;
+        p->init = *t;
         p->hidden = hidden;
         p->offset = hidden ? w->hidden : w->hidden_end + w->other;
-        p->w = role == LAYER_T_MATRIX ? kn_t2(NULL, KN_F32, rows, cols) : kn_t1(NULL, KN_F32, n);
+        p->w = shape_of(t);
     }
     *(hidden ? &w->hidden : &w->other) += n;
     w->numbers += n;
@@ -47,22 +56,26 @@ static void add_part(struct walk *w, const struct arch *a, int layer, const stru
 {
     struct layer_tensor t[LAYER_TENSORS_MAX];
     if (!model_body(part->type)) return;
-    add(w, layer, norm, LAYER_T_VECTOR, false, a->width, 1);
+    struct layer_tensor before = layer_vector(norm, a->width, LAYER_INIT_ONES);
+    add(w, layer, false, &before);
     int n = space_layer(part->type)->tensors(a, layer, part, t);
     w->hidden = line_up(w->hidden);
-    for (int i = 0; i < n; i++) add(w, layer, t[i].name, t[i].role, t[i].role == LAYER_T_MATRIX, t[i].rows, t[i].cols);
+    for (int i = 0; i < n; i++) add(w, layer, t[i].role == LAYER_T_MATRIX, &t[i]);
 }
 
 void plan_params(const struct arch *a, struct plan *p, struct model_param *out, int64_t hidden)
 {
     struct walk w = {.out = out, .hidden_end = hidden};
-    add(&w, -1, "model.embed_tokens.weight", LAYER_T_MATRIX, false, a->vocab, a->width);
+    struct layer_tensor embed = layer_matrix("model.embed_tokens.weight", a->vocab, a->width, EMBED_STD),
+                        head = layer_matrix("lm_head.weight", a->vocab, a->width, EMBED_STD),
+                        norm = layer_vector("model.norm.weight", a->width, LAYER_INIT_ONES);
+    add(&w, -1, false, &embed);
     for (int i = 0; i < a->depth; i++) {
         add_part(&w, a, i, &a->layer[i].mixer, "input_layernorm.weight");
         add_part(&w, a, i, &a->layer[i].ffn, "post_attention_layernorm.weight");
     }
-    add(&w, -1, "model.norm.weight", LAYER_T_VECTOR, false, a->width, 1);
-    if (!a->tie) add(&w, -1, "lm_head.weight", LAYER_T_MATRIX, false, a->vocab, a->width);
+    add(&w, -1, false, &norm);
+    if (!a->tie) add(&w, -1, false, &head);
     p->params = w.n;
     p->numbers = w.numbers;
     p->hidden = line_up(w.hidden);

@@ -58,23 +58,6 @@ static uint64_t state_bytes(const struct layer_ctx *c)
     return 0;
 }
 
-/* y [N,out] = x W^T */
-static st_t product(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *w,
-                    const struct kn_tensor *y)
-{
-    struct kn_tensor wt = kn_transpose(w);
-    return c->dev->op->gemm(c->dev, 1, x, &wt, 0, y);
-}
-
-/* dw += dy^T x;  dx = dy w + beta dx */
-static st_t product_bwd(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *w,
-                        const struct kn_tensor *dy, const struct kn_tensor *dw, double beta, const struct kn_tensor *dx)
-{
-    struct kn_tensor dyt = kn_transpose(dy);
-    TRY(c->dev->op->gemm(c->dev, 1, &dyt, x, 1, dw));
-    return c->dev->op->gemm(c->dev, 1, dy, w, beta, dx);
-}
-
 /* The gate and up matrices as one [2F,D]. */
 static struct kn_tensor joined(const struct layer_ctx *c, const struct kn_tensor *w)
 {
@@ -87,18 +70,18 @@ static st_t forward_at(const struct layer_ctx *c, void *saved, const struct kn_t
     carve_saved(c, saved, &s);
     const struct kn_tensor *w = c->w;
     if (c->v[RANK]) {
-        TRY(product(c, x, &w[GATE_A], &s.low[GATE]));
-        TRY(product(c, &s.low[GATE], &w[GATE_B], &s.g));
-        TRY(product(c, x, &w[UP_A], &s.low[UP]));
-        TRY(product(c, &s.low[UP], &w[UP_B], &s.u));
+        TRY(body_product(c, x, &w[GATE_A], NULL, &s.low[GATE]));
+        TRY(body_product(c, &s.low[GATE], &w[GATE_B], NULL, &s.g));
+        TRY(body_product(c, x, &w[UP_A], NULL, &s.low[UP]));
+        TRY(body_product(c, &s.low[UP], &w[UP_B], NULL, &s.u));
     } else {
         struct kn_tensor wgu = joined(c, w);
-        TRY(product(c, x, &wgu, &s.gu));
+        TRY(body_product(c, x, &wgu, NULL, &s.gu));
     }
     TRY(c->dev->op->swiglu(c->dev, &s.g, &s.u, &s.h));
-    if (!c->v[RANK]) return product(c, &s.h, &w[DOWN], y);
-    TRY(product(c, &s.h, &w[DOWN_A], &s.low[DOWN]));
-    return product(c, &s.low[DOWN], &w[DOWN_B], y);
+    if (!c->v[RANK]) return body_product(c, &s.h, &w[DOWN], NULL, y);
+    TRY(body_product(c, &s.h, &w[DOWN_A], NULL, &s.low[DOWN]));
+    return body_product(c, &s.low[DOWN], &w[DOWN_B], NULL, y);
 }
 
 static st_t forward(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *y)
@@ -121,20 +104,20 @@ static st_t backward(const struct layer_ctx *c, const struct kn_tensor *x, const
     carve_back(c, c->scratch, &b);
     const struct kn_tensor *w = c->w, *g = c->g;
     if (c->v[RANK]) {
-        TRY(product_bwd(c, &s.low[DOWN], &w[DOWN_B], dy, &g[DOWN_B], 0, &b.dlow));
-        TRY(product_bwd(c, &s.h, &w[DOWN_A], &b.dlow, &g[DOWN_A], 0, &b.dh));
+        TRY(body_product_bwd(c, &s.low[DOWN], &w[DOWN_B], dy, &g[DOWN_B], NULL, 0, &b.dlow));
+        TRY(body_product_bwd(c, &s.h, &w[DOWN_A], &b.dlow, &g[DOWN_A], NULL, 0, &b.dh));
     } else {
-        TRY(product_bwd(c, &s.h, &w[DOWN], dy, &g[DOWN], 0, &b.dh));
+        TRY(body_product_bwd(c, &s.h, &w[DOWN], dy, &g[DOWN], NULL, 0, &b.dh));
     }
     TRY(c->dev->op->swiglu_bwd(c->dev, &s.g, &s.u, &b.dh, &s.g, &s.u));
     if (!c->v[RANK]) {
         struct kn_tensor wgu = joined(c, w), ggu = joined(c, g);
-        return product_bwd(c, x, &wgu, &s.gu, &ggu, 0, dx);
+        return body_product_bwd(c, x, &wgu, &s.gu, &ggu, NULL, 0, dx);
     }
-    TRY(product_bwd(c, &s.low[GATE], &w[GATE_B], &s.g, &g[GATE_B], 0, &b.dlow));
-    TRY(product_bwd(c, x, &w[GATE_A], &b.dlow, &g[GATE_A], 0, dx));
-    TRY(product_bwd(c, &s.low[UP], &w[UP_B], &s.u, &g[UP_B], 0, &b.dlow));
-    return product_bwd(c, x, &w[UP_A], &b.dlow, &g[UP_A], 1, dx);
+    TRY(body_product_bwd(c, &s.low[GATE], &w[GATE_B], &s.g, &g[GATE_B], NULL, 0, &b.dlow));
+    TRY(body_product_bwd(c, x, &w[GATE_A], &b.dlow, &g[GATE_A], NULL, 0, dx));
+    TRY(body_product_bwd(c, &s.low[UP], &w[UP_B], &s.u, &g[UP_B], NULL, 0, &b.dlow));
+    return body_product_bwd(c, x, &w[UP_A], &b.dlow, &g[UP_A], NULL, 1, dx);
 }
 
 const struct layer_body body_swiglu = {

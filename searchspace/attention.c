@@ -75,10 +75,10 @@ static int tensors(const struct arch *a, int layer, const struct arch_part *p, s
     int64_t d = a->width, q = (int64_t)p->v[HEADS] * p->v[HEAD_DIM], kv = (int64_t)p->v[KV_HEADS] * p->v[HEAD_DIM];
     /* 1/sqrt(fan in), as muP asks of hidden matrices; what ends in the residual stream also by 1/sqrt(2 depth) (GPT-2) */
     double in = 1 / sqrt((double)d), end = 1 / sqrt((double)q * 2 * a->depth);
-    out[0] = (struct layer_tensor){"self_attn.q_proj.weight", LAYER_T_MATRIX, q, d, in, true};
-    out[1] = (struct layer_tensor){"self_attn.k_proj.weight", LAYER_T_MATRIX, kv, d, in, true};
-    out[2] = (struct layer_tensor){"self_attn.v_proj.weight", LAYER_T_MATRIX, kv, d, in, true};
-    out[3] = (struct layer_tensor){"self_attn.o_proj.weight", LAYER_T_MATRIX, d, q, end, true};
+    out[0] = layer_matrix("self_attn.q_proj.weight", q, d, in);
+    out[1] = layer_matrix("self_attn.k_proj.weight", kv, d, in);
+    out[2] = layer_matrix("self_attn.v_proj.weight", kv, d, in);
+    out[3] = layer_matrix("self_attn.o_proj.weight", d, q, end);
     return 4;
 }
 

@@ -38,14 +38,36 @@ struct layer_knob { /* of a job file */
 
 /* A named logical tensor. Matrices are [out, in], as Hugging Face stores them. Sliced by leading indices; fused storage is a layout
  * that product descriptors know. */
-enum layer_tensor_role { LAYER_T_MATRIX, LAYER_T_VECTOR };
+enum layer_tensor_role {
+    LAYER_T_MATRIX, /* of a product: its learning rate follows the width rule */
+    LAYER_T_VECTOR, /* all else: biases, norms, decays, and the taps of a convolution */
+};
+enum layer_init {
+    LAYER_INIT_NORMAL,      /* N(0, init_std) */
+    LAYER_INIT_ONES,
+    LAYER_INIT_ZEROS,
+    LAYER_INIT_UNIFORM,     /* U(lo, hi) */
+    LAYER_INIT_LOG_UNIFORM, /* log of U(lo, hi): A_log */
+    LAYER_INIT_TIME_STEP,   /* inverse softplus of exp(U(log lo, log hi)): dt_bias (Mamba's) */
+};
 struct layer_tensor {
     const char *name;               /* below "model.layers.N.": "self_attn.q_proj.weight" (Llama's names where Llama has it) */
     enum layer_tensor_role role;
-    int64_t rows, cols;             /* VECTOR: cols = 1 */
-    double init_std;                /* N(0, std); 0 with VECTOR: all ones */
+    int64_t rows, cols;             /* VECTOR: cols = 1, but for the taps of a convolution [C, k] */
+    double init_std;
     bool decay;                     /* unused while weight decay is on every parameter; kept by checkpoints */
+    enum layer_init init;
+    double lo, hi;
+    int64_t mid;                    /* 0: [rows, cols]; else the tensor is [rows / mid, mid, cols], also on disk: experts, convolutions */
 };
+static inline struct layer_tensor layer_matrix(const char *name, int64_t out, int64_t in, double std)
+{
+    return (struct layer_tensor){.name = name, .role = LAYER_T_MATRIX, .rows = out, .cols = in, .init_std = std, .decay = true};
+}
+static inline struct layer_tensor layer_vector(const char *name, int64_t n, enum layer_init init)
+{
+    return (struct layer_tensor){.name = name, .role = LAYER_T_VECTOR, .rows = n, .cols = 1, .init = init};
+}
 
 struct layer_spec {
     const char *name;

@@ -56,18 +56,18 @@ static int tensors(const struct arch *a, int layer, const struct arch_part *p, s
     /* as in attention.c; factor b has unit gain, so that the product's entries vary as the full matrix's would */
     double in = 1 / sqrt((double)d), end = 1 / sqrt((double)h * 2 * a->depth);
     if (!r) {
-        out[0] = (struct layer_tensor){"mlp.gate_proj.weight", LAYER_T_MATRIX, h, d, in, true};
-        out[1] = (struct layer_tensor){"mlp.up_proj.weight", LAYER_T_MATRIX, h, d, in, true};
-        out[2] = (struct layer_tensor){"mlp.down_proj.weight", LAYER_T_MATRIX, d, h, end, true};
+        out[0] = layer_matrix("mlp.gate_proj.weight", h, d, in);
+        out[1] = layer_matrix("mlp.up_proj.weight", h, d, in);
+        out[2] = layer_matrix("mlp.down_proj.weight", d, h, end);
         return 3;
     }
     double b = 1 / sqrt((double)r);
-    out[0] = (struct layer_tensor){"mlp.gate_proj.a.weight", LAYER_T_MATRIX, r, d, in, true};
-    out[1] = (struct layer_tensor){"mlp.gate_proj.b.weight", LAYER_T_MATRIX, h, r, b, true};
-    out[2] = (struct layer_tensor){"mlp.up_proj.a.weight", LAYER_T_MATRIX, r, d, in, true};
-    out[3] = (struct layer_tensor){"mlp.up_proj.b.weight", LAYER_T_MATRIX, h, r, b, true};
-    out[4] = (struct layer_tensor){"mlp.down_proj.a.weight", LAYER_T_MATRIX, r, h, end, true};
-    out[5] = (struct layer_tensor){"mlp.down_proj.b.weight", LAYER_T_MATRIX, d, r, b, true};
+    out[0] = layer_matrix("mlp.gate_proj.a.weight", r, d, in);
+    out[1] = layer_matrix("mlp.gate_proj.b.weight", h, r, b);
+    out[2] = layer_matrix("mlp.up_proj.a.weight", r, d, in);
+    out[3] = layer_matrix("mlp.up_proj.b.weight", h, r, b);
+    out[4] = layer_matrix("mlp.down_proj.a.weight", r, h, end);
+    out[5] = layer_matrix("mlp.down_proj.b.weight", d, r, b);
     return 6;
 }
 

@@ -33,6 +33,19 @@ st_t ref_fill(struct kn_dev *dev, const struct kn_tensor *x, double value)
     return ST_OK;
 }
 
+st_t ref_sum_rows(struct kn_dev *dev, const struct kn_tensor *dy, const struct kn_tensor *db)
+{
+    st_t st = kn_check_sum_rows(dy, db);
+    if (st) return st;
+    if (!ref_has(dy)) return ST_ENOTSUP;
+    for (int64_t j = 0; j < dy->d[1]; j++) {
+        double s = 0;
+        for (int64_t i = 0; i < dy->d[0]; i++) s += ref_get(dy, at2(dy, i, j));
+        ref_add(db, j * db->s[0], s);
+    }
+    return ST_OK;
+}
+
 st_t ref_sumsq(struct kn_dev *dev, const struct kn_tensor *x, double *out)
 {
     st_t st = kn_check_sumsq(x, out);

@@ -88,6 +88,27 @@ static void casts(void)
     }
 }
 
+struct sum_call {
+    struct kt dy, db;
+};
+
+static st_t sum_rows(struct kn_dev *dev, int ref, void *arg)
+{
+    struct sum_call *c = arg;
+    const struct kn_tensor *(*of)(struct kt *) = ref ? kt_d : kt_f;
+    return dev->op->sum_rows(dev, of(&c->dy), of(&c->db));
+}
+
+static void check_sum_rows(int64_t n, int64_t d, const int64_t *s)
+{
+    struct sum_call c = {kt_new(2, (int64_t[]){n, d}, s, 1, 1), kt_new(1, (int64_t[]){d}, NULL, 1, 2)};
+    char what[64];
+    snprintf(what, sizeof what, "sum_rows %d x %d%s", (int)n, (int)d, s ? ", apart" : "");
+    kt_compare(what, sum_rows, &c, (struct kt *const[]){&c.db}, 1, 1e-11);
+    kt_free(&c.dy);
+    kt_free(&c.db);
+}
+
 int main(void)
 {
     kt_open();
@@ -102,11 +123,17 @@ int main(void)
     check("a column", 2, (int64_t[]){100, 1}, (int64_t[]){5, 1}, (int64_t[]){3, 1});
     check("nothing", 2, (int64_t[]){0, 7}, NULL, NULL);
     casts();
+    check_sum_rows(1, 1, NULL);
+    check_sum_rows(300, 200, NULL);
+    check_sum_rows(37, 65, (int64_t[]){70, 1});
+    check_sum_rows(37, 65, (int64_t[]){1, 37});
+    check_sum_rows(0, 5, NULL);
     struct kn_dev *dev = kt_cpu[0][0];
     struct kt x = kt_new(1, (int64_t[]){8}, NULL, 1, 1);
     is_int(dev->op->copy(dev, kt_d(&x), kt_d(&x)), ST_ENOTSUP, "copy of f64");
     is_int(dev->op->axpy(dev, 1, kt_d(&x), kt_d(&x)), ST_ENOTSUP, "axpy of f64");
     is_int(dev->op->fill(dev, kt_d(&x), 1), ST_ENOTSUP, "fill of f64");
+    is_int(dev->op->sum_rows(dev, kt_d(&x), kt_d(&x)), ST_EINVAL, "sum_rows of a vector");
     kt_free(&x);
     kt_close();
     return tap_done();
