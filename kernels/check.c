@@ -200,3 +200,33 @@ st_t kn_check_adamw(const struct kn_tensor *p, const struct kn_tensor *g, const 
     NEED(is_slab(v, p->dtype, p->d[0]));
     return ST_OK;
 }
+
+/* [N,D] with unit last stride */
+static int is_rows(const struct kn_tensor *t, enum kn_dtype dtype, int64_t n, int64_t d)
+{
+    return is2(t, dtype, n, d) && (t->s[1] == 1 || d <= 1);
+}
+
+st_t kn_check_gatednorm(const struct kn_tensor *x, const struct kn_tensor *z, const struct kn_tensor *w, int64_t group, double eps,
+                        int gate_first, const struct kn_tensor *y, const struct kn_tensor *rstd)
+{
+    NEED(x && is_float(x->dtype) && x->rank == 2 && group > 0 && x->d[1] % group == 0);
+    NEED(is_rows(x, x->dtype, x->d[0], x->d[1]));
+    NEED(is_rows(z, x->dtype, x->d[0], x->d[1]));
+    NEED(is_rows(y, x->dtype, x->d[0], x->d[1]));
+    NEED(is1(w, x->dtype, x->d[1]) || is1(w, x->dtype, group));
+    NEED(is2(rstd, x->dtype, x->d[0], x->d[1] / group));
+    return ST_OK;
+}
+
+st_t kn_check_gatednorm_bwd(const struct kn_tensor *x, const struct kn_tensor *z, const struct kn_tensor *w, int64_t group, int gate_first,
+                            const struct kn_tensor *rstd, const struct kn_tensor *dy, const struct kn_tensor *dx, const struct kn_tensor *dz,
+                            const struct kn_tensor *dw)
+{
+    st_t st = kn_check_gatednorm(x, z, w, group, 0, gate_first, dy, rstd);
+    if (st) return st;
+    NEED(is_rows(dx, x->dtype, x->d[0], x->d[1]));
+    NEED(is_rows(dz, x->dtype, x->d[0], x->d[1]));
+    NEED(is1(dw, x->dtype, w->d[0]));
+    return ST_OK;
+}

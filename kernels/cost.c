@@ -86,3 +86,17 @@ struct kn_cost kn_cost_adamw(int64_t n)
     double N = (double)n;
     return (struct kn_cost){14 * N, 4 * 7 * N};
 }
+
+struct kn_cost kn_cost_gatednorm(int64_t n, int64_t d, int64_t group, int esize)
+{
+    double x = (double)n * (double)d;
+    /* silu (4), sum of squares (2), three products; x, z in, y out */
+    return (struct kn_cost){9 * x, esize * (3 * x + x / (double)group)};
+}
+
+struct kn_cost kn_cost_gatednorm_bwd(int64_t n, int64_t d, int64_t group, int esize)
+{
+    double x = (double)n * (double)d;
+    /* silu and its derivative (8), xhat, g w, sum of g w xhat (2), dw (2), dx (3), dz (2); x, z, dy in, dx, dz out */
+    return (struct kn_cost){19 * x, esize * (5 * x + x / (double)group)};
+}

@@ -20,6 +20,8 @@ struct kn_cost kn_cost_swiglu_bwd(int64_t n, int64_t f, int esize);
 struct kn_cost kn_cost_head_ce(int64_t n, int64_t d, int64_t v, int backward, int esize);
 struct kn_cost kn_cost_sum_rows(int64_t n, int64_t d, int esize);
 struct kn_cost kn_cost_adamw(int64_t n);
+struct kn_cost kn_cost_gatednorm(int64_t n, int64_t d, int64_t group, int esize);
+struct kn_cost kn_cost_gatednorm_bwd(int64_t n, int64_t d, int64_t group, int esize);
 
 /* Number of (query, key) pairs that causal attention with this window touches: sum over t of min(S-T+t+1, W or all). */
 int64_t kn_attention_pairs(int64_t t, int64_t s, int64_t window);

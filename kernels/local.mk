@@ -10,3 +10,4 @@ libkernels_a_SOURCES += kernels/cpu/gemm.c kernels/cpu/gemm.h kernels/cpu/gemm_k
 libkernels_a_SOURCES += kernels/cpu/rows.h kernels/cpu/vec_mm.h kernels/cpu/attn.h kernels/cpu/attention.c kernels/cpu/attention_bwd.c kernels/cpu/attention_decode.c \
 	kernels/cpu/adamw.c kernels/cpu/elementwise.c kernels/cpu/embed.c \
 	kernels/cpu/rmsnorm.c kernels/cpu/rope.c kernels/cpu/sum_rows.c kernels/cpu/sumsq.c kernels/cpu/swiglu.c
+libkernels_a_SOURCES += kernels/ref/gatednorm.c kernels/cpu/gatednorm.c

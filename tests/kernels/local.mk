@@ -31,3 +31,6 @@ tests_kernels_test_ref_SOURCES = tests/kernels/test_ref.c
 tests_kernels_test_ref_LDADD = libkernels.a libbase.a -lm
 tests_kernels_test_device_SOURCES = tests/kernels/test_device.c
 tests_kernels_test_device_LDADD = libkernels.a libbase.a -lm
+check_PROGRAMS += tests/kernels/test_gatednorm
+tests_kernels_test_gatednorm_SOURCES = tests/kernels/test_gatednorm.c tests/kernels/gradcheck.h
+tests_kernels_test_gatednorm_LDADD = libkernels.a libbase.a -lm
