@@ -29,6 +29,12 @@ static int is2(const struct kn_tensor *t, enum kn_dtype dtype, int64_t d0, int64
     return is(t, 2, dtype) && t->d[0] == d0 && t->d[1] == d1;
 }
 
+/* Unit last stride, as convolutions and scans ask of channels. */
+static int is3(const struct kn_tensor *t, enum kn_dtype dtype, int64_t d0, int64_t d1, int64_t d2)
+{
+    return is(t, 3, dtype) && t->d[0] == d0 && t->d[1] == d1 && t->d[2] == d2 && (t->s[2] == 1 || d2 <= 1);
+}
+
 /* Unit last stride, as rope and attention ask of heads. */
 static int is4(const struct kn_tensor *t, enum kn_dtype dtype, int64_t d0, int64_t d1, int64_t d2, int64_t d3)
 {
@@ -146,6 +152,41 @@ st_t kn_check_swiglu_bwd(const struct kn_tensor *g, const struct kn_tensor *u, c
 {
     st_t st = kn_check_swiglu(g, u, dh);
     return st ? st : kn_check_swiglu(g, dg, du);
+}
+
+st_t kn_check_mul(const struct kn_tensor *x, const struct kn_tensor *y, const struct kn_tensor *z)
+{
+    return kn_check_swiglu(x, y, z);
+}
+
+st_t kn_check_mul_bwd(const struct kn_tensor *x, const struct kn_tensor *y, const struct kn_tensor *dz, const struct kn_tensor *dx,
+                      const struct kn_tensor *dy)
+{
+    return kn_check_swiglu_bwd(x, y, dz, dx, dy);
+}
+
+#define CONV_TAPS_MAX 16
+
+st_t kn_check_conv(const struct kn_tensor *x, const struct kn_tensor *w, const struct kn_tensor *bias, int silu,
+                   const struct kn_tensor *state, const struct kn_tensor *y)
+{
+    NEED(x && is_float(x->dtype) && is(x, 3, x->dtype));
+    int64_t B = x->d[0], T = x->d[1], C = x->d[2];
+    NEED(is3(x, x->dtype, B, T, C) && is3(y, x->dtype, B, T, C));
+    NEED(is(w, 2, x->dtype) && w->d[0] == C && w->d[1] >= 1 && w->d[1] <= CONV_TAPS_MAX);
+    NEED(kn_absent(bias) || is1(bias, x->dtype, C));
+    NEED(kn_absent(state) || is3(state, x->dtype, B, w->d[1] - 1, C));
+    return ST_OK;
+}
+
+st_t kn_check_conv_bwd(const struct kn_tensor *x, const struct kn_tensor *w, const struct kn_tensor *bias, int silu,
+                       const struct kn_tensor *dy, const struct kn_tensor *dx, const struct kn_tensor *dw, const struct kn_tensor *dbias)
+{
+    st_t st = kn_check_conv(x, w, bias, silu, NULL, dy);
+    if (!st) st = kn_check_conv(x, dw, dbias, silu, NULL, dx);
+    if (st) return st;
+    NEED(w->d[1] == dw->d[1] && kn_absent(bias) == kn_absent(dbias));
+    return ST_OK;
 }
 
 st_t kn_check_head_ce(const struct kn_tensor *x, const struct kn_tensor *w, const struct kn_tensor *target, double gscale,

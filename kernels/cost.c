@@ -67,6 +67,31 @@ struct kn_cost kn_cost_swiglu_bwd(int64_t n, int64_t f, int esize)
     return (struct kn_cost){11 * x, esize * 5 * x};
 }
 
+struct kn_cost kn_cost_mul(int64_t n, int64_t d, int esize)
+{
+    double x = (double)n * (double)d;
+    return (struct kn_cost){x, esize * 3 * x};
+}
+
+struct kn_cost kn_cost_mul_bwd(int64_t n, int64_t d, int esize)
+{
+    double x = (double)n * (double)d;
+    return (struct kn_cost){2 * x, esize * 5 * x};
+}
+
+struct kn_cost kn_cost_conv(int64_t n, int64_t c, int64_t k, int silu, int esize)
+{
+    double x = (double)n * (double)c, K = (double)k, C = (double)c;
+    return (struct kn_cost){x * (2 * K + (silu ? 4 : 0)), esize * (2 * x + C * (K + 1))};
+}
+
+struct kn_cost kn_cost_conv_bwd(int64_t n, int64_t c, int64_t k, int silu, int esize)
+{
+    double x = (double)n * (double)c, K = (double)k, C = (double)c;
+    /* dx and dw, 2 k each, and the bias; with SiLU the forward's sum again and its derivative (8) */
+    return (struct kn_cost){x * (4 * K + 1 + (silu ? 2 * K + 8 : 0)), esize * (3 * x + 3 * C * (K + 1))};
+}
+
 struct kn_cost kn_cost_head_ce(int64_t n, int64_t d, int64_t v, int backward, int esize)
 {
     double N = (double)n, D = (double)d, V = (double)v;

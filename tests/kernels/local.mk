@@ -34,3 +34,6 @@ tests_kernels_test_device_LDADD = libkernels.a libbase.a -lm
 check_PROGRAMS += tests/kernels/test_gatednorm
 tests_kernels_test_gatednorm_SOURCES = tests/kernels/test_gatednorm.c tests/kernels/gradcheck.h
 tests_kernels_test_gatednorm_LDADD = libkernels.a libbase.a -lm
+check_PROGRAMS += tests/kernels/test_conv
+tests_kernels_test_conv_SOURCES = tests/kernels/test_conv.c
+tests_kernels_test_conv_LDADD = libkernels.a libbase.a -lm
