@@ -1,7 +1,8 @@
 /* Products: GFLOP/s of the CPU device and the share of what this machine's multipliers and memory give.
  *
- *   bench_gemm [THREADS [DEVICE [ROUNDS [LIB]]]]          default: 2 cpu 15
+ *   bench_gemm [THREADS [DEVICE [ROUNDS [LIB|bf16]]]]     default: 2 cpu 15
  *
+ * bf16: with that precision, operands f32 in memory; the limit of multiply-adds is then twice that of f32.
  * LIB: a shared library with cblas_sgemm, measured on the same shapes right after each of ours (its own variable sets its threads).
  *
  * First the limits: fused multiply-adds from registers, and a copy of 256 MiB (bytes read plus bytes written). Then, for each shape, min, median
@@ -42,7 +43,11 @@ static const struct shape {
     {LINEAR, 4096, 256, 1024}, {LINEAR, 4096, 512, 2048},  {LINEAR, 4096, 1024, 256},  {LINEAR, 4096, 128, 384},
     {LINEAR, 4096, 128, 512},  {LINEAR, 4096, 512, 1408},  {LINEAR, 1, 256, 1024},     {LINEAR, 1, 512, 2048},
     {LINEAR, 1, 2048, 8192},   {LINEAR, 4, 256, 1024},     {LINEAR, 16, 256, 1024},    {LINEAR, 16, 512, 2048},
-    {LINEAR, 64, 256, 1024},   {MM, 16, 512, 2048},        {MM, 64, 512, 2048},
+    {LINEAR, 64, 256, 1024},   {MM, 16, 512, 2048},        {MM, 64, 512, 2048},       {LINEAR, 4096, 256, 384},
+    {LINEAR, 4096, 128, 768},  {LINEAR, 4096, 384, 128},   {LINEAR, 4096, 256, 1408}, {LINEAR, 4096, 704, 256},
+    {MM, 4096, 768, 128},      {MM, 4096, 1408, 256},      {MM, 4096, 1408, 512},     {GRAD, 384, 4096, 128},
+    {GRAD, 768, 4096, 128},    {GRAD, 128, 4096, 384},     {GRAD, 384, 4096, 256},    {GRAD, 1408, 4096, 256},
+    {GRAD, 256, 4096, 704},    {GRAD, 2816, 4096, 512},    {GRAD, 512, 4096, 1408},   {GRAD, 512, 4096, 512},
 };
 
 static int by_value(const void *a, const void *b)
@@ -160,13 +165,18 @@ int main(int argc, char **argv)
         fprintf(stderr, "bench_gemm: %s\n", base_err_text(&err, text, sizeof text));
         return 1;
     }
-    void *lib = argc > 4 ? dlopen(argv[4], RTLD_NOW) : NULL;
-    if (argc > 4 && (!lib || !(sgemm = (sgemm_fn)dlsym(lib, "cblas_sgemm")))) {
+    int half = argc > 4 && !strcmp(argv[4], "bf16");
+    if (half && kn_precision(dev, KN_BF16)) {
+        fprintf(stderr, "bench_gemm: %s has no bf16\n", dev->info.name);
+        return 1;
+    }
+    void *lib = argc > 4 && !half ? dlopen(argv[4], RTLD_NOW) : NULL;
+    if (argc > 4 && !half && (!lib || !(sgemm = (sgemm_fn)dlsym(lib, "cblas_sgemm")))) {
         fprintf(stderr, "bench_gemm: %s\n", dlerror());
         return 1;
     }
     printf("# %s, %s, %d threads, %d rounds; shapes m x k x n\n", dev->info.name, dev->info.isa, dev->info.threads, rounds);
-    double peak = limits(dev, rounds);
+    double peak = limits(dev, rounds) * (half ? 2 : 1);
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) run(dev, &shapes[i], rounds, peak);
     kn_dev_close(dev);
     return 0;

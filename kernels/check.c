@@ -61,9 +61,11 @@ static int is_slab(const struct kn_tensor *t, enum kn_dtype dtype, int64_t n)
 
 st_t kn_check_gemm(double alpha, const struct kn_tensor *a, const struct kn_tensor *b, double beta, const struct kn_tensor *c)
 {
-    NEED(a && is_float(a->dtype) && is(a, 2, a->dtype));
-    NEED(is(b, 2, a->dtype) && b->d[0] == a->d[1]);
-    NEED(is2(c, a->dtype, a->d[0], b->d[1]));
+    NEED(a && b && c && is_float(a->dtype) && is_float(b->dtype) && is_float(c->dtype));
+    NEED((a->dtype == KN_F64) == (b->dtype == KN_F64) && (a->dtype == KN_F64) == (c->dtype == KN_F64));
+    NEED(is(a, 2, a->dtype));
+    NEED(is(b, 2, b->dtype) && b->d[0] == a->d[1]);
+    NEED(is2(c, c->dtype, a->d[0], b->d[1]));
     return ST_OK;
 }
 

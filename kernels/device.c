@@ -77,3 +77,10 @@ void kn_trim(struct kn_dev *dev)
 {
     dev->vt->trim(dev);
 }
+
+st_t kn_precision(struct kn_dev *dev, enum kn_dtype precision)
+{
+    if (precision != KN_F32 && !(precision == KN_BF16 && dev->info.bf16)) return ST_ENOTSUP;
+    dev->precision = precision;
+    return ST_OK;
+}

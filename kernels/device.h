@@ -15,6 +15,8 @@
 #ifndef TAUT_KERNELS_DEVICE_H
 #define TAUT_KERNELS_DEVICE_H
 
+#include <stdbool.h>
+
 #include "base/err.h"
 #include "base/pool.h"
 #include "kernels/tensor.h"
@@ -42,6 +44,8 @@ struct kn_info {
     int threads;
     uint64_t memory;  /* bytes the device may use (physical memory or cgroup limit) */
     char libraries[96]; /* versions of what computes */
+    bool bf16;          /* kn_precision may ask for it */
+    enum kn_dtype fastest; /* precision of products */
 };
 
 struct kn_dev {
@@ -50,6 +54,7 @@ struct kn_dev {
     struct kn_info info;
     struct base_pool *pool; /* CPU devices */
     uint64_t bytes, peak;   /* allocated now, at most since kn_peak_reset */
+    enum kn_dtype precision; /* kn_precision's */
     void *self;             /* the device's own */
 };
 
@@ -80,6 +85,10 @@ uint64_t kn_dev_peak(const struct kn_dev *dev);
 void kn_peak_reset(struct kn_dev *dev);
 /* Gives scratch back, so that what is counted from here on does not depend on shapes seen before. Outside of ops. */
 void kn_trim(struct kn_dev *dev);
+
+/* How products of f32 tensors (gemm, attention, head_ce) compute from here on. KN_F32, as at open, or KN_BF16: operands are rounded to bf16, nearest
+ * even, where that is faster; sums, softmax and all else stay f32. f64 does not change. ST_ENOTSUP where dev->info.bf16 is not set. */
+st_t kn_precision(struct kn_dev *dev, enum kn_dtype precision);
 
 /* Number of operations and of bytes that an op cannot avoid (each operand read or written once), for shares of the machine's limits and
  * for paper costs: kernels/cost.h, one function an op. */

@@ -21,6 +21,15 @@ static enum cpu_isa best_isa(void)
 #endif
 }
 
+static bool has_bf16(enum cpu_isa isa)
+{
+#ifdef __x86_64__
+    return isa == CPU_AVX512 && __builtin_cpu_supports("avx512bf16");
+#else
+    return false;
+#endif
+}
+
 static st_t cpu_open(struct kn_dev *dev, int index, int threads, struct base_err *err)
 {
     enum cpu_isa best = best_isa(), isa = index < 0 ? best : (enum cpu_isa)index;
@@ -38,6 +47,8 @@ static st_t cpu_open(struct kn_dev *dev, int index, int threads, struct base_err
     dev->self = c;
     dev->op = &kn_cpu_ops;
     kn_host_info(dev, "cpu", isa_names[isa], threads);
+    dev->info.bf16 = has_bf16(isa);
+    dev->info.fastest = dev->info.bf16 ? KN_BF16 : KN_F32;
     snprintf(dev->info.libraries, sizeof dev->info.libraries, "taut 1");
     return ST_OK;
 

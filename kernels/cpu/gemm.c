@@ -8,7 +8,7 @@
  * Every cut depends on the shape alone, and each element of c is summed in one order, so the number of threads does not show. */
 #include "kernels/cpu/gemm.h"
 
-#define KC 384              /* a panel of a, 14 x 384 floats, leaves a third of a 32 KiB L1 to b's stream */
+#define KC 384              /* a panel of a, 14 x 384 places, leaves a third of a 32 KiB L1 to b's stream */
 #define B_BLOCK (512 << 10) /* bytes of packed b that a worker walks again and again: half an L2 of 1 MiB */
 #define B_SHARED (8 << 20)  /* bytes of packed b at a time */
 #define A_SHARED (4 << 20)  /* and of packed a, where it is packed once for all tasks */
@@ -21,9 +21,23 @@ static long panel_width(const struct gemm_isa *isa, long n)
     return n > isa->vl ? 2 * isa->vl : isa->vl;
 }
 
+/* Numbers of the k places from place k0 on. */
+static long numbers(const struct gemm_isa *isa, const struct gemm_args *g, long k0, long k)
+{
+    long n = k * isa->fold, left = g->k - k0 * isa->fold;
+    return n < left ? n : left;
+}
+
+static void pack(const struct gemm_isa *isa, int half, float *dst, long w, const float *src, long si, long sk, long n, long k)
+{
+    if (half) isa->pack_half(dst, w, (const uint16_t *)src, si, sk, n, k);
+    else isa->pack(dst, w, src, si, sk, n, k);
+}
+
 void gemm_pack_b(const struct gemm_isa *isa, const struct gemm_args *g, float *dst, long k0, long k, long j, long n)
 {
-    isa->pack(dst, panel_width(isa, n), g->b + k0 * g->bk + j * g->bn, g->bn, g->bk, n, k);
+    const float *src = gemm_at(g->b, g->b16, k0 * isa->fold * g->bk + j * g->bn);
+    pack(isa, g->b16, dst, panel_width(isa, n), src, g->bn, g->bk, n, numbers(isa, g, k0, k));
 }
 
 void gemm_pack_block(const struct gemm_isa *isa, const struct gemm_args *g, float *dst, long kb, long kc, long k0, long k, long j, long n)
@@ -36,27 +50,66 @@ void gemm_pack_block(const struct gemm_isa *isa, const struct gemm_args *g, floa
         }
 }
 
+/* Rows of a with their numbers side by side need no transposing: a bf16 place is read as well from a row as from a panel, so they are only rounded. */
+static int laid(const struct gemm_isa *isa, const struct gemm_args *g)
+{
+    return isa->lay && g->ak == 1;
+}
+
+static void pack_panel(const struct gemm_isa *isa, const struct gemm_args *g, float *dst, long kc, long k0, long k, long i, long m)
+{
+    const float *src = gemm_at(g->a, g->a16, i * g->am + k0 * isa->fold * g->ak);
+    if (laid(isa, g)) isa->lay(dst, kc, src, g->a16, g->am, m, numbers(isa, g, k0, k));
+    else pack(isa, g->a16, dst, m, src, g->am, g->ak, m, numbers(isa, g, k0, k));
+}
+
 void gemm_pack_a_block(const struct gemm_isa *isa, const struct gemm_args *g, float *dst, long kb, long kc, long k0, long k, long i, long m)
 {
     long panels = gemm_ceil_div(m, isa->mr), step = g->am == 1 ? PACK_K : k;
     for (long kk = k0; kk < k0 + k; kk += step)
         for (long p = 0; p < panels; p++) {
             long r = gemm_cut(m, panels, p), w = gemm_cut(m, panels, p + 1) - r, rows = k0 + k - kk < step ? k0 + k - kk : step;
-            isa->pack(dst + r * kc + (kk - kb) * w, w, g->a + (i + r) * g->am + kk * g->ak, g->am, g->ak, w, rows);
+            pack_panel(isa, g, dst + r * kc + (kk - kb) * w, kc, kk, rows, i + r, w);
         }
 }
 
-void gemm_tile(const struct gemm_isa *isa, const struct gemm_args *g, int direct, long kc, const float *a, const float *b, long i, long m,
+long gemm_a_stride(const struct gemm_isa *isa, const struct gemm_args *g, int direct, long kc)
+{
+    return direct ? g->am / isa->fold : laid(isa, g) ? kc : 0;
+}
+
+/* Whether a panel of `rows` rows, k places long, stays in L1 as it lies: the most lines that fall into one set of 32 KiB, 8 ways. */
+static int rows_fit(long stride, long k, long rows)
+{
+    long period = 4096, step = stride * 4 % period / 64 * 64, g = period;
+    while (step % g) g /= 2; /* rows begin at multiples of g within a period */
+    return rows * g / period * (k * 4 / g + 1) + (g == period ? rows : 0) <= 7;
+}
+
+int gemm_direct(const struct gemm_isa *isa, const struct gemm_args *g, long kc)
+{
+    if (g->ak != 1 || (isa->fold == 2 && !(g->a16 && g->am % 2 == 0 && g->k % 2 == 0))) return 0;
+    return rows_fit(g->am / isa->fold, kc, isa->mr);
+}
+
+void gemm_tile(const struct gemm_isa *isa, const struct gemm_args *g, long as, long kc, const float *a, const float *b, long i, long m,
                long j, long n, float beta)
 {
-    gemm_tile_fn f = (direct ? isa->rows : isa->packed)[m - 1][n > isa->vl];
+    gemm_tile_fn f = (as ? isa->rows : isa->packed)[m - 1][n > isa->vl];
     float *c = g->c + i * g->cm + j * g->cn;
-    if (g->cn == 1) {
-        f(kc, a, g->am, b, g->alpha, beta, c, g->cm, n);
+    if (g->cn == 1 && !g->c16) {
+        f(kc, a, as, b, g->alpha, beta, c, g->cm, n);
         return;
     }
     float t[GEMM_MR * GEMM_NR];
-    f(kc, a, g->am, b, g->alpha, 0, t, GEMM_NR, n);
+    f(kc, a, as, b, g->alpha, 0, t, GEMM_NR, n);
+    if (g->c16) {
+        uint16_t *h = (uint16_t *)g->c + i * g->cm + j * g->cn;
+        if (g->cn == 1) isa->narrow(h, g->cm, t, GEMM_NR, beta, m, n);
+        for (long r = 0; r < m && g->cn != 1; r++)
+            for (long s = 0; s < n; s++) isa->narrow(h + r * g->cm + s * g->cn, 1, t + r * GEMM_NR + s, 1, beta, 1, 1);
+        return;
+    }
     for (long r = 0; r < m; r++)
         for (long s = 0; s < n; s++) {
             float *p = c + r * g->cm + s * g->cn;
@@ -103,24 +156,17 @@ static void tile_task(void *ctx, int task, int worker)
     long first = task % mgroups * s->mstep, last = first + s->mstep < s->mpanels ? first + s->mstep : s->mpanels;
     long from = task / mgroups * s->nstep, to = from + s->nstep < s->nc ? from + s->nstep : s->nc;
     for (long i = first; i < last; i++) {
-        long r = gemm_cut(g->m, s->mpanels, i), m = gemm_cut(g->m, s->mpanels, i + 1) - r;
-        const float *a = g->a + r * g->am + s->k0 * g->ak;
+        long r = gemm_cut(g->m, s->mpanels, i), m = gemm_cut(g->m, s->mpanels, i + 1) - r, as = gemm_a_stride(s->isa, g, s->direct, s->kc);
+        const float *a = gemm_at(g->a, g->a16, r * g->am + s->k0 * s->isa->fold * g->ak);
         if (s->ap) a = s->ap + r * s->kc;
         else if (!s->direct) {
             float *ap = cpu_scratch(s->dev, worker);
-            s->isa->pack(ap, m, a, g->am, g->ak, m, s->kc);
+            pack_panel(s->isa, g, ap, s->kc, s->k0, s->kc, r, m);
             a = ap;
         }
         for (long j = from; j < to; j += s->nr)
-            gemm_tile(s->isa, g, s->direct, s->kc, a, s->bp + j * s->kc, r, m, s->j0 + j, to - j < s->nr ? to - j : s->nr, s->beta);
+            gemm_tile(s->isa, g, as, s->kc, a, s->bp + j * s->kc, r, m, s->j0 + j, to - j < s->nr ? to - j : s->nr, s->beta);
     }
-}
-
-int gemm_rows_fit(long stride, long k, long rows)
-{
-    long period = 4096, step = stride * 4 % period / 64 * 64, g = period;
-    while (step % g) g /= 2; /* rows begin at multiples of g within a period */
-    return rows * g / period * (k * 4 / g + 1) + (g == period ? rows : 0) <= 7;
 }
 
 /* The parts of c that tasks make: tall panels of a against as much packed b as half an L2 holds; finer where that gives too few tasks. */
@@ -140,11 +186,12 @@ static void cut_tasks(struct blocked *s, long kmax, long ncols)
 static st_t blocked(struct kn_dev *dev, const struct gemm_isa *isa, const struct gemm_args *g)
 {
     struct blocked s = {.isa = isa, .dev = dev, .g = g, .nr = 2 * isa->vl, .mpanels = gemm_ceil_div(g->m, isa->mr)};
-    long kblocks = gemm_ceil_div(g->k, KC), kmax = gemm_ceil_div(g->k, kblocks);
+    long places = gemm_places(isa, g), kblocks = g->c16 ? 1 : gemm_ceil_div(places, KC), kmax = gemm_ceil_div(places, kblocks);
     long ncols = gemm_ceil_div(g->n, s.nr) * s.nr, nmax = B_SHARED / 4 / kmax / s.nr * s.nr;
+    if (nmax < s.nr) nmax = s.nr;
     if (ncols > nmax) ncols = nmax;
     int share_a = g->am == 1 && g->m * kmax * 4 <= A_SHARED;
-    s.direct = g->ak == 1 && gemm_rows_fit(g->am, kmax, isa->mr);
+    s.direct = gemm_direct(isa, g, kmax);
     void *p;
     st_t st = cpu_scratch_need(dev, (size_t)(isa->mr * kmax) * 4);
     if (st) return st;
@@ -156,7 +203,7 @@ static st_t blocked(struct kn_dev *dev, const struct gemm_isa *isa, const struct
     for (s.j0 = 0; s.j0 < g->n; s.j0 += s.nc) {
         s.nc = g->n - s.j0 < ncols ? g->n - s.j0 : ncols;
         for (long kb = 0; kb < kblocks; kb++) {
-            s.k0 = gemm_cut(g->k, kblocks, kb), s.kc = gemm_cut(g->k, kblocks, kb + 1) - s.k0;
+            s.k0 = gemm_cut(places, kblocks, kb), s.kc = gemm_cut(places, kblocks, kb + 1) - s.k0;
             s.beta = kb ? 1 : g->beta;
             cpu_run(dev, pack_task, &s, (int)(pack_b_tasks(&s) + (share_a ? gemm_ceil_div(s.kc, PACK_K) : 0)),
                     (double)(s.nc + (share_a ? g->m : 0)) * (double)s.kc / 2);
@@ -167,13 +214,21 @@ static st_t blocked(struct kn_dev *dev, const struct gemm_isa *isa, const struct
     return ST_OK;
 }
 
-static void scale_c(const struct gemm_args *g)
+static void scale_c(const struct gemm_isa *isa, const struct gemm_args *g)
 {
+    static const float zero;
     for (long i = 0; i < g->m; i++)
         for (long j = 0; j < g->n; j++) {
             float *p = g->c + i * g->cm + j * g->cn;
-            *p = g->beta != 0 ? g->beta * *p : 0;
+            if (g->c16) isa->narrow((uint16_t *)g->c + i * g->cm + j * g->cn, 1, &zero, 1, g->beta, 1, 1);
+            else *p = g->beta != 0 ? g->beta * *p : 0;
         }
+}
+
+/* Few rows in f32 are multiplied as they are in bf16 too: they wait for memory, and rounding would only cost. */
+static int small_fits(const struct gemm_args *g)
+{
+    return !(g->a16 || g->b16 || g->c16) && gemm_small_fits(g);
 }
 
 st_t cpu_gemm(struct kn_dev *dev, double alpha, const struct kn_tensor *a, const struct kn_tensor *b, double beta,
@@ -181,17 +236,20 @@ st_t cpu_gemm(struct kn_dev *dev, double alpha, const struct kn_tensor *a, const
 {
     st_t st = kn_check_gemm(alpha, a, b, beta, c);
     if (st) return st;
-    if (a->dtype != KN_F32) return ST_ENOTSUP;
+    int half = a->dtype == KN_BF16 || b->dtype == KN_BF16 || c->dtype == KN_BF16;
+    if (a->dtype == KN_F64 || (half && dev->precision != KN_BF16)) return ST_ENOTSUP;
+    const struct gemm_isa *isa = dev->precision == KN_BF16 ? cpu_gemm_bf16 : cpu_gemm_isa[cpu_of(dev)->isa];
     struct gemm_args g = {
         .m = c->d[0], .n = c->d[1], .k = a->d[1],
         .a = a->p, .am = a->s[0], .ak = a->s[1],
         .b = b->p, .bk = b->s[0], .bn = b->s[1],
         .c = c->p, .cm = c->s[0], .cn = c->s[1],
         .alpha = (float)alpha, .beta = (float)beta,
+        .a16 = a->dtype == KN_BF16, .b16 = b->dtype == KN_BF16, .c16 = c->dtype == KN_BF16,
     };
     if (g.m == 0 || g.n == 0) return ST_OK;
     if (g.k == 0) {
-        scale_c(&g);
+        scale_c(isa, &g);
         return ST_OK;
     }
     /* C' = B' A': so that few columns become few rows, and that c's columns are adjacent where one of its strides is 1. */
@@ -201,9 +259,9 @@ st_t cpu_gemm(struct kn_dev *dev, double alpha, const struct kn_tensor *a, const
         .b = g.a, .bk = g.ak, .bn = g.am,
         .c = g.c, .cm = g.cn, .cn = g.cm,
         .alpha = g.alpha, .beta = g.beta,
+        .a16 = g.b16, .b16 = g.a16, .c16 = g.c16,
     };
-    if (gemm_small_fits(&t) ? !gemm_small_fits(&g) || g.m > g.n : g.cn != 1 && g.cm == 1 && !gemm_small_fits(&g)) g = t;
-    const struct gemm_isa *isa = cpu_gemm_isa[cpu_of(dev)->isa];
-    if (gemm_small_fits(&g)) return gemm_small(dev, isa, &g);
-    return gemm_own_fits(&g) ? gemm_own(dev, isa, &g) : blocked(dev, isa, &g);
+    if (small_fits(&t) ? !small_fits(&g) || g.m > g.n : g.cn != 1 && g.cm == 1 && !small_fits(&g)) g = t;
+    if (small_fits(&g)) return gemm_small(dev, cpu_gemm_isa[cpu_of(dev)->isa], &g);
+    return !g.c16 && gemm_own_fits(&g) ? gemm_own(dev, isa, &g) : blocked(dev, isa, &g);
 }

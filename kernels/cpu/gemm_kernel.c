@@ -2,7 +2,10 @@
  * constants wherever tile() is inlined, and what a smaller tile does not need falls away.
  *
  * AVX-512: 14 x 2 vectors = 28 accumulators, two of b, one broadcast: 31 of 32 registers; a step of k is 28 fused multiply-adds against two
- * loads and 14 broadcasts, so the multipliers and not the load ports are the limit. AVX2 and generic: 6 x 2 of 16 registers. */
+ * loads and 14 broadcasts, so the multipliers and not the load ports are the limit. AVX2 and generic: 6 x 2 of 16 registers.
+ *
+ * bf16: the same tiles over pairs. A place of a packed operand is two neighbours of the sum in 32 bits, a step is vdpbf16ps, which multiplies pairs
+ * and adds both products to a float: twice the work a step, with the same loads. A pass of its own at the end, AVX512-BF16 alone. */
 #ifndef VEC_PASS
 #include "kernels/cpu/gemm.h"
 
@@ -13,11 +16,45 @@
 
 #ifdef __x86_64__
 const struct gemm_isa *const cpu_gemm_isa[CPU_ISA_COUNT] = {&gemm_isa_generic, &gemm_isa_avx2, &gemm_isa_avx512};
+
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx2,fma,bmi,bmi2,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,prefer-512bit"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,bmi,bmi2,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,prefer-vector-width=512")
+#endif
+#define VEC_PASS bf16
+#define VEC_ISA 2
+#define GEMM_PAIRS
+#include "kernels/cpu/vec.h"
+#include VEC_FILE
+#undef VL
+#undef VEC_PASS
+#undef VEC_ISA
+#undef GEMM_PAIRS
+#ifdef __clang__
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+const struct gemm_isa *const cpu_gemm_bf16 = &gemm_isa_bf16;
 #else
 const struct gemm_isa *const cpu_gemm_isa[CPU_ISA_COUNT] = {&gemm_isa_generic};
+const struct gemm_isa *const cpu_gemm_bf16 = NULL;
 #endif
 
 #else
+
+/* acc += a b, place by place. */
+VEC_FN vf VEC_NAME(step)(vf a, vf b, vf acc)
+{
+#ifdef GEMM_PAIRS
+    return _mm512_dpbf16_ps(acc, (__m512bh)a, (__m512bh)b);
+#else
+    return vf_fma(a, b, acc);
+#endif
+}
 
 VEC_FN void VEC_NAME(tile)(const int MR, const int NV, const int packed, long k, const float *a, long as, const float *b,
                            float alpha, float beta, float *c, long ldc, long n)
@@ -36,8 +73,8 @@ VEC_FN void VEC_NAME(tile)(const int MR, const int NV, const int packed, long k,
 #define X(r)                                                                                                           \
     if (MR > r) {                                                                                                      \
         vf t = vf_set1(a[r]);                                                                                          \
-        p##r = vf_fma(t, b0, p##r);                                                                                    \
-        if (NV > 1) q##r = vf_fma(t, b1, q##r);                                                                        \
+        p##r = VEC_NAME(step)(t, b0, p##r);                                                                            \
+        if (NV > 1) q##r = VEC_NAME(step)(t, b1, q##r);                                                                \
     }
             ROWS(X)
 #undef X
@@ -52,8 +89,8 @@ VEC_FN void VEC_NAME(tile)(const int MR, const int NV, const int packed, long k,
     if (MR > r) {                                                                                                      \
         const float *row = r < 4 ? a0 : r < 8 ? a4 : r < 12 ? a8 : a12;                                                \
         vf t = vf_set1(r % 4 == 0 ? row[0] : r % 4 == 1 ? row[as] : r % 4 == 2 ? row[2 * as] : row[s3]);               \
-        p##r = vf_fma(t, b0, p##r);                                                                                    \
-        if (NV > 1) q##r = vf_fma(t, b1, q##r);                                                                        \
+        p##r = VEC_NAME(step)(t, b0, p##r);                                                                            \
+        if (NV > 1) q##r = VEC_NAME(step)(t, b1, q##r);                                                                \
     }
             ROWS(X)
 #undef X
@@ -102,6 +139,7 @@ TILES(1) TILES(2) TILES(3) TILES(4) TILES(5) TILES(6)
 TILES(7) TILES(8) TILES(9) TILES(10) TILES(11) TILES(12) TILES(13) TILES(14)
 #endif
 
+#ifndef GEMM_PAIRS
 /* Dot products, 4 rows of b at a time (8 where there is one row of a): b streams from memory once, each sum is one vector until the end. */
 VEC_FN void VEC_NAME(dot_block)(const int MR, const int NB, long k, const float *a, long as, const float *b, long bs, float alpha,
                                 float beta, float *c, long ldc, long sc)
@@ -242,6 +280,134 @@ static void VEC_NAME(pack)(float *dst, long w, const float *src, long si, long s
         for (i = 0; i < w; i++) dst[kk * w + i] = i < n ? src[i * si + kk * sk] : 0;
 }
 
+#else /* GEMM_PAIRS */
+
+/* 16 pairs from two vectors of floats, or of numbers that are bf16 already: pair i is lo[i], hi[i]. */
+VEC_FN __m512i VEC_NAME(pairs)(const int half, const void *lo, const void *hi, __mmask16 m)
+{
+    if (half) {
+        __m512i l = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, lo)), h = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(hi ? m : 0, hi));
+        return _mm512_or_si512(l, _mm512_slli_epi32(h, 16));
+    }
+    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    __m512bh v = _mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps(hi ? m : 0, hi), _mm512_maskz_loadu_ps(m, lo));
+    return _mm512_permutexvar_epi16(order, (__m512i)v);
+}
+
+/* n <= 32 neighbours of a sum as 16 pairs, zeros after them. */
+VEC_FN __m512i VEC_NAME(run)(const int half, const void *p, long n)
+{
+    uint32_t m = n >= 32 ? 0xffffffffu : (1u << n) - 1;
+    if (half) return _mm512_maskz_loadu_epi16(m, p);
+    const float *f = p;
+    return (__m512i)_mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps((__mmask16)(m >> 16), f + 16), _mm512_maskz_loadu_ps((__mmask16)m, f));
+}
+
+/* 16 x 16 words: r[i][j] becomes r[j][i]. */
+VEC_FN void VEC_NAME(transpose16)(__m512i *r)
+{
+    __m512i t[16];
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 2) t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]), t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4) {
+        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]), r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]), r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    /* r[4 g + c], lane l: column 4 l + c of rows 4 g to 4 g + 3 */
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; c++) {
+        __m512i a = _mm512_shuffle_i32x4(r[c], r[4 + c], 0x88), b = _mm512_shuffle_i32x4(r[c], r[4 + c], 0xdd);
+        __m512i d = _mm512_shuffle_i32x4(r[8 + c], r[12 + c], 0x88), e = _mm512_shuffle_i32x4(r[8 + c], r[12 + c], 0xdd);
+        t[c] = _mm512_shuffle_i32x4(a, d, 0x88), t[8 + c] = _mm512_shuffle_i32x4(a, d, 0xdd);
+        t[4 + c] = _mm512_shuffle_i32x4(b, e, 0x88), t[12 + c] = _mm512_shuffle_i32x4(b, e, 0xdd);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) r[i] = t[i];
+}
+
+VEC_FN uint16_t VEC_NAME(one)(const int half, const void *src, long i)
+{
+    return half ? ((const uint16_t *)src)[i] : (uint16_t)_mm_extract_epi16((__m128i)_mm_cvtneps_pbh(_mm_set_ss(((const float *)src)[i])), 0);
+}
+
+VEC_FN void VEC_NAME(pack_any)(const int half, float *dst, long w, const void *src, long si, long sk, long n, long k)
+{
+    const long size = half ? 2 : 4;
+    const char *p = src;
+    if (si == 1) {
+        for (long kk = 0; kk < k; kk += 2, dst += w, p += 2 * sk * size)
+            for (long i = 0; i < w; i += VL) {
+                long live = n - i < 0 ? 0 : n - i < VL ? n - i : VL, room = w - i < VL ? w - i : VL;
+                __m512i v = VEC_NAME(pairs)(half, p + i * size, kk + 1 < k ? p + (sk + i) * size : NULL, (__mmask16)((1u << live) - 1));
+                _mm512_mask_storeu_epi32(dst + i, (__mmask16)((1u << room) - 1), v);
+            }
+        return;
+    }
+    if (sk == 1) {
+        /* 64 steps at a time: their part of dst stays in L1 while 16 rows after 16 rows arrive in it. */
+        for (long k0 = 0; k0 < k; k0 += 128)
+            for (long i = 0; i < w; i += VL)
+                for (long kk = k0; kk < k && kk < k0 + 128; kk += 32) {
+                    __m512i r[16];
+                    long left = k - kk < 32 ? k - kk : 32, room = w - i < VL ? w - i : VL;
+#pragma GCC unroll 16
+                    for (int x = 0; x < 16; x++) r[x] = i + x < n ? VEC_NAME(run)(half, p + ((i + x) * si + kk) * size, left) : _mm512_setzero_si512();
+                    VEC_NAME(transpose16)(r);
+                    float *d = dst + kk / 2 * w + i;
+#pragma GCC unroll 16
+                    for (int x = 0; x < 16; x++)
+                        if (2 * x < left) _mm512_mask_storeu_epi32(d + x * w, (__mmask16)((1u << room) - 1), r[x]);
+                }
+        return;
+    }
+    for (long kk = 0; kk < k; kk += 2)
+        for (long i = 0; i < w; i++) {
+            uint32_t v = 0;
+            if (i < n) v = VEC_NAME(one)(half, src, i * si + kk * sk);
+            if (i < n && kk + 1 < k) v |= (uint32_t)VEC_NAME(one)(half, src, i * si + (kk + 1) * sk) << 16;
+            memcpy(dst + kk / 2 * w + i, &v, 4);
+        }
+}
+
+static void VEC_NAME(pack)(float *dst, long w, const float *src, long si, long sk, long n, long k)
+{
+    VEC_NAME(pack_any)(0, dst, w, src, si, sk, n, k);
+}
+
+static void VEC_NAME(pack_half)(float *dst, long w, const uint16_t *src, long si, long sk, long n, long k)
+{
+    VEC_NAME(pack_any)(1, dst, w, src, si, sk, n, k);
+}
+
+static void VEC_NAME(lay)(float *dst, long ld, const void *src, int half, long stride, long m, long k)
+{
+    for (long r = 0; r < m; r++, dst += ld) {
+        const char *p = (const char *)src + r * stride * (half ? 2 : 4);
+        for (long kk = 0; kk < k; kk += 32) {
+            long left = k - kk < 32 ? k - kk : 32;
+            __m512i v = half ? VEC_NAME(run)(1, p + kk * 2, left) : VEC_NAME(run)(0, p + kk * 4, left);
+            if (left > 30) _mm512_storeu_si512(dst + kk / 2, v);
+            else _mm512_mask_storeu_epi32(dst + kk / 2, (__mmask16)((1u << (left + 1) / 2) - 1), v);
+        }
+    }
+}
+
+static void VEC_NAME(narrow)(uint16_t *c, long ldc, const float *t, long ldt, float beta, long m, long n)
+{
+    for (long r = 0; r < m; r++, c += ldc, t += ldt)
+        for (long j = 0; j < n; j += VL) {
+            __mmask16 mask = (__mmask16)(n - j < VL ? (1u << (n - j)) - 1 : 0xffffu);
+            vf v = _mm512_maskz_loadu_ps(mask, t + j);
+            if (beta != 0) {
+                vf old = (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, c + j)), 16);
+                v = vf_fma(vf_set1(beta), old, v);
+            }
+            _mm256_mask_storeu_epi16(c + j, mask, (__m256i)_mm512_cvtneps_pbh(v));
+        }
+}
+#endif
+
 static const struct gemm_isa VEC_NAME(gemm_isa) = {
 #if VEC_ISA == 2
     .mr = 14,
@@ -255,8 +421,16 @@ static const struct gemm_isa VEC_NAME(gemm_isa) = {
     .rows = {DIRECT(1), DIRECT(2), DIRECT(3), DIRECT(4), DIRECT(5), DIRECT(6)},
 #endif
     .vl = VL,
+#ifdef GEMM_PAIRS
+    .fold = 2,
+    .pack_half = VEC_NAME(pack_half),
+    .lay = VEC_NAME(lay),
+    .narrow = VEC_NAME(narrow),
+#else
+    .fold = 1,
     .dot = {VEC_NAME(dot_1), VEC_NAME(dot_2), VEC_NAME(dot_3), VEC_NAME(dot_4)},
     .axpy = {VEC_NAME(axpy_1), VEC_NAME(axpy_2), VEC_NAME(axpy_3), VEC_NAME(axpy_4)},
+#endif
     .pack = VEC_NAME(pack),
 };
 

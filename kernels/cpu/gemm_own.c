@@ -30,11 +30,11 @@ struct own {
     int direct; /* a is read where it lies */
 };
 
-/* Rows [from, to) of n floats that the next block will pack, on their way into L2 while this one is multiplied. */
-static void fetch(const float *p, long stride, long n, long from, long to)
+/* Rows [from, to) of n numbers that the next block will pack, on their way into L2 while this one is multiplied. */
+static void fetch(const float *p, int half, long stride, long n, long from, long to)
 {
     for (long k = from; k < to; k++)
-        for (long x = 0; x < n; x += 16) __builtin_prefetch(p + k * stride + x, 0, 2);
+        for (long x = 0; x < n; x += half ? 32 : 16) __builtin_prefetch(gemm_at(p, half, k * stride + x), 0, 2);
 }
 
 static void block_task(void *ctx, int task, int worker)
@@ -45,22 +45,23 @@ static void block_task(void *ctx, int task, int worker)
     long slice = task % s->slices, mb = task / s->slices % s->mblocks, nb = task / s->slices / s->mblocks, nr = 2 * isa->vl;
     long i0 = gemm_cut(g.m, s->mblocks, mb), m = gemm_cut(g.m, s->mblocks, mb + 1) - i0, panels = gemm_ceil_div(m, isa->mr);
     long j0 = gemm_cut(s->npanels, s->nblocks, nb) * nr, j1 = gemm_cut(s->npanels, s->nblocks, nb + 1) * nr, n = (j1 < g.n ? j1 : g.n) - j0;
-    long k1 = gemm_cut(g.k, s->slices, slice), k2 = gemm_cut(g.k, s->slices, slice + 1), kblocks = gemm_ceil_div(k2 - k1, KC);
+    long places = gemm_places(isa, &g), f = isa->fold;
+    long k1 = gemm_cut(places, s->slices, slice), k2 = gemm_cut(places, s->slices, slice + 1), kblocks = gemm_ceil_div(k2 - k1, KC);
     float *ap = cpu_scratch(s->dev, worker), *bp = ap + MB * KC;
     if (slice) g.c = s->part + (slice - 1) * g.m * g.n, g.cm = g.n, g.cn = 1, g.beta = 0;
     for (long kb = 0; kb < kblocks; kb++) {
         long k0 = k1 + gemm_cut(k2 - k1, kblocks, kb), kc = k1 + gemm_cut(k2 - k1, kblocks, kb + 1) - k0;
-        long tile = 0, tiles = panels * gemm_ceil_div(n, nr), next = kb + 1 < kblocks ? k2 - k0 - kc < KC ? k2 - k0 - kc : kc : 0;
+        long as = gemm_a_stride(isa, &g, s->direct, kc), tile = 0, tiles = panels * gemm_ceil_div(n, nr), next = kb + 1 < kblocks ? k2 - k0 - kc < KC ? k2 - k0 - kc : kc : 0;
         gemm_pack_block(isa, &g, bp, k0, kc, k0, kc, j0, n);
         if (!s->direct) gemm_pack_a_block(isa, &g, ap, k0, kc, k0, kc, i0, m);
         for (long p = 0; p < panels; p++) {
             long r = gemm_cut(m, panels, p), rows = gemm_cut(m, panels, p + 1) - r;
-            const float *a = s->direct ? g.a + (i0 + r) * g.am + k0 : ap + r * kc;
+            const float *a = s->direct ? gemm_at(g.a, g.a16, (i0 + r) * g.am + k0 * f) : ap + r * kc;
             for (long j = 0; j < n; j += nr, tile++) {
                 long from = k0 + kc + next * tile / tiles, to = k0 + kc + next * (tile + 1) / tiles;
-                if (g.bn == 1) fetch(g.b + j0, g.bk, n, from, to);
-                if (g.am == 1 && !s->direct) fetch(g.a + i0, g.ak, m, from, to);
-                gemm_tile(isa, &g, s->direct, kc, a, bp + j * kc, i0 + r, rows, j0 + j, n - j < nr ? n - j : nr, kb ? 1 : g.beta);
+                if (g.bn == 1) fetch(gemm_at(g.b, g.b16, j0), g.b16, g.bk, n, from * f, to * f < g.k ? to * f : g.k);
+                if (g.am == 1 && !s->direct) fetch(gemm_at(g.a, g.a16, i0), g.a16, g.ak, m, from * f, to * f < g.k ? to * f : g.k);
+                gemm_tile(isa, &g, as, kc, a, bp + j * kc, i0 + r, rows, j0 + j, n - j < nr ? n - j : nr, kb ? 1 : g.beta);
             }
         }
     }
@@ -88,8 +89,8 @@ static void reduce_task(void *ctx, int task, int worker)
 st_t gemm_own(struct kn_dev *dev, const struct gemm_isa *isa, const struct gemm_args *g)
 {
     struct own s = {.isa = isa, .dev = dev, .g = g, .slices = 1, .mblocks = gemm_ceil_div(g->m, MB), .npanels = gemm_ceil_div(g->n, 2 * isa->vl)};
-    long nb = NB, kmax = g->k < KC ? g->k : KC;
-    s.direct = g->ak == 1 && gemm_rows_fit(g->am, kmax, isa->mr);
+    long nb = NB, places = gemm_places(isa, g);
+    s.direct = gemm_direct(isa, g, places < KC ? places : KC);
     /* Too few tasks: short sums get narrower blocks, long ones slices (narrow blocks would pack a again and again). */
     while (g->k < LONG_K && nb > NB_LEAST && s.mblocks * gemm_ceil_div(g->n, nb) < MIN_TASKS) nb /= 2;
     s.nblocks = gemm_ceil_div(g->n, nb);

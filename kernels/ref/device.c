@@ -16,6 +16,7 @@ static st_t ref_open(struct kn_dev *dev, int index, int threads, struct base_err
     if (!dev->self) return base_err_set(err, ST_ENOMEM, "device", "out of memory");
     dev->op = &kn_ref_ops;
     kn_host_info(dev, "ref", "generic", 1);
+    dev->info.bf16 = true;
     snprintf(dev->info.libraries, sizeof dev->info.libraries, "taut 1");
     return ST_OK;
 }

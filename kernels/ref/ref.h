@@ -43,6 +43,21 @@ static inline uint16_t ref_bf16(float f)
     return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
 
+static inline double ref_round_bf16(double v)
+{
+    uint32_t u = (uint32_t)ref_bf16((float)v) << 16;
+    float f;
+    memcpy(&f, &u, 4);
+    return f;
+}
+
+/* An operand of a product: as ref_get, in bf16 where the device's precision says so and the number is not f64. */
+static inline double ref_factor(const struct kn_dev *dev, const struct kn_tensor *t, int64_t o)
+{
+    double v = ref_get(t, o);
+    return dev->precision == KN_BF16 && t->dtype == KN_F32 ? ref_round_bf16(v) : v;
+}
+
 static inline void ref_set(const struct kn_tensor *t, int64_t o, double v)
 {
     switch (t->dtype) {

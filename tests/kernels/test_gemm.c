@@ -1,5 +1,5 @@
 /* Products of the CPU device against the reference in f64: every instruction set of this machine, shapes around the edges of tiles and blocks,
- * every stride and transposition, alpha and beta; bits for 1 to 4 threads. */
+ * every stride and transposition, alpha and beta; bits for 1 to 4 threads. In bf16 the reference gets operands that were rounded here. */
 #include "kernels/device.h"
 
 #include <stdlib.h>
@@ -8,6 +8,23 @@
 #include "tests/tap.h"
 
 static struct kn_dev *ref;
+
+static uint16_t half_of(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    if (f != f) return (uint16_t)(u >> 16 | 0x40);
+    uint32_t rest = u & 0xffff, up = rest > 0x8000 || (rest == 0x8000 && (u >> 16 & 1));
+    return (uint16_t)((u >> 16) + up);
+}
+
+static float of_half(uint16_t h)
+{
+    uint32_t u = (uint32_t)h << 16;
+    float f;
+    memcpy(&f, &u, 4);
+    return f;
+}
 
 /* An [m, n] operand inside a buffer of NaNs. Kinds: 0 row-major, 1 column-major, 2 rows of a wider matrix, 3 columns of a taller one,
  * 4 neither stride is 1. */
@@ -57,6 +74,64 @@ static double run(struct kn_dev *dev, int64_t m, int64_t n, int64_t p, int ka, i
     return finite != inside || err != err ? INFINITY : inside && p ? err / ((double)(inside * p) / 9) : err;
 }
 
+enum { HALF_A = 1, HALF_B = 2, HALF_C = 4 };
+
+/* The operand in bf16, the same strides. */
+static struct kn_tensor halved(const struct kn_tensor *t, const float *buf, uint16_t **half)
+{
+    size_t size = (size_t)(t->d[0] * t->s[0] + t->d[1] * t->s[1] + 8);
+    struct kn_tensor h = *t;
+    *half = malloc(size * sizeof **half);
+    for (size_t i = 0; i < size; i++) (*half)[i] = half_of(buf[i]);
+    h.p = *half + 4, h.dtype = KN_BF16;
+    return h;
+}
+
+/* As run, with precision bf16 and the operands of `half` bf16 in memory. Products of few rows may take f32 operands as they are: the lesser of the
+ * two errors counts. A result in bf16 may be off by its rounding. */
+static double run_half(struct kn_dev *dev, int64_t m, int64_t n, int64_t p, int ka, int kb, int kc, double alpha, double beta, int half)
+{
+    float *fa, *fb, *fc;
+    uint16_t *ha = NULL, *hb = NULL, *hc = NULL;
+    double *da, *db, *dc, *ea, *eb, *ec, err[2] = {0}, limit = 0;
+    struct kn_tensor a = operand(ka, m, p, &fa, 1), b = operand(kb, p, n, &fb, 2), c = operand(kc, m, n, &fc, 3);
+    if (half & HALF_C) /* what is there to begin with is a bf16 number */
+        for (int64_t i = 0; i < m; i++)
+            for (int64_t j = 0; j < n; j++) ((float *)c.p)[i * c.s[0] + j * c.s[1]] = of_half(half_of(((float *)c.p)[i * c.s[0] + j * c.s[1]]));
+    struct kn_tensor wa = widen(&a, &da), wb = widen(&b, &db), wc = widen(&c, &dc), va = widen(&a, &ea), vb = widen(&b, &eb), vc = widen(&c, &ec);
+    for (int64_t i = 0; i < m * p; i++) da[i] = of_half(half_of((float)da[i]));
+    for (int64_t i = 0; i < p * n; i++) db[i] = of_half(half_of((float)db[i]));
+    if (half & HALF_A) a = halved(&a, fa, &ha);
+    if (half & HALF_B) b = halved(&b, fb, &hb);
+    if (half & HALF_C) c = halved(&c, fc, &hc);
+    int64_t inside = 0, finite = 0, size = m * c.s[0] + n * c.s[1] + 8;
+    if (beta == 0)
+        for (int64_t i = 0; i < m; i++)
+            for (int64_t j = 0; j < n; j++) {
+                int64_t at = 4 + i * c.s[0] + j * c.s[1];
+                if (hc) hc[at] = half_of(NAN);
+                else fc[at] = NAN;
+            }
+    if (ref->op->gemm(ref, alpha, &wa, &wb, beta, &wc) || ref->op->gemm(ref, alpha, &va, &vb, beta, &vc) || dev->op->gemm(dev, alpha, &a, &b, beta, &c))
+        limit = INFINITY;
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < n; j++) {
+            int64_t at = 4 + i * c.s[0] + j * c.s[1];
+            double got = hc ? of_half(hc[at]) : fc[at];
+            for (int k = 0; k < 2; k++) {
+                double e = fabs(got - (k ? ec : dc)[i * n + j]), off = hc ? fabs(got) / 256 : 0;
+                e = e > off ? e - off : e == e ? 0 : e;
+                err[k] += e * e;
+            }
+            inside++;
+        }
+    for (int64_t i = 0; i < size; i++) finite += hc ? of_half(hc[i]) == of_half(hc[i]) : fc[i] == fc[i];
+    free(fa), free(fb), free(fc), free(da), free(db), free(dc), free(ea), free(eb), free(ec), free(ha), free(hb), free(hc);
+    if (finite != inside || err[0] != err[0] || limit > 0) return INFINITY;
+    double least = half & (HALF_A | HALF_B) || err[0] < err[1] ? err[0] : err[1];
+    return inside && p ? least / ((double)(inside * p) / 9) : least;
+}
+
 static void test_shapes(struct kn_dev *dev)
 {
     static const int64_t edge[] = {1, 2, 3, 4, 5, 7, 13, 14, 15, 16, 17, 29, 31, 32, 33, 47, 64, 65};
@@ -104,8 +179,43 @@ static void test_strides(struct kn_dev *dev)
     ok(run(dev, 0, 7, 3, 0, 0, 0, 1, 0) == 0 && run(dev, 5, 0, 3, 0, 0, 0, 1, 0) == 0, "%s: empty output", dev->info.isa);
 }
 
+static void test_half(struct kn_dev *dev)
+{
+    static const int64_t edge[] = {1, 2, 3, 5, 13, 14, 15, 16, 17, 29, 31, 32, 33, 47, 65};
+    static const int64_t sum[] = {1, 2, 3, 31, 32, 33, 37, 64, 127};
+    static const int64_t large[][3] = {{128, 96, 384}, {57, 130, 1385}, {331, 257, 800}, {8, 1031, 70}, {300, 17, 800}, {20, 40, 2111}, {96, 96, 1500},
+                                       {97, 101, 1025}, {400, 1, 333}, {16, 512, 512}, {17, 512, 512}, {300, 70, 1601}};
+    int n = sizeof edge / sizeof *edge;
+    double worst = 0;
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < n; j++) {
+            int64_t p = sum[(i + 3 * j) % 9];
+            int kc = (i + 2 * j) % 5 % 4, half = (i + 5 * j) % 8;
+            double e = run_half(dev, edge[i], edge[j], p, (i + j) % 5, (i * 3 + j) % 5, kc, 1, 0, half);
+            if (!(e <= 1e-11)) printf("# %lld %lld %lld, half %d: %g\n", (long long)edge[i], (long long)edge[j], (long long)p, half, e);
+            worst = fmax(worst, e);
+        }
+    ok(worst <= 1e-11, "bf16: shapes around the edges of a tile (worst %.1e)", worst);
+    worst = 0;
+    for (size_t i = 0; i < 4 * sizeof large / sizeof *large; i++) {
+        const int64_t *s = large[i / 4];
+        double e = run_half(dev, s[0], s[1], s[2], (int)i % 3, (int)(i / 2) % 3, 0, 0.5, 1, (int)(i * 3 + i / 8) % 8);
+        if (!(e <= 1e-11)) printf("# large %zu: %g\n", i, e);
+        worst = fmax(worst, e);
+    }
+    ok(worst <= 1e-11, "bf16: shapes around the edges of a block (worst %.1e)", worst);
+    worst = 0;
+    for (int k = 0; k < 125; k++) {
+        double e = run_half(dev, 45, 70, 90, k % 5, k / 5 % 5, k / 25, -0.5, k % 2 ? 0.25 : 0, k % 8);
+        if (!(e <= 1e-11)) printf("# kinds %d %d %d: %g\n", k % 5, k / 5 % 5, k / 25, e);
+        worst = fmax(worst, e);
+    }
+    ok(worst <= 1e-11, "bf16: all strides and transpositions (worst %.1e)", worst);
+    ok(run_half(dev, 5, 7, 0, 0, 0, 0, 1, 0, 0) == 0 && run_half(dev, 5, 7, 0, 0, 0, 4, 1, 0.5, HALF_C) == 0, "bf16: empty sum is beta c");
+}
+
 /* Same bits for any number of threads; shapes of every path. */
-static void test_threads(const char *name)
+static void test_threads(const char *name, enum kn_dtype precision)
 {
     static const int64_t shape[][5] = {{200, 300, 500, 0, 0}, {300, 200, 500, 1, 0}, {64, 64, 3000, 1, 0}, {1, 2000, 300, 0, 1},
                                        {9, 700, 300, 0, 1}, {3, 1500, 300, 0, 0}, {500, 90, 400, 0, 1}};
@@ -114,6 +224,7 @@ static void test_threads(const char *name)
     for (int threads = 1; threads <= 4; threads++) {
         struct kn_dev *dev;
         if (kn_dev_open(&dev, name, threads, NULL)) return;
+        same &= !kn_precision(dev, precision);
         for (int i = 0; i < 7; i++) {
             const int64_t *s = shape[i];
             struct kn_tensor a = operand((int)s[3], s[0], s[2], &fa, 4), b = operand((int)s[4], s[2], s[1], &fb, 5);
@@ -129,7 +240,7 @@ static void test_threads(const char *name)
         kn_dev_close(dev);
     }
     for (int i = 0; i < 7; i++) free(first[i]);
-    ok(same, "%s: the same bits with 1, 2, 3 and 4 threads", name);
+    ok(same, "%s, %s: the same bits with 1, 2, 3 and 4 threads", name, kn_dtype_name(precision));
 }
 
 static void test_errors(struct kn_dev *dev)
@@ -143,7 +254,10 @@ static void test_errors(struct kn_dev *dev)
     is_int(dev->op->gemm(dev, 1, &a, &v, 0, &a), ST_EINVAL, "a vector");
     is_int(dev->op->gemm(dev, 1, &a, NULL, 0, &a), ST_EINVAL, "no operand");
     is_int(dev->op->gemm(dev, 1, &d, &d, 0, &d), ST_ENOTSUP, "no f64 on the CPU device");
-    is_int(dev->op->gemm(dev, 1, &h, &h, 0, &h), ST_ENOTSUP, "no bf16 on the CPU device");
+    is_int(dev->op->gemm(dev, 1, &h, &h, 0, &h), ST_ENOTSUP, "bf16 in memory wants the precision");
+    is_int(dev->op->gemm(dev, 1, &h, &d, 0, &a), ST_EINVAL, "bf16 and f64");
+    is_int(kn_precision(dev, KN_BF16), ST_ENOTSUP, "the generic set has no bf16");
+    is_int(kn_precision(dev, KN_F64), ST_ENOTSUP, "nor is f64 a precision");
 }
 
 /* Scratch that does not fit is an error, then and only then; once it is there, nothing is allocated. */
@@ -180,8 +294,12 @@ int main(void)
         test_shapes(dev);
         test_strides(dev);
         if (i == 0) test_errors(dev);
+        if (!kn_precision(dev, KN_BF16)) test_half(dev);
+        else tap_skip("no bf16 with this instruction set");
+        int half = dev->info.bf16;
         kn_dev_close(dev);
-        test_threads(names[i]);
+        test_threads(names[i], KN_F32);
+        if (half) test_threads(names[i], KN_BF16);
     }
     test_memory();
     kn_dev_close(ref);
