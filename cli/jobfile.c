@@ -108,6 +108,21 @@ int jobfile_look(const struct cli *c, const struct jobfile *f, const char *path)
     return CLI_OK;
 }
 
+const char *jobfile_taken(const struct jobfile *f, char *text, size_t size)
+{
+    const char *taken = space_taken(f->job->space);
+    *text = '\0';
+    if (!*taken) return text;
+    json_t *family = json_object_get(json_object_get(f->json, "space"), "family");
+    int n = snprintf(text, size, "family '%s' takes away: ", json_string_value(family));
+    for (; *taken && (size_t)n + 3 < size; taken++) {
+        if (*taken == '\n') n += sprintf(text + n, "; ");
+        else text[n++] = *taken;
+    }
+    text[n] = '\0';
+    return text;
+}
+
 void jobfile_fini(struct jobfile *f)
 {
     json_decref(f->json);

@@ -283,7 +283,7 @@ int cli_exit_of(st_t st)
 
 void cli_note(const struct cli *c, const char *fmt, ...)
 {
-    char text[1400];
+    char text[2048];
     va_list ap;
     if (c->quiet) return;
     va_start(ap, fmt);

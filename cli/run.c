@@ -47,7 +47,7 @@ struct run {
 static void note(struct run *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 static void note(struct run *r, const char *fmt, ...)
 {
-    char text[1400];
+    char text[JOBFILE_TAKEN_MAX];
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
@@ -106,6 +106,8 @@ static int submit(struct run *r)
     int code, rc = change(r, "job.submit", json_pack("{s:O}", "job", r->file.json), &result, &code, &err);
     if (!rc) r->job = out_int(result, "id");
     json_decref(result);
+    char taken[JOBFILE_TAKEN_MAX];
+    if (!rc && *jobfile_taken(&r->file, taken, sizeof taken)) note(r, "%s", taken);
     return rc ? failed(r, code, &err) : CLI_OK;
 }
 

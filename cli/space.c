@@ -154,6 +154,12 @@ static void print_knobs(const struct space *s)
     base_buf_fini(&b);
 }
 
+static void print_taken(const struct jobfile *f)
+{
+    char text[JOBFILE_TAKEN_MAX];
+    if (*jobfile_taken(f, text, sizeof text)) printf("  %s%s%s\n", term_style(TERM_DIM), text, term_style(TERM_PLAIN));
+}
+
 static void print_ranges(const struct survey *s)
 {
     struct table t = TABLE_INIT;
@@ -207,6 +213,17 @@ static void print_sample(const struct survey *s)
     table_fini(&t);
 }
 
+static json_t *taken_lines(const struct space *s)
+{
+    json_t *list = json_array();
+    for (const char *p = space_taken(s); *p;) {
+        size_t n = strcspn(p, "\n");
+        json_array_append_new(list, json_stringn(p, n));
+        p += n + (p[n] == '\n');
+    }
+    return list;
+}
+
 static int print_json(const struct survey *s)
 {
     bool exact;
@@ -218,6 +235,7 @@ static int print_json(const struct survey *s)
     json_t *o = json_pack("{s:s, s:s, s:o, s:b, s:o, s:I, s:I, s:o, s:O}", "name", s->job->name, "type", space_type(s->job->space) == SPACE_LM ? "lm" : "custom",
                           "size", isinf(size) ? json_null() : json_real(size), "exact", exact, "knobs", space_describe_json(s->job->space), "drawn",
                           (json_int_t)s->draws, "different", (json_int_t)json_object_size(s->seen), "ranges", ranges, "sample", s->rows);
+    if (*space_taken(s->job->space)) json_object_set_new(o, "taken", taken_lines(s->job->space));
     if (s->constrained) json_object_set_new(o, "fitting", json_integer(s->fitting));
     int rc = out_json(o);
     json_decref(o);
@@ -246,6 +264,7 @@ static int run(struct cli *c)
         print_size(&s);
         putchar('\n');
         print_knobs(s.job->space);
+        print_taken(&f);
         print_ranges(&s);
         print_sample(&s);
     }

@@ -21,6 +21,8 @@ static int run(struct cli *c)
     if (!rc) {
         if (c->json) rc = out_json(result);
         else printf("%lld\n", (long long)out_int(result, "id"));
+        char taken[JOBFILE_TAKEN_MAX];
+        if (*jobfile_taken(&f, taken, sizeof taken)) cli_note(c, "%s", taken);
         conn_note_idle(&k, out_int(result, "id"));
         json_decref(result);
     }

@@ -51,7 +51,13 @@ void space_free(struct space *s)
     if (!s) return;
     json_decref(s->custom.knobs);
     base_arena_fini(&s->arena);
+    base_buf_fini(&s->taken);
     free(s);
+}
+
+const char *space_taken(const struct space *s)
+{
+    return s->taken.p ? s->taken.p : "";
 }
 
 enum space_type space_type(const struct space *s)

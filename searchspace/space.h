@@ -71,6 +71,9 @@ json_t *space_describe_json(const struct space *s);
 /* Flat knob → value of a candidate for parallel coordinates: width, depth, share of mixer types, mean kv_ratio, … (lm) or the knobs (custom). */
 json_t *space_candidate_features(const struct space *s, const struct candidate *c);
 
+/* What the space's family takes away, a line each ("attention.window is 0; 128 is left out"); "" where it takes nothing. */
+const char *space_taken(const struct space *s);
+
 /* Presets: "lm-small", "lm-tiny". NULL-terminated names; text of one. */
 const char *const *space_preset_names(void);
 const char *space_preset_text(const char *name); /* JSON; NULL: none */

@@ -65,7 +65,9 @@ struct lm {
     int vocab, context, depth_min, depth_max;
     struct choices width, tie, theta;
     const struct family *family;
-    int slots, slot_genes; /* one slot for all layers where the family is uniform */
+    /* Slots: one for each layer; one for all where the family is uniform; one more, the last, for the knobs that its family gives a type once. */
+    int slots, slot_genes;
+    int home; /* the slot of what is not per layer; -1: the family leaves everything to the layers */
     struct lm_role role[2]; /* mixer, ffn */
 };
 
@@ -94,6 +96,7 @@ struct space {
     const struct space_ops *ops;
     struct base_arena arena;
     int genes;
+    struct base_buf taken; /* a line for each thing that the family takes away */
     struct lm lm;
     struct custom custom;
 };
@@ -108,6 +111,21 @@ st_t space_custom_read(struct space *s, json_t *v, struct base_err *err);
 static inline double *lm_slot(const struct lm *m, const struct genome *g, int slot)
 {
     return g->g + GENES_GLOBAL + slot * m->slot_genes;
+}
+/* Where the type of a role in a layer is, and a type's knobs: genes of g. */
+static inline int lm_type_gene(const struct lm *m, int role, int layer)
+{
+    int slot = m->family->freedom[role] == FAMILY_EQUAL ? m->home : layer;
+    return GENES_GLOBAL + slot * m->slot_genes + m->role[role].gene;
+}
+static inline int lm_knob_gene(const struct lm *m, int role, const struct lm_type *t, int layer)
+{
+    int slot = m->family->freedom[role] == FAMILY_FREE ? layer : m->home;
+    return GENES_GLOBAL + slot * m->slot_genes + t->gene;
+}
+static inline const struct lm_type *lm_type_of(const struct lm *m, const struct genome *g, int role, int layer)
+{
+    return &m->role[role].type[(int)g->g[lm_type_gene(m, role, layer)]];
 }
 /* The part that a type's genes (the first knob's on) mean at a width; a status where that is a hole. */
 st_t lm_part(const struct lm *m, const struct lm_type *t, const double *genes, int width, struct arch_part *out, struct base_err *err);

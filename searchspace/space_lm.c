@@ -10,7 +10,8 @@ st_t lm_part(const struct lm *m, const struct lm_type *t, const double *genes, i
     for (int i = 0; i < t->s->nknobs; i++) knob[i] = t->knob[i].n ? t->knob[i].v[(int)genes[i]] : NAN;
     memset(out, 0, sizeof *out);
     out->type = t->type;
-    return t->s->resolve(knob, width, out, err);
+    st_t st = t->s->resolve(knob, width, out, err);
+    return st || !m->family->check ? st : m->family->check(out, width, err);
 }
 
 void lm_combo_genes(const struct lm_type *t, int combo, double *genes)
@@ -68,11 +69,10 @@ st_t lm_build(const struct lm *m, const struct genome *g, struct arch *out, stru
     out->tie = m->tie.v[(int)g->g[GENE_TIE]] != 0;
     out->rope_theta = m->theta.v[(int)g->g[GENE_THETA]];
     for (int i = 0; i < out->depth; i++) {
-        const double *slot = lm_slot(m, g, m->family->uniform ? 0 : i);
         struct arch_part *part[2] = {&out->layer[i].mixer, &out->layer[i].ffn};
         for (int k = 0; k < 2; k++) {
-            const struct lm_type *t = &m->role[k].type[(int)slot[m->role[k].gene]];
-            st_t st = lm_part(m, t, slot + t->gene, width, part[k], err);
+            const struct lm_type *t = lm_type_of(m, g, k, i);
+            st_t st = lm_part(m, t, g->g + lm_knob_gene(m, k, t, i), width, part[k], err);
             if (st) return st;
         }
     }

@@ -1,5 +1,6 @@
 /* The "space" of a job, language models: reads the knobs and lists what can be built at each width. */
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,8 +66,53 @@ static st_t read_choice(const struct layer_knob *k, json_t *v, const char *where
     return ST_OK;
 }
 
-/* The choices of a knob, or its default where the job lists none; path is that of the object it stands in. */
-static st_t read_knob(struct space *s, json_t *obj, const char *path, const struct layer_knob *k, struct choices *out, struct base_err *err)
+static void choice_text(const struct layer_knob *k, double v, char text[80])
+{
+    if (k->kind == LAYER_BOOL) snprintf(text, 80, "%s", v != 0 ? "true" : "false");
+    else if (k->kind == LAYER_WORD) snprintf(text, 80, "'%s'", k->words[(int)v]);
+    else base_num_text(v, text);
+}
+
+/* A line for space_taken. */
+static void take(struct space *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void take(struct space *s, const char *fmt, ...)
+{
+    char text[512];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    base_buf_printf(&s->taken, "%s%s", s->taken.len ? "\n" : "", text);
+}
+
+/* Leaves the one value that the family holds. A knob that is listed without it is an error; what else was listed is told of. */
+static st_t restrict_knob(struct space *s, const struct layer_knob *k, const char *layer, bool listed, const char *where, struct choices *out,
+                          struct base_err *err)
+{
+    const struct family_rule *r = space_family_rule(s->lm.family, layer, k->name);
+    if (!r) return ST_OK;
+    double only = space_family_only(r, k->words);
+    char text[80], item[80], rest[256] = "";
+    bool held = false;
+    choice_text(k, only, text);
+    for (int i = 0; i < out->n; i++) {
+        size_t at = strlen(rest);
+        if (out->v[i] == only) held = true;
+        else if (listed) choice_text(k, out->v[i], item), snprintf(rest + at, sizeof rest - at, "%s%s", at ? ", " : "", item);
+    }
+    if (listed && !held) return base_err_set(err, ST_EINVAL, where, "family '%s' holds %s %s only", s->lm.family->name, k->name, text);
+    if (!held && k->only_dflt && only != k->dflt)
+        return base_err_set(err, ST_ENOTSUP, "space.family", "family '%s' needs %s %s, which is not built yet", s->lm.family->name, k->name, text);
+    out->v[0] = only;
+    out->n = 1;
+    take(s, "%s%s%s is %s%s%s%s", layer ? layer : "", layer ? "." : "", k->name, text, *rest ? " (not " : "", rest, *rest ? ")" : "");
+    return ST_OK;
+}
+
+/* The choices of a knob, or its default where the job lists none; path is that of the object it stands in, layer that of the type (NULL:
+ * of the network). */
+static st_t read_knob(struct space *s, json_t *obj, const char *path, const char *layer, const struct layer_knob *k, struct choices *out,
+                      struct base_err *err)
 {
     json_t *list = json_object_get(obj, k->name);
     char where[256];
@@ -91,7 +137,7 @@ static st_t read_knob(struct space *s, json_t *obj, const char *path, const stru
         for (size_t j = 0; j < i; j++)
             if (out->v[j] == out->v[i]) return base_err_set(err, ST_EINVAL, item, "is listed twice");
     }
-    return ST_OK;
+    return restrict_knob(s, k, layer, list != NULL, where, out, err);
 }
 
 static st_t read_type(struct space *s, struct lm_type *t, json_t *v, const char *path, struct base_err *err)
@@ -103,18 +149,8 @@ static st_t read_type(struct space *s, struct lm_type *t, json_t *v, const char 
     t->combos = 1;
     for (int i = 0; !st && i < t->s->nknobs; i++) {
         const struct choices *c = &t->knob[i];
-        st = read_knob(s, v, path, &t->s->knobs[i], &t->knob[i], err);
+        st = read_knob(s, v, path, t->s->name, &t->s->knobs[i], &t->knob[i], err);
         if (!st && c->n) t->combos *= c->n;
-        for (int k = 0; !st && k < c->n; k++) {
-            int32_t only = 0;
-            char item[280];
-            snprintf(item, sizeof item, "%s.%s[%d]", path, known[i], k);
-            if (space_family_holds_value(s->lm.family, t->type, known[i], c->v[k], &only)) continue;
-            char text[16];
-            snprintf(text, sizeof text, "%d", only);
-            st = base_err_set(err, ST_EINVAL, item, "family '%s' holds %s %s only", s->lm.family->name, known[i],
-                              t->s->knobs[i].kind == LAYER_BOOL ? (only ? "true" : "false") : text);
-        }
     }
     t->listed = t->combos <= LM_COMBOS_MAX;
     return st;
@@ -128,19 +164,25 @@ static st_t read_role(struct space *s, struct lm_role *role, json_t *v, struct b
     if (!json_is_object(v) || json_object_size(v) == 0)
         return base_err_set(err, ST_EINVAL, path, "must be an object of %s types, such as {\"none\": {}}", what);
     json_t *item;
+    int held = 0;
+    char not_held[256] = "";
     json_object_foreach(v, name, item) {
         snprintf(where, sizeof where, "%s.%s", path, name);
         int type = words_find_layer(name, role->role, what, where, err);
         if (type < 0) return (st_t)type;
-        if (!space_family_holds_type(s->lm.family, type, role->role))
-            return base_err_set(err, ST_EINVAL, where, "family '%s' does not hold '%s' as %s", s->lm.family->name, name, what);
+        if (space_family_holds_type(s->lm.family, type, role->role)) held++;
+        else snprintf(not_held, sizeof not_held, "%s", name), take(s, "no %s '%s'", what, name);
+    }
+    if (!held) {
+        snprintf(where, sizeof where, "%s.%s", path, not_held);
+        return base_err_set(err, ST_EINVAL, where, "family '%s' does not hold '%s' as %s", s->lm.family->name, not_held, what);
     }
     role->type = base_arena_alloc(&s->arena, json_object_size(v) * sizeof *role->type);
     if (!role->type) return no_memory(err);
     for (int i = 0; i < space_layer_count(); i++) {
         const struct layer_spec *spec = space_layer(i);
         item = spec->roles & role->role ? json_object_get(v, spec->name) : NULL;
-        if (!item) continue;
+        if (!item || !space_family_holds_type(s->lm.family, i, role->role)) continue;
         struct lm_type *t = &role->type[role->ntypes++];
         t->type = i;
         t->s = spec;
@@ -282,9 +324,22 @@ static void lay_out_genes(struct space *s)
             n += m->role[k].type[i].s->nknobs;
         }
     }
-    m->slots = m->family->uniform ? 1 : m->depth_max;
+    bool free = m->family->freedom[0] == FAMILY_FREE && m->family->freedom[1] == FAMILY_FREE, uniform = space_family_uniform(m->family);
+    m->home = free ? -1 : uniform ? 0 : m->depth_max;
+    m->slots = uniform ? 1 : m->depth_max + !free;
     m->slot_genes = n;
     s->genes = GENES_GLOBAL + m->slots * n;
+}
+
+static void take_freedom(struct space *s)
+{
+    static const char *const what[2] = {"mixer", "ffn"};
+    for (int k = 0; k < 2; k++)
+        switch (s->lm.family->freedom[k]) {
+        case FAMILY_FREE: break;
+        case FAMILY_TYPES: take(s, "the knobs of a type of %s are the same in every layer", what[k]); break;
+        case FAMILY_EQUAL: take(s, "every layer has the same %s", what[k]); break;
+        }
 }
 
 st_t space_lm_read(struct space *s, json_t *v, int vocab, int context, struct base_err *err)
@@ -301,16 +356,18 @@ st_t space_lm_read(struct space *s, json_t *v, int vocab, int context, struct ba
     m->role[0].role = LAYER_MIXER;
     m->role[1].role = LAYER_FFN;
 
+    take_freedom(s);
     st_t st = read_depth(m, json_object_get(v, "depth"), err);
     struct choices fixed;
-    if (!st) st = read_knob(s, v, "space", &width_knob, &m->width, err);
-    if (!st) st = read_knob(s, v, "space", &tie_knob, &m->tie, err);
-    if (!st) st = read_knob(s, v, "space", &theta_knob, &m->theta, err);
-    if (!st) st = read_knob(s, v, "space", &norm_knob, &fixed, err);
-    if (!st) st = read_knob(s, v, "space", &bias_knob, &fixed, err);
+    if (!st) st = read_knob(s, v, "space", NULL, &width_knob, &m->width, err);
+    if (!st) st = read_knob(s, v, "space", NULL, &tie_knob, &m->tie, err);
+    if (!st) st = read_knob(s, v, "space", NULL, &theta_knob, &m->theta, err);
+    if (!st) st = read_knob(s, v, "space", NULL, &norm_knob, &fixed, err);
+    if (!st) st = read_knob(s, v, "space", NULL, &bias_knob, &fixed, err);
     if (!st) st = read_role(s, &m->role[0], json_object_get(v, "mixer"), err);
     if (!st) st = read_role(s, &m->role[1], json_object_get(v, "ffn"), err);
     if (!st) st = list_all(s, err);
+    if (!st && s->taken.st) st = no_memory(err);
     if (st) return st;
     lay_out_genes(s);
     return ST_OK;

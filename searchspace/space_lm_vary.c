@@ -14,18 +14,13 @@ static int depth_of(const struct genome *g)
 
 static int live_slots(const struct lm *m, const struct genome *g)
 {
-    return m->family->uniform ? 1 : depth_of(g);
+    return space_family_uniform(m->family) ? 1 : depth_of(g);
 }
 
-static const struct lm_type *chosen(const struct lm *m, const double *slot, int role)
-{
-    return &m->role[role].type[(int)slot[m->role[role].gene]];
-}
-
-static bool part_valid(const struct lm *m, const struct lm_type *t, const double *slot, int width_index)
+static bool part_valid(const struct lm *m, const struct lm_type *t, const double *genes, int width_index)
 {
     struct arch_part p;
-    return !lm_part(m, t, slot + t->gene, (int)m->width.v[width_index], &p, NULL);
+    return !lm_part(m, t, genes, (int)m->width.v[width_index], &p, NULL);
 }
 
 /* Draws anew what cannot be built at the genome's width; the type too where that has no place there. */
@@ -33,16 +28,16 @@ static void repair(const struct lm *m, struct base_rng *r, struct genome *g)
 {
     int w = (int)g->g[GENE_WIDTH];
     for (int i = 0; i < live_slots(m, g); i++) {
-        double *slot = lm_slot(m, g, i);
         for (int k = 0; k < 2; k++) {
-            const struct lm_type *t = chosen(m, slot, k);
-            if (part_valid(m, t, slot, w) || lm_draw_part(m, t, w, r, slot + t->gene)) continue;
+            const struct lm_type *t = lm_type_of(m, g, k, i);
+            double *genes = g->g + lm_knob_gene(m, k, t, i);
+            if (part_valid(m, t, genes, w) || lm_draw_part(m, t, w, r, genes)) continue;
             double fresh[m->slot_genes];
-            memcpy(fresh, slot, sizeof fresh);
+            memcpy(fresh, lm_slot(m, g, i), sizeof fresh);
             lm_draw_slot(m, w, r, fresh);
-            slot[m->role[k].gene] = fresh[m->role[k].gene];
-            t = chosen(m, slot, k);
-            memcpy(slot + t->gene, fresh + t->gene, (size_t)t->s->nknobs * sizeof *fresh);
+            g->g[lm_type_gene(m, k, i)] = fresh[m->role[k].gene];
+            t = lm_type_of(m, g, k, i);
+            memcpy(g->g + lm_knob_gene(m, k, t, i), fresh + t->gene, (size_t)t->s->nknobs * sizeof *fresh);
         }
     }
 }
@@ -66,15 +61,17 @@ static int list_live(const struct lm *m, const struct genome *g, struct live_gen
     add_live(live, &n, GENE_WIDTH, 0, m->width.n);
     add_live(live, &n, GENE_TIE, 0, m->tie.n);
     add_live(live, &n, GENE_THETA, 0, m->theta.n);
-    for (int i = 0; i < live_slots(m, g); i++) {
-        const double *slot = lm_slot(m, g, i);
-        int base = (int)(slot - g->g);
+    bool seen[2][m->slot_genes];
+    memset(seen, 0, sizeof seen);
+    for (int i = 0; i < live_slots(m, g); i++)
         for (int k = 0; k < 2; k++) {
-            const struct lm_type *t = chosen(m, slot, k);
-            add_live(live, &n, base + m->role[k].gene, 0, m->role[k].ntypes);
-            for (int j = 0; j < t->s->nknobs; j++) add_live(live, &n, base + t->gene + j, 0, t->knob[j].n);
+            const struct lm_type *t = lm_type_of(m, g, k, i);
+            bool once = m->family->freedom[k] != FAMILY_FREE;
+            if (i == 0 || m->family->freedom[k] != FAMILY_EQUAL) add_live(live, &n, lm_type_gene(m, k, i), 0, m->role[k].ntypes);
+            if (once && seen[k][t->gene]) continue;
+            seen[k][t->gene] = true;
+            for (int j = 0; j < t->s->nknobs; j++) add_live(live, &n, lm_knob_gene(m, k, t, i) + j, 0, t->knob[j].n);
         }
-    }
     return n;
 }
 
@@ -165,9 +162,15 @@ st_t space_lm_mutate(const struct space *s, struct base_rng *r, double rate, str
 
 /* ---- crossover ---- */
 
-static bool slot_valid(const struct lm *m, const double *slot, int width_index)
+/* What the slot alone decides; the rest shows when the child is built. */
+static bool slot_valid(const struct lm *m, const double *slot, bool home, int width_index)
 {
-    return part_valid(m, chosen(m, slot, 0), slot, width_index) && part_valid(m, chosen(m, slot, 1), slot, width_index);
+    for (int k = 0; k < 2; k++) {
+        const struct lm_type *t = &m->role[k].type[(int)slot[m->role[k].gene]];
+        bool whole = m->family->freedom[k] == FAMILY_FREE ? !home : home && m->family->freedom[k] == FAMILY_EQUAL;
+        if (whole && !part_valid(m, t, slot + t->gene, width_index)) return false;
+    }
+    return true;
 }
 
 /* Every slot whole from one parent: by a coin each, or a's up to a cut and b's from there. Where only one parent has a layer there, or
@@ -179,11 +182,11 @@ static void cross_slots(const struct lm *m, struct base_rng *r, const struct gen
     int at = (int)base_rng_below(r, (uint32_t)live + 1);
     for (int i = 0; i < m->slots; i++) {
         const double *from_a = lm_slot(m, a, i), *from_b = lm_slot(m, b, i);
-        bool take_a = cut ? i < at : base_rng_below(r, 2);
+        bool take_a = cut && i < m->depth_max ? i < at : base_rng_below(r, 2);
         if (i < live) {
             if (i >= live_slots(m, a)) take_a = false;
             if (i >= live_slots(m, b)) take_a = true;
-            if (!slot_valid(m, take_a ? from_a : from_b, w)) take_a = !take_a;
+            if (!slot_valid(m, take_a ? from_a : from_b, i == m->home, w)) take_a = !take_a;
         }
         memcpy(lm_slot(m, out, i), take_a ? from_a : from_b, (size_t)m->slot_genes * sizeof(double));
     }

@@ -6,20 +6,30 @@
 
 #include "searchspace/layer.h"
 
-/* In this family the parameter (and the knob of the same name) of that layer type has this one value. */
+/* In this family the parameter (and the knob of the same name) has this one value. layer NULL: a knob of the whole network. */
 struct family_rule {
     const char *layer, *param;
     int32_t only;
+    const char *word; /* in place of `only` where the parameter is a word */
+};
+
+/* How much a role may differ from layer to layer. */
+enum family_freedom {
+    FAMILY_FREE,  /* in everything */
+    FAMILY_TYPES, /* in its type; a type has the same parameters wherever it stands */
+    FAMILY_EQUAL, /* in nothing */
 };
 
 struct family {
     const char *name;
     const char *public_class;       /* of Hugging Face transformers; "" where there is none */
-    bool uniform;                   /* every layer has the same parts */
+    enum family_freedom freedom[2]; /* mixer, ffn */
     const char *const *mixers;      /* NULL-terminated names of what it holds; NULL: every type */
     const char *const *ffns;
     const struct family_rule *rules;
     int nrules;
+    /* What else its class asks of a part at a width; ST_EINVAL: a hole there. NULL: nothing. */
+    st_t (*check)(const struct arch_part *p, int width, struct base_err *err);
 };
 
 #define FAMILY(name) extern const struct family family_##name;
@@ -28,10 +38,14 @@ struct family {
 
 const struct family *space_family_find(const char *name); /* NULL: not built */
 const char *const *space_family_names(void);              /* NULL-terminated, in the order of families.def */
+/* Is every layer the same? */
+bool space_family_uniform(const struct family *f);
 /* May a layer of this type stand in that role? */
 bool space_family_holds_type(const struct family *f, int type, unsigned role);
-/* May the parameter (or knob) have this value? *only gets the value it must have when not. */
-bool space_family_holds_value(const struct family *f, int type, const char *param, double v, int32_t *only);
+/* Its rule for a parameter of a layer type (layer NULL: of the network); NULL: none. */
+const struct family_rule *space_family_rule(const struct family *f, const char *layer, const char *param);
+/* What the rule demands; words: the parameter's, NULL where it is none. */
+int32_t space_family_only(const struct family_rule *r, const char *const *words);
 /* Does the family hold a canonical arch? ST_EINVAL says where it does not ("layers[1].mixer.window"). */
 st_t space_family_check(const struct family *f, const struct arch *a, struct base_err *err);
 

@@ -274,7 +274,7 @@ static void test_families(void)
     is_str(err.what, "family 'llama' holds 0 only, not 16", "why");
     parse(&a, HEAD L "," MIX "},'ffn':{'type':'swiglu','hidden':160}}]}", &err);
     is_int(space_family_check(llama, &a, &err), ST_EINVAL, "nor layers that differ");
-    is_str(err.where, "layers[1]", "where");
+    is_str(err.where, "layers[1].ffn", "where");
     parse(&a, HEAD L ",{'mixer':{'type':'none'" FFN "}}]}", &err);
     is_int(space_family_check(llama, &a, &err), ST_EINVAL, "nor a layer without attention");
     is_str(err.where, "layers[1].mixer.type", "where");

@@ -258,12 +258,14 @@ static const struct {
     {0, LM NONE "," SW ",'family':'granite_hybrid'}", 0, 0, ST_ENOTSUP, "space.family", "family 'granite_hybrid' is not built yet"},
     {0, LM NONE "," SW ",'family':'lama'}", 0, 0, ST_EINVAL, "space.family", "unknown family 'lama'; did you mean 'llama'?"},
     {0, LM NONE "," SW ",'family':'llama'}", 0, 0, ST_EINVAL, "space.mixer.none", "family 'llama' does not hold 'none' as mixer"},
-    {0, LM "'mixer':{'attention':{'heads':[4],'window':[0,8]}}," SW ",'family':'llama'}", 0, 0, ST_EINVAL,
-     "space.mixer.attention.window[1]", "family 'llama' holds window 0 only"},
+    {0, LM "'mixer':{'attention':{'heads':[4],'window':[4,8]}}," SW ",'family':'llama'}", 0, 0, ST_EINVAL,
+     "space.mixer.attention.window", "family 'llama' holds window 0 only"},
+    {0, LM "'mixer':{'attention':{'heads':[3],'head_dim':[16]}}," SW ",'family':'llama'}", 0, 0, ST_EINVAL,
+     "space.mixer.attention.heads[0]", "no architecture can use this choice (heads: family 'llama': 3 does not divide width 64)"},
     {0, LM "'mixer':{'attention':{'heads':[4],'rope':[false]}}," SW ",'family':'llama'}", 0, 0, ST_EINVAL,
-     "space.mixer.attention.rope[0]", "family 'llama' holds rope true only"},
+     "space.mixer.attention.rope", "family 'llama' holds rope true only"},
     {0, LM "'mixer':{'attention':{'heads':[4]}},'ffn':{'swiglu':{'ratio':[1],'rank':[4]}},'family':'llama'}", 0, 0, ST_EINVAL,
-     "space.ffn.swiglu.rank[0]", "family 'llama' holds rank 0 only"},
+     "space.ffn.swiglu.rank", "family 'llama' holds rank 0 only"},
     /* custom spaces */
 #define CUSTOM(knobs) "{'type':'custom','knobs':" knobs "}"
 #define EXT "'evaluator':'external'"

@@ -292,7 +292,21 @@ static void test_family(void)
         space_candidate_fini(&c);
     }
     is_int(bad, 0, "every candidate of family llama is one");
+    is_str(space_taken(s),
+           "every layer has the same mixer\nevery layer has the same ffn\nnorm is 'rms'\nattention.window is 0\nattention.rope is true\n"
+           "attention.qk_norm is false\nswiglu.rank is 0",
+           "and it says what it takes away");
     space_genome_fini(&g);
+    space_free(s);
+    s = make("{'type':'lm','depth':[2,5],'width':[32],'mixer':{'attention':{'heads':[1],'window':[8,0,16]},'none':{}},"
+             "'ffn':{'swiglu':{'ratio':[1],'rank':[0]}},'family':'llama'}");
+    ok(strstr(space_taken(s), "\nattention.window is 0 (not 8, 16)\n") && strstr(space_taken(s), "\nno mixer 'none'\n"),
+       "also of what the job has listed");
+    bool exact;
+    is_near(space_size(s, &exact), 4, 0, "which is left out");
+    space_free(s);
+    s = make(TINY);
+    is_str(space_taken(s), "", "family any takes nothing");
     space_free(s);
 }
 
