@@ -10,6 +10,12 @@ static int is_float(enum kn_dtype t)
     return t == KN_F32 || t == KN_F64 || t == KN_BF16;
 }
 
+/* Formats of weights at rest. */
+static int is_stored(enum kn_dtype t)
+{
+    return t == KN_BF16 || t == KN_I8;
+}
+
 /* A descriptor of this rank and dtype with dims that are not negative, and memory if it has elements. */
 static int is(const struct kn_tensor *t, int rank, enum kn_dtype dtype)
 {
@@ -61,8 +67,8 @@ static int is_slab(const struct kn_tensor *t, enum kn_dtype dtype, int64_t n)
 
 st_t kn_check_gemm(double alpha, const struct kn_tensor *a, const struct kn_tensor *b, double beta, const struct kn_tensor *c)
 {
-    NEED(a && b && c && is_float(a->dtype) && is_float(b->dtype) && is_float(c->dtype));
-    NEED((a->dtype == KN_F64) == (b->dtype == KN_F64) && (a->dtype == KN_F64) == (c->dtype == KN_F64));
+    NEED(a && b && c && is_float(a->dtype) && is_float(c->dtype) && (a->dtype == KN_F64) == (c->dtype == KN_F64));
+    NEED(is_stored(b->dtype) && b->s[0] == 1 ? 1 : is_float(b->dtype) && (a->dtype == KN_F64) == (b->dtype == KN_F64));
     NEED(is(a, 2, a->dtype));
     NEED(is(b, 2, b->dtype) && b->d[0] == a->d[1]);
     NEED(is2(c, c->dtype, a->d[0], b->d[1]));
@@ -71,14 +77,16 @@ st_t kn_check_gemm(double alpha, const struct kn_tensor *a, const struct kn_tens
 
 st_t kn_check_embed(const struct kn_tensor *tok, const struct kn_tensor *w, const struct kn_tensor *out)
 {
-    NEED(w && is_float(w->dtype) && is(w, 2, w->dtype));
+    NEED(w && out && is(w, 2, w->dtype) && is_float(out->dtype));
+    NEED(w->dtype == out->dtype || (is_stored(w->dtype) && w->s[1] == 1));
     NEED(tok && is(tok, 1, KN_I32));
-    NEED(is2(out, w->dtype, tok->d[0], w->d[1]));
+    NEED(is2(out, out->dtype, tok->d[0], w->d[1]));
     return ST_OK;
 }
 
 st_t kn_check_embed_bwd(const struct kn_tensor *tok, const struct kn_tensor *dout, const struct kn_tensor *dw)
 {
+    NEED(dw && dout && dw->dtype == dout->dtype);
     return kn_check_embed(tok, dw, dout);
 }
 

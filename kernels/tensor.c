@@ -4,7 +4,7 @@ static const struct {
     const char *name;
     size_t size;
 } dtypes[] = {
-    [KN_F32] = {"f32", 4}, [KN_F64] = {"f64", 8}, [KN_BF16] = {"bf16", 2}, [KN_I32] = {"i32", 4}, [KN_U8] = {"u8", 1},
+    [KN_F32] = {"f32", 4}, [KN_F64] = {"f64", 8}, [KN_BF16] = {"bf16", 2}, [KN_I32] = {"i32", 4}, [KN_U8] = {"u8", 1}, [KN_I8] = {"int8", 1},
 };
 _Static_assert(sizeof dtypes / sizeof dtypes[0] == KN_DTYPE_COUNT, "a line for every dtype");
 
@@ -25,12 +25,13 @@ struct kn_tensor kn_t4(void *p, enum kn_dtype t, int64_t d0, int64_t d1, int64_t
 
 struct kn_tensor kn_t3(void *p, enum kn_dtype t, int64_t d0, int64_t d1, int64_t d2)
 {
-    return (struct kn_tensor){p, t, 3, {d0, d1, d2}, {d1 * d2, d2, 1}};
+    int64_t row = d2 + (t == KN_I8 ? KN_I8_TAIL : 0);
+    return (struct kn_tensor){p, t, 3, {d0, d1, d2}, {d1 * row, row, 1}};
 }
 
 struct kn_tensor kn_t2(void *p, enum kn_dtype t, int64_t d0, int64_t d1)
 {
-    return (struct kn_tensor){p, t, 2, {d0, d1}, {d1, 1}};
+    return (struct kn_tensor){p, t, 2, {d0, d1}, {d1 + (t == KN_I8 ? KN_I8_TAIL : 0), 1}};
 }
 
 struct kn_tensor kn_t1(void *p, enum kn_dtype t, int64_t d0)

@@ -11,7 +11,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum kn_dtype { KN_F32, KN_F64, KN_BF16, KN_I32, KN_U8, KN_DTYPE_COUNT };
+/* KN_I8: weights at rest, [out, in] or [experts, out, in]: a row's numbers are int8 times one f32 scale, which lies behind them (largest magnitude = 127);
+ * rows are in + KN_I8_TAIL bytes apart. Made by op copy, read by gemm (as a transposed b) and embed; sliced along leading dims alone. */
+enum kn_dtype { KN_F32, KN_F64, KN_BF16, KN_I32, KN_U8, KN_I8, KN_DTYPE_COUNT };
+#define KN_I8_TAIL ((int64_t)sizeof(float))
 
 #define KN_RANK 4
 struct kn_tensor {
@@ -23,7 +26,7 @@ struct kn_tensor {
 };
 
 size_t kn_dtype_size(enum kn_dtype t);
-const char *kn_dtype_name(enum kn_dtype t); /* "f32", "f64", "bf16", "i32", "u8" */
+const char *kn_dtype_name(enum kn_dtype t); /* "f32", "f64", "bf16", "i32", "u8", "int8" */
 
 struct kn_tensor kn_t1(void *p, enum kn_dtype t, int64_t d0);
 struct kn_tensor kn_t2(void *p, enum kn_dtype t, int64_t d0, int64_t d1);

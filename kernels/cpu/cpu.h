@@ -27,7 +27,7 @@ enum cpu_isa { CPU_GENERIC, CPU_AVX2, CPU_AVX512, CPU_ISA_COUNT };
 
 /* Shared scratch, one buffer each: an op that calls cpu_gemm keeps its own memory in another slot than gemm's. */
 #define CPU_ROPE_TABLES 4
-enum cpu_slot { CPU_SLOT_GEMM, CPU_SLOT_OP, CPU_SLOT_ROPE, CPU_SLOT_COUNT = CPU_SLOT_ROPE + CPU_ROPE_TABLES };
+enum cpu_slot { CPU_SLOT_GEMM, CPU_SLOT_OP, CPU_SLOT_STORED, CPU_SLOT_ROPE, CPU_SLOT_COUNT = CPU_SLOT_ROPE + CPU_ROPE_TABLES };
 
 /* What the table in slot CPU_SLOT_ROPE + i holds (cpu/rope.c): positions [base, base + n) of heads of 2 half; n = 0: nothing. */
 struct cpu_rope {
@@ -64,6 +64,11 @@ static inline void *cpu_scratch(const struct kn_dev *dev, int worker)
 }
 /* One buffer that all tasks may see, at least `bytes` long. Calling thread, outside of tasks. ST_ENOMEM */
 st_t cpu_shared(struct kn_dev *dev, enum cpu_slot slot, size_t bytes, void **out);
+
+/* cpu/stored.c: c = alpha a w' + beta c with w stored as bf16 or int8 (b is w transposed), checked already; copy from and to int8; a row of w as floats. */
+st_t cpu_gemm_stored(struct kn_dev *dev, double alpha, const struct kn_tensor *a, const struct kn_tensor *b, double beta, const struct kn_tensor *c);
+st_t cpu_copy_i8(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_tensor *y);
+void cpu_stored_row(const struct kn_dev *dev, const struct kn_tensor *w, int64_t row, float *out);
 
 /* fn(ctx, task, worker) for every task. work: an estimate of the whole in nanoseconds on one thread (bytes moved / 10, flops / 50, whichever is more);
  * below CPU_FORK_NS a fork and join costs more than it saves, and the tasks run on the calling thread, as worker 0. */

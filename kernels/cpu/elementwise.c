@@ -126,6 +126,7 @@ st_t cpu_copy(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_ten
 {
     st_t st = kn_check_copy(x, y);
     if (st) return st;
+    if (x->dtype == KN_I8 || y->dtype == KN_I8) return cpu_copy_i8(dev, x, y);
     struct ctx c = {0};
     if (x->dtype == y->dtype) {
         c.unit = copy_bytes;

@@ -14,6 +14,8 @@ static void (*const add_each[])(float *w, int64_t ws, const float *x, int64_t xs
                                 int64_t n) = VEC_EACH(add);
 
 struct ctx {
+    struct kn_dev *dev;
+    const struct kn_tensor *stored; /* the table, where it is not f32 */
     void (*add)(float *w, int64_t ws, const float *x, int64_t xs, const int32_t *tok, int64_t ts, int64_t n);
     const int32_t *tok;
     int64_t ts, n, d, step;
@@ -25,6 +27,10 @@ static void fwd_task(void *arg, int task, int worker)
     struct ctx *c = arg;
     int64_t end = (task + 1) * c->step < c->n ? (task + 1) * c->step : c->n;
     for (int64_t i = task * c->step; i < end; i++) {
+        if (c->stored) {
+            cpu_stored_row(c->dev, c->stored, c->tok[i * c->ts], c->x.p + i * c->x.s0);
+            continue;
+        }
         const float *w = c->w.p + c->tok[i * c->ts] * c->w.s0;
         float *x = c->x.p + i * c->x.s0;
         if (c->w.s1 == 1 && c->x.s1 == 1) {
@@ -53,8 +59,9 @@ static void bwd_task(void *arg, int task, int worker)
 
 static st_t begin(struct ctx *c, const struct kn_tensor *tok, const struct kn_tensor *w, const struct kn_tensor *x)
 {
-    if (w->dtype != KN_F32) return ST_ENOTSUP;
-    *c = (struct ctx){.tok = tok->p, .ts = tok->s[0], .n = tok->d[0], .d = w->d[1], .w = rows_of(w), .x = rows_of(x)};
+    if (x->dtype != KN_F32) return ST_ENOTSUP;
+    if (w->dtype != KN_F32 && x->s[1] != 1) return ST_ENOTSUP;
+    *c = (struct ctx){.stored = w->dtype == KN_F32 ? NULL : w, .tok = tok->p, .ts = tok->s[0], .n = tok->d[0], .d = w->d[1], .w = rows_of(w), .x = rows_of(x)};
     for (int64_t i = 0; i < c->n; i++)
         if (c->tok[i * c->ts] < 0 || c->tok[i * c->ts] >= w->d[0]) return ST_EINVAL;
     return ST_OK;
@@ -66,6 +73,7 @@ st_t cpu_embed(struct kn_dev *dev, const struct kn_tensor *tok, const struct kn_
     st_t st = kn_check_embed(tok, w, out);
     if (!st) st = begin(&c, tok, w, out);
     if (st || c.n == 0 || c.d == 0) return st;
+    c.dev = dev;
     c.step = rows_a_task(c.n, c.d, 8192);
     cpu_run(dev, fwd_task, &c, (int)((c.n + c.step - 1) / c.step), (double)c.n * (double)c.d * 8 / 10);
     return ST_OK;

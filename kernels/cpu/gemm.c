@@ -236,6 +236,7 @@ st_t cpu_gemm(struct kn_dev *dev, double alpha, const struct kn_tensor *a, const
 {
     st_t st = kn_check_gemm(alpha, a, b, beta, c);
     if (st) return st;
+    if (b->dtype == KN_I8 || (b->dtype == KN_BF16 && dev->precision != KN_BF16)) return cpu_gemm_stored(dev, alpha, a, b, beta, c);
     int half = a->dtype == KN_BF16 || b->dtype == KN_BF16 || c->dtype == KN_BF16;
     if (a->dtype == KN_F64 || (half && dev->precision != KN_BF16)) return ST_ENOTSUP;
     const struct gemm_isa *isa = dev->precision == KN_BF16 ? cpu_gemm_bf16 : cpu_gemm_isa[cpu_of(dev)->isa];

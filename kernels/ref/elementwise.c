@@ -8,10 +8,30 @@ static int64_t at(const struct kn_tensor *t, int64_t i)
     return o;
 }
 
+static st_t copy_i8(const struct kn_tensor *x, const struct kn_tensor *y)
+{
+    if (x->rank != 2 || x->dtype == y->dtype) return ST_ENOTSUP;
+    for (int64_t i = 0; i < x->d[0]; i++) {
+        double most = 0;
+        int8_t *q = (int8_t *)y->p + i * y->s[0];
+        for (int64_t k = 0; k < x->d[1]; k++) {
+            if (x->dtype == KN_I8) ref_set(y, at2(y, i, k), ref_weight(x, i, k));
+            else most = fmax(most, fabs(ref_get(x, at2(x, i, k))));
+        }
+        if (x->dtype == KN_I8) continue;
+        float scale = (float)most / 127;
+        double inverse = scale > 0 ? 1 / (double)scale : 0;
+        for (int64_t k = 0; k < x->d[1]; k++) q[k] = (int8_t)lrint(fmin(127, fmax(-127, ref_get(x, at2(x, i, k)) * inverse)));
+        memcpy(q + x->d[1], &scale, sizeof scale);
+    }
+    return ST_OK;
+}
+
 st_t ref_copy(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_tensor *y)
 {
     st_t st = kn_check_copy(x, y);
     if (st) return st;
+    if (x->dtype == KN_I8 || y->dtype == KN_I8) return copy_i8(x, y);
     for (int64_t i = 0, n = kn_count(x); i < n; i++) ref_set(y, at(y, i), ref_get(x, at(x, i)));
     return ST_OK;
 }

@@ -13,12 +13,12 @@ st_t ref_embed(struct kn_dev *dev, const struct kn_tensor *tok, const struct kn_
 {
     st_t st = kn_check_embed(tok, w, out);
     if (st) return st;
-    if (!ref_has(w)) return ST_ENOTSUP;
+    if (!ref_has(out)) return ST_ENOTSUP;
     st = check_tokens(tok, w->d[0]);
     if (st) return st;
     for (int64_t n = 0; n < tok->d[0]; n++) {
         int64_t t = (int64_t)ref_get(tok, n * tok->s[0]);
-        for (int64_t d = 0; d < w->d[1]; d++) ref_set(out, at2(out, n, d), ref_get(w, at2(w, t, d)));
+        for (int64_t d = 0; d < w->d[1]; d++) ref_set(out, at2(out, n, d), ref_weight(w, t, d));
     }
     return ST_OK;
 }

@@ -75,6 +75,17 @@ static inline void ref_add(const struct kn_tensor *t, int64_t o, double v)
     ref_set(t, o, ref_get(t, o) + v);
 }
 
+/* Number [row, col] of a matrix of weights, stored in any format. */
+static inline double ref_weight(const struct kn_tensor *w, int64_t row, int64_t col)
+{
+    int64_t o = row * w->s[0] + col * w->s[1];
+    if (w->dtype != KN_I8) return ref_get(w, o);
+    const int8_t *p = (const int8_t *)w->p + row * w->s[0];
+    float scale;
+    memcpy(&scale, p + w->d[1], sizeof scale);
+    return (double)p[col] * (double)scale;
+}
+
 /* Offsets of elements. */
 static inline int64_t at2(const struct kn_tensor *t, int64_t i, int64_t j)
 {

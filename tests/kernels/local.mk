@@ -37,3 +37,6 @@ tests_kernels_test_gatednorm_LDADD = libkernels.a libbase.a -lm
 check_PROGRAMS += tests/kernels/test_conv
 tests_kernels_test_conv_SOURCES = tests/kernels/test_conv.c
 tests_kernels_test_conv_LDADD = libkernels.a libbase.a -lm
+check_PROGRAMS += tests/kernels/test_stored
+tests_kernels_test_stored_SOURCES = tests/kernels/test_stored.c tests/kernels/kntest.h
+tests_kernels_test_stored_LDADD = libkernels.a libbase.a -lm
