@@ -97,7 +97,7 @@ uint64_t model_state_bytes(const struct model_state *s); /* of caches and states
  * prefill. */
 st_t model_state_fill(struct model_state *s, int64_t pos);
 /* Sets the position, contents left as they are: measuring one token at the same context again and again. 0 <= pos <=
- * context. */
+ * context. A recurrent state is then that of the tokens seen, not of pos tokens; the work is the same. */
 void model_state_seek(struct model_state *s, int64_t pos);
 void model_state_reset(struct model_state *s);
 /* Appends n tokens to every sequence: tokens [batch,n]; logits [batch,V] of the last position (host memory; NULL: not

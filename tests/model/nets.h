@@ -38,6 +38,13 @@ __attribute__((unused)) static struct arch_part swiglu(int hidden, int rank)
     return p;
 }
 
+__attribute__((unused)) static struct arch_part short_conv(int conv)
+{
+    struct arch_part p = part_of("short_conv", LAYER_MIXER);
+    set(&p, "conv", conv);
+    return p;
+}
+
 __attribute__((unused)) static struct arch net(int vocab, int context, int width, int tie)
 {
     return (struct arch){.vocab = vocab, .context = context, .width = width, .tie = tie, .rope_theta = 10000};
@@ -59,6 +66,17 @@ __attribute__((unused)) static struct arch zoo(int context, int tie)
     add(&a, attention(4, 2, 6, 5, 1), NO_FFN);
     add(&a, NO_MIXER, swiglu(16, 5));
     add(&a, attention(2, 1, 10, 0, 0), swiglu(9, 3));
+    return a;
+}
+
+/* Convolutions of every kind of length: three taps, one (no state), more than the context of most tests is long. */
+__attribute__((unused)) static struct arch conv_zoo(int context, int tie)
+{
+    struct arch a = net(13, context, 12, tie);
+    add(&a, short_conv(3), swiglu(20, 0));
+    add(&a, short_conv(1), NO_FFN);
+    add(&a, attention(3, 1, 4, 0, 1), NO_FFN);
+    add(&a, short_conv(12), swiglu(16, 5));
     return a;
 }
 

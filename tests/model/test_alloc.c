@@ -85,9 +85,8 @@ static st_t all(struct kn_dev *dev, const struct arch *a)
 
 /* warm: the device has its scratch already, so that what stays on it afterwards must be as before; else its scratch
  * fails too. */
-static void test(bool warm)
+static void test(struct arch a, bool warm)
 {
-    struct arch a = zoo(9, 0);
     int n, other = 0, left = 0;
     st_t st = ST_ENOMEM;
     struct kn_dev *dev = device("ref", 1);
@@ -116,8 +115,10 @@ int main(void)
 {
     const char *tmp = getenv("TMPDIR");
     snprintf(path, sizeof path, "%s/taut-alloc-%ld", tmp ? tmp : "/tmp", (long)getpid());
-    test(true);
-    test(false);
+    test(zoo(9, 0), true);
+    test(zoo(9, 0), false);
+    test(conv_zoo(9, 0), true);
+    test(conv_zoo(9, 0), false);
     unlink(path);
     return tap_done();
 }

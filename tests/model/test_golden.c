@@ -1,4 +1,4 @@
-/* Against Hugging Face transformers (tests/golden/make_llama.py): the same weights give the same logits, loss and
+/* Against Hugging Face transformers (tests/golden/make_*.py): the same weights give the same logits, loss and
  * gradients. The golden numbers are in
  * f64, but transformers makes its cosines and norms in f32 whatever the model's type: hence the tolerance of f64
  * here. */
@@ -124,5 +124,9 @@ int main(void)
     check(&llama, "llama", "cpu", KN_F32, 5e-6);
     check(&mistral, "mistral", "ref", KN_F64, 2e-6);
     check(&mistral, "mistral", "cpu", KN_F32, 5e-6);
+    struct arch lfm2 = net(V, 64, 24, 0);
+    for (int i = 0; i < 2; i++) add(&lfm2, short_conv(3), swiglu(36, 0));
+    check(&lfm2, "lfm2", "ref", KN_F64, 2e-6);
+    check(&lfm2, "lfm2", "cpu", KN_F32, 5e-6);
     return tap_done();
 }

@@ -18,6 +18,7 @@ static struct arch sample(struct base_rng *r)
             least = hidden < a.width ? hidden : a.width;
         struct arch_part mixer = attention(H, G, 2 * pick(r, 1, 8), pick(r, 0, 1) * pick(r, 1, 50), pick(r, 0, 1));
         struct arch_part ffn = swiglu(hidden, pick(r, 0, 1) * pick(r, 0, least - 1));
+        if (pick(r, 0, 2) == 0) mixer = short_conv(pick(r, 1, 16));
         int shape = pick(r, 0, 4);
         add(&a, shape == 0 ? NO_MIXER : mixer, shape == 1 ? NO_FFN : ffn);
     }
@@ -80,12 +81,12 @@ static double gradients_apart(struct model *x, struct kn_dev *dx, struct model *
 
 static void test_devices(const char *name)
 {
-    struct arch a = zoo(37, 0), b = net(97, 70, 48, 1);
+    struct arch a = zoo(37, 0), b = net(97, 70, 48, 1), convs = conv_zoo(37, 0);
     add(&b, attention(6, 2, 16, 0, 1), swiglu(130, 0));
     add(&b, attention(3, 3, 32, 33, 1), swiglu(64, 17));
-    const struct arch *nets[] = {&a, &b};
+    const struct arch *nets[] = {&a, &b, &convs};
     static int32_t tok[210], tgt[210];
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         int T = nets[i]->context;
         struct kn_dev *ref = device("ref", 1), *cpu = device(name, 2);
         struct model *x = model_of(nets[i], cpu, KN_F32, 3, true, 4), *y = model_of(nets[i], ref, KN_F64, 3, true, 4);
@@ -116,6 +117,7 @@ static float *trained(int threads, int64_t *n, double *loss)
     struct arch a = net(61, 65, 32, 0);
     add(&a, attention(4, 2, 8, 0, 1), swiglu(90, 0));
     add(&a, attention(2, 1, 16, 20, 1), swiglu(48, 6));
+    add(&a, short_conv(4), NO_FFN);
     struct kn_dev *dev = device("cpu", threads);
     struct model *m = model_of(&a, dev, KN_F32, 4, true, 11);
     double norm;

@@ -19,6 +19,10 @@
     "{'mixer':{'type':'attention','heads':3,'kv_heads':3,'head_dim':5,'rope':false},'ffn':{'type':'swiglu','hidden':64}}]}"
 #define ID_B "7754e33e1507ede239f2a9324604f4e5"
 
+#define TEXT_CONV                                                                                                                \
+    "{'taut':1,'vocab':256,'context':64,'width':48,'layers':[{'mixer':{'type':'short_conv'},'ffn':{'type':'swiglu','hidden':96}}," \
+    "{'mixer':{'type':'short_conv','conv':4},'ffn':{'type':'none'}}]}"
+
 static st_t parse(struct arch *a, const char *text, struct base_err *err)
 {
     const char *t = quoted(text);
@@ -47,6 +51,10 @@ static void test_canonical(void)
 {
     same(TEXT_A, TEXT_A, ID_A, "canonical text");
     same(TEXT_B, TEXT_B, ID_B, "canonical text with every option");
+    same(TEXT_CONV, TEXT_CONV, "39a635920dc89e7e657c2bb44d582d39", "short convolutions");
+    same("{'taut':1,'vocab':256,'context':64,'width':48,'layers':[{'mixer':{'conv':3,'type':'short_conv'},'ffn':{'type':'swiglu',"
+         "'hidden':96}},{'mixer':{'type':'short_conv','conv':4},'ffn':{'type':'none'}}]}",
+         TEXT_CONV, "39a635920dc89e7e657c2bb44d582d39", "short convolutions, the default written");
     same("{'layers':[{'ffn':{'hidden':512,'type':'swiglu'},'mixer':{'head_dim':32,'kv_heads':2,'heads':6,'type':'attention'}}],"
          "'width':192,'context':256,'vocab':256,'taut':1}",
          TEXT_A, ID_A, "permuted keys");
@@ -100,6 +108,13 @@ static void test_costs(void)
     is_near(space_arch_state_bytes(&a, 100), 4 * (2 * 1 * 12 * 16 + 2 * 3 * 5 * 100.0), 0, "B: a window bounds the state");
     is_near(space_arch_state_bytes(&a, 10), 4 * (2 * 1 * 12 * 10 + 2 * 3 * 5 * 10.0), 0, "B: not below the window");
     is_near(space_arch_state_bytes(&a, 0), 0, 0, "B: no tokens, no state");
+
+    is_int(parse(&a, TEXT_CONV, &err), ST_OK, "short convolutions read");
+    space_arch_cost(&a, &c);
+    is_near(c.params, 45072, 0, "short convolutions: parameters");
+    is_near(c.flops_per_token, 89760, 0, "short convolutions: FLOPs a token");
+    is_near(space_arch_state_bytes(&a, 64), 4 * 48 * (2 + 3), 0, "short convolutions: k - 1 inputs each, whatever the context");
+    is_near(space_arch_state_bytes(&a, 1), 4 * 48 * (2 + 3), 0, "short convolutions: from the first token on");
 
     int bad = 0;
     for (int64_t w = 0; w < 12; w++)
@@ -205,15 +220,16 @@ static const struct {
     {HEAD "{'mixer':{'type':'gated_delta'},'ffn':{'type':'none'}}]}", ST_ENOTSUP, "layers[0].mixer.type",
      "mixer 'gated_delta' is not built yet"},
     {HEAD "{'mixer':{'type':'linear'},'ffn':{'type':'none'}}]}", ST_ENOTSUP, "layers[0].mixer.type", "mixer 'linear' is not built yet"},
-    {HEAD "{'mixer':{'type':'short_conv'},'ffn':{'type':'none'}}]}", ST_ENOTSUP, "layers[0].mixer.type",
-     "mixer 'short_conv' is not built yet"},
+    {HEAD "{'mixer':{'type':'short_conv','conv':0},'ffn':{'type':'none'}}]}", ST_EINVAL, "layers[0].mixer.conv",
+     "must be an integer from 1 to 16, not 0"},
+    {HEAD "{'mixer':{'type':'short_conv','kernel':3},'ffn':{'type':'none'}}]}", ST_EINVAL, "layers[0].mixer", "unknown key 'kernel'"},
     {HEAD "{'mixer':{'type':'none'},'ffn':{'type':'moe'}}]}", ST_ENOTSUP, "layers[0].ffn.type", "ffn 'moe' is not built yet"},
     {HEAD "{'mixer':{'type':'none'},'ffn':{'type':'mlp'}}]}", ST_ENOTSUP, "layers[0].ffn.type", "ffn 'mlp' is not built yet"},
     {HEAD "{'mixer':{'type':'none'},'ffn':{'type':'none'}}]}", ST_EINVAL, "layers", "every layer is skipped; at least one must be left"},
     {HEAD "{'mixer':{'type':'atention'},'ffn':{'type':'none'}}]}", ST_EINVAL, "layers[0].mixer.type",
      "unknown mixer 'atention'; did you mean 'attention'?"},
     {HEAD "{'mixer':{'type':'swiglu','hidden':3},'ffn':{'type':'none'}}]}", ST_EINVAL, "layers[0].mixer.type",
-     "unknown mixer 'swiglu'; known: none, attention"},
+     "unknown mixer 'swiglu'; known: none, attention, short_conv"},
     {HEAD MIX ",'head':4" FFN "}}]}", ST_EINVAL, "layers[0].mixer", "unknown key 'head'; did you mean 'heads'?"},
     {HEAD MIX ",'kv_ratio':4" FFN "}}]}", ST_EINVAL, "layers[0].mixer", "unknown key 'kv_ratio'"},
     {HEAD MIX ",'qk_norm':true" FFN "}}]}", ST_ENOTSUP, "layers[0].mixer.qk_norm", "qk_norm is not built yet"},

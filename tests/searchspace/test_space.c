@@ -25,6 +25,9 @@ static struct space *make(const char *text)
 #define ROPES                                                                                                          \
     "{'type':'lm','depth':[2,3],'width':[32],'mixer':{'attention':{'heads':[1,2],'rope':[true,false]}},'ffn':{'none':{}}," \
     "'rope_theta':[10000,500]}"
+#define CONVS                                                                                                            \
+    "{'type':'lm','depth':[1,2],'width':[32,64],'mixer':{'short_conv':{'conv':[2,3,4]},'attention':{'heads':[1]}},"       \
+    "'ffn':{'swiglu':{'ratio':[1,2]},'none':{}}}"
 #define UNIFORM                                                                                                          \
     "{'type':'lm','depth':[2,5],'width':[32,64],'mixer':{'attention':{'heads':[1,2,4],'kv_ratio':[1,2]}},"               \
     "'ffn':{'swiglu':{'ratio':[1,2]}},'family':'llama'}"
@@ -34,7 +37,7 @@ static struct space *make(const char *text)
     "'act':{'choice':['relu','gelu',null,2.5,true]},'block':{'choice':[0,1,2],'repeat':8}}}"
 #define DISCRETE "{'type':'custom','knobs':{'b':{'int':[-1,2]},'a':{'choice':['x','y','z']},'c':{'choice':[0,1],'repeat':3}}}"
 
-static const char *const spaces[] = {"'lm-small'", "'lm-tiny'", TINY, ROPES, UNIFORM, CUSTOM, DISCRETE};
+static const char *const spaces[] = {"'lm-small'", "'lm-tiny'", TINY, ROPES, CONVS, UNIFORM, CUSTOM, DISCRETE};
 enum { NSPACES = sizeof spaces / sizeof spaces[0] };
 
 /* Is the candidate canonical and what its id says? */
@@ -243,6 +246,8 @@ static void test_sizes(void)
     test_enumeration(ROPES, (2 * (16 - 4) + 4) + (2 * (64 - 8) + 8), true);
     /* heads 1 allow ratio 1; heads 2 and 4 both: 5 mixers, 2 ffns, 2 widths, 4 depths */
     test_enumeration(UNIFORM, 5 * 2 * 2 * 4, false);
+    /* three kernels and attention, three ffns, at each width: 12 + 12^2, twice */
+    test_enumeration(CONVS, 2 * (12 + 144), false);
     test_enumeration(ONE, 1, false);
     test_enumeration(DISCRETE, 3 * 4 * 8, false);
 
