@@ -129,7 +129,7 @@ static void print_size(const struct survey *s)
     printf("%s'%s'%s  ", term_style(TERM_BOLD), s->job->name, term_style(TERM_PLAIN));
     if (isinf(size)) printf("%s without number: some knobs are real numbers\n", what);
     else if (exact) printf("%s different %s\n", fmt_count(buf, size), what);
-    else printf("about %.3g different %s\n", size, what);
+    else printf("%s %.3g different %s\n", size < 0x1p53 ? "at most" : "about", size, what);
 }
 
 static void print_knobs(const struct space *s)

@@ -119,6 +119,42 @@ st_t kn_check_rope(const struct kn_tensor *x, int64_t pos0, double theta, int in
     return ST_OK;
 }
 
+static int like4(const struct kn_tensor *t, const struct kn_tensor *x)
+{
+    return is4(t, x->dtype, x->d[0], x->d[1], x->d[2], x->d[3]);
+}
+
+st_t kn_check_headnorm(const struct kn_tensor *x, const struct kn_tensor *w, double eps, const struct kn_tensor *y,
+                       const struct kn_tensor *rstd)
+{
+    NEED(x && is_float(x->dtype) && x->rank == 4 && like4(x, x) && like4(y, x));
+    NEED(is1(w, x->dtype, x->d[3]));
+    NEED(is(rstd, 3, x->dtype) && rstd->d[0] == x->d[0] && rstd->d[1] == x->d[1] && rstd->d[2] == x->d[2]);
+    return ST_OK;
+}
+
+st_t kn_check_headnorm_bwd(const struct kn_tensor *x, const struct kn_tensor *w, const struct kn_tensor *rstd,
+                           const struct kn_tensor *dy, const struct kn_tensor *dx, const struct kn_tensor *dw)
+{
+    st_t st = kn_check_headnorm(x, w, 0, dy, rstd);
+    if (st) return st;
+    NEED(like4(dx, x) && is1(dw, x->dtype, x->d[3]));
+    return ST_OK;
+}
+
+st_t kn_check_headgate(const struct kn_tensor *x, const struct kn_tensor *g, const struct kn_tensor *y)
+{
+    NEED(x && is_float(x->dtype) && x->rank == 4 && like4(x, x) && like4(g, x) && like4(y, x));
+    return ST_OK;
+}
+
+st_t kn_check_headgate_bwd(const struct kn_tensor *x, const struct kn_tensor *g, const struct kn_tensor *dy,
+                           const struct kn_tensor *dx, const struct kn_tensor *dg)
+{
+    st_t st = kn_check_headgate(x, g, dy);
+    return st ? st : kn_check_headgate(x, dx, dg);
+}
+
 st_t kn_check_attention(const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, int64_t window,
                         double scale, const struct kn_tensor *out, const struct kn_tensor *lse)
 {

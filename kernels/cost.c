@@ -28,6 +28,31 @@ struct kn_cost kn_cost_rope(int64_t n, int64_t h, int64_t k, int esize)
     return (struct kn_cost){3 * x, esize * 2 * x};
 }
 
+struct kn_cost kn_cost_headnorm(int64_t n, int64_t h, int64_t k, int esize)
+{
+    double rows = (double)n * (double)h, K = (double)k;
+    return (struct kn_cost){4 * rows * K, esize * (2 * rows * K + K + rows)};
+}
+
+struct kn_cost kn_cost_headnorm_bwd(int64_t n, int64_t h, int64_t k, int esize)
+{
+    double rows = (double)n * (double)h, K = (double)k;
+    /* as kn_cost_rmsnorm_bwd, but that dx is not added to */
+    return (struct kn_cost){9 * rows * K, esize * (3 * rows * K + 3 * K + rows)};
+}
+
+struct kn_cost kn_cost_headgate(int64_t n, int64_t h, int64_t k, int esize)
+{
+    double x = (double)n * (double)h * (double)k;
+    return (struct kn_cost){4 * x, esize * 3 * x};
+}
+
+struct kn_cost kn_cost_headgate_bwd(int64_t n, int64_t h, int64_t k, int esize)
+{
+    double x = (double)n * (double)h * (double)k;
+    return (struct kn_cost){8 * x, esize * 5 * x};
+}
+
 int64_t kn_attention_pairs(int64_t t, int64_t s, int64_t window)
 {
     /* query i sees s - t + i + 1 keys, at most window of them */

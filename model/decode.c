@@ -15,16 +15,17 @@ struct model_state {
     uint64_t caches, bytes; /* of caches and states alone; of mem */
     void *mem;
     void **state;  /* [parts] */
+    void **scratch; /* [parts] one for all, but a lender's is its own */
     void *begin;   /* the caches' first byte … */
     uint64_t span; /* … and how far they reach, gaps included */
-    void *tok, *x[2], *xn, *rstd, *last, *logits, *logits32, *scratch;
+    void *tok, *x[2], *xn, *rstd, *last, *logits, *logits32;
 };
 
 static struct layer_ctx ctx_of(const struct model_state *s, int part, int T)
 {
     struct layer_ctx c = s->m->part[part].ctx;
     c.B = s->B, c.T = T, c.pos = s->pos, c.state_context = s->context;
-    c.saved = NULL, c.scratch = s->scratch, c.state = s->state[part];
+    c.saved = NULL, c.scratch = s->scratch[part], c.state = s->state[part];
     return c;
 }
 
@@ -42,7 +43,7 @@ static uint64_t carve_state(struct model_state *s)
         uint64_t n = m->part[i].body->state_bytes(&x), t = m->part[i].body->scratch_bytes(&x, false);
         s->state[i] = carve_bytes(&c, n, 1);
         s->caches += n;
-        if (t > scratch) scratch = t;
+        if (t > scratch && !x.lends) scratch = t;
     }
     s->span = c.used;
     s->tok = carve_bytes(&c, (uint64_t)N, sizeof(int32_t));
@@ -54,7 +55,11 @@ static uint64_t carve_state(struct model_state *s)
     s->logits = carve2(&c, s->B, m->arch.vocab).p;
     s->logits32 =
         m->dtype == KN_F32 ? s->logits : carve_bytes(&c, (uint64_t)s->B * (uint64_t)m->arch.vocab, sizeof(float));
-    s->scratch = carve_bytes(&c, scratch, 1);
+    void *shared = carve_bytes(&c, scratch, 1);
+    for (int i = 0; i < m->plan.parts; i++) {
+        struct layer_ctx x = ctx_of(s, i, s->chunk);
+        s->scratch[i] = x.lends ? carve_bytes(&c, m->part[i].body->scratch_bytes(&x, false), 1) : shared;
+    }
     return c.used;
 }
 
@@ -67,9 +72,14 @@ static int chunk_of(int batch, int64_t context)
 uint64_t model_state_plan_bytes(const struct arch *a, int batch, int64_t context)
 {
     struct part part[2 * ARCH_LAYERS_MAX];
-    void *state[2 * ARCH_LAYERS_MAX];
+    void *state[4 * ARCH_LAYERS_MAX] = {NULL};
     struct model m = {.dtype = KN_F32, .part = part};
-    struct model_state s = {.m = &m, .B = batch, .chunk = chunk_of(batch, context), .context = context, .state = state};
+    struct model_state s = {.m = &m,
+                            .B = batch,
+                            .chunk = chunk_of(batch, context),
+                            .context = context,
+                            .state = state,
+                            .scratch = state + 2 * ARCH_LAYERS_MAX};
     memset(part, 0, sizeof part);
     m.plan.parts = plan_parts(a, m.dtype, part);
     m.arch.width = a->width, m.arch.vocab = a->vocab;
@@ -84,10 +94,11 @@ st_t model_state_new(struct model_state **out, struct model *m, int batch, int64
         return base_err_set(err, ST_EINVAL, "context", "must be from 1 to %d, not %lld", ARCH_CONTEXT_MAX,
                             (long long)context);
     struct model_state *s = calloc(1, sizeof *s);
-    void **state = calloc((size_t)m->plan.parts + 1, sizeof *state);
+    void **state = calloc(2 * (size_t)m->plan.parts + 1, sizeof *state); /* and scratch */
     st_t st = ST_ENOMEM;
     if (!s || !state) goto fail;
-    *s = (struct model_state){.m = m, .B = batch, .context = context, .state = state, .chunk = chunk_of(batch, context)};
+    *s = (struct model_state){.m = m, .B = batch, .context = context, .chunk = chunk_of(batch, context)};
+    s->state = state, s->scratch = state + m->plan.parts;
     s->bytes = carve_state(s);
     st = model_check_fit(&m->opts, m->dev, m->plan.total, s->bytes, "state", err);
     if (st) goto fail_said;
@@ -159,7 +170,11 @@ static st_t pass(struct model_state *s, const int32_t *tokens, int n, int from, 
     struct kn_tensor xn = kn_t2(s->xn, m->dtype, N, D), rstd = kn_t1(s->rstd, m->dtype, N);
     TRY(op->embed(m->dev, &tok, &m->w[m->embed], &x));
     for (int i = 0; i < m->plan.parts; i++) {
-        struct layer_ctx c = ctx_of(s, i, T);
+        struct layer_ctx c = ctx_of(s, i, T), lender;
+        if (m->part[i].lender) {
+            lender = ctx_of(s, (int)(m->part[i].lender - m->part), T);
+            c.lender = &lender;
+        }
         struct kn_tensor y = kn_t2(s->x[(i + 1) % 2], m->dtype, N, D);
         TRY(stack_norm(m, m->part[i].norm, &x, &r, &xn, &rstd));
         TRY(m->part[i].body->decode(&c, &xn, &y));

@@ -15,6 +15,7 @@ struct part {
     int norm;                  /* index of the norm's parameter */
     void *x, *xn, *rstd;       /* [N,D] stream before the branch (sum done), [N,D] normed, [N] */
     void *saved;
+    struct part *lender; /* NULL: none */
 };
 
 /* Where everything lies. Elements of the slabs; bytes from the start of the activations. */

@@ -5,7 +5,16 @@
  * branch's output:
  *   forward:  y [N,D] = f(x [N,D])        backward: dx [N,D] = df/dx . dy, parameter gradients +=
  * A body plans its activations before anything runs: saved (kept from forward to backward, one per layer) and scratch
- * (shared by all layers). */
+ * (shared by all layers).
+ *
+ * A mixer may borrow the keys and values of a lender, a mixer of the same type before it (layer_spec.lender). Then
+ *   - the borrower finds the lender's ctx in c->lender: B, T, saved; of decoding state, scratch and pos. It reads there,
+ *     and writes only what the lender's body keeps there for that purpose (gradients of what was lent);
+ *   - a lender's saved is its own also where nothing is trained (others share one then), and in decoding so is its
+ *     scratch: both hold from its call to that of its last borrower;
+ *   - a lender's call changes nothing of what it lent before the backward of its last borrower, which the order of the
+ *     stack puts before its own;
+ *   - a borrower has no state, and no borrower is a lender. */
 #ifndef TAUT_MODEL_LAYER_H
 #define TAUT_MODEL_LAYER_H
 
@@ -20,6 +29,8 @@ struct layer_ctx {
     const struct arch_part *part;
     int layer;
     const int32_t *v; /* the part's parameters, in the order of layer_body.params */
+    const struct layer_ctx *lender; /* NULL: none. For sizes: part, v, layer alone are set */
+    bool lends;
     enum kn_dtype dtype;
     const struct kn_tensor *w;  /* parameters, in the order of layer_spec.tensors */
     const struct kn_tensor *g;  /* gradients, likewise; NULL when not training */

@@ -3,7 +3,8 @@
  *
  * Training keeps, for each branch, the stream before it (x), its normed input (xn), 1/rms (rstd) and what its body
  * saves: nothing is computed twice.
- * Without training two streams alternate, and one of each of the others serves all branches. */
+ * Without training two streams alternate, and one of each of the others serves all branches (but that what a branch
+ * lends stays: layer.h). */
 #include <stdio.h>
 #include <string.h>
 
@@ -89,6 +90,18 @@ static void part_set(struct part *p, const struct arch *a, enum kn_dtype dtype, 
     for (int i = 0; p->body->params[i]; i++) p->v[i] = space_part_get(part, p->body->params[i]);
 }
 
+/* Links part i to the one whose state it reads. */
+static void lend(const struct arch *a, struct part *part, int i)
+{
+    int layer = part[i].ctx.part == &a->layer[part[i].ctx.layer].mixer ? space_layer_lender(a, part[i].ctx.layer) : -1;
+    if (layer < 0) return;
+    struct part *from = part;
+    while (from->ctx.layer != layer) from++; /* a layer's mixer comes before its ffn */
+    part[i].lender = from;
+    part[i].ctx.lender = &from->ctx;
+    from->ctx.lends = true;
+}
+
 int plan_parts(const struct arch *a, enum kn_dtype dtype, struct part *out)
 {
     int n = 0;
@@ -100,6 +113,7 @@ int plan_parts(const struct arch *a, enum kn_dtype dtype, struct part *out)
             n++;
         }
     }
+    for (int i = 0; out && i < n; i++) lend(a, out, i);
     return n;
 }
 
@@ -132,12 +146,13 @@ uint64_t plan_carve(struct model *m)
     void *saved = o->train ? NULL : carve_bytes(&c, most(m->part, m->plan.parts, o, (int)T, true), 1);
     for (int i = m->plan.parts - 1, k = 1; i >= 0; i--, k ^= 1) {
         struct part *p = &m->part[i];
-        if (!o->train) {
-            p->x = k ? other : m->x, p->xn = m->xn, p->rstd = m->rstd, p->saved = saved;
-            continue;
-        }
         struct layer_ctx ctx = p->ctx;
         ctx.B = o->batch, ctx.T = (int)T;
+        if (!o->train) {
+            p->x = k ? other : m->x, p->xn = m->xn, p->rstd = m->rstd;
+            p->saved = p->ctx.lends ? carve_bytes(&c, p->body->saved_bytes(&ctx), 1) : saved;
+            continue;
+        }
         p->x = carve2(&c, N, D).p;
         p->xn = carve2(&c, N, D).p;
         p->rstd = carve2(&c, N, 1).p;

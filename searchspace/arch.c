@@ -63,6 +63,12 @@ static void clear_rest(struct arch_part *p)
     memset(p->v + n, 0, sizeof p->v - (size_t)n * sizeof p->v[0]);
 }
 
+static void tidy(struct arch_part *p)
+{
+    clear_rest(p);
+    if (space_layer(p->type)->tidy) space_layer(p->type)->tidy(p);
+}
+
 st_t space_arch_canonicalise(struct arch *a, struct base_err *err)
 {
     int n = 0;
@@ -70,8 +76,8 @@ st_t space_arch_canonicalise(struct arch *a, struct base_err *err)
     for (int i = 0; i < a->depth; i++) {
         struct arch_layer l = a->layer[i];
         if (space_part_is_none(&l.mixer) && space_part_is_none(&l.ffn)) continue;
-        clear_rest(&l.mixer);
-        clear_rest(&l.ffn);
+        tidy(&l.mixer);
+        tidy(&l.ffn);
         rope = rope || space_layer(l.mixer.type)->reads_rope(&l.mixer) || space_layer(l.ffn.type)->reads_rope(&l.ffn);
         a->layer[n++] = l;
     }

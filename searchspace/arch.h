@@ -46,7 +46,7 @@ struct arch {
 /* Everything that must hold; err->where is a path such as "layers[2].mixer.heads". ST_EINVAL, ST_ENOTSUP (promised, not built). */
 st_t space_arch_check(const struct arch *a, struct base_err *err);
 
-/* For a checked arch: drops skipped layers, sets what means nothing to its default (rope_theta where no layer rotates). Clears the layers
+/* For a checked arch: drops skipped layers, sets what means nothing to its default (rope_theta where no layer rotates; a type's own, see layer_spec.tidy). Clears the layers
  * beyond depth, so that two canonical archs are the same architecture exactly when space_arch_equal says so. ST_EINVAL if no layer is left. */
 st_t space_arch_canonicalise(struct arch *a, struct base_err *err);
 bool space_arch_equal(const struct arch *a, const struct arch *b);

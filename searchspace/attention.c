@@ -3,13 +3,19 @@
  *
  *   q = W_q x  [H d]   k = W_k x  [G d]   v = W_v x  [G d]   y = W_o concat_h softmax(q_h k_{h/(H/G)}^T / sqrt(d)) v_{h/(H/G)}
  *
- * H heads, G kv_heads, d head_dim; H d need not be the width. Key j is seen by query i when i - W < j <= i (W = 0: j <= i). */
+ * H heads, G kv_heads, d head_dim; H d need not be the width. Key j is seen by query i when i - W < j <= i (W = 0: j <= i).
+ *
+ * qk_norm: q and k of each head are normed (RMSNorm over d, one weight each) before RoPE (Qwen3Attention).
+ * gate: W_q gives [q | g] of each head, 2 d rows, and y = W_o (concat_h … * sigmoid(g)) (Qwen3NextAttention).
+ * rope_dim r > 0: the first r numbers of each head rotate, the others pass (partial_rotary_factor r/d); 0: all.
+ * share_kv: no W_k and W_v; k and v (normed and rotated) are those of the nearest attention layer before it that has its own and whose kv_heads,
+ *   head_dim, window, rope and rope_dim are the same (Brandon et al. 2024, arXiv:2405.12981). */
 #include "searchspace/layer.h"
 
 #include <math.h>
 
-enum { HEADS, KV_HEADS, HEAD_DIM, WINDOW, ROPE, QK_NORM, NPARAMS };
-enum { K_HEADS, K_KV_RATIO, K_HEAD_DIM, K_WINDOW, K_ROPE, K_QK_NORM, NKNOBS };
+enum { HEADS, KV_HEADS, HEAD_DIM, WINDOW, ROPE, QK_NORM, GATE, ROPE_DIM, SHARE_KV, NPARAMS };
+enum { K_HEADS, K_KV_RATIO, K_HEAD_DIM, K_WINDOW, K_ROPE, K_QK_NORM, K_GATE, K_ROPE_DIM, K_SHARE_KV, NKNOBS };
 
 #define HEADS_MAX 1024
 #define HEAD_DIM_MAX 1024
@@ -20,7 +26,10 @@ static const struct layer_param params[NPARAMS] = {
     [HEAD_DIM] = {.name = "head_dim", .kind = LAYER_INT, .always = true, .min = 1, .max = HEAD_DIM_MAX},
     [WINDOW] = {.name = "window", .kind = LAYER_INT, .dflt = 0, .min = 0, .max = ARCH_CONTEXT_MAX},
     [ROPE] = {.name = "rope", .kind = LAYER_BOOL, .dflt = 1, .min = 0, .max = 1},
-    [QK_NORM] = {.name = "qk_norm", .kind = LAYER_BOOL, .dflt = 0, .min = 0, .max = 1, .only_dflt = true},
+    [QK_NORM] = {.name = "qk_norm", .kind = LAYER_BOOL, .dflt = 0, .min = 0, .max = 1},
+    [GATE] = {.name = "gate", .kind = LAYER_BOOL, .dflt = 0, .min = 0, .max = 1},
+    [ROPE_DIM] = {.name = "rope_dim", .kind = LAYER_INT, .dflt = 0, .min = 0, .max = HEAD_DIM_MAX},
+    [SHARE_KV] = {.name = "share_kv", .kind = LAYER_BOOL, .dflt = 0, .min = 0, .max = 1},
 };
 
 static const struct layer_knob knobs[NKNOBS] = {
@@ -29,12 +38,20 @@ static const struct layer_knob knobs[NKNOBS] = {
     [K_HEAD_DIM] = {.name = "head_dim", .kind = LAYER_INT, .dflt = NAN, .may_be_absent = true, .min = 1, .max = HEAD_DIM_MAX},
     [K_WINDOW] = {.name = "window", .kind = LAYER_INT, .dflt = 0, .min = 0, .max = ARCH_CONTEXT_MAX},
     [K_ROPE] = {.name = "rope", .kind = LAYER_BOOL, .dflt = 1, .min = 0, .max = 1},
-    [K_QK_NORM] = {.name = "qk_norm", .kind = LAYER_BOOL, .dflt = 0, .min = 0, .max = 1, .only_dflt = true},
+    [K_QK_NORM] = {.name = "qk_norm", .kind = LAYER_BOOL, .dflt = 0, .min = 0, .max = 1},
+    [K_GATE] = {.name = "gate", .kind = LAYER_BOOL, .dflt = 0, .min = 0, .max = 1},
+    [K_ROPE_DIM] = {.name = "rope_dim", .kind = LAYER_INT, .dflt = 0, .min = 0, .max = HEAD_DIM_MAX},
+    [K_SHARE_KV] = {.name = "share_kv", .kind = LAYER_BOOL, .dflt = 0, .min = 0, .max = 1},
 };
 
-static st_t odd_head(struct base_err *err, int head_dim)
+/* RoPE turns pairs: of the whole head, or of its first rope_dim numbers. */
+static st_t check_rope(int rope, int rope_dim, int head_dim, struct base_err *err)
 {
-    return base_err_set(err, ST_EINVAL, "head_dim", "RoPE turns pairs: %d must be even", head_dim);
+    if (!rope) return ST_OK;
+    if (rope_dim > head_dim) return base_err_set(err, ST_EINVAL, "rope_dim", "%d is more than head_dim %d", rope_dim, head_dim);
+    if (rope_dim % 2) return base_err_set(err, ST_EINVAL, "rope_dim", "RoPE turns pairs: %d must be even", rope_dim);
+    if (!rope_dim && head_dim % 2) return base_err_set(err, ST_EINVAL, "head_dim", "RoPE turns pairs: %d must be even", head_dim);
+    return ST_OK;
 }
 
 static st_t resolve(const double *knob, int width, struct arch_part *out, struct base_err *err)
@@ -50,52 +67,113 @@ static st_t resolve(const double *knob, int width, struct arch_part *out, struct
     } else {
         head_dim = (int)knob[K_HEAD_DIM];
     }
-    if (knob[K_ROPE] != 0 && head_dim % 2) return odd_head(err, head_dim);
+    st_t st = check_rope(knob[K_ROPE] != 0, (int)knob[K_ROPE_DIM], head_dim, err);
+    if (st) return st;
     out->v[HEADS] = heads;
     out->v[KV_HEADS] = heads / ratio;
     out->v[HEAD_DIM] = head_dim;
     out->v[WINDOW] = (int32_t)knob[K_WINDOW];
     out->v[ROPE] = knob[K_ROPE] != 0;
     out->v[QK_NORM] = knob[K_QK_NORM] != 0;
+    out->v[GATE] = knob[K_GATE] != 0;
+    out->v[ROPE_DIM] = (int32_t)knob[K_ROPE_DIM];
+    out->v[SHARE_KV] = knob[K_SHARE_KV] != 0;
     return ST_OK;
+}
+
+/* A rope_dim of the whole head is none; without RoPE it means nothing. */
+static int32_t rope_dim(const struct arch_part *p)
+{
+    return p->v[ROPE] && p->v[ROPE_DIM] < p->v[HEAD_DIM] ? p->v[ROPE_DIM] : 0;
+}
+
+static void tidy(struct arch_part *p)
+{
+    p->v[ROPE_DIM] = rope_dim(p);
+}
+
+/* Do keys and values of both mean the same? */
+static bool same_cache(const struct arch_part *p, const struct arch_part *q)
+{
+    return p->v[KV_HEADS] == q->v[KV_HEADS] && p->v[HEAD_DIM] == q->v[HEAD_DIM] && p->v[WINDOW] == q->v[WINDOW] && p->v[ROPE] == q->v[ROPE] &&
+           rope_dim(p) == rope_dim(q);
+}
+
+static int nearest(const struct arch *a, int layer, const struct arch_part *p)
+{
+    for (int i = layer - 1; i >= 0; i--) {
+        const struct arch_part *q = &a->layer[i].mixer;
+        if (space_layer(q->type) == &layer_attention && !q->v[SHARE_KV] && same_cache(p, q)) return i;
+    }
+    return -1;
+}
+
+static int lender(const struct arch *a, int layer)
+{
+    const struct arch_part *p = &a->layer[layer].mixer;
+    return p->v[SHARE_KV] ? nearest(a, layer, p) : -1;
+}
+
+static void settle(const struct arch *a, int layer, struct arch_part *p)
+{
+    if (p->v[SHARE_KV] && nearest(a, layer, p) < 0) p->v[SHARE_KV] = 0;
 }
 
 static st_t check(const struct arch *a, int layer, const struct arch_part *p, struct base_err *err)
 {
-    (void)a, (void)layer;
     if (p->v[HEADS] % p->v[KV_HEADS])
         return base_err_set(err, ST_EINVAL, "kv_heads", "%d does not divide %d heads", p->v[KV_HEADS], p->v[HEADS]);
-    if (p->v[ROPE] && p->v[HEAD_DIM] % 2) return odd_head(err, p->v[HEAD_DIM]);
-    return ST_OK;
+    if (p->v[SHARE_KV] && nearest(a, layer, p) < 0)
+        return base_err_set(err, ST_EINVAL, "share_kv", "no attention layer before this one has the same kv_heads, head_dim, window, rope and rope_dim");
+    return check_rope(p->v[ROPE], p->v[ROPE_DIM], p->v[HEAD_DIM], err);
+}
+
+/* Rows of W_q, of W_k and of W_v. */
+static int64_t q_rows(const struct arch_part *p)
+{
+    return (int64_t)p->v[HEADS] * p->v[HEAD_DIM] * (p->v[GATE] ? 2 : 1);
+}
+
+static int64_t kv_rows(const struct arch_part *p)
+{
+    return p->v[SHARE_KV] ? 0 : (int64_t)p->v[KV_HEADS] * p->v[HEAD_DIM];
 }
 
 static int tensors(const struct arch *a, int layer, const struct arch_part *p, struct layer_tensor *out)
 {
     (void)layer;
-    int64_t d = a->width, q = (int64_t)p->v[HEADS] * p->v[HEAD_DIM], kv = (int64_t)p->v[KV_HEADS] * p->v[HEAD_DIM];
+    int64_t d = a->width, o = (int64_t)p->v[HEADS] * p->v[HEAD_DIM];
+    int n = 0;
     /* 1/sqrt(fan in), as muP asks of hidden matrices; what ends in the residual stream also by 1/sqrt(2 depth) (GPT-2) */
-    double in = 1 / sqrt((double)d), end = 1 / sqrt((double)q * 2 * a->depth);
-    out[0] = layer_matrix("self_attn.q_proj.weight", q, d, in);
-    out[1] = layer_matrix("self_attn.k_proj.weight", kv, d, in);
-    out[2] = layer_matrix("self_attn.v_proj.weight", kv, d, in);
-    out[3] = layer_matrix("self_attn.o_proj.weight", d, q, end);
-    return 4;
+    double in = 1 / sqrt((double)d), end = 1 / sqrt((double)o * 2 * a->depth);
+    out[n++] = layer_matrix("self_attn.q_proj.weight", q_rows(p), d, in);
+    if (!p->v[SHARE_KV]) {
+        out[n++] = layer_matrix("self_attn.k_proj.weight", kv_rows(p), d, in);
+        out[n++] = layer_matrix("self_attn.v_proj.weight", kv_rows(p), d, in);
+    }
+    out[n++] = layer_matrix("self_attn.o_proj.weight", d, o, end);
+    if (p->v[QK_NORM]) {
+        out[n++] = layer_vector("self_attn.q_norm.weight", p->v[HEAD_DIM], LAYER_INIT_ONES);
+        if (!p->v[SHARE_KV]) out[n++] = layer_vector("self_attn.k_norm.weight", p->v[HEAD_DIM], LAYER_INIT_ONES);
+    }
+    return n;
 }
 
-/* Projections: 2 D (2 H d + 2 G d) a token. Core: q k^T and the sum over v, 2 d each, for every head and pair: 4 H d. */
+/* Projections: 2 D times the rows of W_q, W_k, W_v and the columns of W_o, a token. Core: q k^T and the sum over v, 2 d each, for every head and
+ * pair: 4 H d. */
 static double flops(const struct arch *a, int layer, const struct arch_part *p, int64_t pos0, int64_t n)
 {
     (void)layer;
-    double d = a->width, q = (double)p->v[HEADS] * p->v[HEAD_DIM], kv = (double)p->v[KV_HEADS] * p->v[HEAD_DIM];
-    return (double)n * 2 * d * (2 * q + 2 * kv) + 4 * q * layer_attention_pairs(pos0, n, p->v[WINDOW]);
+    double d = a->width, o = (double)p->v[HEADS] * p->v[HEAD_DIM];
+    return (double)n * 2 * d * ((double)q_rows(p) + o + 2 * (double)kv_rows(p)) + 4 * o * layer_attention_pairs(pos0, n, p->v[WINDOW]);
 }
 
-/* k and v of the tokens that may still be seen: min(L, W). */
+/* k and v of the tokens that may still be seen: min(L, W); none where another layer keeps them. */
 static double state_bytes(const struct arch *a, int layer, const struct arch_part *p, int64_t context, int esize)
 {
     (void)a, (void)layer;
     int64_t kept = p->v[WINDOW] && p->v[WINDOW] < context ? p->v[WINDOW] : context;
-    return 2.0 * p->v[KV_HEADS] * p->v[HEAD_DIM] * (double)kept * esize;
+    return 2.0 * (double)kv_rows(p) * (double)kept * esize;
 }
 
 static bool reads_rope(const struct arch_part *p)
@@ -117,4 +195,7 @@ const struct layer_spec layer_attention = {
     .state_bytes = state_bytes,
     .active_share = space_layer_all_active,
     .reads_rope = reads_rope,
+    .tidy = tidy,
+    .lender = lender,
+    .settle = settle,
 };

@@ -47,6 +47,12 @@ bool space_part_is_none(const struct arch_part *p)
     return space_layer(p->type) == &layer_none;
 }
 
+int space_layer_lender(const struct arch *a, int layer)
+{
+    const struct layer_spec *s = space_layer(a->layer[layer].mixer.type);
+    return s->lender ? s->lender(a, layer) : -1;
+}
+
 double layer_attention_pairs(int64_t pos0, int64_t n, int64_t w)
 {
     /* pos + 1 keys while that is below the window, w from then on */

@@ -3,7 +3,8 @@
  * families and exporters may name a layer type.
  *
  * Two vocabularies: a *knob* is what a job file offers ("kv_ratio": [1,2,4], "ratio": [1.5]); a *parameter* is what an architecture says
- * ("kv_heads": 2, "hidden": 512). resolve() turns chosen knobs into parameters at a given width. No slot of a descriptor is NULL.
+ * ("kv_heads": 2, "hidden": 512). resolve() turns chosen knobs into parameters at a given width. No slot of a descriptor is NULL but the
+ * last three.
  * How to add a type: docs/layer-types.md. */
 #ifndef TAUT_SEARCHSPACE_LAYER_H
 #define TAUT_SEARCHSPACE_LAYER_H
@@ -88,6 +89,14 @@ struct layer_spec {
     double (*state_bytes)(const struct arch *a, int layer, const struct arch_part *p, int64_t context, int esize);
     double (*active_share)(const struct arch *a, int layer, const struct arch_part *p); /* of its parameters, used by one token; 1 mostly */
     bool (*reads_rope)(const struct arch_part *p); /* does this part rotate, so that the arch's rope_theta means something? */
+    /* NULL: nothing to do. Sets to its default what means nothing beside the part's other parameters: two ways to say one layer are one. */
+    void (*tidy)(struct arch_part *p);
+    /* NULL: never. The layer before this one whose mixer's state this mixer reads instead of one of its own; -1: it has its own. That layer
+     * is no borrower itself. */
+    int (*lender)(const struct arch *a, int layer);
+    /* NULL: nothing to do. For the builder of a space, which draws layers one by one: takes back what the layers before do not allow
+     * (borrowing where nobody lends); in a file the same is an error (check). */
+    void (*settle)(const struct arch *a, int layer, struct arch_part *p);
 };
 
 /* Every descriptor, as layers.def names them. */
@@ -109,6 +118,8 @@ int space_layer_param(const struct layer_spec *s, const char *name); /* index; -
 int32_t space_part_get(const struct arch_part *p, const char *name);
 /* Does the part do nothing (type "none")? Then the stack leaves out its norm too. */
 bool space_part_is_none(const struct arch_part *p);
+/* The layer that lends its state to this layer's mixer; -1: none. */
+int space_layer_lender(const struct arch *a, int layer);
 /* (query, key) pairs that the causal mask with window w (0: none) lets through for n queries at positions pos0 .. pos0+n-1:
  * the sum of min(pos+1, w). For the cost of layers that attend. */
 double layer_attention_pairs(int64_t pos0, int64_t n, int64_t w);

@@ -42,6 +42,7 @@ struct lm_valid {
     int ndistinct;
     uint16_t *distinct; /* one combo for each different part (roundings make doubles) … */
     int nrope;          /* … of which so many read rope_theta */
+    bool settles;       /* some mean something only beside the right layers (layer_spec.settle) */
 };
 
 struct lm_type {

@@ -11,6 +11,7 @@ st_t lm_part(const struct lm *m, const struct lm_type *t, const double *genes, i
     memset(out, 0, sizeof *out);
     out->type = t->type;
     st_t st = t->s->resolve(knob, width, out, err);
+    if (!st && t->s->tidy) t->s->tidy(out);
     return st || !m->family->check ? st : m->family->check(out, width, err);
 }
 
@@ -74,6 +75,7 @@ st_t lm_build(const struct lm *m, const struct genome *g, struct arch *out, stru
             const struct lm_type *t = lm_type_of(m, g, k, i);
             st_t st = lm_part(m, t, g->g + lm_knob_gene(m, k, t, i), width, part[k], err);
             if (st) return st;
+            if (t->s->settle) t->s->settle(out, i, part[k]);
         }
     }
     st_t st = space_arch_check(out, err);

@@ -223,6 +223,16 @@ static int compare_combos(const void *a, const void *b)
     return *(const uint16_t *)a - *(const uint16_t *)b;
 }
 
+/* Is a part another one when it stands alone? */
+static bool depends(const struct lm_type *t, const struct arch_part *part)
+{
+    if (!t->s->settle) return false;
+    struct arch alone = {.depth = 1};
+    struct arch_part p = *part;
+    t->s->settle(&alone, 0, &p);
+    return memcmp(&p, part, sizeof p) != 0;
+}
+
 /* Fills t->valid[w]; marks the choices that some architecture can use. *why holds the last reason for a hole. */
 static st_t list_valid(struct space *s, struct lm_type *t, int w, bool used[][SPACE_CHOICES_MAX], struct entry *entry,
                        struct base_err *why)
@@ -247,6 +257,7 @@ static st_t list_valid(struct space *s, struct lm_type *t, int w, bool used[][SP
         if (i > 0 && !memcmp(&entry[i].part, &entry[i - 1].part, sizeof entry[i].part)) continue;
         v->distinct[v->ndistinct++] = (uint16_t)entry[i].combo;
         v->nrope += t->s->reads_rope(&entry[i].part);
+        v->settles = v->settles || depends(t, &entry[i].part);
     }
     qsort(v->distinct, (size_t)v->ndistinct, sizeof *v->distinct, compare_combos);
     return ST_OK;

@@ -5,7 +5,9 @@
  * that cannot be built do not count. An architecture of k layers is one of n^k sequences. Where a layer may be skipped a genome of depth d makes
  * any k from 1 to d, so k runs from 1 to the greatest depth; else from the least. The sum is taken over widths, and over both values of
  * tie_embeddings where both are listed; rope_theta multiplies only those sequences in which some layer rotates (n^k less the n0^k without one).
- * A uniform family has n instead of n^k. Exact as long as every type's combinations were listed (LM_COMBOS_MAX) and below 2^53.
+ * A uniform family has n instead of n^k. Exact as long as every type's combinations were listed (LM_COMBOS_MAX) and below 2^53; an upper bound
+ * where a layer may read another's cache, since without such another it is the same as one with its own: the walk then meets some
+ * architectures twice.
  *
  * Where a family gives each type its parameters once (FAMILY_TYPES), a sequence that uses the types U can be filled in prod_{t in U} n_t ways,
  * n_t the different parts of t. Let p(U) be the number of pairs (mixer type, ffn type) in U. Sequences that use all of U and nothing else
@@ -28,14 +30,16 @@ static double parts_of(const struct lm_type *t, int w, bool plain)
     return t->valid[w].ndistinct - (plain ? t->valid[w].nrope : 0);
 }
 
-static struct layers count_layers(const struct lm *m, int w, bool *exact)
+/* *listed: every type's combinations were. */
+static struct layers count_layers(const struct lm *m, int w, bool *listed, bool *exact)
 {
     double parts[2] = {0, 0}, plain[2] = {0, 0};
     int none = 0;
     for (int k = 0; k < 2; k++)
         for (int i = 0; i < m->role[k].ntypes; i++) {
             const struct lm_type *t = &m->role[k].type[i];
-            if (!t->listed) *exact = false;
+            if (!t->listed) *listed = false;
+            if (t->listed && t->valid[w].settles) *exact = false;
             parts[k] += parts_of(t, w, false);
             plain[k] += parts_of(t, w, true);
             none += t->s == &layer_none;
@@ -99,20 +103,26 @@ static double sequences(const struct lm *m, const struct layers *l, int w, int k
     return sum;
 }
 
-double space_lm_size(const struct space *s, bool *exact)
+static double size_of(const struct space *s, bool *listed, bool *exact)
 {
     const struct lm *m = &s->lm;
     double sum = 0;
-    *exact = true;
+    *listed = *exact = true;
     for (int w = 0; w < m->width.n; w++) {
-        struct layers l = count_layers(m, w, exact);
+        struct layers l = count_layers(m, w, listed, exact);
         for (int k = shortest(m, &l); k <= m->depth_max; k++) {
             double plain = sequences(m, &l, w, k, true);
             sum += m->tie.n * (plain + (sequences(m, &l, w, k, false) - plain) * m->theta.n);
         }
     }
-    if (sum > 0x1p53) *exact = false;
+    if (!*listed || sum > 0x1p53) *exact = false;
     return sum;
+}
+
+double space_lm_size(const struct space *s, bool *exact)
+{
+    bool listed;
+    return size_of(s, &listed, exact);
 }
 
 /* The i-th different part of a role at a width: sets the type and its knobs. */
@@ -173,8 +183,8 @@ static void set_shared(const struct lm *m, const unsigned set[2], int w, int k, 
 /* The n-th sequence of k layers, n counting both values of tie and all of theta; false past the last one, whose number is then taken off n. */
 static bool set_layers(const struct lm *m, int w, int k, uint64_t *n, struct genome *out)
 {
-    bool exact;
-    struct layers l = count_layers(m, w, &exact);
+    bool listed, exact;
+    struct layers l = count_layers(m, w, &listed, &exact);
     uint64_t globals = (uint64_t)m->tie.n * (uint64_t)m->theta.n;
     bool shared = m->home >= 0;
     for (unsigned a = 1; a < (shared ? 1u << m->role[0].ntypes : 2); a++)
@@ -199,11 +209,11 @@ static bool set_layers(const struct lm *m, int w, int k, uint64_t *n, struct gen
 st_t space_lm_nth(const struct space *s, uint64_t n, struct genome *out)
 {
     const struct lm *m = &s->lm;
-    bool exact;
-    if (space_lm_size(s, &exact) > SPACE_NTH_MAX || !exact) return ST_ETOOBIG;
+    bool listed, exact;
+    if (size_of(s, &listed, &exact) > SPACE_NTH_MAX || !listed) return ST_ETOOBIG;
     memset(out->g, 0, (size_t)out->n * sizeof *out->g);
     for (int w = 0; w < m->width.n; w++) {
-        struct layers l = count_layers(m, w, &exact);
+        struct layers l = count_layers(m, w, &listed, &exact);
         for (int k = shortest(m, &l); k <= m->depth_max; k++)
             if (set_layers(m, w, k, &n, out)) return ST_OK;
     }

@@ -10,6 +10,9 @@ static const struct family_rule rules[] = {
     {"attention", "window", 0, NULL},
     {"attention", "rope", 1, NULL},
     {"attention", "qk_norm", 0, NULL},
+    {"attention", "gate", 0, NULL},
+    {"attention", "rope_dim", 0, NULL},
+    {"attention", "share_kv", 0, NULL},
     {"swiglu", "rank", 0, NULL},
 };
 

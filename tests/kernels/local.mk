@@ -40,3 +40,6 @@ tests_kernels_test_conv_LDADD = libkernels.a libbase.a -lm
 check_PROGRAMS += tests/kernels/test_stored
 tests_kernels_test_stored_SOURCES = tests/kernels/test_stored.c tests/kernels/kntest.h
 tests_kernels_test_stored_LDADD = libkernels.a libbase.a -lm
+check_PROGRAMS += tests/kernels/test_heads
+tests_kernels_test_heads_SOURCES = tests/kernels/test_heads.c
+tests_kernels_test_heads_LDADD = libkernels.a libbase.a -lm

@@ -9,6 +9,9 @@ tests_model_test_golden_LDADD = $(MODEL_TEST_LIBS)
 EXTRA_DIST += tests/golden/make_llama.py tests/golden/llama_weights.safetensors tests/golden/llama_golden.safetensors \
 	tests/golden/mistral_weights.safetensors tests/golden/mistral_golden.safetensors
 EXTRA_DIST += tests/golden/make_lfm2.py tests/golden/lfm2_weights.safetensors tests/golden/lfm2_golden.safetensors
+EXTRA_DIST += tests/golden/make_attention.py tests/golden/qwen3_weights.safetensors tests/golden/qwen3_golden.safetensors \
+	tests/golden/qwen3_next_weights.safetensors tests/golden/qwen3_next_golden.safetensors \
+	tests/golden/shared_kv_weights.safetensors tests/golden/shared_kv_golden.safetensors
 check_PROGRAMS += tests/model/test_model
 tests_model_test_model_SOURCES = tests/model/test_model.c tests/model/nets.h
 tests_model_test_model_LDADD = $(MODEL_TEST_LIBS)

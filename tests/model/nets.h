@@ -80,6 +80,25 @@ __attribute__((unused)) static struct arch conv_zoo(int context, int tie)
     return a;
 }
 
+/* Attention with every option, alone and together; two layers read the first one's cache, one reads the second one's. */
+__attribute__((unused)) static struct arch attentions(int context, int tie)
+{
+    static const struct {
+        int heads, kv_heads, head_dim, window, rope, qk_norm, gate, rope_dim, share_kv;
+    } list[] = {
+        {4, 2, 6, 0, 1, 1, 0, 0, 0}, {4, 2, 6, 5, 1, 0, 1, 4, 0},  {2, 2, 6, 0, 1, 0, 0, 0, 1}, {4, 2, 6, 5, 1, 1, 1, 4, 1},
+        {2, 2, 6, 0, 1, 1, 1, 0, 1}, {1, 1, 10, 3, 0, 1, 1, 0, 0}, {3, 1, 7, 0, 1, 0, 0, 2, 0},
+    };
+    struct arch a = net(13, context, 12, tie);
+    for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) {
+        struct arch_part p = attention(list[i].heads, list[i].kv_heads, list[i].head_dim, list[i].window, list[i].rope);
+        set(&p, "qk_norm", list[i].qk_norm), set(&p, "gate", list[i].gate), set(&p, "rope_dim", list[i].rope_dim);
+        set(&p, "share_kv", list[i].share_kv);
+        add(&a, p, i % 3 == 1 ? swiglu(9, 0) : NO_FFN);
+    }
+    return a;
+}
+
 /* tokens and targets [n], keyed. */
 __attribute__((unused)) static void random_tokens(uint64_t key, int vocab, int n, int32_t *tokens, int32_t *targets)
 {

@@ -119,6 +119,8 @@ int main(void)
     test(zoo(9, 0), false);
     test(conv_zoo(9, 0), true);
     test(conv_zoo(9, 0), false);
+    test(attentions(9, 0), true);
+    test(attentions(9, 0), false);
     unlink(path);
     return tap_done();
 }

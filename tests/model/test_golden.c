@@ -128,5 +128,20 @@ int main(void)
     for (int i = 0; i < 2; i++) add(&lfm2, short_conv(3), swiglu(36, 0));
     check(&lfm2, "lfm2", "ref", KN_F64, 2e-6);
     check(&lfm2, "lfm2", "cpu", KN_F32, 5e-6);
+    struct arch qwen3 = net(V, 64, 24, 0), next = qwen3, shared = qwen3;
+    for (int i = 0; i < 3; i++) {
+        struct arch_part p = attention(4, 2, 6, 0, 1), q = attention(4, 2, 8, 0, 1), r = p;
+        set(&p, "qk_norm", 1);
+        set(&q, "qk_norm", 1), set(&q, "gate", 1), set(&q, "rope_dim", 2);
+        set(&r, "share_kv", i > 0);
+        if (i < 2) add(&qwen3, p, swiglu(36, 0)), add(&next, q, swiglu(36, 0));
+        add(&shared, r, swiglu(36, 0));
+    }
+    check(&qwen3, "qwen3", "ref", KN_F64, 2e-6);
+    check(&qwen3, "qwen3", "cpu", KN_F32, 5e-6);
+    check(&next, "qwen3_next", "ref", KN_F64, 2e-6);
+    check(&next, "qwen3_next", "cpu", KN_F32, 5e-6);
+    check(&shared, "shared_kv", "ref", KN_F64, 2e-6);
+    check(&shared, "shared_kv", "cpu", KN_F32, 5e-6);
     return tap_done();
 }

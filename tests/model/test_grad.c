@@ -73,6 +73,8 @@ int main(void)
         struct arch a = conv_zoo(9, tie);
         check(dev, &a, tie ? "convolutions, tied" : "convolutions, untied");
     }
+    struct arch options = attentions(9, 1);
+    check(dev, &options, "attention's options");
     struct arch w1 = net(7, 8, 8, 0);
     add(&w1, attention(2, 2, 4, 2, 1), swiglu(5, 0));
     add(&w1, attention(4, 1, 4, 3, 1), NO_FFN);

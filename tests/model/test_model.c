@@ -17,6 +17,9 @@ static struct arch sample(struct base_rng *r)
         int G = pick(r, 1, 3), H = G * pick(r, 1, 3), hidden = pick(r, 2, 60),
             least = hidden < a.width ? hidden : a.width;
         struct arch_part mixer = attention(H, G, 2 * pick(r, 1, 8), pick(r, 0, 1) * pick(r, 1, 50), pick(r, 0, 1));
+        set(&mixer, "qk_norm", pick(r, 0, 1)), set(&mixer, "gate", pick(r, 0, 1)), set(&mixer, "rope_dim", 2 * pick(r, 0, 1));
+        set(&mixer, "share_kv", pick(r, 0, 1));
+        space_layer(mixer.type)->settle(&a, i, &mixer);
         struct arch_part ffn = swiglu(hidden, pick(r, 0, 1) * pick(r, 0, least - 1));
         if (pick(r, 0, 2) == 0) mixer = short_conv(pick(r, 1, 16));
         int shape = pick(r, 0, 4);
@@ -81,18 +84,18 @@ static double gradients_apart(struct model *x, struct kn_dev *dx, struct model *
 
 static void test_devices(const char *name)
 {
-    struct arch a = zoo(37, 0), b = net(97, 70, 48, 1), convs = conv_zoo(37, 0);
+    struct arch a = zoo(37, 0), b = net(97, 70, 48, 1), convs = conv_zoo(37, 0), options = attentions(37, 0);
     add(&b, attention(6, 2, 16, 0, 1), swiglu(130, 0));
     add(&b, attention(3, 3, 32, 33, 1), swiglu(64, 17));
-    const struct arch *nets[] = {&a, &b, &convs};
+    const struct arch *nets[] = {&a, &b, &convs, &options};
     static int32_t tok[210], tgt[210];
-    for (int i = 0; i < 3; i++) {
+    for (size_t i = 0; i < sizeof nets / sizeof nets[0]; i++) {
         int T = nets[i]->context;
         struct kn_dev *ref = device("ref", 1), *cpu = device(name, 2);
         struct model *x = model_of(nets[i], cpu, KN_F32, 3, true, 4), *y = model_of(nets[i], ref, KN_F64, 3, true, 4);
         double lx, ly;
         random_tokens(9, nets[i]->vocab, 3 * T, tok, tgt);
-        is_int(model_step(x, tok, tgt, 3, T, &lx), ST_OK, "%s: step of network %d", name, i);
+        is_int(model_step(x, tok, tgt, 3, T, &lx), ST_OK, "%s: step of network %d", name, (int)i);
         model_step(y, tok, tgt, 3, T, &ly);
         is_near(lx, ly, 1e-5, "%s: loss as ref's", name);
         double d = gradients_apart(x, cpu, y, ref);
@@ -306,10 +309,9 @@ static void test_refusals(void)
 }
 
 /* The loss without the training plan is the same number. */
-static void test_plans(void)
+static void test_plans(struct arch a)
 {
     static int32_t tok[27], tgt[27];
-    struct arch a = zoo(9, 1);
     struct kn_dev *dev = device("cpu", 2);
     struct model *x = model_of(&a, dev, KN_F32, 3, true, 1), *y = model_of(&a, dev, KN_F32, 3, false, 1);
     double lx, ly;
@@ -355,7 +357,8 @@ int main(void)
     test_update();
     test_init();
     test_refusals();
-    test_plans();
+    test_plans(zoo(9, 1));
+    test_plans(attentions(9, 1));
     test_overfit();
     return tap_done();
 }

@@ -18,6 +18,11 @@
     "{'mixer':{'type':'none'},'ffn':{'type':'swiglu','hidden':100,'rank':8}},"                                               \
     "{'mixer':{'type':'attention','heads':3,'kv_heads':3,'head_dim':5,'rope':false},'ffn':{'type':'swiglu','hidden':64}}]}"
 #define ID_B "7754e33e1507ede239f2a9324604f4e5"
+/* attention's options */
+#define TEXT_C                                                                                                                           \
+    "{'taut':1,'vocab':256,'context':64,'width':32,'layers':[{'mixer':{'type':'attention','heads':4,'kv_heads':2,'head_dim':8,'qk_norm':true,'gate':true,'rope_dim':4},'ffn':{'type':'none'}}," \
+    "{'mixer':{'type':'attention','heads':2,'kv_heads':2,'head_dim':8,'rope_dim':4,'share_kv':true},'ffn':{'type':'none'}}]}"
+#define ID_C "dfbfa3a27db9bfc3cb26893a1c73664e"
 
 #define TEXT_CONV                                                                                                                \
     "{'taut':1,'vocab':256,'context':64,'width':48,'layers':[{'mixer':{'type':'short_conv'},'ffn':{'type':'swiglu','hidden':96}}," \
@@ -75,6 +80,16 @@ static void test_canonical(void)
          "{'taut':1,'vocab':8,'context':4,'width':32,'layers':[{'mixer':{'type':'attention','heads':1,'kv_heads':1,'head_dim':32,"
          "'rope':false},'ffn':{'type':'none'}}]}",
          "9ef1758034a862408b9c857978b739d5", "nor with rope off");
+    same(TEXT_C, TEXT_C, ID_C, "attention's options");
+    same("{'taut':1,'vocab':8,'context':4,'width':32,'layers':[{'mixer':{'type':'attention','heads':1,'kv_heads':1,'head_dim':32,"
+         "'qk_norm':false,'gate':false,'rope_dim':32,'share_kv':false},'ffn':{'type':'none'}}]}",
+         "{'taut':1,'vocab':8,'context':4,'width':32,'layers':[{'mixer':{'type':'attention','heads':1,'kv_heads':1,'head_dim':32},'ffn':{'type':'none'}}]}",
+         "da9f088f88827704e65ece515df40f1e", "a rope_dim of the whole head is none");
+    same("{'taut':1,'vocab':8,'context':4,'width':32,'layers':[{'mixer':{'type':'attention','heads':1,'kv_heads':1,"
+         "'head_dim':32,'rope':false,'rope_dim':6},'ffn':{'type':'none'}}]}",
+         "{'taut':1,'vocab':8,'context':4,'width':32,'layers':[{'mixer':{'type':'attention','heads':1,'kv_heads':1,'head_dim':32,"
+         "'rope':false},'ffn':{'type':'none'}}]}",
+         "9ef1758034a862408b9c857978b739d5", "it means nothing with rope off");
 }
 
 static double brute_pairs(int64_t pos0, int64_t n, int64_t w)
@@ -115,6 +130,13 @@ static void test_costs(void)
     is_near(c.flops_per_token, 89760, 0, "short convolutions: FLOPs a token");
     is_near(space_arch_state_bytes(&a, 64), 4 * 48 * (2 + 3), 0, "short convolutions: k - 1 inputs each, whatever the context");
     is_near(space_arch_state_bytes(&a, 1), 4 * 48 * (2 + 3), 0, "short convolutions: from the first token on");
+    is_int(parse(&a, TEXT_C, &err), ST_OK, "C reads");
+    space_arch_cost(&a, &c);
+    /* q and gate 64 rows, k and v 16 each, o 32 columns, two norms of 8; q 16, o 16; norms before both, at the end, embedding */
+    is_near(c.params, 128 * 32 + 16 + 32 * 32 + 3 * 32 + 256 * 32, 0, "C: parameters");
+    is_near(c.flops_per_token, 2 * 32 * (128 + 32) + 4 * (32 + 16) * 65 / 2.0 + 2 * 256 * 32, 1e-15, "C: FLOPs a token");
+    is_near(space_arch_decode_flops(&a, 100), 2 * 32 * (128 + 32) + 4 * (32 + 16) * 101 + 2 * 256 * 32, 0, "C: FLOPs of a decoded token");
+    is_near(space_arch_state_bytes(&a, 10), 4 * 2 * 2 * 8 * 10, 0, "C: the second layer keeps nothing");
 
     int bad = 0;
     for (int64_t w = 0; w < 12; w++)
@@ -168,6 +190,7 @@ static void test_tensors(void)
 #define MIX "{'mixer':{'type':'attention','heads':4,'kv_heads':2,'head_dim':16"
 #define FFN "},'ffn':{'type':'swiglu','hidden':128"
 #define L MIX FFN "}}"
+#define NOBODY_LENDS "no attention layer before this one has the same kv_heads, head_dim, window, rope and rope_dim"
 
 static const struct {
     const char *text;
@@ -232,7 +255,13 @@ static const struct {
      "unknown mixer 'swiglu'; known: none, attention, short_conv"},
     {HEAD MIX ",'head':4" FFN "}}]}", ST_EINVAL, "layers[0].mixer", "unknown key 'head'; did you mean 'heads'?"},
     {HEAD MIX ",'kv_ratio':4" FFN "}}]}", ST_EINVAL, "layers[0].mixer", "unknown key 'kv_ratio'"},
-    {HEAD MIX ",'qk_norm':true" FFN "}}]}", ST_ENOTSUP, "layers[0].mixer.qk_norm", "qk_norm is not built yet"},
+    {HEAD MIX ",'qk_norm':1" FFN "}}]}", ST_EINVAL, "layers[0].mixer.qk_norm", "must be true or false, not a number"},
+    {HEAD MIX ",'gate':1" FFN "}}]}", ST_EINVAL, "layers[0].mixer.gate", "must be true or false, not a number"},
+    {HEAD MIX ",'rope_dim':7" FFN "}}]}", ST_EINVAL, "layers[0].mixer.rope_dim", "RoPE turns pairs: 7 must be even"},
+    {HEAD MIX ",'rope_dim':18" FFN "}}]}", ST_EINVAL, "layers[0].mixer.rope_dim", "18 is more than head_dim 16"},
+    {HEAD MIX ",'share_kv':true" FFN "}}]}", ST_EINVAL, "layers[0].mixer.share_kv", NOBODY_LENDS},
+    {HEAD MIX ",'window':8" FFN "}}," MIX ",'share_kv':true" FFN "}}]}", ST_EINVAL, "layers[1].mixer.share_kv", NOBODY_LENDS},
+    {HEAD MIX FFN "}}," MIX ",'rope_dim':4,'share_kv':true" FFN "}}]}", ST_EINVAL, "layers[1].mixer.share_kv", NOBODY_LENDS},
     {HEAD MIX ",'window':-1" FFN "}}]}", ST_EINVAL, "layers[0].mixer.window", "must be an integer from 0 to 16777216, not -1"},
     {HEAD MIX ",'rope':1" FFN "}}]}", ST_EINVAL, "layers[0].mixer.rope", "must be true or false, not a number"},
     {HEAD "{'mixer':{'type':'attention','kv_heads':2,'head_dim':16" FFN "}}]}", ST_EINVAL, "layers[0].mixer.heads", "missing"},

@@ -31,13 +31,19 @@ static struct space *make(const char *text)
 #define UNIFORM                                                                                                          \
     "{'type':'lm','depth':[2,5],'width':[32,64],'mixer':{'attention':{'heads':[1,2,4],'kv_ratio':[1,2]}},"               \
     "'ffn':{'swiglu':{'ratio':[1,2]}},'family':'llama'}"
+#define SHARED                                                                                                                \
+    "{'type':'lm','depth':[1,3],'width':[32],'mixer':{'attention':{'heads':[2,4],'kv_ratio':[1,2],'share_kv':[false,true],"    \
+    "'gate':[false,true],'rope_dim':[0,8,16]},'none':{}},'ffn':{'swiglu':{'ratio':[1]}}}"
+#define BORROW                                                                                                         \
+    "{'type':'lm','depth':[2,2],'width':[32],'mixer':{'attention':{'heads':[1,2],'share_kv':[false,true]}},"              \
+    "'ffn':{'none':{}}}"
 #define ONE "{'type':'lm','depth':[1,1],'width':[32],'mixer':{'attention':{'heads':[2]}},'ffn':{'none':{}}}"
 #define CUSTOM                                                                                                             \
     "{'type':'custom','knobs':{'lr':{'log':[1e-4,1e-1]},'depth':{'int':[2,8]},'drop':{'float':[0,0.5]},"                   \
     "'act':{'choice':['relu','gelu',null,2.5,true]},'block':{'choice':[0,1,2],'repeat':8}}}"
 #define DISCRETE "{'type':'custom','knobs':{'b':{'int':[-1,2]},'a':{'choice':['x','y','z']},'c':{'choice':[0,1],'repeat':3}}}"
 
-static const char *const spaces[] = {"'lm-small'", "'lm-tiny'", TINY, ROPES, CONVS, UNIFORM, CUSTOM, DISCRETE};
+static const char *const spaces[] = {"'lm-small'", "'lm-tiny'", TINY, ROPES, CONVS, SHARED, UNIFORM, CUSTOM, DISCRETE};
 enum { NSPACES = sizeof spaces / sizeof spaces[0] };
 
 /* Is the candidate canonical and what its id says? */
@@ -177,13 +183,13 @@ static int compare_ids(const void *a, const void *b)
     return strcmp(a, b);
 }
 
-/* want < 0: whatever it is. */
-static void test_enumeration(const char *text, double want, bool doubles)
+/* want: the size it says; different: how many there are. */
+static void test_walk(const char *text, double want, int different, bool doubles)
 {
     struct space *s = make(text);
     bool exact = false;
     double size = space_size(s, &exact);
-    ok(exact, "%.40s: size is exact", text);
+    ok(exact == (different == (int)want), "%.40s: says whether its size is exact", text);
     is_near(size, want, 0, "as worked out by hand");
     struct genome g;
     space_genome_init(s, &g);
@@ -207,7 +213,7 @@ static void test_enumeration(const char *text, double want, bool doubles)
     is_int(bad, 0, "all of it valid");
     qsort(id, (size_t)n, sizeof *id, compare_ids);
     for (int i = 0; i < n; i++) distinct += i == 0 || strcmp(id[i], id[i - 1]);
-    is_int(distinct, (int)size, "as many distinct candidates as the size says");
+    is_int(distinct, different, "as many distinct candidates as worked out by hand");
     ok(doubles ? n > distinct : n == distinct, doubles ? "some come twice" : "none comes twice");
 
     /* whatever is drawn is among them */
@@ -237,6 +243,11 @@ static void test_enumeration(const char *text, double want, bool doubles)
     space_free(s);
 }
 
+static void test_enumeration(const char *text, double want, bool doubles)
+{
+    test_walk(text, want, (int)want, doubles);
+}
+
 static void test_sizes(void)
 {
     /* width 32: heads 1 only (3 does not divide 32), so mixers none, 1/1; ffns none, 32 and 64 (1.5 and 2 both round to 64): 2 x 3 - 1 = 5.
@@ -250,6 +261,8 @@ static void test_sizes(void)
     test_enumeration(CONVS, 2 * (12 + 144), false);
     test_enumeration(ONE, 1, false);
     test_enumeration(DISCRETE, 3 * 4 * 8, false);
+    /* 4 layers on paper, 4^2; the first may not borrow: 2; the second may where the first has as many heads: 3 */
+    test_walk(BORROW, 16, 2 * 3, true);
 
     bool exact;
     struct space *s = make("'lm-small'");
@@ -416,7 +429,8 @@ static void test_reports(void)
     space_describe(s, &b);
     is_str(b.p,
            "depth: 1 to 2 (int)\nwidth: 32 48\ntie_embeddings: true false\nrope_theta: 10000\nmixer: none attention\nattention.heads: 1 3\n"
-           "attention.kv_ratio: 1 3\nattention.window: 0\nattention.rope: true\nattention.qk_norm: false\nffn: none swiglu\n"
+           "attention.kv_ratio: 1 3\nattention.window: 0\nattention.rope: true\nattention.qk_norm: false\nattention.gate: false\n"
+           "attention.rope_dim: 0\nattention.share_kv: false\nffn: none swiglu\n"
            "swiglu.ratio: 1 1.5 2\nswiglu.rank: 0\n",
            "a space described");
     base_buf_fini(&b);
@@ -426,7 +440,8 @@ static void test_reports(void)
     json_t *f = space_candidate_features(s, &c);
     char *text = json_dumps(f, JSON_COMPACT | JSON_SORT_KEYS);
     is_str(text,
-           quoted("{'attention.head_dim':16,'attention.heads':3,'attention.kv_heads':1,'attention.rope':1,'attention.window':0,'depth':2,"
+           quoted("{'attention.gate':0,'attention.head_dim':16,'attention.heads':3,'attention.kv_heads':1,'attention.qk_norm':0,'attention.rope':1,"
+                  "'attention.rope_dim':0,'attention.share_kv':0,'attention.window':0,'depth':2,"
                   "'ffn.none':0.5,'ffn.swiglu':0.5,'mixer.attention':0.5,'mixer.none':0.5,'rope_theta':10000,'swiglu.hidden':96,"
                   "'swiglu.rank':0,'tie_embeddings':true,'width':48}"),
            "a candidate's features");
