@@ -312,7 +312,7 @@ static void test_family(void)
     is_int(bad, 0, "every candidate of family llama is one");
     is_str(space_taken(s),
            "every layer has the same mixer\nevery layer has the same ffn\nnorm is 'rms'\nattention.window is 0\nattention.rope is true\n"
-           "attention.qk_norm is false\nswiglu.rank is 0",
+           "attention.qk_norm is false\nattention.gate is false\nattention.rope_dim is 0\nattention.share_kv is false\nswiglu.rank is 0",
            "and it says what it takes away");
     space_genome_fini(&g);
     space_free(s);
