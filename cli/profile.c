@@ -26,6 +26,7 @@ static const struct cli_opt options[] = {
     {"limit", 'l', "S", "seconds for one metric, after which it stands as not converged (default: 3)", false},
     {"threads", 't', "N", "to compute with (default: all CPUs of this process)", false},
     {"device", 0, "NAME", "cpu (default)", false},
+    {"weights", 'w', "KIND", "how they are kept in memory: f32 (default), bf16, int8 (as a job's decode_precision)", false},
     {0},
 };
 
@@ -39,6 +40,7 @@ struct profile {
     char why[METRICS_MAX][200];       /* … or why there is none */
     int n, at;                        /* how many; the one in hand */
     double limit_s;
+    enum arch_weights weights;
     uint64_t since_ns;                /* start of the metric in hand */
 };
 
@@ -57,6 +59,8 @@ static int read_options(struct profile *p)
     p->limit_s = cli_num(p->c, "limit", PROFILE_LIMIT_S, 0.001, 86400);
     cli_int(p->c, "threads", 0, 1, 1024);
     if (p->c->bad) return p->c->bad;
+    if (space_weights_find(cli_str(p->c, "weights", "f32"), &p->weights))
+        return cli_fail(CLI_CALL, "profile", NULL, "--weights: f32, bf16 or int8, not '%s'", cli_str(p->c, "weights", ""));
     for (int i = 0; i < nc; i++)
         if (context[i] >= ARCH_CONTEXT_MAX)
             return cli_fail(CLI_CALL, "profile", NULL, "--context: %lld is not below %d", (long long)context[i], ARCH_CONTEXT_MAX);
@@ -97,7 +101,7 @@ static int stopped(const struct profile *p)
 /* One metric at a time: what does not fit in memory at one context leaves the others standing. */
 static int measure(struct profile *p)
 {
-    struct profile_opts o = {.limit_s = p->limit_s, .go = go, .ctx = p};
+    struct profile_opts o = {.limit_s = p->limit_s, .go = go, .ctx = p, .weights = p->weights};
     for (p->at = 0; p->at < p->n; p->at++) {
         struct base_err err = BASE_ERR_INIT;
         p->since_ns = base_clock_ns();

@@ -60,7 +60,7 @@ static void choose_costs(struct survey *s)
 static bool fits(const struct job *j, const struct arch *a)
 {
     double v[JOB_CONSTRAINTS_MAX];
-    for (int i = 0; i < j->nconstraints; i++) v[i] = space_metric_paper(&j->constraint[i].metric, a);
+    for (int i = 0; i < j->nconstraints; i++) v[i] = space_metric_paper(&j->constraint[i].metric, a, j->decode);
     return job_violation(j, v) == 0;
 }
 
@@ -70,7 +70,7 @@ static st_t count(struct survey *s, const struct candidate *x, long want)
     json_t *metrics = json_object();
     bool lm = x->type == SPACE_LM;
     for (int i = 0; i < s->ncosts; i++) {
-        s->value[i][s->draws] = space_metric_paper(&s->cost[i], &x->arch);
+        s->value[i][s->draws] = space_metric_paper(&s->cost[i], &x->arch, s->job->decode);
         json_object_set_new(metrics, s->cost[i].name, json_real(s->value[i][s->draws]));
     }
     s->draws++;

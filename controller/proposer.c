@@ -108,7 +108,7 @@ static st_t consider(struct proposer *p)
     } else if (x->candidate.type == SPACE_LM) {
         for (int i = 0; i < job->nconstraints; i++) {
             const struct metric *m = &job->constraint[i].metric;
-            bound[i] = m->source == METRIC_PAPER ? space_metric_paper(m, &x->candidate.arch) : NAN;
+            bound[i] = m->source == METRIC_PAPER ? space_metric_paper(m, &x->candidate.arch, job->decode) : NAN;
         }
         if (job_violation(job, bound) > 0) {
             x->infeasible++;

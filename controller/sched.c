@@ -122,7 +122,7 @@ static json_t *paper_json(const struct job *job, const struct candidate *cand)
     for (int i = 0; i < n; i++) {
         struct metric m;
         if (json_object_get(paper, name[i]) || space_metric_parse(&m, name[i], false, "", NULL) || m.source != METRIC_PAPER) continue;
-        json_object_set_new(paper, name[i], ctl_number(space_metric_paper(&m, &cand->arch)));
+        json_object_set_new(paper, name[i], ctl_number(space_metric_paper(&m, &cand->arch, job->decode)));
     }
     return paper;
 }
@@ -283,6 +283,7 @@ static char *lease_text(const struct ctl_job *j)
         base_jw_end(&w);
         base_jw_kint(&w, "context", job->data.context);
         base_jw_kstr(&w, "precision", job->precision);
+        base_jw_kstr(&w, "decode_precision", job->decode_precision);
     }
     base_jw_end(&w);
     base_jw_kraw(&w, "data", data ? data : "null");

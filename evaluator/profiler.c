@@ -47,13 +47,13 @@ struct load {
     float *logits;             /* [batch, vocab] */
 };
 
-static st_t load_open(struct load *w, const struct arch *a, struct kn_dev *dev, int batch, int64_t pos, int n, struct base_err *err)
+static st_t load_open(struct load *w, const struct arch *a, enum arch_weights weights, struct kn_dev *dev, int batch, int64_t pos, int n, struct base_err *err)
 {
     memset(w, 0, sizeof *w);
     w->batch = batch;
     w->n = n;
     w->pos = pos;
-    struct model_opts mo = {.batch = 0}; /* decoding alone: no activations of whole windows */
+    struct model_opts mo = {.batch = 0, .weights = weights}; /* decoding alone: no activations of whole windows */
     st_t st = model_new(&w->model, a, dev, &mo, err);
     if (!st) st = model_init(w->model, 1);
     if (!st) st = model_state_new(&w->state, w->model, batch, pos + n, err);
@@ -305,7 +305,7 @@ static st_t profile_one(const struct arch *a, struct kn_dev *dev, struct energy 
     kn_trim(dev);
     uint64_t before = kn_dev_bytes(dev);
     kn_peak_reset(dev);
-    st_t st = load_open(&w, a, dev, batch, prefill ? 0 : m->context, prefill ? (int)m->context : 1, err);
+    st_t st = load_open(&w, a, o->weights, dev, batch, prefill ? 0 : m->context, prefill ? (int)m->context : 1, err);
     if (!st && bytes) {
         st = load_run(&w, 1);
         out->median = out->low = out->high = (double)(kn_dev_peak(dev) - before);
@@ -331,7 +331,7 @@ st_t profile_run(const struct arch *a, struct kn_dev *dev, struct energy *energy
     profile_anchor_arch(&anchor_arch);
     struct load anchor = {0};
     base_pool_pin(dev->pool, 1);
-    st_t st = load_open(&anchor, &anchor_arch, dev, 1, ANCHOR_CONTEXT, 1, err);
+    st_t st = load_open(&anchor, &anchor_arch, ARCH_WEIGHTS_F32, dev, 1, ANCHOR_CONTEXT, 1, err);
     for (int i = 0; !st && i < n; i++) {
         struct measured *m = &out[i];
         *m = (struct measured){.ratio = NAN, .ratio_low = NAN, .ratio_high = NAN, .sample_ns = NAN};

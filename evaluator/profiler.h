@@ -34,6 +34,7 @@ struct profile_opts {
     double limit_s;              /* of one metric, and of its warm-up; 0: PROFILE_LIMIT_S */
     int min_samples;             /* 0: 30 */
     double half_width;           /* 0: 0.02 */
+    enum arch_weights weights;   /* of the candidate; the anchor's are f32 */
     /* Called between samples; false ends the profile with ST_ECANCELED. May be NULL. */
     bool (*go)(void *ctx);
     void *ctx;

@@ -175,6 +175,7 @@ struct trial {
     int64_t id, job;
     struct arch arch;
     struct job_train train;
+    enum arch_weights decode; /* how weights are kept for what is profiled */
     double tokens;
     uint64_t seed;
     int nmetrics;
@@ -204,7 +205,9 @@ static st_t read_lease(struct worker *w, json_t *v, struct trial *t, struct base
                                   .mup = !strcmp(base_jr_str(&q, "lr_width_rule", "mup"), "mup"), .weight_decay = base_jr_num(&q, "weight_decay", 0.1, 0, 10),
                                   .warmup = base_jr_num(&q, "warmup", 0.02, 0, 1), .decay = strcmp(base_jr_str(&q, "schedule", "wsd"), "wsd") ? 0 : 0.2,
                                   .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1};
+    const char *kept = base_jr_str(&k, "decode_precision", "same");
     if (k.st || q.st) return k.st ? k.st : q.st;
+    if (space_weights_find(kept, &t->decode)) return base_jr_fail(&k, ST_ENOTSUP, "decode_precision", "'%.32s' is not served here", kept);
     size_t i;
     json_t *m;
     json_array_foreach(metrics, i, m)
@@ -328,7 +331,7 @@ static st_t profile(struct worker *w, const struct trial *t, json_t *metrics, st
     for (int i = 0; i < t->nmetrics; i++)
         if (t->metric[i].source == METRIC_PROFILE || (t->metric[i].source == METRIC_ENERGY && t->metric[i].context)) want[n++] = t->metric[i];
     if (!n) return ST_OK;
-    struct profile_opts o = {.go = go, .ctx = w};
+    struct profile_opts o = {.go = go, .ctx = w, .weights = t->decode};
     st_t st = hostlock_exclusive(w->o.lock);
     if (!st) st = profile_run(&t->arch, w->o.dev, w->energy, want, n, &o, got, err);
     hostlock_unlock(w->o.lock);

@@ -173,7 +173,7 @@ static struct heads attended(const struct layer_ctx *c, const struct saved *s)
 /* The matrices of q, k and v as one [M,D]. */
 static struct kn_tensor joined(const struct layer_ctx *c, const struct kn_tensor *w, int64_t M)
 {
-    return kn_t2(w[0].p, c->dtype, M, c->arch->width);
+    return kn_t2(w[0].p, w[0].dtype, M, c->arch->width);
 }
 
 static st_t rotate1(const struct layer_ctx *c, const struct kn_tensor *x, int64_t pos0, int inverse)

@@ -33,7 +33,7 @@ static const char *full_name(char out[NAME_MAX_], int kind, const struct model_p
 
 static char *device_at(const struct model *m, int kind, const struct model_param *p)
 {
-    return (char *)m->slab[kinds[kind].slab] + (size_t)p->offset * m->esize;
+    return (char *)m->slab[kinds[kind].slab] + (size_t)p->offset * m->plan.unit;
 }
 
 /* ---- writing ---- */
@@ -164,6 +164,8 @@ st_t model_save(struct model *m, const char *path, bool optimizer, const struct 
 {
     if (optimizer && !m->opts.train)
         return base_err_set(err, ST_ESTATE, path, "no optimiser state: the model was not built to train");
+    if (m->opts.weights != ARCH_WEIGHTS_F32)
+        return base_err_set(err, ST_ENOTSUP, path, "weights kept in fewer bits are not saved: save those that they were made from");
     int nkinds = optimizer ? 3 : 1;
     struct out o = {.hashed = sha256 != NULL};
     struct base_buf head = BASE_BUF_INIT, tmp = BASE_BUF_INIT;
@@ -234,8 +236,8 @@ static bool same_dtype(const struct model *m, enum safe_dtype t)
     return t == (m->dtype == KN_F64 ? SAFE_F64 : SAFE_F32);
 }
 
-/* raw [STAGE] as in the file, own [STAGE] as on the device. */
-static st_t get_numbers(const struct model *m, const struct safe *f, const struct safe_tensor *t, char *to, char *raw,
+/* raw [STAGE] as in the file, own [STAGE] as on the device. to: device memory; host memory where `host`. */
+static st_t get_numbers(const struct model *m, const struct safe *f, const struct safe_tensor *t, char *to, bool host, char *raw,
                         char *own)
 {
     int64_t n = (int64_t)(t->end - t->begin) / t->size, chunk = STAGE / 8;
@@ -253,10 +255,25 @@ static st_t get_numbers(const struct model *m, const struct safe *f, const struc
             }
             from = own;
         }
-        TRY(m->dev->vt->upload(m->dev, to + (size_t)done * m->esize, from, (size_t)k * m->esize));
+        if (host)
+            memcpy(to + (size_t)done * m->esize, from, (size_t)k * m->esize);
+        else
+            TRY(m->dev->vt->upload(m->dev, to + (size_t)done * m->esize, from, (size_t)k * m->esize));
         done += k;
     }
     return ST_OK;
+}
+
+/* A parameter that is kept in fewer bits. */
+static st_t get_stored(struct model *m, const struct safe *f, const struct safe_tensor *t, const struct model_param *p, char *raw,
+                       char *own)
+{
+    char *all = malloc((size_t)kn_count(&p->w) * m->esize);
+    if (!all) return ST_ENOMEM;
+    st_t st = get_numbers(m, f, t, all, true, raw, own);
+    if (!st) st = model_store(m, p, (const float *)(void *)all);
+    free(all);
+    return st;
 }
 
 static bool same_shape(const struct safe_tensor *t, const struct kn_tensor *w)
@@ -321,7 +338,9 @@ static st_t load_from(struct model *m, const struct safe *f, bool optimizer, con
     for (int k = 0; k < nkinds && !st; k++) {
         for (int i = 0; i < m->plan.params && !st; i++) {
             const struct model_param *p = &m->param[i];
-            st = get_numbers(m, f, safe_find(f, full_name(name, k, p)), device_at(m, k, p), stage, stage + STAGE);
+            const struct safe_tensor *t = safe_find(f, full_name(name, k, p));
+            st = p->w.dtype == m->dtype ? get_numbers(m, f, t, device_at(m, k, p), false, stage, stage + STAGE)
+                                        : get_stored(m, f, t, p, stage, stage + STAGE);
         }
     }
     free(stage);

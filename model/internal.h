@@ -23,6 +23,7 @@ struct plan {
     int params;                /* tensors */
     int parts;
     int64_t numbers;           /* parameters */
+    size_t unit;               /* bytes of an element; 1 where weights are not f32 */
     int64_t hidden, elements;  /* slab: hidden matrices [0, hidden), all else [hidden, elements) */
     uint64_t slab;             /* bytes of one slab */
     int slabs;                 /* 1: weights; 4: gradients, m, v too */
@@ -53,13 +54,18 @@ struct model {
 };
 
 /* Layout (plan.c). out NULL: counts alone. Offsets are final only with `hidden` of a first walk. */
-void plan_params(const struct arch *a, struct plan *p, struct model_param *out, int64_t hidden);
+void plan_params(const struct arch *a, const struct model_opts *o, struct plan *p, struct model_param *out, int64_t hidden);
 /* Which part of the network: i counts mixers and ffns that are not none. Returns how many there are; out NULL: counts
  * alone. */
 int plan_parts(const struct arch *a, enum kn_dtype dtype, struct part *out);
 void plan_make(const struct arch *a, const struct model_opts *o, struct plan *p);
 /* Cuts m->act (NULL: counts) into the pointers of m and m->part. part: [parts], with body and ctx filled in. */
 uint64_t plan_carve(struct model *m);
+
+/* What matrices, embedding and head are kept in. */
+enum kn_dtype model_stored_dtype(const struct model_opts *o);
+/* Numbers of a parameter that is not kept in f32. */
+st_t model_store(struct model *m, const struct model_param *p, const float *host);
 
 /* ST_ENOFIT with the bytes needed and the bytes there; held: what the model has taken of its own limit already. */
 st_t model_check_fit(const struct model_opts *o, const struct kn_dev *dev, uint64_t held, uint64_t need,

@@ -8,6 +8,8 @@ static st_t check_opts(const struct arch *a, const struct model_opts *o, struct 
 {
     if (o->dtype != KN_F32 && o->dtype != KN_F64)
         return base_err_set(err, ST_ENOTSUP, "model", "%s is not built yet", kn_dtype_name(o->dtype));
+    if (o->weights != ARCH_WEIGHTS_F32 && (o->train || o->batch || o->dtype != KN_F32))
+        return base_err_set(err, ST_ENOTSUP, "model", "weights kept in fewer bits are for decoding in f32 alone");
     if (o->batch < 0 || o->batch > MODEL_BATCH_MAX)
         return base_err_set(err, ST_EINVAL, "batch", "must be from 0 to %d, not %d", MODEL_BATCH_MAX, o->batch);
     return space_arch_check(a, err);
@@ -39,8 +41,7 @@ static void place(struct model *m)
 {
     for (int i = 0; i < m->plan.params; i++) {
         struct model_param *p = &m->param[i];
-        size_t at = (size_t)p->offset * m->esize;
-        p->w.dtype = m->dtype;
+        size_t at = (size_t)p->offset * m->plan.unit;
         p->g = p->w;
         p->w.p = (char *)m->slab[0] + at;
         p->g.p = m->slab[1] ? (char *)m->slab[1] + at : NULL;
@@ -76,7 +77,7 @@ static st_t build(struct model *m)
     m->host = malloc((size_t)m->opts.batch * (size_t)m->arch.context * m->esize + 1);
     if (!m->param || !m->w || !m->part || !m->host) return ST_ENOMEM;
     m->g = m->w + p->params;
-    plan_params(&m->arch, &(struct plan){0}, m->param, p->hidden);
+    plan_params(&m->arch, &m->opts, &(struct plan){0}, m->param, p->hidden);
     plan_parts(&m->arch, m->dtype, m->part);
     for (int i = 0; i < p->slabs; i++) TRY(kn_alloc(m->dev, p->slab, &m->slab[i]));
     if (p->act) TRY(kn_alloc(m->dev, p->act, &m->act));

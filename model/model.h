@@ -32,6 +32,7 @@ struct model;
 struct model_opts {
     enum kn_dtype dtype;   /* KN_F32 (0); KN_F64 on the ref device, for gradient checks */
     bool train;            /* gradients, optimiser state and activations are planned */
+    enum arch_weights weights; /* how matrices, embedding and head are kept: not f32 for decoding in f32 alone (batch 0) */
     int batch;             /* most sequences of one model_step or model_loss; 0: decoding alone, no activations */
     uint64_t memory_limit; /* bytes; 0: the device's */
 };
@@ -49,7 +50,7 @@ const struct arch *model_arch(const struct model *m);
 struct model_param {
     char name[96];                 /* full name: "model.layers.0.self_attn.q_proj.weight" */
     struct kn_tensor w, g;         /* value; gradient (p NULL without train) */
-    int64_t offset;                /* elements from the slab's start */
+    int64_t offset;                /* from the slab's start: elements; bytes where weights are not f32 */
     enum layer_tensor_role role;
     struct layer_tensor init;      /* how it begins; init.name means nothing */
     bool hidden;                   /* a matrix inside a layer: its lr follows the width rule, as no other's does */

@@ -38,15 +38,16 @@ static double draw(struct base_rng *r, const struct layer_tensor *t)
 static st_t fill_first(struct model *m, const struct model_param *p, uint64_t seed, void *host)
 {
     int64_t n = kn_count(&p->w);
+    bool f64 = p->w.dtype == KN_F64;
     struct base_rng r = base_rng_at(seed, RNG_INIT, name_hash(p->name));
     for (int64_t i = 0; i < n; i++) {
         double v = draw(&r, &p->init);
-        if (m->dtype == KN_F64)
+        if (f64)
             ((double *)host)[i] = v;
         else
             ((float *)host)[i] = (float)v;
     }
-    return m->dev->vt->upload(m->dev, p->w.p, host, (size_t)n * m->esize);
+    return p->w.dtype == m->dtype ? m->dev->vt->upload(m->dev, p->w.p, host, (size_t)n * m->esize) : model_store(m, p, host);
 }
 
 st_t model_init(struct model *m, uint64_t seed)

@@ -11,31 +11,40 @@
 #include "model/internal.h"
 
 #define EMBED_STD 0.02
-#define LINE 16 /* elements: parts and vectors start on a line of f32 */
+#define LINE 64 /* bytes: parts and vectors start on a line */
 
 struct walk {
     struct model_param *out; /* NULL: counts alone */
+    const struct model_opts *o;
     int n;
-    int64_t numbers, hidden, other, hidden_end;
+    int64_t numbers, hidden, other, hidden_end; /* parameters; then in units */
 };
 
-static int64_t line_up(int64_t n)
+static size_t unit(const struct model_opts *o)
 {
-    return (n + LINE - 1) / LINE * LINE;
+    return o->weights == ARCH_WEIGHTS_F32 ? kn_dtype_size(o->dtype) : 1;
 }
 
-static struct kn_tensor shape_of(const struct layer_tensor *t)
+static int64_t line_up(const struct model_opts *o, int64_t n)
 {
-    if (t->mid) return kn_t3(NULL, KN_F32, t->rows / t->mid, t->mid, t->cols);
+    int64_t line = LINE / (int64_t)unit(o);
+    return (n + line - 1) / line * line;
+}
+
+static struct kn_tensor shape_of(const struct layer_tensor *t, const struct model_opts *o)
+{
+    enum kn_dtype kept = t->role == LAYER_T_MATRIX ? model_stored_dtype(o) : o->dtype;
+    if (t->mid) return kn_t3(NULL, kept, t->rows / t->mid, t->mid, t->cols);
     bool flat = t->role == LAYER_T_VECTOR && t->cols == 1;
-    return flat ? kn_t1(NULL, KN_F32, t->rows) : kn_t2(NULL, KN_F32, t->rows, t->cols);
+    return flat ? kn_t1(NULL, kept, t->rows) : kn_t2(NULL, kept, t->rows, t->cols);
 }
 
 /* layer < 0: none */
 static void add(struct walk *w, int layer, bool hidden, const struct layer_tensor *t)
 {
-    int64_t n = t->rows * t->cols;
-    if (!hidden) w->other = line_up(w->other);
+    struct kn_tensor shape = shape_of(t, w->o);
+    int64_t n = shape.d[0] * shape.s[0] * (int64_t)(kn_dtype_size(shape.dtype) / unit(w->o));
+    if (!hidden) w->other = line_up(w->o, w->other);
     if (w->out) {
         struct model_param *p = &w->out[w->n];
         if (layer < 0)
@@ -46,10 +55,10 @@ static void add(struct walk *w, int layer, bool hidden, const struct layer_tenso
         p->init = *t;
         p->hidden = hidden;
         p->offset = hidden ? w->hidden : w->hidden_end + w->other;
-        p->w = shape_of(t);
+        p->w = shape;
     }
     *(hidden ? &w->hidden : &w->other) += n;
-    w->numbers += n;
+    w->numbers += t->rows * t->cols;
     w->n++;
 }
 
@@ -60,13 +69,13 @@ static void add_part(struct walk *w, const struct arch *a, int layer, const stru
     struct layer_tensor before = layer_vector(norm, a->width, LAYER_INIT_ONES);
     add(w, layer, false, &before);
     int n = space_layer(part->type)->tensors(a, layer, part, t);
-    w->hidden = line_up(w->hidden);
+    w->hidden = line_up(w->o, w->hidden);
     for (int i = 0; i < n; i++) add(w, layer, t[i].role == LAYER_T_MATRIX, &t[i]);
 }
 
-void plan_params(const struct arch *a, struct plan *p, struct model_param *out, int64_t hidden)
+void plan_params(const struct arch *a, const struct model_opts *o, struct plan *p, struct model_param *out, int64_t hidden)
 {
-    struct walk w = {.out = out, .hidden_end = hidden};
+    struct walk w = {.out = out, .o = o, .hidden_end = hidden};
     struct layer_tensor embed = layer_matrix("model.embed_tokens.weight", a->vocab, a->width, EMBED_STD),
                         head = layer_matrix("lm_head.weight", a->vocab, a->width, EMBED_STD),
                         norm = layer_vector("model.norm.weight", a->width, LAYER_INIT_ONES);
@@ -79,8 +88,9 @@ void plan_params(const struct arch *a, struct plan *p, struct model_param *out, 
     if (!a->tie) add(&w, -1, false, &head);
     p->params = w.n;
     p->numbers = w.numbers;
-    p->hidden = line_up(w.hidden);
-    p->elements = p->hidden + line_up(w.other);
+    p->unit = unit(o);
+    p->hidden = line_up(o, w.hidden);
+    p->elements = p->hidden + line_up(o, w.other);
 }
 
 static void part_set(struct part *p, const struct arch *a, enum kn_dtype dtype, int layer, const struct arch_part *part)
@@ -173,10 +183,10 @@ void plan_make(const struct arch *a, const struct model_opts *o, struct plan *p)
     struct model m = {.opts = *o, .dtype = o->dtype, .part = part};
     memset(part, 0, sizeof part);
     memset(p, 0, sizeof *p);
-    plan_params(a, p, NULL, 0);
+    plan_params(a, o, p, NULL, 0);
     p->parts = m.plan.parts = plan_parts(a, o->dtype, part);
     m.arch.context = a->context, m.arch.width = a->width;
-    p->slab = (uint64_t)p->elements * kn_dtype_size(o->dtype);
+    p->slab = (uint64_t)p->elements * p->unit;
     p->slabs = o->train ? 4 : 1;
     p->act = plan_carve(&m);
     p->total = p->act >= CARVE_MAX ? CARVE_MAX : p->slab * (uint64_t)p->slabs + p->act;

@@ -61,7 +61,7 @@ static uint64_t state_bytes(const struct layer_ctx *c)
 /* The gate and up matrices as one [2F,D]. */
 static struct kn_tensor joined(const struct layer_ctx *c, const struct kn_tensor *w)
 {
-    return kn_t2(w[GATE].p, c->dtype, 2 * (int64_t)c->v[HIDDEN], c->arch->width);
+    return kn_t2(w[GATE].p, w[GATE].dtype, 2 * (int64_t)c->v[HIDDEN], c->arch->width);
 }
 
 static st_t forward_at(const struct layer_ctx *c, void *saved, const struct kn_tensor *x, const struct kn_tensor *y)

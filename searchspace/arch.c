@@ -138,6 +138,45 @@ void space_arch_cost(const struct arch *a, struct arch_cost *out)
     out->weight_bytes = 4 * params;
 }
 
+st_t space_weights_find(const char *word, enum arch_weights *out)
+{
+    static const struct {
+        const char *word;
+        enum arch_weights is;
+    } words[] = {{"same", ARCH_WEIGHTS_F32}, {"f32", ARCH_WEIGHTS_F32}, {"bf16", ARCH_WEIGHTS_BF16}, {"int8", ARCH_WEIGHTS_INT8}};
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        if (strcmp(words[i].word, word)) continue;
+        *out = words[i].is;
+        return ST_OK;
+    }
+    return ST_EINVAL;
+}
+
+static double stored_bytes(double rows, double cols, enum arch_weights w)
+{
+    return w == ARCH_WEIGHTS_INT8 ? rows * (cols + 4) : rows * cols * (w == ARCH_WEIGHTS_BF16 ? 2 : 4);
+}
+
+double space_arch_weight_bytes(const struct arch *a, enum arch_weights w)
+{
+    struct layer_tensor t[LAYER_TENSORS_MAX];
+    struct arch_cost c;
+    space_arch_cost(a, &c);
+    double tables = a->tie ? 1 : 2, v = a->vocab, d = a->width;
+    double saved = tables * (4 * v * d - stored_bytes(v, d, w));
+    for (int i = 0; i < a->depth; i++) {
+        const struct arch_part *part[2] = {&a->layer[i].mixer, &a->layer[i].ffn};
+        for (int k = 0; k < 2; k++) {
+            int n = space_layer(part[k]->type)->tensors(a, i, part[k], t);
+            for (int j = 0; j < n; j++) {
+                double rows = (double)t[j].rows, cols = (double)t[j].cols;
+                if (t[j].role == LAYER_T_MATRIX) saved += 4 * rows * cols - stored_bytes(rows, cols, w);
+            }
+        }
+    }
+    return c.weight_bytes - saved;
+}
+
 double space_arch_state_bytes(const struct arch *a, int64_t context)
 {
     double sum = 0;

@@ -67,6 +67,13 @@ struct arch_cost {
     double weight_bytes;    /* params at 4 bytes (f32) */
 };
 void space_arch_cost(const struct arch *a, struct arch_cost *out);
+
+/* How weights lie in memory for decoding. Not f32: the matrices of products, embedding and head, 2 bytes a number, or 1 and a scale of 4 a row. */
+enum arch_weights { ARCH_WEIGHTS_F32, ARCH_WEIGHTS_BF16, ARCH_WEIGHTS_INT8 };
+/* "same" (as in training) and "f32", "bf16", "int8"; ST_EINVAL for another word. */
+st_t space_weights_find(const char *word, enum arch_weights *out);
+double space_arch_weight_bytes(const struct arch *a, enum arch_weights w);
+
 /* KV cache and recurrent state of one sequence after `context` tokens, bytes in f32. A window bounds what is kept. */
 double space_arch_state_bytes(const struct arch *a, int64_t context);
 /* FLOPs of decoding one more token after L (it stands at position L and sees L + 1 keys), and of prefilling L tokens up to the first

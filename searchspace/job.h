@@ -70,6 +70,8 @@ struct job {
     int population;              /* 48 */
     bool external;               /* evaluator "external" */
     char precision[8];           /* "f32"; "auto" in the file is read as "f32" until more are built */
+    enum arch_weights decode;    /* how weights are kept for what is profiled; "same": as in training, f32 */
+    char decode_precision[8];    /* "same", "f32", "bf16", "int8" */
     struct job_budget budget;
 };
 

@@ -115,16 +115,16 @@ st_t space_metric_parse(struct metric *out, const char *name, bool custom, const
     return ST_OK;
 }
 
-double space_metric_paper(const struct metric *m, const struct arch *a)
+double space_metric_paper(const struct metric *m, const struct arch *a, enum arch_weights w)
 {
     if (m->def < 0 || m->source != METRIC_PAPER) return NAN;
     const char *name = defs[m->def].name;
     if (!strcmp(name, "state_bytes")) return space_arch_state_bytes(a, m->context);
+    if (!strcmp(name, "weight_bytes")) return space_arch_weight_bytes(a, w);
     struct arch_cost c;
     space_arch_cost(a, &c);
     if (!strcmp(name, "params")) return c.params;
     if (!strcmp(name, "active_params")) return c.active_params;
     if (!strcmp(name, "flops_per_token")) return c.flops_per_token;
-    if (!strcmp(name, "weight_bytes")) return c.weight_bytes;
     return NAN;
 }

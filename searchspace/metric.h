@@ -24,8 +24,8 @@ struct metric {
 /* "decode_ms@1024". Errors name the nearest known metric. proxy.NAME: ST_ENOTSUP (not built yet). custom: any [A-Za-z_][A-Za-z0-9_.@-]* is accepted. */
 st_t space_metric_parse(struct metric *out, const char *name, bool custom, const char *where, struct base_err *err);
 
-/* Value of a PAPER metric of an lm arch. */
-double space_metric_paper(const struct metric *m, const struct arch *a);
+/* Value of a PAPER metric of an lm arch whose weights are kept as w for decoding. */
+double space_metric_paper(const struct metric *m, const struct arch *a, enum arch_weights w);
 
 /* Filters: comparisons of a metric (or number) with a number (or metric), and/or/not, parentheses:
  *   "decode_ms@1024 <= 2 and (params < 5e6 or not weight_bytes > 1e6)"

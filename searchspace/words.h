@@ -12,7 +12,6 @@ enum words_kind {
     WORDS_WEIGHTS,
     WORDS_NORM,
     WORDS_PRECISION,
-    WORDS_DECODE_PRECISION,
     WORDS_JOB_KEY,
     WORDS_OTHER /* a vocabulary of which nothing is promised */
 };

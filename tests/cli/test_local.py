@@ -361,6 +361,9 @@ def profile():
     for L in ("16", "64"):
         got, want = m["infer_bytes@" + L], planned["infer_bytes_planned"][L]
         ok(got["n"] == 1 and want <= got["median"] < want + (16 << 20), "memory to decode at %s is what was planned, and the kernels' scratch" % L)
+    fewer, = rows("profile", path("small.json"), "--context", "16", "--limit", "0.05", "--threads", "1", "--weights", "int8", "--json")
+    saved = m["infer_bytes@16"]["median"] - fewer["metrics"]["infer_bytes@16"]["median"]
+    ok(0 < saved < 3 * params(json.load(open(path("small.json")))), "in int8 the weights take less room: %d bytes" % saved)
     v, = rows("profile", path("small.json"), "--context", "64", "--limit", "0.001", "--json")
     ok(not any(x["converged"] for k, x in v["metrics"].items() if k.startswith("decode")), "stopped by --limit: not converged")
     text = good("profile", path("small.json"), "--context", "16", "--limit", "0.05")
@@ -540,6 +543,7 @@ def wrong():
         (["profile", small, "--batch", "x"], 2, "--batch"),
         (["profile", small, "--batch", "100000"], 2, "--batch"),
         (["profile", small, "--limit", "0"], 2, "--limit"),
+        (["profile", small, "--weights", "int4"], 2, "int8"),
         (["profile", small, "--threads", "9999"], 2, "--threads"),
         (["profile", small, "--device", "cuda"], 2, "CUDA"),
         (["profile", path("big.json"), "--context", "8"], 1, "MiB"),

@@ -258,7 +258,7 @@ static void test_paper_constraint(void)
     for (int i = 0; i < 60; i++) {
         struct proposal x;
         if (toy_next(&t, &x)) break;
-        broken += space_metric_paper(&m, &x.candidate.arch) > 150000;
+        broken += space_metric_paper(&m, &x.candidate.arch, ARCH_WEIGHTS_F32) > 150000;
         thrown += x.infeasible;
         toy_propose(&t, &x);
         toy_report(&t, t.n, x.candidate.canonical);

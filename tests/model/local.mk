@@ -28,3 +28,6 @@ check_PROGRAMS += tests/model/test_alloc
 tests_model_test_alloc_SOURCES = tests/model/test_alloc.c tests/model/nets.h
 tests_model_test_alloc_LDADD = $(MODEL_TEST_LIBS)
 tests_model_test_alloc_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=strdup,--wrap=strndup
+check_PROGRAMS += tests/model/test_stored
+tests_model_test_stored_SOURCES = tests/model/test_stored.c tests/model/nets.h
+tests_model_test_stored_LDADD = $(MODEL_TEST_LIBS)

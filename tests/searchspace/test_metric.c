@@ -67,7 +67,7 @@ static void test_parse(void)
 static double paper(const char *name, const struct arch *a)
 {
     struct metric m;
-    return space_metric_parse(&m, name, false, "", NULL) ? -1 : space_metric_paper(&m, a);
+    return space_metric_parse(&m, name, false, "", NULL) ? -1 : space_metric_paper(&m, a, ARCH_WEIGHTS_F32);
 }
 
 static void test_paper(void)
@@ -78,6 +78,9 @@ static void test_paper(void)
     is_near(paper("params", &a), 256 * 64 + 64 + 64 + attention, 0, "params");
     is_near(paper("active_params", &a), 256 * 64 + 64 + 64 + attention, 0, "active_params");
     is_near(paper("weight_bytes", &a), 4 * (256 * 64 + 64 + 64 + attention), 0, "weight_bytes");
+    /* the norms' 128 numbers stay f32; a scale for each row of the table and of q, k, v, o */
+    is_near(space_arch_weight_bytes(&a, ARCH_WEIGHTS_BF16), 2 * (256 * 64 + attention) + 4 * 128, 0, "weight_bytes in bf16");
+    is_near(space_arch_weight_bytes(&a, ARCH_WEIGHTS_INT8), 256 * 68 + attention + 4 * (64 + 32 + 32 + 64) + 4 * 128, 0, "weight_bytes in int8");
     is_near(paper("flops_per_token", &a), 2 * 256 * 64 + 2 * attention + 4 * 64 * (36 + 24 * 8) / 32.0, 0, "flops_per_token");
     is_near(paper("state_bytes@1000", &a), 4 * 2 * 32 * 8, 0, "state_bytes");
     ok(isnan(paper("valid_bpb", &a)) && isnan(paper("decode_ms@8", &a)), "nothing is known of what is measured");
