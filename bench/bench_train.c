@@ -1,6 +1,6 @@
 /* Training steps by hand: tokens/s and losses of the models that bench/train_vs_torch.py compares.
  *
- *   bench_train a --steps 20 --threads 2 --data corpus.bin --init weights.safetensors
+ *   bench_train a --steps 20 --threads 2 --data corpus.bin --init weights.safetensors --precision bf16
  *
  * Prints a line a step (step, loss, gradient norm, ms), then the median. Sequence b of step s starts at byte (s*B +
  * b)*T of the data; without --data the
@@ -91,6 +91,7 @@ int main(int argc, char **argv)
     const char *device = "cpu", *data_path = NULL, *init = NULL;
     int threads = 2, steps = 10;
     double lr = 3e-3;
+    enum kn_dtype precision = KN_F32;
     struct arch a;
     struct base_err err = BASE_ERR_INIT;
     struct base_buf data = BASE_BUF_INIT;
@@ -98,7 +99,7 @@ int main(int argc, char **argv)
     struct model *m = NULL;
     if (argc < 2 || preset(&a, argv[1]))
         return fprintf(stderr, "usage: bench_train a|b|c [--steps N] [--threads N] [--device D] [--lr LR] [--data "
-                               "FILE] [--init FILE]\n"),
+                               "FILE] [--init FILE] [--precision f32|bf16]\n"),
                2;
     for (int i = 2; i + 1 < argc; i += 2) {
         if (!strcmp(argv[i], "--steps"))
@@ -113,6 +114,8 @@ int main(int argc, char **argv)
             data_path = argv[i + 1];
         else if (!strcmp(argv[i], "--init"))
             init = argv[i + 1];
+        else if (!strcmp(argv[i], "--precision"))
+            precision = strcmp(argv[i + 1], "bf16") ? KN_F32 : KN_BF16;
         else
             return fprintf(stderr, "%s: unknown\n", argv[i]), 2;
     }
@@ -126,7 +129,7 @@ int main(int argc, char **argv)
     }
     if (data.st || data.len < 2) return 1;
     st_t st = kn_dev_open(&dev, device, threads, &err);
-    if (!st) st = model_new(&m, &a, dev, &(struct model_opts){.train = true, .batch = B}, &err);
+    if (!st) st = model_new(&m, &a, dev, &(struct model_opts){.train = true, .batch = B, .precision = precision}, &err);
     if (!st) st = init ? model_load(m, init, false, &err) : model_init(m, 1);
     if (st) return fprintf(stderr, "%s: %s\n", err.where, err.what), 1;
     int rc = run(m, &data, steps, lr);

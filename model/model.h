@@ -35,6 +35,8 @@ struct model_opts {
     enum arch_weights weights; /* how matrices, embedding and head are kept: not f32 for decoding in f32 alone (batch 0) */
     int batch;             /* most sequences of one model_step or model_loss; 0: decoding alone, no activations */
     uint64_t memory_limit; /* bytes; 0: the device's */
+    enum kn_dtype precision; /* of products in model_step and model_loss: KN_F32 (0), or KN_BF16 where the device has it; weights, optimiser
+                              * and what passes between ops stay f32. Decoding computes in f32. */
 };
 
 /* Bytes that model_new will take with these options, exactly (device scratch apart); nothing is allocated. */

@@ -86,7 +86,7 @@ static st_t mean_loss(struct model *m, int64_t N, int64_t counted, double *loss)
     return ST_OK;
 }
 
-static st_t run(struct model *m, const int32_t *tokens, const int32_t *targets, int B, int T, bool train, double *loss)
+static st_t pass(struct model *m, const int32_t *tokens, const int32_t *targets, int B, int T, bool train, double *loss)
 {
     int64_t counted, N = (int64_t)B * T;
     TRY(feed(m, tokens, targets, B, T, &counted));
@@ -102,6 +102,14 @@ static st_t run(struct model *m, const int32_t *tokens, const int32_t *targets, 
         TRY(m->dev->op->head_ce(m->dev, &xn, &m->w[m->head], &target, 0, &row, NULL, NULL));
     }
     return mean_loss(m, N, counted, loss);
+}
+
+static st_t run(struct model *m, const int32_t *tokens, const int32_t *targets, int B, int T, bool train, double *loss)
+{
+    TRY(kn_precision(m->dev, m->opts.precision));
+    st_t st = pass(m, tokens, targets, B, T, train, loss);
+    kn_precision(m->dev, KN_F32);
+    return st;
 }
 
 st_t model_loss(struct model *m, const int32_t *tokens, const int32_t *targets, int B, int T, double *loss)

@@ -347,6 +347,42 @@ static void test_overfit(void)
     kn_dev_close(dev);
 }
 
+/* Loss and gradients in bf16 products stay near those of f32; weights that one seed draws are the same. */
+static void test_precision(void)
+{
+    struct arch a = net(50, 40, 64, 0);
+    struct base_err err = BASE_ERR_INIT;
+    int32_t tok[80], tgt[80];
+    double loss[2], sum[2] = {0};
+    add(&a, attention(4, 2, 16, 0, 1), swiglu(96, 0));
+    add(&a, attention(4, 2, 16, 8, 1), swiglu(96, 0));
+    random_tokens(3, 50, 80, tok, tgt);
+    struct kn_dev *low = device("cpu:generic", 1), *dev = device("cpu", 2);
+    struct model *m[2] = {NULL, NULL};
+    struct model_opts o = {.train = true, .batch = 2, .precision = KN_BF16};
+    is_int(model_new(&m[1], &a, low, &o, &err), ST_ENOTSUP, "no bf16 on this device: %s", err.what);
+    kn_dev_close(low);
+    if (!dev->info.bf16) {
+        tap_skip("no bf16 on this machine");
+        kn_dev_close(dev);
+        return;
+    }
+    m[0] = model_of(&a, dev, KN_F32, 2, true, 1);
+    ok(!model_new(&m[1], &a, dev, &o, &err) && !model_init(m[1], 1), "a model of bf16 products");
+    for (int i = 0; i < 2; i++)
+        if (model_step(m[i], tok, tgt, 2, 40, &loss[i])) loss[i] = NAN;
+    ok(dev->precision == KN_F32, "the device is left as it was");
+    ok(loss[0] != loss[1] && fabs(loss[0] - loss[1]) < 1e-3 * loss[0], "losses are near: %g %g", loss[0], loss[1]);
+    for (int i = 0; i < model_params(m[0]); i++) {
+        double *x = numbers(dev, &model_param(m[0], i)->g), *y = numbers(dev, &model_param(m[1], i)->g);
+        for (int64_t k = 0; k < kn_count(&model_param(m[0], i)->g); k++) sum[0] += x[k] * x[k], sum[1] += (x[k] - y[k]) * (x[k] - y[k]);
+        free(x), free(y);
+    }
+    ok(sum[1] > 0 && sum[1] < 1e-3 * sum[0], "gradients are near: %.1e", sum[1] / sum[0]);
+    model_free(m[0]), model_free(m[1]);
+    kn_dev_close(dev);
+}
+
 int main(void)
 {
     test_paper();
@@ -360,5 +396,6 @@ int main(void)
     test_plans(zoo(9, 1));
     test_plans(attentions(9, 1));
     test_overfit();
+    test_precision();
     return tap_done();
 }
