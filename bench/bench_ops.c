@@ -1,7 +1,7 @@
 /* Attention, decoding and the element and row ops of models a, b and c (bench/SPEED.md), batch 16 x 256, and their
  * share of what this machine's multipliers and memory give.
  *
- *   bench_ops [THREADS [DEVICE [ROUNDS [WORD]]]]          default: 2 cpu 15, every op; WORD: only lines with it
+ *   bench_ops [THREADS [DEVICE [ROUNDS [WORD [bf16]]]]]   default: 2 cpu 15, every op, f32; WORD: only lines with it
  *
  * First the limits: fused multiply-adds from registers, and a copy of 256 MiB (bytes read plus bytes written). Then for
  * each op the min and median time of the rounds, GFLOP/s and GB/s at the min (operations and bytes of kernels/cost.h),
@@ -206,7 +206,11 @@ int main(int argc, char **argv)
     if (argc > 4) word = argv[4];
     if (rounds < 1 || rounds > ROUNDS_MAX ||
         kn_dev_open(&dev, argc > 2 ? argv[2] : "cpu", argc > 1 ? atoi(argv[1]) : 2, &err)) {
-        fprintf(stderr, "bench_ops [THREADS [DEVICE [ROUNDS [WORD]]]]: %s\n", err.what);
+        fprintf(stderr, "bench_ops [THREADS [DEVICE [ROUNDS [WORD [bf16]]]]]: %s\n", err.what);
+        return 1;
+    }
+    if (argc > 5 && kn_precision(dev, KN_BF16)) {
+        fprintf(stderr, "bench_ops: this device has no bf16\n");
         return 1;
     }
     limits();

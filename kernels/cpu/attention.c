@@ -20,7 +20,7 @@ static void task(void *arg, int i, int worker)
 {
     struct ctx *c = arg;
     int64_t bg = i / c->a.blocks, index = c->a.blocks - 1 - i % c->a.blocks; /* the longest first */
-    struct attn_block x = attn_block(&c->a, index);
+    struct attn_block x = attn_block(&c->a, index, 1);
     block_each[cpu_of(c->dev)->isa](&c->a, bg / c->a.G, bg % c->a.G, &x, cpu_scratch(c->dev, worker));
 }
 
@@ -34,6 +34,7 @@ st_t cpu_attention(struct kn_dev *dev, const struct kn_tensor *q, const struct k
     struct ctx c = {dev, attn_of(q, k, v, window, scale, out, lse)};
     const struct attn *a = &c.a;
     if (a->T == 1) return cpu_attention_decode(dev, a);
+    if (dev->precision == KN_BF16 && a->scale > 0) return cpu_attention_bf16(dev, a);
     if ((st = cpu_scratch_need(dev, (size_t)(2 * a->K + ATTN_KEYS) * ATTN_ROWS * sizeof(float)))) return st;
     double pairs = (double)(a->B * a->H * a->T) * (double)(a->W ? a->W : a->S);
     cpu_run(dev, task, &c, (int)(a->B * a->G * a->blocks), pairs * (double)a->K * 4 / 50);
@@ -111,7 +112,7 @@ static void VEC_NAME(block)(const struct attn *a, int64_t b, int64_t g, const st
     vf reach = vf_set1((float)(a->W ? a->W - 1 : a->S));
 
     for (int64_t j0 = x->from; j0 <= x->last;) {
-        struct attn_tile t = attn_tile(a, x, j0, VL);
+        struct attn_tile t = attn_tile(a, x, j0, VL, 1);
         for (int p = 0; p < t.pieces; p++) {
             const struct attn_piece *y = &t.piece[p];
             VEC_NAME(mm_set)

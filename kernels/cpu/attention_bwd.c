@@ -7,14 +7,6 @@
 
 #define NEVER (-1e38f) /* exponent of a key that is not seen */
 
-struct attn_bwd {
-    struct attn a;
-    const float *dout;
-    float *dq, *dk, *dv;
-    struct attn_strides sdout, sdq, sdk, sdv;
-    int64_t Kp; /* K rounded up to whole vectors: the length of packed rows */
-};
-
 #define VEC_FILE "kernels/cpu/attention_bwd.c"
 #include "kernels/cpu/vec_each.h"
 
@@ -46,6 +38,7 @@ st_t cpu_attention_bwd(struct kn_dev *dev, const struct kn_tensor *q, const stru
                     {attn_of(q, k, v, window, scale, out, lse), dout->p, dq->p, dk->p, dv->p, attn_strides(dout),
                      attn_strides(dq), attn_strides(dk), attn_strides(dv), (q->d[3] + vl - 1) / vl * vl}};
     const struct attn *a = &c.w.a;
+    if (dev->precision == KN_BF16 && a->scale > 0) return cpu_attention_bwd_bf16(dev, &c.w);
     /* three transposed tiles, two packed ones, two of scores; sums of dk and dv where their own rows are not whole
      * vectors */
     size_t floats = (size_t)(3 * a->K + 2 * c.w.Kp + 2 * ATTN_KEYS) * ATTN_ROWS;
@@ -104,7 +97,7 @@ static void VEC_NAME(rows)(const struct attn_bwd *c, int64_t b, int64_t g, int64
                            int64_t dks, float *dv, int64_t dvs)
 {
     const struct attn *a = &c->a;
-    struct attn_block x = attn_block(a, index);
+    struct attn_block x = attn_block(a, index, 1);
     int64_t K = a->K, Kp = c->Kp;
     int nv = (x.n + VL - 1) / VL;
     float *qt = mem, *dot = qt + K * LANES, *dqt = dot + K * LANES, *qn = dqt + K * LANES, *don = qn + Kp * LANES;
@@ -129,7 +122,7 @@ static void VEC_NAME(rows)(const struct attn_bwd *c, int64_t b, int64_t g, int64
     vf reach = vf_set1((float)(a->W ? a->W - 1 : a->S));
 
     for (int64_t j0 = x.from; j0 <= x.last;) {
-        struct attn_tile t = attn_tile(a, &x, j0, VL);
+        struct attn_tile t = attn_tile(a, &x, j0, VL, 1);
         for (int i = 0; i < t.pieces; i++) {
             const struct attn_piece *y = &t.piece[i];
             int64_t at = (y->j0 - j0) * LANES + y->v0 * VL;

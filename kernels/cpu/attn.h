@@ -45,7 +45,8 @@ struct attn_block {
     int64_t r0;           /* first row */
     int n;                /* rows */
     int64_t first, last;  /* positions of its first and last row */
-    int64_t from;         /* first key that any of them sees */
+    int64_t from;         /* first key that any of them sees, or one a little before it */
+    int64_t diag;         /* first key of the tiles on the diagonal */
     float pos[ATTN_ROWS]; /* position - first; rows from n on repeat the last one */
     int64_t t[ATTN_ROWS]; /* time of each row */
     int64_t h[ATTN_ROWS]; /* its head among those of the key head */
@@ -92,7 +93,8 @@ static inline int64_t attn_row(const struct attn *a, const struct attn_strides *
     return b * s->b + x->t[i] * s->t + (g * a->R + x->h[i]) * s->h;
 }
 
-static inline struct attn_block attn_block(const struct attn *a, int64_t index)
+/* unit: what tiles begin and end at multiples of: 1, or 2 where keys go in pairs (a last key of odd number then has a companion that nobody sees). */
+static inline struct attn_block attn_block(const struct attn *a, int64_t index, int unit)
 {
     struct attn_block x = {.r0 = index * ATTN_ROWS};
     int64_t left = a->R * a->T - x.r0;
@@ -103,6 +105,8 @@ static inline struct attn_block attn_block(const struct attn *a, int64_t index)
     /* pieces of full register blocks up to the diagonal; the keys before the window are masked like any other */
     x.from -= (x.first - x.from) % 4 ? 4 - (x.first - x.from) % 4 : 0;
     if (x.from < 0) x.from = 0;
+    x.from -= x.from % unit;
+    x.diag = x.first - x.first % unit;
     int64_t t = x.r0 / a->R, h = x.r0 % a->R;
     for (int i = 0; i < ATTN_ROWS; i++) {
         x.t[i] = t;
@@ -115,9 +119,9 @@ static inline struct attn_block attn_block(const struct attn *a, int64_t index)
 
 /* The tile that begins at key j0; vl: floats a vector. Tiles end at the block's first position, so that those before it
  * are full unless a window cuts them, and the one on the diagonal begins where the rows do. */
-static inline struct attn_tile attn_tile(const struct attn *a, const struct attn_block *x, int64_t j0, int vl)
+static inline struct attn_tile attn_tile(const struct attn *a, const struct attn_block *x, int64_t j0, int vl, int unit)
 {
-    int64_t end = j0 < x->first ? x->first : x->last + 1;
+    int64_t end = j0 < x->diag ? x->diag : x->last + unit - x->last % unit;
     struct attn_tile t = {.j0 = j0, .n = end - j0 < ATTN_KEYS ? (int)(end - j0) : ATTN_KEYS};
     int nv = (x->n + vl - 1) / vl;
     t.masked = j0 + t.n - 1 > x->first || (a->W && j0 <= x->last - a->W);
@@ -140,6 +144,17 @@ static inline struct attn_tile attn_tile(const struct attn *a, const struct attn
     return t;
 }
 
+struct attn_bwd {
+    struct attn a;
+    const float *dout;
+    float *dq, *dk, *dv;
+    struct attn_strides sdout, sdq, sdk, sdv;
+    int64_t Kp; /* K rounded up to whole vectors: the length of packed rows */
+};
+
 st_t cpu_attention_decode(struct kn_dev *dev, const struct attn *a); /* T == 1: attention_decode.c */
+/* Precision bf16, scale > 0: attention_bf16.c, attention_bwd_bf16.c. */
+st_t cpu_attention_bf16(struct kn_dev *dev, const struct attn *a);
+st_t cpu_attention_bwd_bf16(struct kn_dev *dev, const struct attn_bwd *w);
 
 #endif

@@ -17,26 +17,7 @@
 #ifdef __x86_64__
 const struct gemm_isa *const cpu_gemm_isa[CPU_ISA_COUNT] = {&gemm_isa_generic, &gemm_isa_avx2, &gemm_isa_avx512};
 
-#ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx2,fma,bmi,bmi2,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,prefer-512bit"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,bmi,bmi2,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,prefer-vector-width=512")
-#endif
-#define VEC_PASS bf16
-#define VEC_ISA 2
-#define GEMM_PAIRS
-#include "kernels/cpu/vec.h"
-#include VEC_FILE
-#undef VL
-#undef VEC_PASS
-#undef VEC_ISA
-#undef GEMM_PAIRS
-#ifdef __clang__
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
+#include "kernels/cpu/vec_bf16.h"
 
 const struct gemm_isa *const cpu_gemm_bf16 = &gemm_isa_bf16;
 #else
@@ -49,7 +30,7 @@ const struct gemm_isa *const cpu_gemm_bf16 = NULL;
 /* acc += a b, place by place. */
 VEC_FN vf VEC_NAME(step)(vf a, vf b, vf acc)
 {
-#ifdef GEMM_PAIRS
+#ifdef VEC_BF16
     return _mm512_dpbf16_ps(acc, (__m512bh)a, (__m512bh)b);
 #else
     return vf_fma(a, b, acc);
@@ -139,7 +120,7 @@ TILES(1) TILES(2) TILES(3) TILES(4) TILES(5) TILES(6)
 TILES(7) TILES(8) TILES(9) TILES(10) TILES(11) TILES(12) TILES(13) TILES(14)
 #endif
 
-#ifndef GEMM_PAIRS
+#ifndef VEC_BF16
 /* Dot products, 4 rows of b at a time (8 where there is one row of a): b streams from memory once, each sum is one vector until the end. */
 VEC_FN void VEC_NAME(dot_block)(const int MR, const int NB, long k, const float *a, long as, const float *b, long bs, float alpha,
                                 float beta, float *c, long ldc, long sc)
@@ -280,7 +261,7 @@ static void VEC_NAME(pack)(float *dst, long w, const float *src, long si, long s
         for (i = 0; i < w; i++) dst[kk * w + i] = i < n ? src[i * si + kk * sk] : 0;
 }
 
-#else /* GEMM_PAIRS */
+#else /* VEC_BF16 */
 
 /* 16 pairs from two vectors of floats, or of numbers that are bf16 already: pair i is lo[i], hi[i]. */
 VEC_FN __m512i VEC_NAME(pairs)(const int half, const void *lo, const void *hi, __mmask16 m)
@@ -289,9 +270,7 @@ VEC_FN __m512i VEC_NAME(pairs)(const int half, const void *lo, const void *hi, _
         __m512i l = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, lo)), h = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(hi ? m : 0, hi));
         return _mm512_or_si512(l, _mm512_slli_epi32(h, 16));
     }
-    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-    __m512bh v = _mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps(hi ? m : 0, hi), _mm512_maskz_loadu_ps(m, lo));
-    return _mm512_permutexvar_epi16(order, (__m512i)v);
+    return (__m512i)vf_pairs_bf16(_mm512_maskz_loadu_ps(m, lo), _mm512_maskz_loadu_ps(hi ? m : 0, hi));
 }
 
 /* n <= 32 neighbours of a sum as 16 pairs, zeros after them. */
@@ -421,7 +400,7 @@ static const struct gemm_isa VEC_NAME(gemm_isa) = {
     .rows = {DIRECT(1), DIRECT(2), DIRECT(3), DIRECT(4), DIRECT(5), DIRECT(6)},
 #endif
     .vl = VL,
-#ifdef GEMM_PAIRS
+#ifdef VEC_BF16
     .fold = 2,
     .pack_half = VEC_NAME(pack_half),
     .lay = VEC_NAME(lay),

@@ -1,6 +1,6 @@
 /* Products of small tiles, transposes and 2^x for attention, in the vectors of vec.h. Included by a pass of vec_each.h
  * after it; like vec.h it has no guard. LANES is the width of a tile whose columns are queries: 64 floats, a whole
- * number of vectors in every set. */
+ * number of vectors in every set. With bf16 (vec_bf16.h) a and b are pairs along the sum, strides and n count pairs. */
 #define LANES 64
 
 #if VEC_ISA == 0
@@ -10,7 +10,7 @@ typedef uint32_t vu __attribute__((vector_size(16))); /* adds without overflow *
 
 #undef MM_VECTORS
 #if VEC_ISA == 2
-#define MM_VECTORS 4 /* columns of one register block, in vectors: 4 x 4 of 32 registers */
+#define MM_VECTORS 4 /* columns of one register block, in vectors: 4 x 4 of 32 registers, or 8 x 2 */
 #elif VEC_ISA == 1
 #define MM_VECTORS 3 /* 4 x 3 of 16 registers */
 #else
@@ -22,8 +22,8 @@ typedef uint32_t vu __attribute__((vector_size(16))); /* adds without overflow *
 VEC_FN void VEC_NAME(mm_block)(int mr, int nv, int add, const float *a, int64_t ar, int64_t ac, const float *b,
                                int64_t bs, int64_t n, float *c, int64_t cs)
 {
-    vf acc[4][MM_VECTORS];
-#pragma GCC unroll 4
+    vf acc[8][MM_VECTORS];
+#pragma GCC unroll 8
     for (int r = 0; r < mr; r++)
 #pragma GCC unroll 4
         for (int v = 0; v < nv; v++) acc[r][v] = add ? vf_load(c + r * cs + v * VL) : vf_zero();
@@ -31,16 +31,20 @@ VEC_FN void VEC_NAME(mm_block)(int mr, int nv, int add, const float *a, int64_t 
         vf x[MM_VECTORS];
 #pragma GCC unroll 4
         for (int v = 0; v < nv; v++) x[v] = vf_load(b + v * VL);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int r = 0; r < mr; r++) {
             vf y = vf_set1(a[r * ar]);
 #pragma GCC unroll 4
+#ifdef VEC_BF16
+            for (int v = 0; v < nv; v++) acc[r][v] = _mm512_dpbf16_ps(acc[r][v], (__m512bh)y, (__m512bh)x[v]);
+#else
             for (int v = 0; v < nv; v++) acc[r][v] = vf_fma(y, x[v], acc[r][v]);
+#endif
         }
         a += ac;
         b += bs;
     }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int r = 0; r < mr; r++)
 #pragma GCC unroll 4
         for (int v = 0; v < nv; v++) vf_store(c + r * cs + v * VL, acc[r][v]);
@@ -50,6 +54,9 @@ VEC_FN void VEC_NAME(mm_rows)(int nv, int add, int64_t rows, const float *a, int
                               int64_t bs, int64_t n, float *c, int64_t cs)
 {
     int64_t r = 0;
+#if VEC_ISA == 2
+    for (; nv <= 2 && r + 8 <= rows; r += 8) VEC_NAME(mm_block)(8, nv, add, a + r * ar, ar, ac, b, bs, n, c + r * cs, cs);
+#endif
     for (; r + 4 <= rows; r += 4) VEC_NAME(mm_block)(4, nv, add, a + r * ar, ar, ac, b, bs, n, c + r * cs, cs);
     for (; r < rows; r++) VEC_NAME(mm_block)(1, nv, add, a + r * ar, ar, ac, b, bs, n, c + r * cs, cs);
 }

@@ -6,17 +6,17 @@ static int64_t first_key(int64_t i, int64_t window)
     return window > 0 && i - window + 1 > 0 ? i - window + 1 : 0;
 }
 
-static double dot(const struct kn_tensor *a, int64_t oa, const struct kn_tensor *b, int64_t ob)
+static double dot(const struct kn_dev *dev, const struct kn_tensor *a, int64_t oa, const struct kn_tensor *b, int64_t ob)
 {
     double s = 0;
-    for (int64_t d = 0; d < a->d[3]; d++) s += ref_get(a, oa + d * a->s[3]) * ref_get(b, ob + d * b->s[3]);
+    for (int64_t d = 0; d < a->d[3]; d++) s += ref_factor(dev, a, oa + d * a->s[3]) * ref_factor(dev, b, ob + d * b->s[3]);
     return s;
 }
 
 /* y += alpha x over a head */
-static void add(const struct kn_tensor *y, int64_t oy, double alpha, const struct kn_tensor *x, int64_t ox)
+static void add(const struct kn_dev *dev, const struct kn_tensor *y, int64_t oy, double alpha, const struct kn_tensor *x, int64_t ox)
 {
-    for (int64_t d = 0; d < y->d[3]; d++) ref_add(y, oy + d * y->s[3], alpha * ref_get(x, ox + d * x->s[3]));
+    for (int64_t d = 0; d < y->d[3]; d++) ref_add(y, oy + d * y->s[3], alpha * ref_factor(dev, x, ox + d * x->s[3]));
 }
 
 st_t ref_attention(struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v,
@@ -35,13 +35,13 @@ st_t ref_attention(struct kn_dev *dev, const struct kn_tensor *q, const struct k
                 int64_t g = h / (H / G), i = S - T + t, from = first_key(i, window);
                 double max = -INFINITY, sum = 0;
                 for (int64_t j = from; j <= i; j++) {
-                    p[j] = scale * dot(q, at4(q, b, t, h, 0), k, at4(k, b, j, g, 0));
+                    p[j] = scale * dot(dev, q, at4(q, b, t, h, 0), k, at4(k, b, j, g, 0));
                     max = fmax(max, p[j]);
                 }
                 for (int64_t j = from; j <= i; j++) sum += p[j] = exp(p[j] - max);
                 for (int64_t d = 0; d < q->d[3]; d++) {
                     double s = 0;
-                    for (int64_t j = from; j <= i; j++) s += p[j] / sum * ref_get(v, at4(v, b, j, g, d));
+                    for (int64_t j = from; j <= i; j++) s += p[j] / sum * ref_factor(dev, v, at4(v, b, j, g, d));
                     ref_set(out, at4(out, b, t, h, d), s);
                 }
                 if (!kn_absent(lse)) ref_set(lse, at3(lse, b, h, t), max + log(sum));
@@ -63,19 +63,20 @@ st_t ref_attention_bwd(struct kn_dev *dev, const struct kn_tensor *q, const stru
     ref_fill(dev, dk, 0);
     ref_fill(dev, dv, 0);
     int64_t B = q->d[0], T = q->d[1], H = q->d[2], G = k->d[2];
+    static const struct kn_dev plain; /* delta is no product of operands that were rounded */
     for (int64_t b = 0; b < B; b++)
         for (int64_t h = 0; h < H; h++)
             for (int64_t i = 0; i < T; i++) {
                 int64_t g = h / (H / G);
                 int64_t qi = at4(q, b, i, h, 0), doi = at4(dout, b, i, h, 0), dqi = at4(dq, b, i, h, 0);
-                double delta = dot(dout, doi, out, at4(out, b, i, h, 0)), l = ref_get(lse, at3(lse, b, h, i));
+                double delta = dot(&plain, dout, doi, out, at4(out, b, i, h, 0)), l = ref_get(lse, at3(lse, b, h, i));
                 for (int64_t j = first_key(i, window); j <= i; j++) {
                     int64_t kj = at4(k, b, j, g, 0), vj = at4(v, b, j, g, 0);
-                    double p = exp(scale * dot(q, qi, k, kj) - l);
-                    double ds = p * (dot(dout, doi, v, vj) - delta) * scale;
-                    add(dq, dqi, ds, k, kj);
-                    add(dk, at4(dk, b, j, g, 0), ds, q, qi);
-                    add(dv, at4(dv, b, j, g, 0), p, dout, doi);
+                    double p = exp(scale * dot(dev, q, qi, k, kj) - l);
+                    double ds = p * (dot(dev, dout, doi, v, vj) - delta) * scale;
+                    add(dev, dq, dqi, ds, k, kj);
+                    add(dev, dk, at4(dk, b, j, g, 0), ds, q, qi);
+                    add(dev, dv, at4(dv, b, j, g, 0), p, dout, doi);
                 }
             }
     return ST_OK;

@@ -66,12 +66,13 @@ static void check(const struct shape *s, double tol)
     char what[128];
     snprintf(what, sizeof what, "B %d T %d S %d H %d G %d K %d W %d%s", s->B, s->T, s->S, s->H, s->G, s->K, s->W,
              s->fused ? " fused" : "");
-    struct kt *outs[] = {&c.out, &c.lse, &c.dq, &c.dk, &c.dv};
+    struct kt *outs[] = {&c.out, &c.lse, &c.dq, &c.dk, &c.dv}, *ins[] = {&c.q, &c.k, &c.v, &c.dout};
+    for (int i = 0; i < 4 && kt_precision == KN_BF16; i++) kt_half(ins[i]);
     kt_compare(what, s->T == s->S ? both : forward, &c, outs, s->T == s->S ? 5 : 2, tol);
     call_fini(&c);
 }
 
-static void shapes(void)
+static void shapes(double tol)
 {
     static const struct shape list[] = {
         /* widths of heads */
@@ -111,7 +112,24 @@ static void shapes(void)
         {1, 1, 513, 1, 1, 256, 0, 0, 1},
         {1, 1, 77, 3, 1, 7, 0, 1, 1},
     };
-    for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) check(&list[i], 1e-11);
+    for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) check(&list[i], tol);
+}
+
+/* Operands that are bf16 already: what is left is the rounding of weights and of their gradients, 2^-9 each. Then f32 operands, against f64. */
+static void halves(void)
+{
+    kt_precision = KN_BF16;
+    shapes(1e-5);
+    check(&(struct shape){1, 300, 300, 4, 2, 32, 0, 1, 1}, 1e-5);
+    check(&(struct shape){1, 100, 100, 2, 1, 32, 0, 0, 0}, 1e-5); /* all scores equal */
+    check(&(struct shape){9, 70, 70, 4, 4, 32, 0, 1, 1}, 1e-5);   /* a task is a whole head */
+    check(&(struct shape){1, 700, 700, 1, 1, 16, 0, 0, 1}, 1e-5);
+    struct call c;
+    call_init(&c, &(struct shape){2, 130, 130, 4, 2, 32, 0, 1, 1});
+    struct kt *outs[] = {&c.out, &c.lse, &c.dq, &c.dk, &c.dv};
+    kt_compare("operands in f32", both, &c, outs, 5, 1e-4);
+    call_fini(&c);
+    kt_precision = KN_F32;
 }
 
 /* Scores of about 1e4 leave f32 with three digits of the exponent, so the tolerance is that of the inputs' rounding. */
@@ -216,7 +234,8 @@ static void refusals(void)
 int main(void)
 {
     kt_open();
-    shapes();
+    shapes(1e-11);
+    halves();
     extremes();
     chunks(0);
     chunks(20);

@@ -1,0 +1,43 @@
+/* What attention's forward and backward share in bf16: the pass of vec_bf16.h includes this after vec_mm.h. Operands of products are pairs of bf16 in
+ * 32 bits; "rows of pairs" are rows [n][K2] with their numbers in order, K2 = K / 2 rounded up; "pairs of rows" [n / 2][K] hold rows 2 i and 2 i + 1 in
+ * place i. Scores, weights before rounding, and all sums are f32. */
+
+/* 2^x, relative error 3e-6, for what is rounded to bf16 next; x up to a little above 0, however far below. 2^0 is exactly 1. */
+VEC_FN vf exp2_bf16(vf x)
+{
+    vf n = vf_round(x), f = vf_sub(x, n);
+    vf p = vf_fma(vf_set1(0x1.3a02ccp-7f), f, vf_set1(0x1.c9fc46p-5f));
+    p = vf_fma(p, f, vf_set1(0x1.ec0378p-3f));
+    p = vf_fma(p, f, vf_set1(0x1.62e12cp-1f));
+    p = vf_fma(p, f, vf_set1(1.0f));
+    return vf_scale2(p, n);
+}
+
+/* x where the row at pos sees key `at`, which is when low <= at <= pos; else never. */
+VEC_FN vf seen_bf16(vf x, vf at, vf pos, vf low, vf never)
+{
+    __mmask16 m = _mm512_cmp_ps_mask(at, pos, _CMP_LE_OQ) & _mm512_cmp_ps_mask(at, low, _CMP_GE_OQ);
+    return _mm512_mask_blend_ps(m, never, x);
+}
+
+/* The first n keys of a head as rows of pairs [n rounded up to even][K2]. */
+__attribute__((unused)) static void rows_of_pairs(float *dst, const float *src, int64_t stride, int64_t n, int64_t K)
+{
+    int64_t K2 = (K + 1) / 2;
+    cpu_gemm_bf16->lay(dst, K2, src, 0, stride, n, K);
+    if (n % 2) memset(dst + n * K2, 0, (size_t)K2 * sizeof *dst);
+}
+
+/* The 64 rows of a block as rows of pairs. */
+__attribute__((unused)) static void block_of_pairs(float *dst, const float *const *src, int64_t K)
+{
+    int64_t K2 = (K + 1) / 2;
+    for (int i = 0; i < LANES; i++) cpu_gemm_bf16->lay(dst + i * K2, K2, src[i], 0, 0, 1, K);
+}
+
+/* Rows of pairs [LANES][K2] turned: [K2][LANES]. */
+__attribute__((unused)) static void lanes_of_pairs(float *dst, const float *src, int64_t K)
+{
+    int64_t K2 = (K + 1) / 2;
+    cpu_gemm_bf16->pack_half(dst, LANES, (const uint16_t *)src, 2 * K2, 1, LANES, 2 * K2);
+}

@@ -1,0 +1,36 @@
+/* Includes VEC_FILE once more, for AVX-512 with bf16 products: VEC_PASS bf16, VEC_ISA 2, VEC_BF16 and the vectors of vec.h are defined. For what a
+ * device with dev->info.bf16 does under precision bf16; on x86-64 alone. vdpbf16ps multiplies pairs of neighbours and adds both products to a float, so
+ * an operand is a vector of 16 pairs, held as vf. */
+#include <immintrin.h>
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx2,fma,bmi,bmi2,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,prefer-512bit"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,bmi,bmi2,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,prefer-vector-width=512")
+#endif
+#define VEC_PASS bf16
+#define VEC_ISA 2
+#define VEC_BF16
+#include "kernels/cpu/vec.h"
+
+/* Pairs from two vectors of floats: lo[i] and hi[i], rounded to nearest even. */
+VEC_FN vf vf_pairs_bf16(vf lo, vf hi)
+{
+    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    return (vf)_mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh(hi, lo));
+}
+
+#include VEC_FILE
+#undef VL
+#undef VEC_PASS
+#undef VEC_ISA
+#undef VEC_BF16
+#ifdef __clang__
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
