@@ -7,6 +7,7 @@ taut_SOURCES = cli/cli.h cli/cmds.def cli/main.c cli/options.c cli/help.c cli/he
 	cli/run.c cli/status.c cli/watch.c cli/submit.c cli/jobs.c cli/front.c cli/pause.c cli/resume.c cli/cancel.c \
 	cli/archarg.h cli/archarg.c cli/stack.h cli/stack.c cli/cost.c cli/progress.h cli/progress.c \
 	cli/space.c cli/train.c cli/profile.c cli/show.c cli/export.c cli/spark.h cli/spark.c cli/doctor.h cli/doctor.c cli/doctor_machine.c
+taut_SOURCES += cli/bench.h cli/bench.c cli/bench_child.h cli/bench_child.c cli/bench_measure.c cli/bench_ops.c cli/bench_presets.c cli/bench_whole.c
 taut_LDADD = libevaluator.a libmodel.a libkernels.a libwire.a libspacejson.a libspace.a libbasejson.a libbase.a $(UV_LIBS) $(JANSSON_LIBS) -lm
 
 # The report's page: style and scripts put into page.html, and that into one C string.

@@ -15,6 +15,9 @@ void out_json_text(json_t *v, struct base_buf *b); /* the same into b, without t
 /* Has whoever read stdout gone away? For what waits long between two lines. */
 bool out_gone(void);
 
+/* Most that this process has held in memory, as the system counts it (VmHWM); 0: it does not say. */
+uint64_t out_process_bytes(void);
+
 double out_num(json_t *o, const char *key);         /* NaN where it is missing or null */
 int64_t out_int(json_t *o, const char *key);        /* 0 */
 const char *out_str(json_t *o, const char *key);    /* "" */

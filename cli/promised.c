@@ -6,7 +6,5 @@ static int refuse(struct cli *c)
     return cli_fail(CLI_CALL, c->cmd->name, NULL, "not built yet");
 }
 
-const struct cli_cmd cmd_bench = {
-    .name = "bench", .args = "", .summary = "kernels on this machine: rate, share of its measured peak", .help = "", .promised = true, .run = refuse};
 const struct cli_cmd cmd_predict = {
     .name = "predict", .args = "TRIAL", .summary = "loss by the job's scaling fit, with its interval", .help = "", .promised = true, .run = refuse};

@@ -331,6 +331,8 @@ static int print_json(const struct train *t)
     json_object_set_new(o, "valid_loss", json_real(t->valid_loss));
     if (!isnan(t->valid_bpb)) json_object_set_new(o, "valid_bpb", json_real(t->valid_bpb));
     json_object_set_new(o, "train_bytes", json_integer((json_int_t)trainer_bytes(t->t)));
+    uint64_t process = out_process_bytes();
+    if (process) json_object_set_new(o, "process_bytes", json_integer((json_int_t)process));
     json_object_set_new(o, "params", json_integer((json_int_t)model_param_count(trainer_model(t->t))));
     json_object_set_new(o, "device", fingerprint_json(t->dev));
     if (t->save) json_object_set_new(o, "saved", json_string(t->save));

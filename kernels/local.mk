@@ -13,3 +13,4 @@ libkernels_a_SOURCES += kernels/cpu/rows.h kernels/cpu/vec_mm.h kernels/cpu/attn
 	kernels/cpu/rmsnorm.c kernels/cpu/rope.c kernels/cpu/sum_rows.c kernels/cpu/stored.c kernels/cpu/sumsq.c kernels/cpu/swiglu.c
 libkernels_a_SOURCES += kernels/ref/gatednorm.c kernels/cpu/gatednorm.c
 libkernels_a_SOURCES += kernels/ref/conv.c kernels/ref/mul.c kernels/cpu/conv.c kernels/cpu/mul.c
+libkernels_a_SOURCES += kernels/limits.h kernels/cpu/limits.c

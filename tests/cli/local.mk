@@ -10,3 +10,6 @@ EXTRA_DIST += tests/cli/test_report.py
 
 tap_scripts += tests/cli/test_show.py
 EXTRA_DIST += tests/cli/test_show.py
+
+tap_scripts += tests/cli/test_bench.py
+EXTRA_DIST += tests/cli/test_bench.py

@@ -174,7 +174,6 @@ bad(2, "--dir is empty", "jobs", "--dir", "")
 bad(2, "--socket is empty", "jobs", "--socket", "")
 bad(2, "tcsh", "completion", "tcsh")
 bad(2, "'forn'", "help", "forn")
-bad(2, "not built yet", "bench")
 bad(2, "not built yet", "predict", "1")
 bad(2, ["--uncertain", "not built yet"], "front", "1", "--uncertain", *S)
 

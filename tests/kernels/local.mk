@@ -43,3 +43,6 @@ tests_kernels_test_stored_LDADD = libkernels.a libbase.a -lm
 check_PROGRAMS += tests/kernels/test_heads
 tests_kernels_test_heads_SOURCES = tests/kernels/test_heads.c
 tests_kernels_test_heads_LDADD = libkernels.a libbase.a -lm
+check_PROGRAMS += tests/kernels/test_limits
+tests_kernels_test_limits_SOURCES = tests/kernels/test_limits.c
+tests_kernels_test_limits_LDADD = libkernels.a libbase.a -lm

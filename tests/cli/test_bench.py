@@ -1,0 +1,179 @@
+"""taut bench: what it counts, against counts made here; what it measures is there and in order. Times themselves are not judged: this machine is never alone."""
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+
+SRC = os.environ.get("TAUT_SRC", ".")
+sys.path.insert(0, os.path.join(SRC, "tests/controller"))
+from taut_wire import *
+
+TAUT = os.path.join(BUILD, "taut")
+HANG = 300
+D = tempfile.mkdtemp(prefix="taut-bench-test-")
+os.environ["TAUT_LOCKS"] = os.path.join(D, "locks")
+os.environ["TMPDIR"] = D
+B, T, V = 2, 64, 256 # of --quick
+DENSE = {"a": (4, 128, 4, 4, 384), "b": (6, 256, 8, 2, 704), "c": (8, 512, 8, 8, 1408)} # depth, width, heads, of keys and values, hidden
+
+
+def taut(*args, env=None):
+    return subprocess.run([TAUT, "bench", *map(str, args)], capture_output=True, text=True, timeout=HANG, stdin=subprocess.DEVNULL, env=env)
+
+
+def rate(r):
+    return 0 < r["low"] <= r["median"] <= r["high"] < math.inf
+
+
+def near(a, b):
+    return abs(a - b) <= 1e-9 * abs(b)
+
+
+def pairs(n):
+    return n * (n + 1) / 2
+
+
+def matrices(m):
+    """Numbers in the matrices that a token goes through."""
+    depth, d, h, g, f = DENSE[m]
+    k = d // h
+    return depth * (d * (h + 2 * g) * k + h * k * d + 3 * d * f) + d * V
+
+
+def flops_per_token(m):
+    """Of a trained token: forward, and twice as much for both gradients."""
+    depth, d, h, g, f = DENSE[m]
+    return 3 * (2 * matrices(m) + depth * 4 * d * pairs(T) / T)
+
+
+def decode_bytes(m, context):
+    depth, d, h, g, f = DENSE[m]
+    norms = (2 * depth + 1) * d
+    return 4 * (matrices(m) + norms + depth * context * 2 * g * (d // h))
+
+
+def limits(r):
+    l = r["limits"]
+    ok(l["products"] and all(rate(p["flops"]) and rate(p["flops_1"]) for p in l["products"]), "peaks of products")
+    sets = l["memory"]
+    ok(len(sets) > 1 and all(rate(s[k]) for s in sets for k in ("read", "read_1", "copy", "copy_1")), "bandwidths")
+    same([s["bytes"] for s in sets], sorted(s["bytes"] for s in sets), "of growing working sets")
+    ok(all(s["level"] in ("L1", "L2", "L3", "memory") for s in sets), "each with the cache it lies in")
+    ok(rate(l["fork_join_ns"]) and 0 <= l["others"] <= 1, "a fork and join, and what others took")
+
+
+def counts(r):
+    """Operations and bytes of ops, from their shapes."""
+    n, (depth, d, h, g, f) = B * T, DENSE["b"]
+    k = d // h
+    op = {(o["op"], o["pass"], o["shape"]): o for o in r["ops"] if o["model"] == "b"}
+    x = op["gemm", "forward", f"qkv {n}x{d}x{(h + 2 * g) * k}"]
+    same([x["flops"], x["bytes"]], [2 * n * d * (h + 2 * g) * k, 4 * (n * d + d * (h + 2 * g) * k + n * (h + 2 * g) * k)], "a product: 2 m n p, each operand once")
+    x = op["gemm", "decode", f"down 1x{f}x{d}"]
+    same([x["flops"], x["bytes"]], [2 * d * f, 4 * (d * f + d + f)], "a product of one row")
+    x = op["attention", "forward", f"{B}x{T}x{h}/{g}x{k}"]
+    same(x["flops"], B * h * pairs(T) * (4 * k + 3), "attention: causal pairs alone")
+    x = op["attention", "decode", f"1x1x{h}/{g}x{k} at 64"]
+    same([x["flops"], x["bytes"]], [h * 64 * (4 * k + 3), 4 * (2 * h * k + 2 * 64 * g * k)], "attention of one token: its cache once")
+    x = op["swiglu", "forward", f"{n}x{f}"]
+    same([x["flops"], x["bytes"]], [5 * n * f, 12 * n * f], "SwiGLU")
+    passes = {(o["op"], o["pass"]) for o in r["ops"]}
+    for want in (("attention_bwd", "backward"), ("swiglu_bwd", "backward"), ("rmsnorm", "forward"), ("rmsnorm_bwd", "backward"), ("rope", "forward"), ("embed", "forward"),
+                 ("embed_bwd", "backward"), ("head_ce", "forward"), ("head_ce", "backward"), ("adamw", "backward"), ("gemm", "backward")):
+        ok(want in passes, "%s %s is among them" % want)
+    ok(all(rate(o["us"]) for o in r["ops"]), "all have times, least <= median <= most")
+    ok(all(0 < o["share"] < 1000 and o["bound"] in ("products", "reading", "copying") for o in r["ops"]), "and a share of what binds them")
+    peak = max(p["flops"]["high"] for p in r["limits"]["products"] if p["dtype"] == "f32")
+    bound = [o for o in r["ops"] if o["bound"] == "products"]
+    ok(bound and all(near(o["share"], o["flops"] / peak / (o["us"]["median"] * 1e-6)) for o in bound), "the share is operations / peak / time where products bind")
+
+
+def whole(r, m):
+    w, = [x for x in r["models"] if x["model"] == m]
+    depth, d, h, g, f = DENSE[m]
+    same(w["params"], matrices(m) + V * d + (2 * depth + 1) * d, "model %s: parameters" % m)
+    ok(near(w["flops_per_token"], flops_per_token(m)), "operations a token")
+    ok(rate(w["tokens_per_s"]) and rate(w["product_flops"]), "rates")
+    ok(near(w["share"], w["tokens_per_s"]["median"] * w["flops_per_token"] / w["product_flops"]["high"]), "the share is what the formula says")
+    ok("recurrence" in r["formula"], "which is printed")
+    ok(w["train_bytes"] > 16 * w["params"], "weights, gradients and two moments at least are planned")
+    ok(w["process_bytes"] > w["train_bytes"], "and the process that trains takes more than that")
+    s, = w["decode"]
+    same(s["context"], 128, "one context with --quick")
+    ok(rate(s["decode_ms"]) and rate(s["prefill_ms"]) and s["prefill_share"] > 0, "decoding and prefill")
+    ok(near(s["to_bound"], s["decode_ms"]["median"] / s["bound_ms"]), "x bound")
+    sets = r["limits"]["memory"]
+    i = next((i for i, x in enumerate(sets) if x["bytes"] >= decode_bytes(m, 128)), len(sets))
+    reads = [x["read"]["high"] for x in sets[max(i - 1, 0):i + 1]]
+    ok(min(reads) * 0.999 <= decode_bytes(m, 128) / (s["bound_ms"] * 1e-3) <= max(reads) * 1.001, "the bound is bytes / reading at a set of that size")
+    ok(0 <= w["others"] <= 1 and 0 <= w["others_decode"] <= 1, "what others took")
+
+
+def everything():
+    r = taut("--quick", "--model", "a,b", "--threads", 2, "--json")
+    same(r.returncode, 0, "taut bench --quick")
+    v = json.loads(r.stdout)
+    same([v["quick"], v["batch"], v["context"], v["precision"], v["device"]["threads"]], [True, B, T, "f32", 2], "what was measured")
+    limits(v)
+    counts(v)
+    same([x["model"] for x in v["models"]], ["a", "b"], "two models")
+    for m in "ab":
+        whole(v, m)
+    ok(all(rate(x["tokens_per_s_1"]) and near(x["scaling"], x["tokens_per_s"]["median"] / x["tokens_per_s_1"]["median"]) for x in v["models"]), "one thread, and the scaling")
+    ok(("others took" in r.stderr) == (v["others"] > 0.05), "over 5 %% taken by others is said (%.0f %%)" % (100 * v["others"]))
+
+
+def parts():
+    v = json.loads(taut("limits", "--quick", "--threads", 1, "--json").stdout)
+    ok("limits" in v and "ops" not in v and "models" not in v, "limits alone")
+    v = json.loads(taut("ops", "--quick", "--model", "a", "--op", "swiglu", "--json").stdout)
+    ok("models" not in v and "limits" not in v and {o["op"] for o in v["ops"]} == {"swiglu", "swiglu_bwd"}, "ops of one kind alone")
+    v = json.loads(taut("models", "--quick", "--model", "a", "--threads", 1, "--json").stdout)
+    ok("ops" not in v and len(v["models"]) == 1 and "scaling" not in v["models"][0], "models alone, on one thread: no scaling")
+    v = json.loads(taut("models", "--quick", "--model", "d,e", "--json").stdout)
+    ok(all(("tokens_per_s" in x) != ("not_built" in x) for x in v["models"]) and [x["model"] for x in v["models"]] == ["d", "e"], "a model is measured, or said to be not built")
+    r = taut("--quick", "--model", "a", "--op", "rmsnorm")
+    lines = r.stdout.splitlines()
+    same(r.returncode, 0, "for people")
+    ok(any("rmsnorm_bwd" in x and "%" in x for x in lines) and any(x.startswith("limits") for x in lines) and any("tokens/s" in x for x in lines), "tables of all three")
+    ok("\r" not in r.stdout and "\033" not in r.stdout, "no progress where there is no terminal")
+
+
+def bf16():
+    """A machine that has such products says so among its limits."""
+    v = json.loads(taut("limits", "--quick", "--json").stdout)
+    has = [p for p in v["limits"]["products"] if p["dtype"] == "bf16"]
+    r = taut("ops", "models", "--quick", "--model", "a", "--op", "swiglu", "--precision", "bf16", "--json")
+    if not has:
+        ok(r.returncode == 2 and "bf16" in r.stderr, "no bf16 on this machine: refused")
+        return
+    v = json.loads(r.stdout)
+    ok(r.returncode == 0 and v["precision"] == "bf16" and rate(v["models"][0]["tokens_per_s"]) and rate(v["models"][0]["product_flops"]), "in bf16")
+
+
+def wrong():
+    for args, words in ((["sums"], "no part 'sums'"), (["--model", "a,f"], "'f'"), (["--model", "a,a"], "twice"), (["--model", ""], "empty"), (["--model", "a,"], "''"),
+                        (["--threads", "0"], "--threads"), (["--threads", "x"], "--threads"), (["--precision", "f16"], "f16"), (["--device", "cuda:0"], "CUDA"),
+                        (["--device", "ref"], "ref"), (["--device", "moon"], "moon"), (["--colour"], "--colour"), (["limits", "ops", "models", "ops"], "ops")):
+        r = taut(*args)
+        ok(r.returncode == 2 and not r.stdout and words in r.stderr and len(r.stderr.splitlines()) == 1, "exit 2: taut bench %s" % " ".join(args))
+    p = subprocess.Popen([TAUT, "bench", "ops"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    p.stdout.readline()
+    p.send_signal(signal.SIGINT)
+    out, err = p.communicate(timeout=HANG)
+    ok(p.returncode == 130 and "stopped" in err, "Ctrl-C stops it")
+    same([f for f in os.listdir(D) if f != "locks"], [], "nothing is left behind")
+
+
+try:
+    everything()
+    parts()
+    bf16()
+    wrong()
+finally:
+    shutil.rmtree(D, ignore_errors=True)
+done()
