@@ -160,12 +160,13 @@ st_t kn_check_attention(const struct kn_tensor *q, const struct kn_tensor *k, co
 {
     NEED(q && is_float(q->dtype) && is(q, 4, q->dtype));
     NEED(k && is(k, 4, q->dtype));
-    int64_t B = q->d[0], T = q->d[1], H = q->d[2], K = q->d[3], S = k->d[1], G = k->d[2];
+    NEED(v && is(v, 4, q->dtype));
+    int64_t B = q->d[0], T = q->d[1], H = q->d[2], K = q->d[3], S = k->d[1], G = k->d[2], E = v->d[3];
     NEED(is4(q, q->dtype, B, T, H, K));
     NEED(is4(k, q->dtype, B, S, G, K));
-    NEED(is4(v, q->dtype, B, S, G, K));
-    NEED(is4(out, q->dtype, B, T, H, K));
-    NEED(S >= T && window >= 0 && (G ? H % G == 0 : H == 0));
+    NEED(is4(v, q->dtype, B, S, G, E));
+    NEED(is4(out, q->dtype, B, T, H, E));
+    NEED(S >= T && window >= 0 && (G ? H % G == 0 : H == 0) && (K > 0) == (E > 0));
     NEED(kn_absent(lse) || (is(lse, 3, q->dtype) && lse->d[0] == B && lse->d[1] == H && lse->d[2] == T));
     return ST_OK;
 }
@@ -178,10 +179,10 @@ st_t kn_check_attention_bwd(const struct kn_tensor *q, const struct kn_tensor *k
     st_t st = kn_check_attention(q, k, v, window, scale, out, lse);
     if (st) return st;
     NEED(k->d[1] == q->d[1] && (!kn_absent(lse) || kn_count(q) == 0));
-    NEED(is4(dout, q->dtype, q->d[0], q->d[1], q->d[2], q->d[3]));
+    NEED(is4(dout, q->dtype, q->d[0], q->d[1], q->d[2], v->d[3]));
     NEED(is4(dq, q->dtype, q->d[0], q->d[1], q->d[2], q->d[3]));
     NEED(is4(dk, q->dtype, k->d[0], k->d[1], k->d[2], k->d[3]));
-    NEED(is4(dv, q->dtype, k->d[0], k->d[1], k->d[2], k->d[3]));
+    NEED(is4(dv, q->dtype, k->d[0], k->d[1], k->d[2], v->d[3]));
     return ST_OK;
 }
 

@@ -16,7 +16,7 @@ struct kn_cost kn_cost_headnorm(int64_t n, int64_t h, int64_t k, int esize);
 struct kn_cost kn_cost_headnorm_bwd(int64_t n, int64_t h, int64_t k, int esize);
 struct kn_cost kn_cost_headgate(int64_t n, int64_t h, int64_t k, int esize);
 struct kn_cost kn_cost_headgate_bwd(int64_t n, int64_t h, int64_t k, int esize);
-/* Pairs (i, j) that the mask lets through are counted exactly. */
+/* Values as wide as keys. Pairs (i, j) that the mask lets through are counted exactly. */
 struct kn_cost kn_cost_attention(int64_t b, int64_t t, int64_t s, int64_t h, int64_t g, int64_t k, int64_t window, int esize);
 struct kn_cost kn_cost_attention_bwd(int64_t b, int64_t t, int64_t h, int64_t g, int64_t k, int64_t window, int esize);
 struct kn_cost kn_cost_swiglu(int64_t n, int64_t f, int esize);

@@ -30,14 +30,14 @@ st_t cpu_attention(struct kn_dev *dev, const struct kn_tensor *q, const struct k
     st_t st = kn_check_attention(q, k, v, window, scale, out, lse);
     if (st) return st;
     if (q->dtype != KN_F32) return ST_ENOTSUP;
-    if (kn_count(q) == 0) return ST_OK;
+    if (kn_count(out) == 0) return ST_OK;
     struct ctx c = {dev, attn_of(q, k, v, window, scale, out, lse)};
     const struct attn *a = &c.a;
     if (a->T == 1) return cpu_attention_decode(dev, a);
-    if (dev->precision == KN_BF16 && a->scale > 0) return cpu_attention_bf16(dev, a);
-    if ((st = cpu_scratch_need(dev, (size_t)(2 * a->K + ATTN_KEYS) * ATTN_ROWS * sizeof(float)))) return st;
+    if (dev->precision == KN_BF16 && a->scale > 0 && a->E == a->K) return cpu_attention_bf16(dev, a);
+    if ((st = cpu_scratch_need(dev, (size_t)(a->K + a->E + ATTN_KEYS) * ATTN_ROWS * sizeof(float)))) return st;
     double pairs = (double)(a->B * a->H * a->T) * (double)(a->W ? a->W : a->S);
-    cpu_run(dev, task, &c, (int)(a->B * a->G * a->blocks), pairs * (double)a->K * 4 / 50);
+    cpu_run(dev, task, &c, (int)(a->B * a->G * a->blocks), pairs * (double)(a->K + a->E) * 2 / 50);
     return ST_OK;
 }
 
@@ -46,8 +46,8 @@ st_t cpu_attention(struct kn_dev *dev, const struct kn_tensor *q, const struct k
 #include "kernels/cpu/vec_mm.h"
 
 /* One vector of rows against n keys, s[key][LANES]: scores become weights 2^(s - m); the running maximum m and sum l
- * move on, and what the rows have gathered so far (o) is rescaled where the maximum rose. */
-VEC_FN void VEC_NAME(softmax)(float *s, int n, float *m, float *l, float *o, int64_t K)
+ * move on, and what the rows have gathered so far (o [E][LANES]) is rescaled where the maximum rose. */
+VEC_FN void VEC_NAME(softmax)(float *s, int n, float *m, float *l, float *o, int64_t E)
 {
     vf old = vf_load(m), m0 = old, m1 = old, m2 = old, m3 = old;
     int j = 0;
@@ -63,7 +63,7 @@ VEC_FN void VEC_NAME(softmax)(float *s, int n, float *m, float *l, float *o, int
     if (VEC_NAME(any_lt)(old, m0)) {
         vf alpha = VEC_NAME(exp2_down)(vf_sub(old, m0));
         sum = vf_mul(sum, alpha);
-        for (int64_t k = 0; k < K; k++) vf_store(o + k * LANES, vf_mul(vf_load(o + k * LANES), alpha));
+        for (int64_t k = 0; k < E; k++) vf_store(o + k * LANES, vf_mul(vf_load(o + k * LANES), alpha));
         vf_store(m, m0);
     }
     vf sum1 = vf_zero();
@@ -96,9 +96,9 @@ VEC_FN void VEC_NAME(mask)(float *s, int n, float key, vf pos, vf low)
 
 static void VEC_NAME(block)(const struct attn *a, int64_t b, int64_t g, const struct attn_block *x, float *mem)
 {
-    int64_t K = a->K;
+    int64_t K = a->K, E = a->E;
     int nv = (x->n + VL - 1) / VL;
-    float *qt = mem, *o = qt + K * LANES, *s = o + K * LANES;
+    float *qt = mem, *o = qt + K * LANES, *s = o + E * LANES;
     float m[LANES], l[LANES];
     const float *rows[LANES];
     for (int i = 0; i < LANES; i++) {
@@ -107,7 +107,7 @@ static void VEC_NAME(block)(const struct attn *a, int64_t b, int64_t g, const st
         l[i] = 0;
     }
     VEC_NAME(rows_to_lanes)(qt, rows, nv * VL, K, (float)(a->scale * ATTN_LOG2E));
-    memset(o, 0, (size_t)(K * LANES) * sizeof *o);
+    memset(o, 0, (size_t)(E * LANES) * sizeof *o);
     const float *keys = a->k + b * a->sk.b + g * a->sk.h, *values = a->v + b * a->sv.b + g * a->sv.h;
     vf reach = vf_set1((float)(a->W ? a->W - 1 : a->S));
 
@@ -132,12 +132,12 @@ static void VEC_NAME(block)(const struct attn *a, int64_t b, int64_t g, const st
             float *column = s + from * LANES + v * VL;
             vf pos = vf_load(x->pos + v * VL);
             if (t.masked) VEC_NAME(mask)(column, n, (float)(j0 + from - x->first), pos, vf_sub(pos, reach));
-            VEC_NAME(softmax)(column, n, m + v * VL, l + v * VL, o + v * VL, K);
+            VEC_NAME(softmax)(column, n, m + v * VL, l + v * VL, o + v * VL, E);
         }
         for (int p = 0; p < t.pieces; p++) {
             const struct attn_piece *y = &t.piece[p];
             VEC_NAME(mm_add)
-            (K, y->v1 - y->v0, values + y->j0 * a->sv.t, 1, a->sv.t, s + (y->j0 - j0) * LANES + y->v0 * VL, LANES, y->n,
+            (E, y->v1 - y->v0, values + y->j0 * a->sv.t, 1, a->sv.t, s + (y->j0 - j0) * LANES + y->v0 * VL, LANES, y->n,
              o + y->v0 * VL, LANES);
         }
         j0 += t.n;
@@ -149,7 +149,7 @@ static void VEC_NAME(block)(const struct attn *a, int64_t b, int64_t g, const st
         inv[i] = 1.0f / l[i];
         if (a->lse) a->lse[attn_row(a, &a->sl, x, b, g, i)] = (float)(((double)m[i] + (double)log2f(l[i])) * ATTN_LN2);
     }
-    VEC_NAME(lanes_to_rows)(out, o, x->n, K, inv);
+    VEC_NAME(lanes_to_rows)(out, o, x->n, E, inv);
 }
 
 #endif

@@ -32,20 +32,22 @@ st_t cpu_attention_bwd(struct kn_dev *dev, const struct kn_tensor *q, const stru
     st_t st = kn_check_attention_bwd(q, k, v, out, lse, dout, window, scale, dq, dk, dv);
     if (st) return st;
     if (q->dtype != KN_F32) return ST_ENOTSUP;
-    if (kn_count(q) == 0) return ST_OK;
+    if (kn_count(q) == 0 || kn_count(v) == 0) return ST_OK;
     int vl = lanes_each[cpu_of(dev)->isa];
     struct ctx c = {dev,
                     {attn_of(q, k, v, window, scale, out, lse), dout->p, dq->p, dk->p, dv->p, attn_strides(dout),
-                     attn_strides(dq), attn_strides(dk), attn_strides(dv), (q->d[3] + vl - 1) / vl * vl}};
+                     attn_strides(dq), attn_strides(dk), attn_strides(dv), (q->d[3] + vl - 1) / vl * vl,
+                     (v->d[3] + vl - 1) / vl * vl}};
     const struct attn *a = &c.w.a;
-    if (dev->precision == KN_BF16 && a->scale > 0) return cpu_attention_bwd_bf16(dev, &c.w);
-    /* three transposed tiles, two packed ones, two of scores; sums of dk and dv where their own rows are not whole
+    if (dev->precision == KN_BF16 && a->scale > 0 && a->E == a->K) return cpu_attention_bwd_bf16(dev, &c.w);
+    /* three transposed tiles, two packed ones, two of scores; sums of dk or dv where its own rows are not whole
      * vectors */
-    size_t floats = (size_t)(3 * a->K + 2 * c.w.Kp + 2 * ATTN_KEYS) * ATTN_ROWS;
-    if (c.w.Kp != a->K) floats += 2 * (size_t)(a->S * c.w.Kp);
+    size_t floats = (size_t)(2 * a->K + a->E + c.w.Kp + c.w.Ep + 2 * ATTN_KEYS) * ATTN_ROWS;
+    if (c.w.Kp != a->K) floats += (size_t)(a->S * c.w.Kp);
+    if (c.w.Ep != a->E) floats += (size_t)(a->S * c.w.Ep);
     if ((st = cpu_scratch_need(dev, floats * sizeof(float)))) return st;
     double pairs = (double)(a->B * a->H * a->T) * (double)(a->W ? a->W : a->S);
-    cpu_run(dev, task, &c, (int)(a->B * a->G), pairs * (double)a->K * 10 / 50);
+    cpu_run(dev, task, &c, (int)(a->B * a->G), pairs * (double)(3 * a->K + 2 * a->E) * 2 / 50);
     return ST_OK;
 }
 
@@ -98,10 +100,10 @@ static void VEC_NAME(rows)(const struct attn_bwd *c, int64_t b, int64_t g, int64
 {
     const struct attn *a = &c->a;
     struct attn_block x = attn_block(a, index, 1);
-    int64_t K = a->K, Kp = c->Kp;
+    int64_t K = a->K, E = a->E, Kp = c->Kp, Ep = c->Ep;
     int nv = (x.n + VL - 1) / VL;
-    float *qt = mem, *dot = qt + K * LANES, *dqt = dot + K * LANES, *qn = dqt + K * LANES, *don = qn + Kp * LANES;
-    float *s = don + Kp * LANES, *dp = s + ATTN_KEYS * LANES;
+    float *qt = mem, *dot = qt + K * LANES, *dqt = dot + E * LANES, *qn = dqt + K * LANES, *don = qn + Kp * LANES;
+    float *s = don + Ep * LANES, *dp = s + ATTN_KEYS * LANES;
     float lse[LANES], d[LANES], scale[LANES];
     const float *rows[LANES], *drows[LANES];
     float *dqrows[LANES];
@@ -110,13 +112,13 @@ static void VEC_NAME(rows)(const struct attn_bwd *c, int64_t b, int64_t g, int64
         drows[i] = c->dout + attn_row(a, &c->sdout, &x, b, g, i);
         dqrows[i] = c->dq + attn_row(a, &c->sdq, &x, b, g, i);
         lse[i] = (float)((double)a->lse[attn_row(a, &a->sl, &x, b, g, i)] * ATTN_LOG2E);
-        d[i] = i < x.n ? VEC_NAME(dot)(drows[i], a->out + attn_row(a, &a->so, &x, b, g, i), K) : 0;
+        d[i] = i < x.n ? VEC_NAME(dot)(drows[i], a->out + attn_row(a, &a->so, &x, b, g, i), E) : 0;
         scale[i] = a->scale;
     }
     VEC_NAME(rows_to_lanes)(qt, rows, nv * VL, K, (float)(a->scale * ATTN_LOG2E));
-    VEC_NAME(rows_to_lanes)(dot, drows, nv * VL, K, 1.0f);
+    VEC_NAME(rows_to_lanes)(dot, drows, nv * VL, E, 1.0f);
     VEC_NAME(pack)(qn, rows, x.n, K, Kp, a->scale);
-    VEC_NAME(pack)(don, drows, x.n, K, Kp, 1.0f);
+    VEC_NAME(pack)(don, drows, x.n, E, Ep, 1.0f);
     memset(dqt, 0, (size_t)(K * LANES) * sizeof *dqt);
     const float *keys = a->k + b * a->sk.b + g * a->sk.h, *values = a->v + b * a->sv.b + g * a->sv.h;
     vf reach = vf_set1((float)(a->W ? a->W - 1 : a->S));
@@ -130,7 +132,7 @@ static void VEC_NAME(rows)(const struct attn_bwd *c, int64_t b, int64_t g, int64
             VEC_NAME(mm_set)
             (y->n, y->v1 - y->v0, keys + y->j0 * a->sk.t, a->sk.t, 1, qt + from, LANES, K, s + at, LANES);
             VEC_NAME(mm_set)
-            (y->n, y->v1 - y->v0, values + y->j0 * a->sv.t, a->sv.t, 1, dot + from, LANES, K, dp + at, LANES);
+            (y->n, y->v1 - y->v0, values + y->j0 * a->sv.t, a->sv.t, 1, dot + from, LANES, E, dp + at, LANES);
             for (int v = y->v0; v < y->v1; v++) {
                 vf pos = vf_load(x.pos + v * VL);
                 float *sv = s + at + (v - y->v0) * VL, *dpv = dp + at + (v - y->v0) * VL;
@@ -141,7 +143,7 @@ static void VEC_NAME(rows)(const struct attn_bwd *c, int64_t b, int64_t g, int64
                 else
                     VEC_NAME(weigh)(sv, dpv, y->n, vf_load(lse + v * VL), vf_load(d + v * VL), 0, 0, pos, pos);
             }
-            VEC_NAME(mm_add)(y->n, Kp / VL, s + at, LANES, 1, don + from * Kp, Kp, n, dv + y->j0 * dvs, dvs);
+            VEC_NAME(mm_add)(y->n, Ep / VL, s + at, LANES, 1, don + from * Ep, Ep, n, dv + y->j0 * dvs, dvs);
             VEC_NAME(mm_add)(y->n, Kp / VL, dp + at, LANES, 1, qn + from * Kp, Kp, n, dk + y->j0 * dks, dks);
             VEC_NAME(mm_add)
             (K, y->v1 - y->v0, keys + y->j0 * a->sk.t, 1, a->sk.t, dp + at, LANES, y->n, dqt + from, LANES);
@@ -151,26 +153,26 @@ static void VEC_NAME(rows)(const struct attn_bwd *c, int64_t b, int64_t g, int64
     VEC_NAME(lanes_to_rows)(dqrows, dqt, x.n, K, scale);
 }
 
+/* n rows of zeros. */
+static void VEC_NAME(clear)(float *x, int64_t stride, int64_t n, int64_t width)
+{
+    for (int64_t j = 0; j < n; j++) memset(x + j * stride, 0, (size_t)width * sizeof *x);
+}
+
 static void VEC_NAME(head)(const struct attn_bwd *c, int64_t b, int64_t g, float *mem)
 {
     const struct attn *a = &c->a;
-    int64_t K = a->K, Kp = c->Kp;
+    int64_t K = a->K, E = a->E, Kp = c->Kp, Ep = c->Ep, dks = c->sdk.t, dvs = c->sdv.t;
     float *dk = c->dk + b * c->sdk.b + g * c->sdk.h, *dv = c->dv + b * c->sdv.b + g * c->sdv.h;
-    if (K == Kp) {
-        for (int64_t j = 0; j < a->S; j++) {
-            memset(dk + j * c->sdk.t, 0, (size_t)K * sizeof *dk);
-            memset(dv + j * c->sdv.t, 0, (size_t)K * sizeof *dv);
-        }
-        for (int64_t i = 0; i < a->blocks; i++) VEC_NAME(rows)(c, b, g, i, mem, dk, c->sdk.t, dv, c->sdv.t);
-        return;
-    }
-    float *sums = mem + (3 * K + 2 * Kp + 2 * ATTN_KEYS) * LANES;
-    memset(sums, 0, (size_t)(2 * a->S * Kp) * sizeof *sums);
-    for (int64_t i = 0; i < a->blocks; i++) VEC_NAME(rows)(c, b, g, i, mem, sums, Kp, sums + a->S * Kp, Kp);
-    for (int64_t j = 0; j < a->S; j++) {
-        memcpy(dk + j * c->sdk.t, sums + j * Kp, (size_t)K * sizeof *dk);
-        memcpy(dv + j * c->sdv.t, sums + (a->S + j) * Kp, (size_t)K * sizeof *dv);
-    }
+    float *sums = mem + (2 * K + E + Kp + Ep + 2 * ATTN_KEYS) * LANES, *sk = dk, *sv = dv;
+    int64_t sks = dks, svs = dvs;
+    if (K != Kp) sk = sums, sks = Kp, sums += a->S * Kp;
+    if (E != Ep) sv = sums, svs = Ep;
+    VEC_NAME(clear)(sk, sks, a->S, Kp);
+    VEC_NAME(clear)(sv, svs, a->S, Ep);
+    for (int64_t i = 0; i < a->blocks; i++) VEC_NAME(rows)(c, b, g, i, mem, sk, sks, sv, svs);
+    for (int64_t j = 0; K != Kp && j < a->S; j++) memcpy(dk + j * dks, sk + j * sks, (size_t)K * sizeof *dk);
+    for (int64_t j = 0; E != Ep && j < a->S; j++) memcpy(dv + j * dvs, sv + j * svs, (size_t)E * sizeof *dv);
 }
 
 #endif

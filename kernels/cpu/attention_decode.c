@@ -19,7 +19,7 @@ struct ctx {
     struct kn_dev *dev;
     struct attn a;
     int64_t from, chunks; /* first key, chunks of a key head */
-    int64_t stride;       /* of a partial result: maximum, sum, K gathered */
+    int64_t stride;       /* of a partial result: maximum, sum, E gathered, whole vectors */
     float *part;          /* [B][H][chunks][stride] */
 };
 
@@ -43,12 +43,12 @@ static void merge_task(void *arg, int i, int worker)
     float m = part[0], l = 0, *out = a->out + b * a->so.b + h * a->so.h, scale[64];
     for (int64_t k = 1; k < c->chunks; k++) m = part[k * c->stride] > m ? part[k * c->stride] : m;
     for (int64_t k = 0; k < c->chunks; k++) l += part[k * c->stride + 1] * exp2f(part[k * c->stride] - m);
-    for (int64_t d = 0; d < a->K; d++) out[d] = 0;
+    for (int64_t d = 0; d < a->E; d++) out[d] = 0;
     for (int64_t k0 = 0; k0 < c->chunks; k0 += 64) {
         int64_t n = c->chunks - k0 < 64 ? c->chunks - k0 : 64;
         for (int64_t k = 0; k < n; k++) scale[k] = exp2f(part[(k0 + k) * c->stride] - m) / l;
         for (int64_t k = 0; k < n; k++)
-            for (int64_t d = 0; d < a->K; d++) out[d] += scale[k] * part[(k0 + k) * c->stride + 2 + d];
+            for (int64_t d = 0; d < a->E; d++) out[d] += scale[k] * part[(k0 + k) * c->stride + 2 + d];
     }
     if (a->lse) a->lse[b * a->sl.b + h * a->sl.h] = (float)(((double)m + (double)log2f(l)) * ATTN_LN2);
 }
@@ -56,19 +56,19 @@ static void merge_task(void *arg, int i, int worker)
 st_t cpu_attention_decode(struct kn_dev *dev, const struct attn *a)
 {
     int vl = lanes_each[cpu_of(dev)->isa];
-    int64_t Kp = (a->K + vl - 1) / vl * vl;
-    struct ctx c = {.dev = dev, .a = *a, .from = a->W ? a->S - a->W : 0, .stride = Kp + 2};
+    int64_t Kp = (a->K + vl - 1) / vl * vl, Ep = (a->E + vl - 1) / vl * vl;
+    struct ctx c = {.dev = dev, .a = *a, .from = a->W ? a->S - a->W : 0, .stride = Ep + 2};
     c.chunks = (a->S - c.from + CHUNK - 1) / CHUNK;
     /* queries and scores of a group; keys and values of a chunk where their rows are not whole vectors */
-    int64_t floats = a->R * (Kp + CHUNK) + (Kp != a->K ? 2 * CHUNK * Kp : 0);
+    int64_t floats = a->R * (Kp + CHUNK) + (Kp != a->K ? CHUNK * Kp : 0) + (Ep != a->E ? CHUNK * Ep : 0);
     void *part;
     st_t st = cpu_scratch_need(dev, (size_t)floats * sizeof(float));
     if (!st) st = cpu_shared(dev, CPU_SLOT_OP, (size_t)(a->B * a->H * c.chunks * c.stride) * sizeof(float), &part);
     if (st) return st;
     c.part = part;
-    double values = (double)(a->B * a->G * a->K) * (double)(a->S - c.from);
+    double values = (double)(a->B * a->G * (a->K + a->E)) / 2 * (double)(a->S - c.from);
     cpu_run(dev, task, &c, (int)(a->B * a->G * c.chunks), values * 0.8 + values * (double)a->R * 0.08);
-    cpu_run(dev, merge_task, &c, (int)(a->B * a->H), (double)(a->B * a->H * c.chunks * a->K) * 0.5);
+    cpu_run(dev, merge_task, &c, (int)(a->B * a->H), (double)(a->B * a->H * c.chunks * a->E) * 0.5);
     return ST_OK;
 }
 
@@ -138,17 +138,19 @@ static void VEC_NAME(pad)(float *dst, const float *src, int64_t stride, int64_t 
 static void VEC_NAME(chunk)(const struct attn *a, int64_t b, int64_t g, int64_t j0, int64_t n, float *part,
                             int64_t stride, float *mem)
 {
-    int64_t K = a->K, R = a->R, Kp = (K + VL - 1) / VL * VL, ks = a->sk.t, vs = a->sv.t;
+    int64_t K = a->K, E = a->E, R = a->R, Kp = (K + VL - 1) / VL * VL, Ep = (E + VL - 1) / VL * VL;
+    int64_t ks = a->sk.t, vs = a->sv.t;
     const float *k = a->k + b * a->sk.b + g * a->sk.h + j0 * ks, *v = a->v + b * a->sv.b + g * a->sv.h + j0 * vs;
-    float *q = mem, *s = q + R * Kp;
+    float *q = mem, *s = q + R * Kp, *padded = s + R * CHUNK;
     VEC_NAME(pad)(q, a->q + b * a->sq.b + g * R * a->sq.h, a->sq.h, R, K, Kp);
     if (K != Kp) {
-        float *kp = s + R * CHUNK, *vp = kp + CHUNK * Kp;
-        VEC_NAME(pad)(kp, k, ks, n, K, Kp);
-        VEC_NAME(pad)(vp, v, vs, n, K, Kp);
-        k = kp;
-        v = vp;
-        ks = vs = Kp;
+        VEC_NAME(pad)(padded, k, ks, n, K, Kp);
+        k = padded, ks = Kp;
+        padded += CHUNK * Kp;
+    }
+    if (E != Ep) {
+        VEC_NAME(pad)(padded, v, vs, n, E, Ep);
+        v = padded, vs = Ep;
     }
     vf scale = vf_set1((float)(a->scale * ATTN_LOG2E));
     for (int64_t i = 0; i < R * Kp; i += VL) vf_store(q + i, vf_mul(vf_load(q + i), scale));
@@ -172,7 +174,7 @@ static void VEC_NAME(chunk)(const struct attn *a, int64_t b, int64_t g, int64_t 
         part[r * stride] = m;
         part[r * stride + 1] = vf_hsum(sum);
     }
-    VEC_NAME(mm_set)(R, Kp / VL, s, CHUNK, 1, v, vs, n, part + 2, stride);
+    VEC_NAME(mm_set)(R, Ep / VL, s, CHUNK, 1, v, vs, n, part + 2, stride);
 }
 
 #endif

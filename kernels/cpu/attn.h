@@ -24,7 +24,7 @@ struct attn {
     const float *q, *k, *v;
     float *out, *lse; /* lse may be NULL */
     struct attn_strides sq, sk, sv, so, sl;
-    int64_t B, T, S, H, G, R, K, W; /* W: 0 when no window cuts anything */
+    int64_t B, T, S, H, G, R, K, E, W; /* K, E: of a key, of a value; W: 0 when no window cuts anything */
     float scale;
     int64_t blocks; /* of a key head */
 };
@@ -75,6 +75,7 @@ static inline struct attn attn_of(const struct kn_tensor *q, const struct kn_ten
                      .H = q->d[2],
                      .G = k->d[2],
                      .K = q->d[3],
+                     .E = v->d[3],
                      .W = window < k->d[1] ? window : 0,
                      .scale = (float)scale};
     if (!kn_absent(lse)) {
@@ -149,7 +150,7 @@ struct attn_bwd {
     const float *dout;
     float *dq, *dk, *dv;
     struct attn_strides sdout, sdq, sdk, sdv;
-    int64_t Kp; /* K rounded up to whole vectors: the length of packed rows */
+    int64_t Kp, Ep; /* K and E rounded up to whole vectors: the length of packed rows */
 };
 
 st_t cpu_attention_decode(struct kn_dev *dev, const struct attn *a); /* T == 1: attention_decode.c */

@@ -39,7 +39,7 @@ st_t ref_attention(struct kn_dev *dev, const struct kn_tensor *q, const struct k
                     max = fmax(max, p[j]);
                 }
                 for (int64_t j = from; j <= i; j++) sum += p[j] = exp(p[j] - max);
-                for (int64_t d = 0; d < q->d[3]; d++) {
+                for (int64_t d = 0; d < v->d[3]; d++) {
                     double s = 0;
                     for (int64_t j = from; j <= i; j++) s += p[j] / sum * ref_factor(dev, v, at4(v, b, j, g, d));
                     ref_set(out, at4(out, b, t, h, d), s);

@@ -13,26 +13,34 @@ struct call {
     double scale;
 };
 
-static void call_init(struct call *c, const struct shape *s)
+/* E: of a value */
+static void call_init_with(struct call *c, const struct shape *s, int E)
 {
-    int64_t row = (int64_t)(s->H + 2 * s->G) * s->K + 3;
+    int wide = E > s->K ? E : s->K;
+    int64_t row = (int64_t)(s->H + 2 * s->G) * wide + 3;
     int64_t dq[] = {s->B, s->T, s->H, s->K}, dk[] = {s->B, s->S, s->G, s->K}, dl[] = {s->B, s->H, s->T};
-    int64_t sq[] = {s->T * row, row, s->K, 1}, sk[] = {s->S * row + 5, row, s->K, 1},
+    int64_t dout[] = {s->B, s->T, s->H, E}, dv[] = {s->B, s->S, s->G, E};
+    int64_t sq[] = {s->T * row, row, wide, 1}, sk[] = {s->S * row + 5, row, wide, 1},
             sl[] = {s->H * s->T * 2, 2, s->H * 2};
     int f = s->fused;
     *c = (struct call){
         .q = kt_new(4, dq, f ? sq : NULL, s->amp, 1),
         .k = kt_new(4, dk, f ? sk : NULL, s->amp, 2),
-        .v = kt_new(4, dk, f ? sk : NULL, 1, 3),
-        .out = kt_new(4, dq, f ? sq : NULL, 1, 4),
+        .v = kt_new(4, dv, f ? sk : NULL, 1, 3),
+        .out = kt_new(4, dout, f ? sq : NULL, 1, 4),
         .lse = kt_new(3, dl, f ? sl : NULL, 1, 5),
-        .dout = kt_new(4, dq, f ? sq : NULL, 1, 6),
+        .dout = kt_new(4, dout, f ? sq : NULL, 1, 6),
         .dq = kt_new(4, dq, f ? sq : NULL, 1, 7),
         .dk = kt_new(4, dk, f ? sk : NULL, 1, 8),
-        .dv = kt_new(4, dk, f ? sk : NULL, 1, 9),
+        .dv = kt_new(4, dv, f ? sk : NULL, 1, 9),
         .window = s->W,
         .scale = 1 / sqrt(s->K),
     };
+}
+
+static void call_init(struct call *c, const struct shape *s)
+{
+    call_init_with(c, s, s->K);
 }
 
 static void call_fini(struct call *c)
@@ -59,17 +67,36 @@ static st_t both(struct kn_dev *dev, int ref, void *arg)
                                        c->window, c->scale, of(&c->dq), of(&c->dk), of(&c->dv));
 }
 
-static void check(const struct shape *s, double tol)
+static void check_with(const struct shape *s, int E, double tol)
 {
     struct call c;
-    call_init(&c, s);
+    call_init_with(&c, s, E);
     char what[128];
-    snprintf(what, sizeof what, "B %d T %d S %d H %d G %d K %d W %d%s", s->B, s->T, s->S, s->H, s->G, s->K, s->W,
-             s->fused ? " fused" : "");
+    snprintf(what, sizeof what, "B %d T %d S %d H %d G %d K %d E %d W %d%s", s->B, s->T, s->S, s->H, s->G, s->K, E,
+             s->W, s->fused ? " fused" : "");
     struct kt *outs[] = {&c.out, &c.lse, &c.dq, &c.dk, &c.dv}, *ins[] = {&c.q, &c.k, &c.v, &c.dout};
     for (int i = 0; i < 4 && kt_precision == KN_BF16; i++) kt_half(ins[i]);
     kt_compare(what, s->T == s->S ? both : forward, &c, outs, s->T == s->S ? 5 : 2, tol);
     call_fini(&c);
+}
+
+static void check(const struct shape *s, double tol)
+{
+    check_with(s, s->K, tol);
+}
+
+/* Values narrower and wider than keys. */
+static void uneven(double tol)
+{
+    static const struct {
+        struct shape s;
+        int E;
+    } list[] = {
+        {{2, 70, 70, 4, 2, 24, 0, 1, 1}, 16},   {{1, 130, 130, 2, 1, 16, 33, 0, 1}, 24}, {{1, 65, 65, 3, 3, 7, 0, 1, 1}, 5},
+        {{1, 65, 65, 1, 1, 5, 0, 0, 1}, 32},    {{1, 40, 200, 4, 1, 48, 0, 1, 1}, 32},   {{1, 1, 600, 8, 1, 80, 0, 1, 1}, 64},
+        {{2, 1, 300, 4, 2, 12, 100, 0, 1}, 20}, {{1, 1, 31, 2, 2, 16, 0, 1, 1}, 3},      {{1, 1, 31, 2, 2, 3, 0, 0, 1}, 16},
+    };
+    for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) check_with(&list[i].s, list[i].E, tol);
 }
 
 static void shapes(double tol)
@@ -120,6 +147,7 @@ static void halves(void)
 {
     kt_precision = KN_BF16;
     shapes(1e-5);
+    uneven(1e-5);
     check(&(struct shape){1, 300, 300, 4, 2, 32, 0, 1, 1}, 1e-5);
     check(&(struct shape){1, 100, 100, 2, 1, 32, 0, 0, 0}, 1e-5); /* all scores equal */
     check(&(struct shape){9, 70, 70, 4, 4, 32, 0, 1, 1}, 1e-5);   /* a task is a whole head */
@@ -235,6 +263,7 @@ int main(void)
 {
     kt_open();
     shapes(1e-11);
+    uneven(1e-11);
     halves();
     extremes();
     chunks(0);
