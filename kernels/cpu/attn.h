@@ -154,7 +154,7 @@ struct attn_bwd {
 };
 
 st_t cpu_attention_decode(struct kn_dev *dev, const struct attn *a); /* T == 1: attention_decode.c */
-/* Precision bf16, scale > 0: attention_bf16.c, attention_bwd_bf16.c. */
+/* Precision bf16, scale > 0, values as wide as keys: attention_bf16.c, attention_bwd_bf16.c. */
 st_t cpu_attention_bf16(struct kn_dev *dev, const struct attn *a);
 st_t cpu_attention_bwd_bf16(struct kn_dev *dev, const struct attn_bwd *w);
 
