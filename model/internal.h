@@ -15,6 +15,7 @@ struct part {
     int norm;                  /* index of the norm's parameter */
     void *x, *xn, *rstd;       /* [N,D] stream before the branch (sum done), [N,D] normed, [N] */
     void *saved;
+    bool recomputed;           /* xn and saved are shared, and filled again before this branch's backward */
     struct part *lender; /* NULL: none */
 };
 
@@ -27,6 +28,7 @@ struct plan {
     int64_t hidden, elements;  /* slab: hidden matrices [0, hidden), all else [hidden, elements) */
     uint64_t slab;             /* bytes of one slab */
     int slabs;                 /* 1: weights; 4: gradients, m, v too */
+    int recomputed;            /* so many branches, from the first on, keep their stream alone */
     uint64_t act;              /* bytes of activations, scratch included */
     uint64_t total;
 };
@@ -58,7 +60,9 @@ void plan_params(const struct arch *a, const struct model_opts *o, struct plan *
 /* Which part of the network: i counts mixers and ffns that are not none. Returns how many there are; out NULL: counts
  * alone. */
 int plan_parts(const struct arch *a, enum kn_dtype dtype, struct part *out);
-void plan_make(const struct arch *a, const struct model_opts *o, struct plan *p);
+/* there: bytes that it should fit into; branches are recomputed in the backward pass, as few as that takes. p->total is over
+ * `there` where nothing helps. */
+void plan_make(const struct arch *a, const struct model_opts *o, uint64_t there, struct plan *p);
 /* Cuts m->act (NULL: counts) into the pointers of m and m->part. part: [parts], with body and ctx filled in. */
 uint64_t plan_carve(struct model *m);
 
@@ -67,6 +71,8 @@ enum kn_dtype model_stored_dtype(const struct model_opts *o);
 /* Numbers of a parameter that is not kept in f32. */
 st_t model_store(struct model *m, const struct model_param *p, const float *host);
 
+/* Bytes that the model may still take of the device and of its own limit, of which it holds some already. */
+uint64_t model_room(const struct model_opts *o, const struct kn_dev *dev, uint64_t held);
 /* ST_ENOFIT with the bytes needed and the bytes there; held: what the model has taken of its own limit already. */
 st_t model_check_fit(const struct model_opts *o, const struct kn_dev *dev, uint64_t held, uint64_t need,
                      const char *what, struct base_err *err);

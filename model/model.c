@@ -19,18 +19,22 @@ uint64_t model_plan_bytes(const struct arch *a, const struct model_opts *o)
 {
     struct plan p;
     if (check_opts(a, o, NULL)) return 0;
-    plan_make(a, o, &p);
+    plan_make(a, o, o->memory_limit ? o->memory_limit : UINT64_MAX, &p);
     return p.total;
+}
+
+uint64_t model_room(const struct model_opts *o, const struct kn_dev *dev, uint64_t held)
+{
+    uint64_t there = dev->info.memory > kn_dev_bytes(dev) ? dev->info.memory - kn_dev_bytes(dev) : 0;
+    if (!o->memory_limit) return there;
+    uint64_t left = o->memory_limit > held ? o->memory_limit - held : 0;
+    return left < there ? left : there;
 }
 
 st_t model_check_fit(const struct model_opts *o, const struct kn_dev *dev, uint64_t held, uint64_t need,
                      const char *what, struct base_err *err)
 {
-    uint64_t there = dev->info.memory > kn_dev_bytes(dev) ? dev->info.memory - kn_dev_bytes(dev) : 0;
-    if (o->memory_limit) {
-        uint64_t left = o->memory_limit > held ? o->memory_limit - held : 0;
-        if (left < there) there = left;
-    }
+    uint64_t there = model_room(o, dev, held);
     if (need <= there) return ST_OK;
     return base_err_set(err, ST_ENOFIT, what, "needs %.1f MiB, %.1f MiB are there", (double)need / (1 << 20),
                         (double)there / (1 << 20));
@@ -95,7 +99,7 @@ st_t model_new(struct model **out, const struct arch *a, struct kn_dev *dev, con
         return base_err_set(err, ST_ENOTSUP, "precision", "this device (%s, %s) has no products in %s; f32 is always there",
                             dev->info.kind, dev->info.isa, kn_dtype_name(o->precision));
     struct plan p;
-    plan_make(a, o, &p);
+    plan_make(a, o, model_room(o, dev, 0), &p);
     TRY(model_check_fit(o, dev, 0, p.total, "model", err));
     struct model *m = calloc(1, sizeof *m);
     if (!m) return base_err_set(err, ST_ENOMEM, "model", "out of memory");
@@ -124,6 +128,13 @@ void model_free(struct model *m)
     free(m->w);
     free(m->param);
     free(m);
+}
+
+int model_recomputed(const struct model *m)
+{
+    int n = 0;
+    for (int i = 0; i < m->plan.parts; i++) n += m->part[i].recomputed;
+    return n;
 }
 
 const struct arch *model_arch(const struct model *m)

@@ -8,7 +8,8 @@
  *   model_free(m);
  *
  * Invariants
- *   - All memory is planned at model_new and taken in a few slabs; nothing is allocated in a step. What does not fit
+ *   - All memory is planned at model_new and taken in a few slabs; nothing is allocated in a step. Where activations do not
+ *     fit, as few branches as possible are computed again in the backward pass, to the same bits; what does not fit even so
  *     is refused there (ST_ENOFIT, with bytes needed and bytes there), before anything is trained.
  *   - Parameters of all tensors lie in one contiguous slab in a fixed order (gradients, m and v likewise): first the
  *     hidden matrices, part by part, then all else, so that the optimiser is one pass a group. Parts and vectors start
@@ -39,12 +40,14 @@ struct model_opts {
                               * and what passes between ops stay f32. Decoding computes in f32. */
 };
 
-/* Bytes that model_new will take with these options, exactly (device scratch apart); nothing is allocated. */
+/* Bytes that model_new will take with these options, exactly (device scratch apart), where the device has as much as
+ * memory_limit (0: enough for all); nothing is allocated. */
 uint64_t model_plan_bytes(const struct arch *a, const struct model_opts *o);
 
 st_t model_new(struct model **out, const struct arch *a, struct kn_dev *dev, const struct model_opts *o,
                struct base_err *err);
 void model_free(struct model *m); /* NULL allowed */
+int model_recomputed(const struct model *m); /* branches that are computed again in the backward pass */
 const struct arch *model_arch(const struct model *m);
 
 /* ---- parameters ---- */

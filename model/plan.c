@@ -2,7 +2,8 @@
  * theirs.
  *
  * Training keeps, for each branch, the stream before it (x), its normed input (xn), 1/rms (rstd) and what its body
- * saves: nothing is computed twice.
+ * saves: nothing is computed twice where
+ * all of that fits. Where it does not, some branches keep x alone and are run again before their backward.
  * Without training two streams alternate, and one of each of the others serves all branches (but that what a branch
  * lends stays: layer.h). */
 #include <stdio.h>
@@ -140,6 +141,29 @@ static uint64_t most(const struct part *part, int parts, const struct model_opts
     return max;
 }
 
+/* What a branch lends must outlive its own passes. */
+static bool recomputes(const struct model *m, int i)
+{
+    return i < m->plan.recomputed && !m->part[i].ctx.lends;
+}
+
+/* One branch's worth for all that are recomputed: [N,D] and the most that one of them saves. */
+static void carve_shared(struct model *m, struct carve *c, void **xn, void **saved)
+{
+    int64_t N = m->opts.batch * (int64_t)m->arch.context;
+    uint64_t max = 0;
+    int n = 0;
+    for (int i = 0; i < m->plan.parts; i++) {
+        struct layer_ctx ctx = m->part[i].ctx;
+        ctx.B = m->opts.batch, ctx.T = m->arch.context;
+        uint64_t bytes = recomputes(m, i) ? m->part[i].body->saved_bytes(&ctx) : 0;
+        if (bytes > max) max = bytes;
+        n += recomputes(m, i);
+    }
+    *xn = n ? carve2(c, N, m->arch.width).p : NULL;
+    *saved = n ? carve_bytes(c, max, 1) : NULL;
+}
+
 uint64_t plan_carve(struct model *m)
 {
     const struct model_opts *o = &m->opts;
@@ -154,6 +178,8 @@ uint64_t plan_carve(struct model *m)
     m->rstd = carve2(&c, N, 1).p;
     void *other = o->train ? NULL : carve2(&c, N, D).p;
     void *saved = o->train ? NULL : carve_bytes(&c, most(m->part, m->plan.parts, o, (int)T, true), 1);
+    void *xn = NULL, *kept = NULL;
+    if (o->train) carve_shared(m, &c, &xn, &kept);
     for (int i = m->plan.parts - 1, k = 1; i >= 0; i--, k ^= 1) {
         struct part *p = &m->part[i];
         struct layer_ctx ctx = p->ctx;
@@ -163,10 +189,11 @@ uint64_t plan_carve(struct model *m)
             p->saved = p->ctx.lends ? carve_bytes(&c, p->body->saved_bytes(&ctx), 1) : saved;
             continue;
         }
+        p->recomputed = recomputes(m, i);
         p->x = carve2(&c, N, D).p;
-        p->xn = carve2(&c, N, D).p;
+        p->xn = p->recomputed ? xn : carve2(&c, N, D).p;
         p->rstd = carve2(&c, N, 1).p;
-        p->saved = carve_bytes(&c, p->body->saved_bytes(&ctx), 1);
+        p->saved = p->recomputed ? kept : carve_bytes(&c, p->body->saved_bytes(&ctx), 1);
     }
     if (o->train) {
         m->dx = carve2(&c, N, D).p;
@@ -176,7 +203,7 @@ uint64_t plan_carve(struct model *m)
     return c.used;
 }
 
-void plan_make(const struct arch *a, const struct model_opts *o, struct plan *p)
+void plan_make(const struct arch *a, const struct model_opts *o, uint64_t there, struct plan *p)
 {
     /* 2 x 128 parts on the stack, so that a plan needs no memory */
     struct part part[2 * ARCH_LAYERS_MAX];
@@ -188,6 +215,13 @@ void plan_make(const struct arch *a, const struct model_opts *o, struct plan *p)
     m.arch.context = a->context, m.arch.width = a->width;
     p->slab = (uint64_t)p->elements * p->unit;
     p->slabs = o->train ? 4 : 1;
-    p->act = plan_carve(&m);
-    p->total = p->act >= CARVE_MAX ? CARVE_MAX : p->slab * (uint64_t)p->slabs + p->act;
+    uint64_t least = UINT64_MAX;
+    for (int k = 0, most = o->train ? p->parts : 0; k <= most; k++) {
+        m.plan.recomputed = k;
+        uint64_t act = plan_carve(&m), total = act >= CARVE_MAX ? CARVE_MAX : p->slab * (uint64_t)p->slabs + act;
+        if (total >= least) continue;
+        least = total;
+        p->recomputed = k, p->act = act, p->total = total;
+        if (total <= there) break;
+    }
 }

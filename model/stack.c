@@ -40,6 +40,14 @@ static st_t forward(struct model *m, int B, int T)
     return stack_norm(m, m->norm, &x, &r, &xn, &rstd);
 }
 
+/* Fills xn and saved of a branch that shares them, as forward had them. What it gives is in the way of nobody in m->dxn. */
+static st_t again(struct model *m, struct part *p, int64_t N)
+{
+    struct kn_tensor x = rows(m, p->x, N), none = {0}, xn = rows(m, p->xn, N), rstd = kn_t1(p->rstd, m->dtype, N), y = rows(m, m->dxn, N);
+    TRY(stack_norm(m, p->norm, &x, &none, &xn, &rstd));
+    return p->body->forward(&p->ctx, &xn, &y);
+}
+
 /* m->dxn holds the gradient of m->xn. */
 static st_t backward(struct model *m, int B, int T)
 {
@@ -53,6 +61,7 @@ static st_t backward(struct model *m, int B, int T)
         struct part *p = &m->part[i];
         struct kn_tensor xn = rows(m, p->xn, N);
         x = rows(m, p->x, N), rstd = kn_t1(p->rstd, m->dtype, N);
+        if (p->recomputed) TRY(again(m, p, N));
         TRY(p->body->backward(&p->ctx, &xn, &dx, &dxn));
         TRY(op->rmsnorm_bwd(m->dev, &x, &m->w[p->norm], &rstd, &dxn, &dx, &m->g[p->norm]));
     }

@@ -340,7 +340,7 @@ static void no_fit(struct kn_dev *dev)
 {
     struct arch a = small_net(T, 64);
     struct trainer_opts o = opts(&a, dev, 5);
-    struct model_opts mo = {.train = true, .batch = B};
+    struct model_opts mo = {.train = true, .batch = B, .memory_limit = 1}; /* the least it can do with */
     kn_trim(dev);
     uint64_t need = model_plan_bytes(&a, &mo), before = kn_dev_bytes(dev);
     struct trainer *t = NULL;

@@ -257,6 +257,64 @@ static void test_init(void)
     kn_dev_close(dev);
 }
 
+/* All gradients, after the loss. ST_ENOFIT where the limit is too low. */
+static st_t gradients(const struct arch *a, struct kn_dev *dev, uint64_t limit, int T, double **out, int *recomputed)
+{
+    int32_t tok[3 * 16], tgt[3 * 16];
+    double loss;
+    struct model *m;
+    random_tokens(3, a->vocab, 3 * T, tok, tgt);
+    st_t st = model_new(&m, a, dev, &(struct model_opts){.train = true, .batch = 3, .memory_limit = limit}, NULL);
+    if (st) return st;
+    ok(kn_dev_bytes(dev) <= limit, "within the limit");
+    if (model_init(m, 5) || model_step(m, tok, tgt, 3, T, &loss)) exit(1);
+    *recomputed = model_recomputed(m);
+    double *v = *out = malloc(sizeof *v * (size_t)(model_param_count(m) + 1)), *g;
+    *v++ = loss;
+    for (int i = 0; i < model_params(m); i++) {
+        int64_t n = kn_count(&model_param(m, i)->g);
+        memcpy(v, g = numbers(dev, &model_param(m, i)->g), sizeof *g * (size_t)n);
+        v += n;
+        free(g);
+    }
+    model_free(m);
+    return ST_OK;
+}
+
+/* With less memory some branches are run again: fewer bytes, the same bits. */
+static void test_recompute(void)
+{
+    struct arch a = zoo(9, 0);
+    struct kn_dev *dev = device("cpu", 2);
+    struct model_opts o = {.train = true, .batch = 3, .memory_limit = 1};
+    uint64_t least = model_plan_bytes(&a, &o), last = 0;
+    o.memory_limit = 0;
+    uint64_t full = model_plan_bytes(&a, &o);
+    double *want, *got;
+    int n, seen = 0;
+    size_t bytes = 0;
+    ok(least < full, "%llu bytes at least, %llu when all is stored", (unsigned long long)least, (unsigned long long)full);
+    is_int(gradients(&a, dev, full, 9, &want, &n), ST_OK, "all stored");
+    is_int(n, 0, "then nothing is run again");
+    struct model *m = model_of(&a, dev, KN_F32, 0, false, 1);
+    bytes = sizeof *want * (size_t)(model_param_count(m) + 1);
+    model_free(m);
+    kn_trim(dev);
+    for (int i = 0; i <= 4; i++) {
+        uint64_t limit = least + (full - 1 - least) * (uint64_t)i / 4;
+        kn_trim(dev);
+        if (!ok(!gradients(&a, dev, limit, 9, &got, &n), "it fits %llu bytes", (unsigned long long)limit)) continue;
+        ok(n > 0 && (i == 0 || (uint64_t)n <= last), "%d branches are run again", n);
+        ok(!memcmp(want, got, bytes), "the same bits");
+        last = (uint64_t)n, seen++;
+        free(got);
+    }
+    is_int(seen, 5, "all limits");
+    is_int(gradients(&a, dev, least - 1, 9, &got, &n), ST_ENOFIT, "below that nothing helps");
+    free(want);
+    kn_dev_close(dev);
+}
+
 static void test_refusals(void)
 {
     struct base_err err = BASE_ERR_INIT;
@@ -268,7 +326,8 @@ static void test_refusals(void)
     struct model_opts o = {.train = true, .batch = 2};
     int32_t tok[18] = {0}, tgt[18] = {0};
     double loss = 7;
-    uint64_t plan = model_plan_bytes(&a, &o);
+    o.memory_limit = 1;
+    uint64_t plan = model_plan_bytes(&a, &o); /* the least */
     o.memory_limit = plan - 1;
     is_int(model_new(&m, &a, dev, &o, &err), ST_ENOFIT, "one byte too little");
     ok(!m && kn_dev_peak(dev) == 0, "nothing was taken");
@@ -392,6 +451,7 @@ int main(void)
     test_threads();
     test_update();
     test_init();
+    test_recompute();
     test_refusals();
     test_plans(zoo(9, 1));
     test_plans(attentions(9, 1));
