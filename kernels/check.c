@@ -236,6 +236,34 @@ st_t kn_check_conv_bwd(const struct kn_tensor *x, const struct kn_tensor *w, con
     return ST_OK;
 }
 
+st_t kn_check_ssd(const struct kn_tensor *x, const struct kn_tensor *dt, const struct kn_tensor *dt_bias,
+                  const struct kn_tensor *a_log, const struct kn_tensor *bm, const struct kn_tensor *cm, const struct kn_tensor *d,
+                  const struct kn_tensor *state, const struct kn_tensor *y)
+{
+    NEED(x && bm && is_float(x->dtype) && is(x, 4, x->dtype) && is(bm, 4, x->dtype));
+    int64_t B = x->d[0], T = x->d[1], H = x->d[2], P = x->d[3], G = bm->d[2], N = bm->d[3];
+    NEED(is4(x, x->dtype, B, T, H, P) && is4(y, x->dtype, B, T, H, P));
+    NEED(is4(bm, x->dtype, B, T, G, N) && is4(cm, x->dtype, B, T, G, N));
+    NEED(is(dt, 3, x->dtype) && dt->d[0] == B && dt->d[1] == T && dt->d[2] == H);
+    NEED(is1(dt_bias, x->dtype, H) && is1(a_log, x->dtype, H) && is1(d, x->dtype, H));
+    NEED(G ? H % G == 0 : H == 0);
+    NEED(kn_absent(state) || is4(state, x->dtype, B, H, P, N));
+    return ST_OK;
+}
+
+st_t kn_check_ssd_bwd(const struct kn_tensor *x, const struct kn_tensor *dt, const struct kn_tensor *dt_bias,
+                      const struct kn_tensor *a_log, const struct kn_tensor *bm, const struct kn_tensor *cm,
+                      const struct kn_tensor *d, const struct kn_tensor *dy, const struct kn_tensor *dx, const struct kn_tensor *ddt,
+                      const struct kn_tensor *ddt_bias, const struct kn_tensor *da_log,
+                      const struct kn_tensor *dbm, const struct kn_tensor *dcm, const struct kn_tensor *dd)
+{
+    st_t st = kn_check_ssd(x, dt, dt_bias, a_log, bm, cm, d, NULL, dy);
+    if (!st) st = kn_check_ssd(dx, ddt, ddt_bias, da_log, dbm, dcm, dd, NULL, dx);
+    if (st) return st;
+    NEED(same_shape(x, dx) && same_shape(bm, dbm) && x->dtype == dx->dtype);
+    return ST_OK;
+}
+
 st_t kn_check_head_ce(const struct kn_tensor *x, const struct kn_tensor *w, const struct kn_tensor *target, double gscale,
                       const struct kn_tensor *loss, const struct kn_tensor *dx, const struct kn_tensor *dw)
 {

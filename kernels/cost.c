@@ -117,6 +117,20 @@ struct kn_cost kn_cost_conv_bwd(int64_t n, int64_t c, int64_t k, int silu, int e
     return (struct kn_cost){x * (4 * K + 1 + (silu ? 2 * K + 8 : 0)), esize * (3 * x + 3 * C * (K + 1))};
 }
 
+struct kn_cost kn_cost_ssd(int64_t n, int64_t h, int64_t p, int64_t g, int64_t state, int esize)
+{
+    double T = (double)n, H = (double)h, P = (double)p, S = (double)state;
+    /* a head and token: a S, + (t x) b^T (2), S c (2) for each of P N; t x, d x and its sum for each of P */
+    return (struct kn_cost){T * H * (5 * P * S + 3 * P), esize * T * (2 * H * P + H + 2 * (double)g * S)};
+}
+
+struct kn_cost kn_cost_ssd_bwd(int64_t n, int64_t h, int64_t p, int64_t g, int64_t state, int esize)
+{
+    double T = (double)n, H = (double)h, P = (double)p, S = (double)state;
+    /* the states again (3), their gradients (3), dc, dx, db and that of a (2 each); for each of P: dx's and dd's parts */
+    return (struct kn_cost){T * H * (14 * P * S + 7 * P), esize * T * (4 * H * P + 2 * H + 4 * (double)g * S)};
+}
+
 struct kn_cost kn_cost_head_ce(int64_t n, int64_t d, int64_t v, int backward, int esize)
 {
     double N = (double)n, D = (double)d, V = (double)v;

@@ -25,6 +25,9 @@ struct kn_cost kn_cost_mul(int64_t n, int64_t d, int esize);
 struct kn_cost kn_cost_mul_bwd(int64_t n, int64_t d, int esize);
 struct kn_cost kn_cost_conv(int64_t n, int64_t c, int64_t k, int silu, int esize);
 struct kn_cost kn_cost_conv_bwd(int64_t n, int64_t c, int64_t k, int silu, int esize);
+/* In its recurrent form, n = B T tokens: what a chunked one does beyond that does not count. */
+struct kn_cost kn_cost_ssd(int64_t n, int64_t h, int64_t p, int64_t g, int64_t state, int esize);
+struct kn_cost kn_cost_ssd_bwd(int64_t n, int64_t h, int64_t p, int64_t g, int64_t state, int esize);
 struct kn_cost kn_cost_head_ce(int64_t n, int64_t d, int64_t v, int backward, int esize);
 struct kn_cost kn_cost_sum_rows(int64_t n, int64_t d, int esize);
 struct kn_cost kn_cost_adamw(int64_t n);

@@ -46,3 +46,6 @@ tests_kernels_test_heads_LDADD = libkernels.a libbase.a -lm
 check_PROGRAMS += tests/kernels/test_limits
 tests_kernels_test_limits_SOURCES = tests/kernels/test_limits.c
 tests_kernels_test_limits_LDADD = libkernels.a libbase.a -lm
+check_PROGRAMS += tests/kernels/test_ssd
+tests_kernels_test_ssd_SOURCES = tests/kernels/test_ssd.c
+tests_kernels_test_ssd_LDADD = libkernels.a libbase.a -lm

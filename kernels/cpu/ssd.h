@@ -1,0 +1,121 @@
+/* Mamba-2's scan on the CPU, what forward and backward share (Dao & Gu 2024, arXiv:2405.21060, section 6).
+ *
+ * A task is a block of heads of one group of one sequence and goes through the times in chunks of SSD_CHUNK. With a_l the sum of A t over
+ * a chunk's rows up to l, S the state before it and x_l' = t_l x_l:
+ *   y_l = sum_{s<=l} (c_l . b_s) e^{a_l - a_s} x_s' + e^{a_l} S^T c_l + d x_l          S <- e^{a_n} S + sum_s e^{a_n - a_s} b_s x_s'^T
+ * so that all but the weights e^{...} are small products; c_l . b_s is made once for all heads of the block. States are [N][Pp] here,
+ * Pp = P rounded up to whole vectors. */
+#ifndef TAUT_KERNELS_CPU_SSD_H
+#define TAUT_KERNELS_CPU_SSD_H
+
+#include "kernels/cpu/cpu.h"
+
+#define SSD_CHUNK 64 /* also LANES of vec_mm.h: the width of tiles whose columns are times */
+#define SSD_TASKS 16 /* heads of a group are cut into blocks until there are so many tasks */
+#define SSD_LOG2E 1.4426950408889634
+
+/* Rows of [B,T,H,*] or, without t, [B,H,*,*]. */
+struct ssd_rows {
+    float *p;
+    int64_t sb, st, sh;
+};
+
+struct ssd_heads { /* one number a head */
+    float *p;
+    int64_t s;
+};
+
+struct ssd {
+    int64_t B, T, H, G, P, N, Pp;
+    int64_t heads, blocks; /* heads a task, blocks a group */
+    struct ssd_rows x, dt, b, c, y;
+    struct ssd_heads bias, a_log, d;
+};
+
+/* Which heads a task has. */
+struct ssd_task {
+    int64_t b, g, block, h0, heads;
+};
+
+/* One head's chunk: time steps, running sums of log2 of the decays, and what of the state before it reaches row l (in),
+ * of row l the end (out); total: of the state before it the end. Rows behind the chunk's last have a step of 0. */
+struct ssd_decay {
+    float dt[SSD_CHUNK], slope[SSD_CHUNK], a[SSD_CHUNK], in[SSD_CHUNK], out[SSD_CHUNK];
+    float total;
+};
+
+/* One product or two with what stands before them:
+ *   c[r][v] = scale_r (keep c[r][v] + sum over i < n1 of a1[r,i] b1[i][v]) + sum over i < n2 of a2[r,i] b2[i][v]
+ * a2 of shape SSD_LOWER: i <= r alone; SSD_UPPER: i >= r; its entries beyond, within four of the diagonal, are read and must be zero. keep 0 does not
+ * read c; scale NULL: 1. Strides ar between rows, ac along the sum. */
+enum { SSD_ALL, SSD_LOWER, SSD_UPPER };
+struct ssd_sum {
+    float keep;
+    const float *a1;
+    int64_t ar1, ac1;
+    const float *b1;
+    int64_t bs1, n1;
+    const float *scale;
+    int shape;
+    const float *a2;
+    int64_t ar2, ac2;
+    const float *b2;
+    int64_t bs2, n2;
+    float *c;
+    int64_t cs;
+};
+
+static inline struct ssd_rows ssd_rows(const struct kn_tensor *t)
+{
+    return (struct ssd_rows){t->p, t->s[0], t->s[1], t->s[2]};
+}
+
+static inline struct ssd_heads ssd_heads(const struct kn_tensor *t)
+{
+    return (struct ssd_heads){t->p, t->s[0]};
+}
+
+static inline float *ssd_at(const struct ssd_rows *r, int64_t b, int64_t t, int64_t h)
+{
+    return r->p + b * r->sb + t * r->st + h * r->sh;
+}
+
+static inline float ssd_of(const struct ssd_heads *v, int64_t h)
+{
+    return v->p[h * v->s];
+}
+
+static inline struct ssd ssd_make(const struct kn_tensor *x, const struct kn_tensor *dt, const struct kn_tensor *dt_bias,
+                                  const struct kn_tensor *a_log, const struct kn_tensor *bm, const struct kn_tensor *cm,
+                                  const struct kn_tensor *d, const struct kn_tensor *y, int64_t vl)
+{
+    struct ssd w = {.B = x->d[0],
+                    .T = x->d[1],
+                    .H = x->d[2],
+                    .P = x->d[3],
+                    .G = bm->d[2],
+                    .N = bm->d[3],
+                    .x = ssd_rows(x),
+                    .dt = ssd_rows(dt),
+                    .b = ssd_rows(bm),
+                    .c = ssd_rows(cm),
+                    .y = ssd_rows(y),
+                    .bias = ssd_heads(dt_bias),
+                    .a_log = ssd_heads(a_log),
+                    .d = ssd_heads(d)};
+    w.Pp = (w.P + vl - 1) / vl * vl;
+    if (!w.B || !w.G) return w;
+    int64_t of_group = w.H / w.G, blocks = (SSD_TASKS + w.B * w.G - 1) / (w.B * w.G);
+    w.heads = (of_group + blocks - 1) / blocks;
+    w.blocks = (of_group + w.heads - 1) / w.heads;
+    return w;
+}
+
+static inline struct ssd_task ssd_task(const struct ssd *w, int64_t i)
+{
+    int64_t of_group = w->H / w->G, block = i % w->blocks, g = i / w->blocks % w->G, from = block * w->heads;
+    return (struct ssd_task){i / w->blocks / w->G, g, block, g * of_group + from,
+                             of_group - from < w->heads ? of_group - from : w->heads};
+}
+
+#endif

@@ -1,0 +1,147 @@
+/* The inner loops of Mamba-2's scan, in the vectors of vec.h: weights by decay, tiles packed and turned round, products with a triangle. Included by
+ * a pass of vec_each.h after vec_mm.h; like that it has no guard. */
+
+static const float VEC_NAME(ssd_index)[SSD_CHUNK] = {
+    0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31,
+    32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
+
+/* log(1 + e^x) and its derivative */
+static inline float VEC_NAME(ssd_softplus)(float x, float *slope)
+{
+    float e = expf(-fabsf(x));
+    *slope = (x > 0 ? 1 : e) / (1 + e);
+    return (x > 0 ? x : 0) + log1pf(e);
+}
+
+static void VEC_NAME(ssd_decay)(const struct ssd *w, int64_t b, int64_t h, int64_t t0, int n, struct ssd_decay *d)
+{
+    double A = -exp((double)ssd_of(&w->a_log, h)) * SSD_LOG2E, sum = 0;
+    float bias = ssd_of(&w->bias, h);
+    for (int l = 0; l < n; l++) {
+        d->dt[l] = VEC_NAME(ssd_softplus)(w->dt.p[b * w->dt.sb + (t0 + l) * w->dt.st + h * w->dt.sh] + bias, &d->slope[l]);
+        sum += A * (double)d->dt[l];
+        d->a[l] = (float)sum;
+    }
+    for (int l = n; l < SSD_CHUNK; l++) d->dt[l] = 0, d->slope[l] = 0, d->a[l] = (float)sum;
+    vf last = vf_set1((float)sum);
+    for (int l = 0; l < SSD_CHUNK; l += VL) {
+        vf a = vf_load(d->a + l);
+        vf_store(d->in + l, VEC_NAME(exp2_down)(a));
+        vf_store(d->out + l, VEC_NAME(exp2_down)(vf_sub(last, a)));
+    }
+    d->total = d->in[n - 1];
+}
+
+/* e[l][s] = 2^{a_l - a_s} for s <= l < n, 0 to the end of the diagonal's vector; m = e * cb there. e NULL: not wanted. */
+static void VEC_NAME(ssd_weights)(float *m, float *e, const float *cb, const float *a, int n)
+{
+    for (int l = 0; l < n; l++, m += SSD_CHUNK, cb += SSD_CHUNK, e = e ? e + SSD_CHUNK : NULL) {
+        vf al = vf_set1(a[l]);
+        int s = 0;
+        for (; s + VL <= l; s += VL) {
+            vf w = VEC_NAME(exp2_down)(vf_sub(al, vf_load(a + s)));
+            vf_store(m + s, vf_mul(w, vf_load(cb + s)));
+            if (e) vf_store(e + s, w);
+        }
+        vf w = VEC_NAME(exp2_down)(vf_min(vf_sub(al, vf_load(a + s)), vf_zero()));
+        w = VEC_NAME(where_ge)(vf_set1((float)l), vf_load(VEC_NAME(ssd_index) + s), w, vf_zero());
+        vf_store(m + s, vf_mul(w, vf_load(cb + s)));
+        if (e) vf_store(e + s, w);
+    }
+}
+
+/* dst[l][Kp] = src_l[0..K) * scale[l] (NULL: 1) for n rows, zeros behind them in both directions. */
+static void VEC_NAME(ssd_pack)(float *dst, const float *src, int64_t stride, int n, int64_t K, int64_t Kp, const float *scale)
+{
+    for (int l = 0; l < n; l++, dst += Kp, src += stride) {
+        vf s = vf_set1(scale ? scale[l] : 1.0f);
+        int64_t k = 0;
+        for (; k + VL <= K; k += VL) vf_store(dst + k, vf_mul(vf_load(src + k), s));
+        if (k < K) vf_store(dst + k, vf_mul(vf_loadn(src + k, K - k), s));
+    }
+    if (n < SSD_CHUNK) memset(dst, 0, (size_t)(SSD_CHUNK - n) * (size_t)Kp * sizeof *dst);
+}
+
+/* dst[k][SSD_CHUNK] = rows of src, turned round; zeros: a row of K. */
+static void VEC_NAME(ssd_turn)(float *dst, const float *src, int64_t stride, int n, int64_t K, const float *zeros)
+{
+    const float *rows[SSD_CHUNK];
+    for (int l = 0; l < SSD_CHUNK; l++) rows[l] = l < n ? src + l * stride : zeros;
+    VEC_NAME(rows_to_lanes)(dst, rows, SSD_CHUNK, K, 1.0f);
+}
+
+/* c[l][s] = a_l . b_s for s up to the end of the 16 columns that l is among; bt [K][SSD_CHUNK]. */
+static void VEC_NAME(ssd_scores)(float *c, const float *a, int64_t stride, int n, const float *bt, int64_t K)
+{
+    for (int l = 0; l < n; l += 16)
+        VEC_NAME(mm_set)(n - l < 16 ? n - l : 16, (l + 16) / VL, a + l * stride, stride, 1, bt, SSD_CHUNK, K, c + l * SSD_CHUNK,
+                         SSD_CHUNK);
+}
+
+VEC_FN void VEC_NAME(ssd_run)(int mr, int nv, vf acc[4][MM_VECTORS], const float *a, int64_t ar, int64_t ac, const float *b, int64_t bs,
+                              int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        vf x[MM_VECTORS];
+#pragma GCC unroll 4
+        for (int v = 0; v < nv; v++) x[v] = vf_load(b + v * VL);
+#pragma GCC unroll 4
+        for (int r = 0; r < mr; r++) {
+            vf y = vf_set1(a[r * ar]);
+#pragma GCC unroll 4
+            for (int v = 0; v < nv; v++) acc[r][v] = vf_fma(y, x[v], acc[r][v]);
+        }
+        a += ac;
+        b += bs;
+    }
+}
+
+VEC_FN void VEC_NAME(ssd_block)(int mr, int nv, const struct ssd_sum *t, int64_t r0, int64_t v0)
+{
+    vf acc[4][MM_VECTORS];
+    float *c = t->c + r0 * t->cs + v0;
+    vf keep = vf_set1(t->keep);
+#pragma GCC unroll 4
+    for (int r = 0; r < mr; r++)
+#pragma GCC unroll 4
+        for (int v = 0; v < nv; v++) acc[r][v] = t->keep != 0 ? vf_mul(keep, vf_load(c + r * t->cs + v * VL)) : vf_zero();
+    if (t->n1) VEC_NAME(ssd_run)(mr, nv, acc, t->a1 + r0 * t->ar1, t->ar1, t->ac1, t->b1 + v0, t->bs1, t->n1);
+    if (t->scale) {
+#pragma GCC unroll 4
+        for (int r = 0; r < mr; r++) {
+            vf s = vf_set1(t->scale[r0 + r]);
+#pragma GCC unroll 4
+            for (int v = 0; v < nv; v++) acc[r][v] = vf_mul(acc[r][v], s);
+        }
+    }
+    int64_t lo = t->shape == SSD_UPPER ? r0 : 0, hi = t->shape == SSD_LOWER && r0 + mr < t->n2 ? r0 + mr : t->n2;
+    VEC_NAME(ssd_run)(mr, nv, acc, t->a2 + r0 * t->ar2 + lo * t->ac2, t->ar2, t->ac2, t->b2 + lo * t->bs2 + v0, t->bs2, hi - lo);
+#pragma GCC unroll 4
+    for (int r = 0; r < mr; r++)
+#pragma GCC unroll 4
+        for (int v = 0; v < nv; v++) vf_store(c + r * t->cs + v * VL, acc[r][v]);
+}
+
+VEC_FN void VEC_NAME(ssd_panel)(int nv, const struct ssd_sum *t, int64_t rows, int64_t v0)
+{
+    int64_t r = 0;
+    for (; r + 4 <= rows; r += 4) VEC_NAME(ssd_block)(4, nv, t, r, v0);
+    for (; r < rows; r++) VEC_NAME(ssd_block)(1, nv, t, r, v0);
+}
+
+/* rows of columns that are whole vectors */
+static void VEC_NAME(ssd_sum)(const struct ssd_sum *t, int64_t rows, int64_t columns)
+{
+    int64_t v = 0;
+    for (; v + MM_VECTORS * VL <= columns; v += MM_VECTORS * VL) VEC_NAME(ssd_panel)(MM_VECTORS, t, rows, v);
+    switch ((columns - v) / VL) {
+#if MM_VECTORS > 3
+    case 3: VEC_NAME(ssd_panel)(3, t, rows, v); break;
+#endif
+#if MM_VECTORS > 2
+    case 2: VEC_NAME(ssd_panel)(2, t, rows, v); break;
+#endif
+    case 1: VEC_NAME(ssd_panel)(1, t, rows, v); break;
+    default: break;
+    }
+}
