@@ -111,6 +111,27 @@ st_t kn_check_rmsnorm_bwd(const struct kn_tensor *x, const struct kn_tensor *w, 
     return ST_OK;
 }
 
+st_t kn_check_layernorm(const struct kn_tensor *x, const struct kn_tensor *r, const struct kn_tensor *w, const struct kn_tensor *b,
+                        double eps, const struct kn_tensor *y, const struct kn_tensor *mean, const struct kn_tensor *rstd)
+{
+    st_t st = kn_check_rmsnorm(x, r, w, eps, y, rstd);
+    if (st) return st;
+    NEED(is1(b, x->dtype, x->d[1]));
+    NEED(is1(mean, x->dtype, x->d[0]));
+    return ST_OK;
+}
+
+st_t kn_check_layernorm_bwd(const struct kn_tensor *x, const struct kn_tensor *w, const struct kn_tensor *mean,
+                            const struct kn_tensor *rstd, const struct kn_tensor *dy, const struct kn_tensor *dx,
+                            const struct kn_tensor *dw, const struct kn_tensor *db)
+{
+    st_t st = kn_check_rmsnorm_bwd(x, w, rstd, dy, dx, dw);
+    if (st) return st;
+    NEED(is1(mean, x->dtype, x->d[0]));
+    NEED(is1(db, x->dtype, x->d[1]));
+    return ST_OK;
+}
+
 st_t kn_check_rope(const struct kn_tensor *x, int64_t pos0, double theta, int inverse)
 {
     NEED(x && is_float(x->dtype) && is(x, 4, x->dtype));
@@ -262,6 +283,20 @@ st_t kn_check_ssd_bwd(const struct kn_tensor *x, const struct kn_tensor *dt, con
     if (st) return st;
     NEED(same_shape(x, dx) && same_shape(bm, dbm) && x->dtype == dx->dtype);
     return ST_OK;
+}
+
+st_t kn_check_act(int kind, const struct kn_tensor *x, const struct kn_tensor *bias, const struct kn_tensor *y)
+{
+    NEED(kind >= 0 && kind < KN_ACT_COUNT && x && is_float(x->dtype) && is(x, 2, x->dtype));
+    NEED(kn_absent(bias) || is1(bias, x->dtype, x->d[1]));
+    NEED(is2(y, x->dtype, x->d[0], x->d[1]));
+    return ST_OK;
+}
+
+st_t kn_check_act_bwd(int kind, const struct kn_tensor *x, const struct kn_tensor *dy, const struct kn_tensor *dx)
+{
+    st_t st = kn_check_act(kind, x, NULL, dy);
+    return st ? st : kn_check_act(kind, x, NULL, dx);
 }
 
 st_t kn_check_head_ce(const struct kn_tensor *x, const struct kn_tensor *w, const struct kn_tensor *target, double gscale,

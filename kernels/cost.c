@@ -1,5 +1,7 @@
 #include "kernels/cost.h"
 
+#include "kernels/device.h"
+
 /* Counts of the arithmetic that the formulas in ops.def name; exp, rsqrt and division count as one. Bytes are the operands, each once. */
 
 struct kn_cost kn_cost_gemm(int64_t m, int64_t n, int64_t p, int esize)
@@ -20,6 +22,20 @@ struct kn_cost kn_cost_rmsnorm_bwd(int64_t n, int64_t d, int esize)
     double N = (double)n, D = (double)d;
     /* xhat, g = dy w, sum of g xhat (2), dw += dy xhat (2), dx += rstd (g - xhat c) (4) */
     return (struct kn_cost){10 * N * D, esize * (4 * N * D + 3 * D + N)};
+}
+
+struct kn_cost kn_cost_layernorm(int64_t n, int64_t d, int esize)
+{
+    double N = (double)n, D = (double)d;
+    /* x += r, sum, less mean and sum of squares (3), less mean, two products and b (4): 9 a value */
+    return (struct kn_cost){9 * N * D, esize * (4 * N * D + 2 * D + 2 * N)};
+}
+
+struct kn_cost kn_cost_layernorm_bwd(int64_t n, int64_t d, int esize)
+{
+    double N = (double)n, D = (double)d;
+    /* as rmsnorm_bwd's 10, and xhat's mean, sum of g and its mean (3), db += dy */
+    return (struct kn_cost){14 * N * D, esize * (4 * N * D + 5 * D + 2 * N)};
 }
 
 struct kn_cost kn_cost_rope(int64_t n, int64_t h, int64_t k, int esize)
@@ -129,6 +145,20 @@ struct kn_cost kn_cost_ssd_bwd(int64_t n, int64_t h, int64_t p, int64_t g, int64
     double T = (double)n, H = (double)h, P = (double)p, S = (double)state;
     /* the states again (3), their gradients (3), dc, dx, db and that of a (2 each); for each of P: dx's and dd's parts */
     return (struct kn_cost){T * H * (14 * P * S + 7 * P), esize * T * (4 * H * P + 2 * H + 4 * (double)g * S)};
+}
+
+struct kn_cost kn_cost_act(int64_t n, int64_t f, int kind, int esize)
+{
+    double x = (double)n * (double)f;
+    /* gelu: x^2, the argument (3), exp, sum, division, product */
+    return (struct kn_cost){(kind == KN_GELU ? 8 : 2) * x, esize * 2 * x};
+}
+
+struct kn_cost kn_cost_act_bwd(int64_t n, int64_t f, int kind, int esize)
+{
+    double x = (double)n * (double)f;
+    /* gelu: the sigmoid (7), the argument's derivative (2), s + x s (1 - s) and its product with that and dy (6) */
+    return (struct kn_cost){(kind == KN_GELU ? 15 : 3) * x, esize * 3 * x};
 }
 
 struct kn_cost kn_cost_head_ce(int64_t n, int64_t d, int64_t v, int backward, int esize)

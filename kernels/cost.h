@@ -11,6 +11,8 @@ struct kn_cost {
 struct kn_cost kn_cost_gemm(int64_t m, int64_t n, int64_t p, int esize);
 struct kn_cost kn_cost_rmsnorm(int64_t n, int64_t d, int esize);
 struct kn_cost kn_cost_rmsnorm_bwd(int64_t n, int64_t d, int esize);
+struct kn_cost kn_cost_layernorm(int64_t n, int64_t d, int esize);
+struct kn_cost kn_cost_layernorm_bwd(int64_t n, int64_t d, int esize);
 struct kn_cost kn_cost_rope(int64_t n, int64_t h, int64_t k, int esize);
 struct kn_cost kn_cost_headnorm(int64_t n, int64_t h, int64_t k, int esize);
 struct kn_cost kn_cost_headnorm_bwd(int64_t n, int64_t h, int64_t k, int esize);
@@ -28,6 +30,8 @@ struct kn_cost kn_cost_conv_bwd(int64_t n, int64_t c, int64_t k, int silu, int e
 /* In its recurrent form, n = B T tokens: what a chunked one does beyond that does not count. */
 struct kn_cost kn_cost_ssd(int64_t n, int64_t h, int64_t p, int64_t g, int64_t state, int esize);
 struct kn_cost kn_cost_ssd_bwd(int64_t n, int64_t h, int64_t p, int64_t g, int64_t state, int esize);
+struct kn_cost kn_cost_act(int64_t n, int64_t f, int kind, int esize); /* kind: enum kn_act */
+struct kn_cost kn_cost_act_bwd(int64_t n, int64_t f, int kind, int esize);
 struct kn_cost kn_cost_head_ce(int64_t n, int64_t d, int64_t v, int backward, int esize);
 struct kn_cost kn_cost_sum_rows(int64_t n, int64_t d, int esize);
 struct kn_cost kn_cost_adamw(int64_t n);

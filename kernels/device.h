@@ -29,6 +29,10 @@ struct kn_adamw {
     int64_t t;     /* step, from 1 */
 };
 
+/* Activations: max(x, 0)^2 (So et al. 2021, arXiv:2109.08668); GPT-2's GELU, x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
+ * (Hendrycks & Gimpel 2016, arXiv:1606.08415). */
+enum kn_act { KN_RELU2, KN_GELU, KN_ACT_COUNT };
+
 struct kn_ops {
 #define KN_OP(name, args) st_t (*name) KN_ARGS args;
 #define KN_ARGS(...) (struct kn_dev *dev, __VA_ARGS__)

@@ -4,6 +4,7 @@ libkernels_a_SOURCES = kernels/cost.h kernels/device.h kernels/ops.def kernels/t
 libkernels_a_SOURCES += kernels/ref/ref.h kernels/ref/device.c kernels/ref/gemm.c kernels/ref/embed.c kernels/ref/rmsnorm.c \
 	kernels/ref/rope.c kernels/ref/heads.c kernels/ref/attention.c kernels/ref/swiglu.c kernels/ref/head_ce.c kernels/ref/elementwise.c \
 	kernels/ref/adamw.c
+libkernels_a_SOURCES += kernels/ref/act.c kernels/ref/layernorm.c kernels/cpu/act.c kernels/cpu/layernorm.c
 # the CPU device
 libkernels_a_SOURCES += kernels/cpu/cpu.h kernels/cpu/vec.h kernels/cpu/vec_each.h kernels/cpu/vec_bf16.h kernels/cpu/device.c
 libkernels_a_SOURCES += kernels/cpu/gemm.c kernels/cpu/gemm.h kernels/cpu/gemm_kernel.c kernels/cpu/gemm_small.c kernels/cpu/gemm_own.c kernels/cpu/head_ce.c
