@@ -20,7 +20,7 @@ static void add_part(struct stack *s, int layer, const char *name, const struct 
     const struct arch *a = &s->arch;
     struct layer_tensor t[LAYER_TENSORS_MAX];
     if (space_part_is_none(p)) return;
-    double own = 0, norm = a->width;
+    double own = 0, norm = layer_norm_params(a);
     int n = spec->tensors(a, layer, p, t);
     for (int i = 0; i < n; i++) own += (double)t[i].rows * (double)t[i].cols;
     s->row[s->n++] = (struct stack_row){name, layer, p, norm + own, norm + own * spec->active_share(a, layer, p),
@@ -37,7 +37,7 @@ void stack_make(struct stack *s, const struct arch *a)
         add_part(s, i, "mixer", &s->arch.layer[i].mixer);
         add_part(s, i, "ffn", &s->arch.layer[i].ffn);
     }
-    add(s, "norm", a->width, 0);
+    add(s, "norm", layer_norm_params(a), 0);
     add(s, "head", a->tie ? 0 : table, 2 * table);
 }
 
@@ -66,7 +66,7 @@ static void print_what(const struct stack *s, const struct stack_row *r, struct 
     const struct arch *a = &s->arch;
     struct base_buf b = BASE_BUF_INIT;
     if (r->is) out_part(r->is, &b);
-    else if (!strcmp(r->part, "norm")) base_buf_str(&b, "RMS");
+    else if (!strcmp(r->part, "norm")) base_buf_str(&b, a->norm == ARCH_NORM_LAYER ? "layer" : "RMS");
     else if (!strcmp(r->part, "head") && a->tie) base_buf_str(&b, "the embedding again");
     else base_buf_printf(&b, "%d tokens by %d", a->vocab, a->width);
     table_cell(t, "%s", b.p ? b.p : "");

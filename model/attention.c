@@ -33,6 +33,13 @@ static int o_proj(const struct layer_ctx *c)
     return c->lender ? 1 : 3;
 }
 
+/* The bias of the i-th matrix, in the order of the matrices behind all else; NULL: the arch has none. */
+static const struct kn_tensor *bias_of(const struct layer_ctx *c, const struct kn_tensor *t, int i)
+{
+    int norms = !c->v[QK_NORM] ? 0 : c->lender ? 1 : 2;
+    return c->arch->bias ? &t[o_proj(c) + 1 + norms + i] : NULL;
+}
+
 struct saved {
     struct kn_tensor qkv;      /* [N,M] as the product leaves it; without qk_norm q and k are then rotated in place */
     struct kn_tensor qk;       /* qk_norm: q and k of its own, normed and rotated [N,(H+own)K] */
@@ -203,12 +210,23 @@ static struct kn_tensor rstd_of(const struct layer_ctx *c, const struct saved *s
     return kn_slice(&s->rstd, 2, k ? d.H : 0, k ? d.own : d.H);
 }
 
+/* The columns of the i-th matrix of the product in [N,M]. */
+static struct kn_tensor columns(const struct layer_ctx *c, const struct kn_tensor *qkv, int i)
+{
+    struct dims d = dims_of(c);
+    return i == 0 ? kn_slice(qkv, 1, 0, d.Q) : kn_slice(qkv, 1, d.Q + (i - 1) * d.own * d.K, d.own * d.K);
+}
+
 /* The product, norms and RoPE. */
 static st_t project(const struct layer_ctx *c, const struct kn_tensor *x, const struct saved *s, int64_t pos0)
 {
     struct dims d = dims_of(c);
     struct kn_tensor w = joined(c, c->w, d.M);
     TRY(body_product(c, x, &w, NULL, &s->qkv));
+    for (int i = 0; i < o_proj(c) && c->arch->bias; i++) {
+        struct kn_tensor y = columns(c, &s->qkv, i);
+        TRY(body_bias(c, bias_of(c, c->w, i), &y));
+    }
     struct heads raw = heads_of(c, &s->qkv), h = attended(c, s);
     if (c->v[QK_NORM]) {
         const struct kn_tensor *norm = &c->w[o_proj(c) + 1];
@@ -222,11 +240,11 @@ static st_t project(const struct layer_ctx *c, const struct kn_tensor *x, const 
 /* out [N,HK], through the gate into gated (may be out), times W_o. */
 static st_t output(const struct layer_ctx *c, const struct saved *s, const struct kn_tensor *gated, const struct kn_tensor *y)
 {
-    if (!c->v[GATE]) return body_product(c, &s->out, &c->w[o_proj(c)], NULL, y);
+    if (!c->v[GATE]) return body_product(c, &s->out, &c->w[o_proj(c)], bias_of(c, c->w, o_proj(c)), y);
     struct kn_tensor o = by_heads(c, &s->out, c->v[HEADS]), to = by_heads(c, gated, c->v[HEADS]);
     struct heads h = heads_of(c, &s->qkv);
     TRY(c->dev->op->headgate(c->dev, &o, &h.gate, &to));
-    return body_product(c, gated, &c->w[o_proj(c)], NULL, y);
+    return body_product(c, gated, &c->w[o_proj(c)], bias_of(c, c->w, o_proj(c)), y);
 }
 
 static double scale_of(const struct layer_ctx *c)
@@ -263,13 +281,13 @@ static st_t forward(const struct layer_ctx *c, const struct kn_tensor *x, const 
 /* dy to the gradient of what attention gave, in b->dout; of the gate, in b->dqkv. */
 static st_t output_bwd(const struct layer_ctx *c, const struct saved *s, const struct back *b, const struct kn_tensor *dy)
 {
-    const struct kn_tensor *w = &c->w[o_proj(c)], *g = &c->g[o_proj(c)];
-    if (!c->v[GATE]) return body_product_bwd(c, &s->out, w, dy, g, NULL, 0, &b->dout);
+    const struct kn_tensor *w = &c->w[o_proj(c)], *g = &c->g[o_proj(c)], *db = bias_of(c, c->g, o_proj(c));
+    if (!c->v[GATE]) return body_product_bwd(c, &s->out, w, dy, g, db, 0, &b->dout);
     int64_t H = c->v[HEADS];
     struct heads h = heads_of(c, &s->qkv), dh = heads_of(c, &b->dqkv);
     struct kn_tensor out = by_heads(c, &s->out, H), gated = by_heads(c, &b->gated, H), dout = by_heads(c, &b->dout, H);
     TRY(c->dev->op->headgate(c->dev, &out, &h.gate, &gated));
-    TRY(body_product_bwd(c, &b->gated, w, dy, g, NULL, 0, &b->dout));
+    TRY(body_product_bwd(c, &b->gated, w, dy, g, db, 0, &b->dout));
     return c->dev->op->headgate_bwd(c->dev, &out, &h.gate, &dout, &dout, &dh.gate);
 }
 
@@ -293,6 +311,10 @@ static st_t project_bwd(const struct layer_ctx *c, const struct kn_tensor *x, co
         struct kn_tensor rq = rstd_of(c, s, false), rk = rstd_of(c, s, true);
         TRY(c->dev->op->headnorm_bwd(c->dev, &raw.q, &w[0], &rq, &dh.q, &dh.q, &g[0]));
         if (d.own) TRY(c->dev->op->headnorm_bwd(c->dev, &raw.k, &w[1], &rk, &dh.k, &dh.k, &g[1]));
+    }
+    for (int i = 0; i < o_proj(c) && c->arch->bias; i++) {
+        struct kn_tensor dy = columns(c, &b->dqkv, i);
+        TRY(c->dev->op->sum_rows(c->dev, &dy, bias_of(c, c->g, i)));
     }
     struct kn_tensor w = joined(c, c->w, d.M), g = joined(c, c->g, d.M);
     return body_product_bwd(c, x, &w, &b->dqkv, &g, NULL, 0, dx);

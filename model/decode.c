@@ -18,7 +18,7 @@ struct model_state {
     void **scratch; /* [parts] one for all, but a lender's is its own */
     void *begin;   /* the caches' first byte … */
     uint64_t span; /* … and how far they reach, gaps included */
-    void *tok, *x[2], *xn, *rstd, *last, *logits, *logits32;
+    void *tok, *x[2], *xn, *stat, *last, *logits, *logits32;
 };
 
 static struct layer_ctx ctx_of(const struct model_state *s, int part, int T)
@@ -50,7 +50,7 @@ static uint64_t carve_state(struct model_state *s)
     s->x[0] = carve2(&c, N, D).p;
     s->x[1] = carve2(&c, N, D).p;
     s->xn = carve2(&c, N, D).p;
-    s->rstd = carve2(&c, N, 1).p;
+    s->stat = carve2(&c, N, norm_stats(&m->arch)).p;
     s->last = carve2(&c, s->B, D).p;
     s->logits = carve2(&c, s->B, m->arch.vocab).p;
     s->logits32 =
@@ -82,7 +82,7 @@ uint64_t model_state_plan_bytes(const struct arch *a, int batch, int64_t context
                             .scratch = state + 2 * ARCH_LAYERS_MAX};
     memset(part, 0, sizeof part);
     m.plan.parts = plan_parts(a, m.dtype, part);
-    m.arch.width = a->width, m.arch.vocab = a->vocab;
+    m.arch.width = a->width, m.arch.vocab = a->vocab, m.arch.norm = a->norm;
     return carve_state(&s);
 }
 
@@ -167,7 +167,7 @@ static st_t pass(struct model_state *s, const int32_t *tokens, int n, int from, 
         TRY(m->dev->vt->upload(m->dev, (int32_t *)s->tok + (int64_t)b * T, tokens + (int64_t)b * n + from,
                                (size_t)T * sizeof *tokens));
     struct kn_tensor tok = kn_t1(s->tok, KN_I32, N), x = kn_t2(s->x[0], m->dtype, N, D), r = {0};
-    struct kn_tensor xn = kn_t2(s->xn, m->dtype, N, D), rstd = kn_t1(s->rstd, m->dtype, N);
+    struct kn_tensor xn = kn_t2(s->xn, m->dtype, N, D);
     TRY(op->embed(m->dev, &tok, &m->w[m->embed], &x));
     for (int i = 0; i < m->plan.parts; i++) {
         struct layer_ctx c = ctx_of(s, i, T), lender;
@@ -176,18 +176,18 @@ static st_t pass(struct model_state *s, const int32_t *tokens, int n, int from, 
             c.lender = &lender;
         }
         struct kn_tensor y = kn_t2(s->x[(i + 1) % 2], m->dtype, N, D);
-        TRY(stack_norm(m, m->part[i].norm, &x, &r, &xn, &rstd));
+        TRY(stack_norm(m, m->part[i].norm, &x, &r, &xn, s->stat));
         TRY(m->part[i].body->decode(&c, &xn, &y));
         r = x;
         x = y;
     }
     if (!final) return ST_OK;
     /* row T - 1 of each sequence */
-    struct kn_tensor xl = x, rl = r, last = kn_t2(s->last, m->dtype, s->B, D), rstd1 = kn_t1(s->rstd, m->dtype, s->B);
+    struct kn_tensor xl = x, rl = r, last = kn_t2(s->last, m->dtype, s->B, D);
     size_t at = (size_t)(T - 1) * (size_t)D * m->esize;
     xl.d[0] = rl.d[0] = s->B, xl.s[0] = rl.s[0] = T * D;
     xl.p = (char *)x.p + at, rl.p = (char *)r.p + at;
-    TRY(stack_norm(m, m->norm, &xl, &rl, &last, &rstd1));
+    TRY(stack_norm(m, m->norm, &xl, &rl, &last, s->stat));
     struct kn_tensor wt = kn_transpose(&m->w[m->head]), logits = kn_t2(s->logits, m->dtype, s->B, m->arch.vocab);
     return op->gemm(m->dev, 1, &last, &wt, 0, &logits);
 }

@@ -12,8 +12,8 @@ struct part {
     const struct layer_body *body;
     struct layer_ctx ctx; /* w, g and v are set at build; B, T and memory before each call */
     int32_t v[ARCH_PARAMS_MAX];
-    int norm;                  /* index of the norm's parameter */
-    void *x, *xn, *rstd;       /* [N,D] stream before the branch (sum done), [N,D] normed, [N] */
+    int norm;                  /* index of the norm's first parameter */
+    void *x, *xn, *stat;       /* [N,D] stream before the branch (sum done), [N,D] normed, its statistics */
     void *saved;
     bool recomputed;           /* xn and saved are shared, and filled again before this branch's backward */
     struct part *lender; /* NULL: none */
@@ -47,7 +47,7 @@ struct model {
     void *act;
     /* activations */
     void *tok, *target, *loss; /* [N] i32, i32, dtype */
-    void *x, *xn, *rstd;       /* after the last part: stream, normed, rstd */
+    void *x, *xn, *stat;       /* after the last part: stream, normed, statistics */
     void *dx, *dxn;            /* [N,D] gradient of the stream; of a normed input */
     void *scratch;
     void *host;                /* [N] dtype: losses */
@@ -77,9 +77,19 @@ uint64_t model_room(const struct model_opts *o, const struct kn_dev *dev, uint64
 st_t model_check_fit(const struct model_opts *o, const struct kn_dev *dev, uint64_t held, uint64_t need,
                      const char *what, struct base_err *err);
 
-/* x [N,D] += r where r.p is not NULL; y = norm(x) by parameter `norm`. */
+/* A norm's parameters, side by side, and the numbers a row that its backward wants: weight and 1/rms; or weight, bias and
+ * 1/standard deviation, mean. */
+static inline int norm_params(const struct arch *a)
+{
+    return a->norm == ARCH_NORM_LAYER ? 2 : 1;
+}
+static inline int norm_stats(const struct arch *a)
+{
+    return norm_params(a);
+}
+/* x [N,D] += r where r.p is not NULL; y = norm(x) by the parameters from `norm` on; stat [norm_stats][N] =. */
 st_t stack_norm(struct model *m, int norm, const struct kn_tensor *x, const struct kn_tensor *r,
-                const struct kn_tensor *y, const struct kn_tensor *rstd);
+                const struct kn_tensor *y, void *stat);
 
 #define TRY(call)                    \
     do {                             \

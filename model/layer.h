@@ -64,6 +64,8 @@ const struct layer_body *model_body(int type); /* by index into layers.def; NULL
 /* y [N,out] = x [N,in] W^T + bias   (W [out,in]; bias [out] or NULL) */
 st_t body_product(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *w,
                   const struct kn_tensor *bias, const struct kn_tensor *y);
+/* y [N,out] += bias [out], every row: for a slice of a product of several matrices */
+st_t body_bias(const struct layer_ctx *c, const struct kn_tensor *bias, const struct kn_tensor *y);
 /* dw += dy^T x;  dbias += sum of dy's rows (NULL: no bias);  dx = dy W + beta dx (NULL: not wanted) */
 st_t body_product_bwd(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *w,
                       const struct kn_tensor *dy, const struct kn_tensor *dw, const struct kn_tensor *dbias,

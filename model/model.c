@@ -61,7 +61,8 @@ static void link_parts(struct model *m)
     for (int i = 0; i < m->plan.parts; i++) {
         struct part *p = &m->part[i];
         struct layer_tensor t[LAYER_TENSORS_MAX];
-        p->norm = at++;
+        p->norm = at;
+        at += norm_params(&m->arch);
         p->ctx.dev = m->dev;
         p->ctx.w = m->w + at;
         p->ctx.g = m->opts.train ? m->g + at : NULL;
@@ -69,7 +70,7 @@ static void link_parts(struct model *m)
     }
     m->embed = 0;
     m->norm = at;
-    m->head = m->arch.tie ? 0 : at + 1;
+    m->head = m->arch.tie ? 0 : at + norm_params(&m->arch);
 }
 
 static st_t build(struct model *m)

@@ -16,7 +16,7 @@
  *     on 64-byte lines; the gaps hold zeros and stay zero.
  *   - Same arch, seed, data and device fingerprint: same bits, whatever the number of threads.
  *   - A model belongs to its device's thread.
- * Network (pre-norm, Llama), RMSNorm eps 1e-5:
+ * Network (pre-norm, Llama; LayerNorm instead: GPT-2), the norm's eps 1e-5:
  *   x = E[tok]; for each layer: x += mixer(norm(x)); x += ffn(norm(x)); logits = head(norm(x))
  * A part of type none has no norm and no branch. */
 #ifndef TAUT_MODEL_MODEL_H

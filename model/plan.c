@@ -1,7 +1,7 @@
 /* What a network needs and where it lies, before anything is allocated: parameters in their slab, activations in
  * theirs.
  *
- * Training keeps, for each branch, the stream before it (x), its normed input (xn), 1/rms (rstd) and what its body
+ * Training keeps, for each branch, the stream before it (x), its normed input (xn), the norm's statistics and what its body
  * saves: nothing is computed twice where
  * all of that fits. Where it does not, some branches keep x alone and are run again before their backward.
  * Without training two streams alternate, and one of each of the others serves all branches (but that what a branch
@@ -63,12 +63,24 @@ static void add(struct walk *w, int layer, bool hidden, const struct layer_tenso
     w->n++;
 }
 
+/* name: "…norm" */
+static void add_norm(struct walk *w, const struct arch *a, int layer, const char *name)
+{
+    char text[64];
+    struct layer_tensor t = layer_vector(text, a->width, LAYER_INIT_ONES);
+    snprintf(text, sizeof text, "%s.weight", name);
+    add(w, layer, false, &t);
+    if (a->norm == ARCH_NORM_RMS) return;
+    t = layer_vector(text, a->width, LAYER_INIT_ZEROS);
+    snprintf(text, sizeof text, "%s.bias", name);
+    add(w, layer, false, &t);
+}
+
 static void add_part(struct walk *w, const struct arch *a, int layer, const struct arch_part *part, const char *norm)
 {
     struct layer_tensor t[LAYER_TENSORS_MAX];
     if (!model_body(part->type)) return;
-    struct layer_tensor before = layer_vector(norm, a->width, LAYER_INIT_ONES);
-    add(w, layer, false, &before);
+    add_norm(w, a, layer, norm);
     int n = space_layer(part->type)->tensors(a, layer, part, t);
     w->hidden = line_up(w->o, w->hidden);
     for (int i = 0; i < n; i++) add(w, layer, t[i].role == LAYER_T_MATRIX, &t[i]);
@@ -78,14 +90,13 @@ void plan_params(const struct arch *a, const struct model_opts *o, struct plan *
 {
     struct walk w = {.out = out, .o = o, .hidden_end = hidden};
     struct layer_tensor embed = layer_matrix("model.embed_tokens.weight", a->vocab, a->width, EMBED_STD),
-                        head = layer_matrix("lm_head.weight", a->vocab, a->width, EMBED_STD),
-                        norm = layer_vector("model.norm.weight", a->width, LAYER_INIT_ONES);
+                        head = layer_matrix("lm_head.weight", a->vocab, a->width, EMBED_STD);
     add(&w, -1, false, &embed);
     for (int i = 0; i < a->depth; i++) {
-        add_part(&w, a, i, &a->layer[i].mixer, "input_layernorm.weight");
-        add_part(&w, a, i, &a->layer[i].ffn, "post_attention_layernorm.weight");
+        add_part(&w, a, i, &a->layer[i].mixer, "input_layernorm");
+        add_part(&w, a, i, &a->layer[i].ffn, "post_attention_layernorm");
     }
-    add(&w, -1, false, &norm);
+    add_norm(&w, a, -1, "model.norm");
     if (!a->tie) add(&w, -1, false, &head);
     p->params = w.n;
     p->numbers = w.numbers;
@@ -175,7 +186,7 @@ uint64_t plan_carve(struct model *m)
     m->loss = carve2(&c, N, 1).p;
     m->x = carve2(&c, N, D).p;
     m->xn = carve2(&c, N, D).p;
-    m->rstd = carve2(&c, N, 1).p;
+    m->stat = carve2(&c, N, norm_stats(&m->arch)).p;
     void *other = o->train ? NULL : carve2(&c, N, D).p;
     void *saved = o->train ? NULL : carve_bytes(&c, most(m->part, m->plan.parts, o, (int)T, true), 1);
     void *xn = NULL, *kept = NULL;
@@ -185,14 +196,14 @@ uint64_t plan_carve(struct model *m)
         struct layer_ctx ctx = p->ctx;
         ctx.B = o->batch, ctx.T = (int)T;
         if (!o->train) {
-            p->x = k ? other : m->x, p->xn = m->xn, p->rstd = m->rstd;
+            p->x = k ? other : m->x, p->xn = m->xn, p->stat = m->stat;
             p->saved = p->ctx.lends ? carve_bytes(&c, p->body->saved_bytes(&ctx), 1) : saved;
             continue;
         }
         p->recomputed = recomputes(m, i);
         p->x = carve2(&c, N, D).p;
         p->xn = p->recomputed ? xn : carve2(&c, N, D).p;
-        p->rstd = carve2(&c, N, 1).p;
+        p->stat = carve2(&c, N, norm_stats(&m->arch)).p;
         p->saved = p->recomputed ? kept : carve_bytes(&c, p->body->saved_bytes(&ctx), 1);
     }
     if (o->train) {
@@ -212,7 +223,7 @@ void plan_make(const struct arch *a, const struct model_opts *o, uint64_t there,
     memset(p, 0, sizeof *p);
     plan_params(a, o, p, NULL, 0);
     p->parts = m.plan.parts = plan_parts(a, o->dtype, part);
-    m.arch.context = a->context, m.arch.width = a->width;
+    m.arch.context = a->context, m.arch.width = a->width, m.arch.norm = a->norm;
     p->slab = (uint64_t)p->elements * p->unit;
     p->slabs = o->train ? 4 : 1;
     uint64_t least = UINT64_MAX;

@@ -1,9 +1,10 @@
 /* Products with a weight, as every body needs them. */
 #include "model/internal.h"
 
-static struct kn_tensor every_row(const struct kn_tensor *bias, int64_t N)
+st_t body_bias(const struct layer_ctx *c, const struct kn_tensor *bias, const struct kn_tensor *y)
 {
-    return (struct kn_tensor){bias->p, bias->dtype, 2, {N, bias->d[0]}, {0, bias->s[0]}};
+    struct kn_tensor every_row = {bias->p, bias->dtype, 2, {y->d[0], bias->d[0]}, {0, bias->s[0]}};
+    return c->dev->op->axpy(c->dev, 1, &every_row, y);
 }
 
 st_t body_product(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *w,
@@ -11,9 +12,7 @@ st_t body_product(const struct layer_ctx *c, const struct kn_tensor *x, const st
 {
     struct kn_tensor wt = kn_transpose(w);
     TRY(c->dev->op->gemm(c->dev, 1, x, &wt, 0, y));
-    if (!bias) return ST_OK;
-    struct kn_tensor b = every_row(bias, y->d[0]);
-    return c->dev->op->axpy(c->dev, 1, &b, y);
+    return bias ? body_bias(c, bias, y) : ST_OK;
 }
 
 st_t body_product_bwd(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *w,

@@ -14,10 +14,31 @@ static void *stream(const struct model *m, int i)
     return i < m->plan.parts ? m->part[i].x : m->x;
 }
 
-st_t stack_norm(struct model *m, int norm, const struct kn_tensor *x, const struct kn_tensor *r,
-                const struct kn_tensor *y, const struct kn_tensor *rstd)
+/* The i-th statistic of N rows. */
+static struct kn_tensor stat_of(const struct model *m, void *stat, int i, int64_t N)
 {
-    return m->dev->op->rmsnorm(m->dev, x, r, &m->w[norm], MODEL_NORM_EPS, y, rstd);
+    return kn_t1((char *)stat + (size_t)i * (size_t)N * m->esize, m->dtype, N);
+}
+
+st_t stack_norm(struct model *m, int norm, const struct kn_tensor *x, const struct kn_tensor *r,
+                const struct kn_tensor *y, void *stat)
+{
+    const struct kn_tensor *w = &m->w[norm];
+    struct kn_tensor rstd = stat_of(m, stat, 0, x->d[0]);
+    if (m->arch.norm == ARCH_NORM_RMS) return m->dev->op->rmsnorm(m->dev, x, r, w, MODEL_NORM_EPS, y, &rstd);
+    struct kn_tensor mean = stat_of(m, stat, 1, x->d[0]);
+    return m->dev->op->layernorm(m->dev, x, r, w, w + 1, MODEL_NORM_EPS, y, &mean, &rstd);
+}
+
+/* m->dx += through the norm, from m->dxn */
+static st_t norm_backward(struct model *m, int norm, void *stream, void *stat, int64_t N)
+{
+    const struct kn_tensor *w = &m->w[norm], *g = &m->g[norm];
+    struct kn_tensor x = rows(m, stream, N), dx = rows(m, m->dx, N), dxn = rows(m, m->dxn, N);
+    struct kn_tensor rstd = stat_of(m, stat, 0, N);
+    if (m->arch.norm == ARCH_NORM_RMS) return m->dev->op->rmsnorm_bwd(m->dev, &x, w, &rstd, &dxn, &dx, g);
+    struct kn_tensor mean = stat_of(m, stat, 1, N);
+    return m->dev->op->layernorm_bwd(m->dev, &x, w, &mean, &rstd, &dxn, &dx, g, g + 1);
 }
 
 /* Leaves the normed last stream in m->xn. */
@@ -28,23 +49,23 @@ static st_t forward(struct model *m, int B, int T)
     TRY(m->dev->op->embed(m->dev, &tok, &m->w[m->embed], &x));
     for (int i = 0; i < m->plan.parts; i++) {
         struct part *p = &m->part[i];
-        struct kn_tensor xn = rows(m, p->xn, N), rstd = kn_t1(p->rstd, m->dtype, N);
+        struct kn_tensor xn = rows(m, p->xn, N);
         struct kn_tensor y = rows(m, stream(m, i + 1), N); /* the branch's output, then the next stream */
-        TRY(stack_norm(m, p->norm, &x, &r, &xn, &rstd));
+        TRY(stack_norm(m, p->norm, &x, &r, &xn, p->stat));
         p->ctx.B = B, p->ctx.T = T, p->ctx.saved = p->saved, p->ctx.scratch = m->scratch;
         TRY(p->body->forward(&p->ctx, &xn, &y));
         r = x;
         x = y;
     }
-    struct kn_tensor xn = rows(m, m->xn, N), rstd = kn_t1(m->rstd, m->dtype, N);
-    return stack_norm(m, m->norm, &x, &r, &xn, &rstd);
+    struct kn_tensor xn = rows(m, m->xn, N);
+    return stack_norm(m, m->norm, &x, &r, &xn, m->stat);
 }
 
 /* Fills xn and saved of a branch that shares them, as forward had them. What it gives is in the way of nobody in m->dxn. */
 static st_t again(struct model *m, struct part *p, int64_t N)
 {
-    struct kn_tensor x = rows(m, p->x, N), none = {0}, xn = rows(m, p->xn, N), rstd = kn_t1(p->rstd, m->dtype, N), y = rows(m, m->dxn, N);
-    TRY(stack_norm(m, p->norm, &x, &none, &xn, &rstd));
+    struct kn_tensor x = rows(m, p->x, N), none = {0}, xn = rows(m, p->xn, N), y = rows(m, m->dxn, N);
+    TRY(stack_norm(m, p->norm, &x, &none, &xn, p->stat));
     return p->body->forward(&p->ctx, &xn, &y);
 }
 
@@ -54,16 +75,14 @@ static st_t backward(struct model *m, int B, int T)
     const struct kn_ops *op = m->dev->op;
     int64_t N = (int64_t)B * T;
     struct kn_tensor tok = kn_t1(m->tok, KN_I32, N), dx = rows(m, m->dx, N), dxn = rows(m, m->dxn, N);
-    struct kn_tensor x = rows(m, m->x, N), rstd = kn_t1(m->rstd, m->dtype, N);
     TRY(op->fill(m->dev, &dx, 0));
-    TRY(op->rmsnorm_bwd(m->dev, &x, &m->w[m->norm], &rstd, &dxn, &dx, &m->g[m->norm]));
+    TRY(norm_backward(m, m->norm, m->x, m->stat, N));
     for (int i = m->plan.parts - 1; i >= 0; i--) {
         struct part *p = &m->part[i];
         struct kn_tensor xn = rows(m, p->xn, N);
-        x = rows(m, p->x, N), rstd = kn_t1(p->rstd, m->dtype, N);
         if (p->recomputed) TRY(again(m, p, N));
         TRY(p->body->backward(&p->ctx, &xn, &dx, &dxn));
-        TRY(op->rmsnorm_bwd(m->dev, &x, &m->w[p->norm], &rstd, &dxn, &dx, &m->g[p->norm]));
+        TRY(norm_backward(m, p->norm, p->x, p->stat, N));
     }
     return op->embed_bwd(m->dev, &tok, &dx, &m->g[m->embed]);
 }

@@ -9,6 +9,12 @@ static const char *const params[] = {"hidden", "rank", NULL};
 enum { GATE, UP, DOWN };                             /* tensors when full */
 enum { GATE_A, GATE_B, UP_A, UP_B, DOWN_A, DOWN_B }; /* of low rank */
 
+/* The three biases come last; NULL without. */
+static const struct kn_tensor *bias_of(const struct layer_ctx *c, const struct kn_tensor *t, int which)
+{
+    return c->arch->bias ? &t[(c->v[RANK] ? DOWN_B : DOWN) + 1 + which] : NULL;
+}
+
 struct saved {
     struct kn_tensor gu, g, u, h; /* [N,2F], its halves [N,F]  [N,F] */
     struct kn_tensor low[3];      /* low rank: A x for gate, up, down [N,r] */
@@ -71,17 +77,21 @@ static st_t forward_at(const struct layer_ctx *c, void *saved, const struct kn_t
     const struct kn_tensor *w = c->w;
     if (c->v[RANK]) {
         TRY(body_product(c, x, &w[GATE_A], NULL, &s.low[GATE]));
-        TRY(body_product(c, &s.low[GATE], &w[GATE_B], NULL, &s.g));
+        TRY(body_product(c, &s.low[GATE], &w[GATE_B], bias_of(c, w, GATE), &s.g));
         TRY(body_product(c, x, &w[UP_A], NULL, &s.low[UP]));
-        TRY(body_product(c, &s.low[UP], &w[UP_B], NULL, &s.u));
+        TRY(body_product(c, &s.low[UP], &w[UP_B], bias_of(c, w, UP), &s.u));
     } else {
         struct kn_tensor wgu = joined(c, w);
         TRY(body_product(c, x, &wgu, NULL, &s.gu));
+        if (c->arch->bias) {
+            TRY(body_bias(c, bias_of(c, w, GATE), &s.g));
+            TRY(body_bias(c, bias_of(c, w, UP), &s.u));
+        }
     }
     TRY(c->dev->op->swiglu(c->dev, &s.g, &s.u, &s.h));
-    if (!c->v[RANK]) return body_product(c, &s.h, &w[DOWN], NULL, y);
+    if (!c->v[RANK]) return body_product(c, &s.h, &w[DOWN], bias_of(c, w, DOWN), y);
     TRY(body_product(c, &s.h, &w[DOWN_A], NULL, &s.low[DOWN]));
-    return body_product(c, &s.low[DOWN], &w[DOWN_B], NULL, y);
+    return body_product(c, &s.low[DOWN], &w[DOWN_B], bias_of(c, w, DOWN), y);
 }
 
 static st_t forward(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *y)
@@ -104,19 +114,23 @@ static st_t backward(const struct layer_ctx *c, const struct kn_tensor *x, const
     carve_back(c, c->scratch, &b);
     const struct kn_tensor *w = c->w, *g = c->g;
     if (c->v[RANK]) {
-        TRY(body_product_bwd(c, &s.low[DOWN], &w[DOWN_B], dy, &g[DOWN_B], NULL, 0, &b.dlow));
+        TRY(body_product_bwd(c, &s.low[DOWN], &w[DOWN_B], dy, &g[DOWN_B], bias_of(c, g, DOWN), 0, &b.dlow));
         TRY(body_product_bwd(c, &s.h, &w[DOWN_A], &b.dlow, &g[DOWN_A], NULL, 0, &b.dh));
     } else {
-        TRY(body_product_bwd(c, &s.h, &w[DOWN], dy, &g[DOWN], NULL, 0, &b.dh));
+        TRY(body_product_bwd(c, &s.h, &w[DOWN], dy, &g[DOWN], bias_of(c, g, DOWN), 0, &b.dh));
     }
     TRY(c->dev->op->swiglu_bwd(c->dev, &s.g, &s.u, &b.dh, &s.g, &s.u));
     if (!c->v[RANK]) {
         struct kn_tensor wgu = joined(c, w), ggu = joined(c, g);
+        if (c->arch->bias) {
+            TRY(c->dev->op->sum_rows(c->dev, &s.g, bias_of(c, g, GATE)));
+            TRY(c->dev->op->sum_rows(c->dev, &s.u, bias_of(c, g, UP)));
+        }
         return body_product_bwd(c, x, &wgu, &s.gu, &ggu, NULL, 0, dx);
     }
-    TRY(body_product_bwd(c, &s.low[GATE], &w[GATE_B], &s.g, &g[GATE_B], NULL, 0, &b.dlow));
+    TRY(body_product_bwd(c, &s.low[GATE], &w[GATE_B], &s.g, &g[GATE_B], bias_of(c, g, GATE), 0, &b.dlow));
     TRY(body_product_bwd(c, x, &w[GATE_A], &b.dlow, &g[GATE_A], NULL, 0, dx));
-    TRY(body_product_bwd(c, &s.low[UP], &w[UP_B], &s.u, &g[UP_B], NULL, 0, &b.dlow));
+    TRY(body_product_bwd(c, &s.low[UP], &w[UP_B], &s.u, &g[UP_B], bias_of(c, g, UP), 0, &b.dlow));
     return body_product_bwd(c, x, &w[UP_A], &b.dlow, &g[UP_A], NULL, 1, dx);
 }
 

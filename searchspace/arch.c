@@ -6,6 +6,8 @@
 
 #include "searchspace/layer.h"
 
+const char *const space_norm_words[] = {[ARCH_NORM_RMS] = "rms", [ARCH_NORM_LAYER] = "layer", NULL};
+
 static st_t check_int(int v, int min, int max, const char *where, struct base_err *err)
 {
     if (v >= min && v <= max) return ST_OK;
@@ -32,9 +34,7 @@ st_t space_arch_check(const struct arch *a, struct base_err *err)
     if ((st = check_int(a->vocab, 1, ARCH_VOCAB_MAX, "vocab", err))) return st;
     if ((st = check_int(a->context, 1, ARCH_CONTEXT_MAX, "context", err))) return st;
     if ((st = check_int(a->width, 1, ARCH_WIDTH_MAX, "width", err))) return st;
-    if (a->norm == ARCH_NORM_LAYER) return base_err_set(err, ST_ENOTSUP, "norm", "norm 'layer' is not built yet");
-    if (a->norm != ARCH_NORM_RMS) return base_err_set(err, ST_EINVAL, "norm", "must be 'rms' or 'layer'");
-    if (a->bias) return base_err_set(err, ST_ENOTSUP, "bias", "bias is not built yet");
+    if (a->norm != ARCH_NORM_RMS && a->norm != ARCH_NORM_LAYER) return base_err_set(err, ST_EINVAL, "norm", "must be 'rms' or 'layer'");
     if (!(a->rope_theta >= 1 && a->rope_theta <= 1e12))
         return base_err_set(err, ST_EINVAL, "rope_theta", "must be a number from 1 to 1e12, not %g", a->rope_theta);
     if (a->depth < 1 || a->depth > ARCH_LAYERS_MAX)
@@ -55,6 +55,16 @@ st_t space_arch_check(const struct arch *a, struct base_err *err)
         }
     }
     return ST_OK;
+}
+
+bool space_part_has_bias(const struct arch *a, int layer, const struct arch_part *p)
+{
+    struct arch b = {.vocab = a->vocab, .context = a->context, .width = a->width, .depth = a->depth};
+    struct layer_tensor t[LAYER_TENSORS_MAX];
+    memcpy(b.layer, a->layer, (size_t)a->depth * sizeof a->layer[0]);
+    int without = space_layer(p->type)->tensors(&b, layer, p, t);
+    b.bias = true;
+    return space_layer(p->type)->tensors(&b, layer, p, t) != without;
 }
 
 static void clear_rest(struct arch_part *p)
@@ -85,6 +95,10 @@ st_t space_arch_canonicalise(struct arch *a, struct base_err *err)
     memset(a->layer + n, 0, (size_t)(a->depth - n) * sizeof a->layer[0]);
     a->depth = n;
     if (!rope) a->rope_theta = ARCH_ROPE_THETA;
+    bool bias = false;
+    for (int i = 0; i < n && a->bias && !bias; i++)
+        bias = space_part_has_bias(a, i, &a->layer[i].mixer) || space_part_has_bias(a, i, &a->layer[i].ffn);
+    a->bias = bias;
     return ST_OK;
 }
 
@@ -122,14 +136,14 @@ static double head_flops(const struct arch *a)
 
 void space_arch_cost(const struct arch *a, struct arch_cost *out)
 {
-    double d = a->width, stack = d + (a->tie ? 1 : 2) * d * a->vocab, params = stack, active = stack;
+    double norm = layer_norm_params(a), stack = norm + (a->tie ? 1.0 : 2.0) * a->width * a->vocab, params = stack, active = stack;
     for (int i = 0; i < a->depth; i++) {
         const struct arch_part *part[2] = {&a->layer[i].mixer, &a->layer[i].ffn};
         for (int k = 0; k < 2; k++) {
             if (space_part_is_none(part[k])) continue;
             double own = part_params(a, i, part[k]);
-            params += d + own;
-            active += d + own * space_layer(part[k]->type)->active_share(a, i, part[k]);
+            params += norm + own;
+            active += norm + own * space_layer(part[k]->type)->active_share(a, i, part[k]);
         }
     }
     out->params = params;

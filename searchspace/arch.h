@@ -30,6 +30,7 @@ struct arch_layer {
 };
 
 enum arch_norm { ARCH_NORM_RMS = 0, ARCH_NORM_LAYER = 1 };
+extern const char *const space_norm_words[]; /* "rms", "layer", NULL */
 
 struct arch {
     int vocab;   /* tokens */
@@ -37,8 +38,8 @@ struct arch {
     int width;   /* d_model */
     int depth;   /* layers in use */
     bool tie;    /* head shares the embedding; default true */
-    enum arch_norm norm; /* only RMS is built */
-    bool bias;   /* only false is built */
+    enum arch_norm norm; /* layer norm has a bias too, whatever `bias` says */
+    bool bias;   /* on every projection of mixers and ffns that may have one; default false */
     double rope_theta; /* default 10000 */
     struct arch_layer layer[ARCH_LAYERS_MAX];
 };
@@ -46,7 +47,7 @@ struct arch {
 /* Everything that must hold; err->where is a path such as "layers[2].mixer.heads". ST_EINVAL, ST_ENOTSUP (promised, not built). */
 st_t space_arch_check(const struct arch *a, struct base_err *err);
 
-/* For a checked arch: drops skipped layers, sets what means nothing to its default (rope_theta where no layer rotates; a type's own, see layer_spec.tidy). Clears the layers
+/* For a checked arch: drops skipped layers, sets what means nothing to its default (rope_theta where no layer rotates, bias where no layer has one; a type's own, see layer_spec.tidy). Clears the layers
  * beyond depth, so that two canonical archs are the same architecture exactly when space_arch_equal says so. ST_EINVAL if no layer is left. */
 st_t space_arch_canonicalise(struct arch *a, struct base_err *err);
 bool space_arch_equal(const struct arch *a, const struct arch *b);

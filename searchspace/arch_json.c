@@ -16,7 +16,7 @@ static int32_t read_param(struct base_jr *r, const struct layer_param *q)
     if (!word) return q->dflt;
     char where[256];
     snprintf(where, sizeof where, "%s.%s", r->path, q->name);
-    int i = words_find(word, q->words, WORDS_OTHER, "word", where, r->err);
+    int i = words_find(word, q->words, WORDS_OTHER, q->name, where, r->err);
     if (i < 0) r->st = (st_t)i;
     return i < 0 ? q->dflt : i;
 }
@@ -69,7 +69,6 @@ static st_t read_layers(struct arch *a, struct base_jr *r)
 st_t space_arch_from_json(struct arch *out, json_t *v, const char *path, struct base_err *err)
 {
     static const char *const known[] = {"taut", "vocab", "context", "width", "tie_embeddings", "norm", "bias", "rope_theta", "layers"};
-    static const char *const norms[] = {"rms", NULL};
     struct arch a = {.vocab = 0};
     struct base_jr r = base_jr_at(v, path, err);
     base_jr_done(&r, known, sizeof known / sizeof known[0]);
@@ -91,8 +90,9 @@ st_t space_arch_from_json(struct arch *out, json_t *v, const char *path, struct 
     if (r.st) return r.st;
     char where[256];
     snprintf(where, sizeof where, "%s%snorm", path, path[0] ? "." : "");
-    int i = words_find(norm, norms, WORDS_NORM, "norm", where, err);
+    int i = words_find(norm, space_norm_words, WORDS_OTHER, "norm", where, err);
     if (i < 0) return (st_t)i;
+    a.norm = (enum arch_norm)i;
 
     st_t st = read_layers(&a, &r);
     if (st) return st;

@@ -3,7 +3,7 @@
  *
  *   q = W_q x  [H d]   k = W_k x  [G d]   v = W_v x  [G d]   y = W_o concat_h softmax(q_h k_{h/(H/G)}^T / sqrt(d)) v_{h/(H/G)}
  *
- * H heads, G kv_heads, d head_dim; H d need not be the width. Key j is seen by query i when i - W < j <= i (W = 0: j <= i).
+ * H heads, G kv_heads, d head_dim; H d need not be the width; each product has a bias where the arch says so. Key j is seen by query i when i - W < j <= i (W = 0: j <= i).
  *
  * qk_norm: q and k of each head are normed (RMSNorm over d, one weight each) before RoPE (Qwen3Attention).
  * gate: W_q gives [q | g] of each head, 2 d rows, and y = W_o (concat_h … * sigmoid(g)) (Qwen3NextAttention).
@@ -156,6 +156,13 @@ static int tensors(const struct arch *a, int layer, const struct arch_part *p, s
         out[n++] = layer_vector("self_attn.q_norm.weight", p->v[HEAD_DIM], LAYER_INIT_ONES);
         if (!p->v[SHARE_KV]) out[n++] = layer_vector("self_attn.k_norm.weight", p->v[HEAD_DIM], LAYER_INIT_ONES);
     }
+    if (!a->bias) return n;
+    out[n++] = layer_vector("self_attn.q_proj.bias", q_rows(p), LAYER_INIT_ZEROS);
+    if (!p->v[SHARE_KV]) {
+        out[n++] = layer_vector("self_attn.k_proj.bias", kv_rows(p), LAYER_INIT_ZEROS);
+        out[n++] = layer_vector("self_attn.v_proj.bias", kv_rows(p), LAYER_INIT_ZEROS);
+    }
+    out[n++] = layer_vector("self_attn.o_proj.bias", d, LAYER_INIT_ZEROS);
     return n;
 }
 

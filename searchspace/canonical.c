@@ -32,7 +32,7 @@ void space_arch_canonical(const struct arch *a, struct base_buf *b)
     base_jw_kint(&w, "context", a->context);
     base_jw_kint(&w, "width", a->width);
     if (!a->tie) base_jw_kbool(&w, "tie_embeddings", false);
-    if (a->norm != ARCH_NORM_RMS) base_jw_kstr(&w, "norm", "layer");
+    if (a->norm != ARCH_NORM_RMS) base_jw_kstr(&w, "norm", space_norm_words[a->norm]);
     if (a->bias) base_jw_kbool(&w, "bias", true);
     if (a->rope_theta != ARCH_ROPE_THETA) base_jw_knum(&w, "rope_theta", a->rope_theta);
     base_jw_key(&w, "layers");

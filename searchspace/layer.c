@@ -2,6 +2,7 @@
 #include "searchspace/layer.h"
 
 #include <assert.h>
+#include <math.h>
 #include <string.h>
 
 static const struct layer_spec *const specs[] = {
@@ -61,6 +62,22 @@ double layer_attention_pairs(int64_t pos0, int64_t n, int64_t w)
     if (grow > n) grow = n;
     double first = (double)pos0 + 1, last = (double)pos0 + (double)grow;
     return (first + last) * (double)grow / 2 + (double)(n - grow) * (double)w;
+}
+
+#define HIDDEN_MULTIPLE 32
+
+st_t layer_hidden(double ratio, int width, int max, int *hidden, struct base_err *err)
+{
+    /* the small term keeps a product such as 1.1 x 320 = 352.00000000000006 from being rounded up a whole step */
+    double h = HIDDEN_MULTIPLE * ceil(ratio * width / HIDDEN_MULTIPLE - 1e-9);
+    if (h < 1 || h > max) return base_err_set(err, ST_EINVAL, "ratio", "%g x width %d is not from 1 to %d", ratio, width, max);
+    *hidden = (int)h;
+    return ST_OK;
+}
+
+double layer_norm_params(const struct arch *a)
+{
+    return (a->norm == ARCH_NORM_LAYER ? 2.0 : 1.0) * a->width;
 }
 
 double space_layer_all_active(const struct arch *a, int layer, const struct arch_part *p)

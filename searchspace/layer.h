@@ -120,12 +120,19 @@ int32_t space_part_get(const struct arch_part *p, const char *name);
 bool space_part_is_none(const struct arch_part *p);
 /* The layer that lends its state to this layer's mixer; -1: none. */
 int space_layer_lender(const struct arch *a, int layer);
+/* Has the part tensors that are there with a->bias alone? What a->bias is does not matter. */
+bool space_part_has_bias(const struct arch *a, int layer, const struct arch_part *p);
 /* (query, key) pairs that the causal mask with window w (0: none) lets through for n queries at positions pos0 .. pos0+n-1:
  * the sum of min(pos+1, w). For the cost of layers that attend. */
 double layer_attention_pairs(int64_t pos0, int64_t n, int64_t w);
 
+/* hidden of a feed-forward: ratio x width rounded up to a multiple of 32; ST_EINVAL where that is not from 1 to max. */
+st_t layer_hidden(double ratio, int width, int max, int *hidden, struct base_err *err);
+
 /* The norms and embeddings that the stack itself owns are listed here so that cost and model agree:
  * "model.embed_tokens.weight" [V,D], "model.layers.N.input_layernorm.weight" [D] (before the mixer, absent when it is none),
- * "model.layers.N.post_attention_layernorm.weight" [D] (before the ffn, likewise), "model.norm.weight" [D], "lm_head.weight" [V,D] (untied). */
+ * "model.layers.N.post_attention_layernorm.weight" [D] (before the ffn, likewise), "model.norm.weight" [D], "lm_head.weight" [V,D] (untied);
+ * with layer norm each norm has a ".bias" [D] too, whatever the arch's bias is. */
+double layer_norm_params(const struct arch *a); /* of one norm */
 
 #endif

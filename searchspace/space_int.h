@@ -28,10 +28,11 @@ struct choices {
     double *v; /* [n]; in the space's arena */
 };
 
-/* ---- language models: genes are depth, width, tie, rope_theta, then for every slot (layer position) the mixer's type, the knobs of every
+/* ---- language models: genes are depth, width, tie, rope_theta, norm and bias where the job lists more than one of them (so that a space
+ * that lists one has the genomes that it had before there was a choice), then for every slot (layer position) the mixer's type, the knobs of every
  * mixer on offer, the ffn's type, the knobs of every ffn. A knob's values in one part, read as digits, are its "combo". ---- */
 
-enum { GENE_DEPTH, GENE_WIDTH, GENE_TIE, GENE_THETA, GENES_GLOBAL };
+enum { GENE_DEPTH, GENE_WIDTH, GENE_TIE, GENE_THETA, GENES_ALWAYS };
 
 #define LM_COMBOS_MAX 4096 /* a type with more combinations of knobs is drawn by trial, and its space counted by an upper bound */
 
@@ -53,6 +54,7 @@ struct lm_type {
     double combos;                          /* product of the choices */
     bool listed;                            /* combos <= LM_COMBOS_MAX */
     struct lm_valid *valid;                 /* [widths] */
+    bool unbiased;                          /* some of its parts have no bias whatever the network says */
 };
 
 struct lm_role {
@@ -62,9 +64,16 @@ struct lm_role {
     struct lm_type *type; /* in the order of layers.def */
 };
 
+struct lm_option { /* of the whole network; a gene only where there is a choice */
+    struct choices choices;
+    int gene; /* 0: none */
+};
+
 struct lm {
     int vocab, context, depth_min, depth_max;
     struct choices width, tie, theta;
+    struct lm_option norm, bias;
+    int globals; /* genes before the first slot */
     const struct family *family;
     /* Slots: one for each layer; one for all where the family is uniform; one more, the last, for the knobs that its family gives a type once. */
     int slots, slot_genes;
@@ -108,21 +117,27 @@ extern const struct space_ops space_lm_ops, space_custom_ops;
 st_t space_lm_read(struct space *s, json_t *v, int vocab, int context, struct base_err *err);
 st_t space_custom_read(struct space *s, json_t *v, struct base_err *err);
 
+/* What a genome has of an option. */
+static inline double lm_option(const struct lm_option *o, const struct genome *g)
+{
+    return o->choices.v[o->gene ? (int)g->g[o->gene] : 0];
+}
+
 /* Genes of one slot. */
 static inline double *lm_slot(const struct lm *m, const struct genome *g, int slot)
 {
-    return g->g + GENES_GLOBAL + slot * m->slot_genes;
+    return g->g + m->globals + slot * m->slot_genes;
 }
 /* Where the type of a role in a layer is, and a type's knobs: genes of g. */
 static inline int lm_type_gene(const struct lm *m, int role, int layer)
 {
     int slot = m->family->freedom[role] == FAMILY_EQUAL ? m->home : layer;
-    return GENES_GLOBAL + slot * m->slot_genes + m->role[role].gene;
+    return m->globals + slot * m->slot_genes + m->role[role].gene;
 }
 static inline int lm_knob_gene(const struct lm *m, int role, const struct lm_type *t, int layer)
 {
     int slot = m->family->freedom[role] == FAMILY_FREE ? layer : m->home;
-    return GENES_GLOBAL + slot * m->slot_genes + t->gene;
+    return m->globals + slot * m->slot_genes + t->gene;
 }
 static inline const struct lm_type *lm_type_of(const struct lm *m, const struct genome *g, int role, int layer)
 {

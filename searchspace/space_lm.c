@@ -68,6 +68,8 @@ st_t lm_build(const struct lm *m, const struct genome *g, struct arch *out, stru
     out->width = width;
     out->depth = (int)g->g[GENE_DEPTH];
     out->tie = m->tie.v[(int)g->g[GENE_TIE]] != 0;
+    out->norm = (enum arch_norm)lm_option(&m->norm, g);
+    out->bias = lm_option(&m->bias, g) != 0;
     out->rope_theta = m->theta.v[(int)g->g[GENE_THETA]];
     for (int i = 0; i < out->depth; i++) {
         struct arch_part *part[2] = {&out->layer[i].mixer, &out->layer[i].ffn};
@@ -92,6 +94,7 @@ static st_t sample(const struct space *s, struct base_rng *r, struct genome *out
         out->g[GENE_WIDTH] = w;
         out->g[GENE_TIE] = base_rng_below(r, (uint32_t)m->tie.n);
         out->g[GENE_THETA] = base_rng_below(r, (uint32_t)m->theta.n);
+        for (int k = GENES_ALWAYS; k < m->globals; k++) out->g[k] = base_rng_below(r, 2);
         for (int i = 0; i < m->slots; i++) lm_draw_slot(m, w, r, lm_slot(m, out, i));
         if (!lm_build(m, out, &a, NULL)) return ST_OK;
     }
@@ -129,7 +132,8 @@ static bool gene_fits(const struct space *s, int gene, double v)
     case GENE_TIE: return is_index(v, m->tie.n);
     case GENE_THETA: return is_index(v, m->theta.n);
     }
-    int at = (gene - GENES_GLOBAL) % m->slot_genes;
+    if (gene < m->globals) return is_index(v, 2);
+    int at = (gene - m->globals) % m->slot_genes;
     for (int k = 0; k < 2; k++) {
         if (at == m->role[k].gene) return is_index(v, m->role[k].ntypes);
         for (int i = 0; i < m->role[k].ntypes; i++) {

@@ -47,15 +47,22 @@ static bool add_role(json_t *out, const struct lm_role *role)
     return true;
 }
 
+/* Is there a choice, or another value than the default? */
+static bool says(const struct lm_option *o)
+{
+    return o->gene || o->choices.v[0] != 0;
+}
+
 json_t *space_lm_describe(const struct space *s)
 {
-    static const struct layer_knob plain = {.kind = LAYER_REAL}, truth = {.kind = LAYER_BOOL};
+    static const struct layer_knob plain = {.kind = LAYER_REAL}, truth = {.kind = LAYER_BOOL}, norm = {.kind = LAYER_WORD, .words = space_norm_words};
     const struct lm *m = &s->lm;
     json_t *out = json_array();
     json_t *depth = json_pack("{s:s, s:i, s:i, s:s}", "name", "depth", "low", m->depth_min, "high", m->depth_max, "scale", "int");
     if (!json_array_append_new(out, depth) && add_knob(out, "width", &plain, &m->width) &&
-        add_knob(out, "tie_embeddings", &truth, &m->tie) && add_knob(out, "rope_theta", &plain, &m->theta) && add_role(out, &m->role[0]) &&
-        add_role(out, &m->role[1]))
+        add_knob(out, "tie_embeddings", &truth, &m->tie) && add_knob(out, "rope_theta", &plain, &m->theta) &&
+        (!says(&m->norm) || add_knob(out, "norm", &norm, &m->norm.choices)) && (!says(&m->bias) || add_knob(out, "bias", &truth, &m->bias.choices)) &&
+        add_role(out, &m->role[0]) && add_role(out, &m->role[1]))
         return out;
     json_decref(out);
     return NULL;
@@ -91,6 +98,8 @@ json_t *space_lm_features(const struct space *s, const struct candidate *c)
     json_t *out = json_pack("{s:i, s:i, s:b, s:o}", "depth", a->depth, "width", a->width, "tie_embeddings", a->tie, "rope_theta",
                             number(a->rope_theta));
     bool good = out != NULL;
+    if (good && says(&s->lm.norm)) good = !json_object_set_new(out, "norm", json_string(space_norm_words[a->norm]));
+    if (good && says(&s->lm.bias)) good = !json_object_set_new(out, "bias", json_boolean(a->bias));
     for (int k = 0; k < 2; k++)
         for (int i = 0; good && i < s->lm.role[k].ntypes; i++) good = add_type(out, &s->lm.role[k], &s->lm.role[k].type[i], a);
     if (good) return out;

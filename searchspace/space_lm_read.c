@@ -10,11 +10,10 @@
 #include "searchspace/space_int.h"
 #include "searchspace/words.h"
 
-static const char *const norm_words[] = {"rms", "layer", NULL};
 static const struct layer_knob width_knob = {.name = "width", .kind = LAYER_INT, .dflt = NAN, .min = 1, .max = ARCH_WIDTH_MAX};
 static const struct layer_knob tie_knob = {.name = "tie_embeddings", .kind = LAYER_BOOL, .dflt = 1, .max = 1};
-static const struct layer_knob norm_knob = {.name = "norm", .kind = LAYER_WORD, .words = norm_words, .only_dflt = true};
-static const struct layer_knob bias_knob = {.name = "bias", .kind = LAYER_BOOL, .max = 1, .only_dflt = true};
+static const struct layer_knob norm_knob = {.name = "norm", .kind = LAYER_WORD, .words = space_norm_words};
+static const struct layer_knob bias_knob = {.name = "bias", .kind = LAYER_BOOL, .max = 1};
 static const struct layer_knob theta_knob = {.name = "rope_theta", .kind = LAYER_REAL, .dflt = ARCH_ROPE_THETA, .min = 1, .max = 1e12};
 
 static st_t no_memory(struct base_err *err)
@@ -240,6 +239,7 @@ static st_t list_valid(struct space *s, struct lm_type *t, int w, bool used[][SP
     struct lm_valid *v = &t->valid[w];
     int n = (int)t->combos;
     double genes[LAYER_KNOBS_MAX];
+    struct arch one = {.vocab = s->lm.vocab, .context = s->lm.context, .width = (int)s->lm.width.v[w], .depth = 1};
     for (int c = 0; c < n; c++) {
         struct entry *e = &entry[v->n];
         lm_combo_genes(t, c, genes);
@@ -258,6 +258,7 @@ static st_t list_valid(struct space *s, struct lm_type *t, int w, bool used[][SP
         v->distinct[v->ndistinct++] = (uint16_t)entry[i].combo;
         v->nrope += t->s->reads_rope(&entry[i].part);
         v->settles = v->settles || depends(t, &entry[i].part);
+        t->unbiased = t->unbiased || !space_part_has_bias(&one, 0, &entry[i].part);
     }
     qsort(v->distinct, (size_t)v->ndistinct, sizeof *v->distinct, compare_combos);
     return ST_OK;
@@ -339,7 +340,10 @@ static void lay_out_genes(struct space *s)
     m->home = free ? -1 : uniform ? 0 : m->depth_max;
     m->slots = uniform ? 1 : m->depth_max + !free;
     m->slot_genes = n;
-    s->genes = GENES_GLOBAL + m->slots * n;
+    m->globals = GENES_ALWAYS;
+    if (m->norm.choices.n > 1) m->norm.gene = m->globals++;
+    if (m->bias.choices.n > 1) m->bias.gene = m->globals++;
+    s->genes = m->globals + m->slots * n;
 }
 
 static void take_freedom(struct space *s)
@@ -369,12 +373,11 @@ st_t space_lm_read(struct space *s, json_t *v, int vocab, int context, struct ba
 
     take_freedom(s);
     st_t st = read_depth(m, json_object_get(v, "depth"), err);
-    struct choices fixed;
     if (!st) st = read_knob(s, v, "space", NULL, &width_knob, &m->width, err);
     if (!st) st = read_knob(s, v, "space", NULL, &tie_knob, &m->tie, err);
     if (!st) st = read_knob(s, v, "space", NULL, &theta_knob, &m->theta, err);
-    if (!st) st = read_knob(s, v, "space", NULL, &norm_knob, &fixed, err);
-    if (!st) st = read_knob(s, v, "space", NULL, &bias_knob, &fixed, err);
+    if (!st) st = read_knob(s, v, "space", NULL, &norm_knob, &m->norm.choices, err);
+    if (!st) st = read_knob(s, v, "space", NULL, &bias_knob, &m->bias.choices, err);
     if (!st) st = read_role(s, &m->role[0], json_object_get(v, "mixer"), err);
     if (!st) st = read_role(s, &m->role[1], json_object_get(v, "ffn"), err);
     if (!st) st = list_all(s, err);

@@ -5,8 +5,9 @@
  * that cannot be built do not count. An architecture of k layers is one of n^k sequences. Where a layer may be skipped a genome of depth d makes
  * any k from 1 to d, so k runs from 1 to the greatest depth; else from the least. The sum is taken over widths, and over both values of
  * tie_embeddings where both are listed; rope_theta multiplies only those sequences in which some layer rotates (n^k less the n0^k without one).
+ * Both norms are different networks, and so are both values of bias wherever some layer has a bias.
  * A uniform family has n instead of n^k. Exact as long as every type's combinations were listed (LM_COMBOS_MAX) and below 2^53; an upper bound
- * where a layer may read another's cache, since without such another it is the same as one with its own: the walk then meets some
+ * where a layer may read another's cache, since without such another it is the same as one with its own, and where a type has no bias: the walk then meets some
  * architectures twice.
  *
  * Where a family gives each type its parameters once (FAMILY_TYPES), a sequence that uses the types U can be filled in prod_{t in U} n_t ways,
@@ -40,6 +41,7 @@ static struct layers count_layers(const struct lm *m, int w, bool *listed, bool 
             const struct lm_type *t = &m->role[k].type[i];
             if (!t->listed) *listed = false;
             if (t->listed && t->valid[w].settles) *exact = false;
+            if (m->bias.gene && t->unbiased && t->s != &layer_none) *exact = false;
             parts[k] += parts_of(t, w, false);
             plain[k] += parts_of(t, w, true);
             none += t->s == &layer_none;
@@ -103,6 +105,22 @@ static double sequences(const struct lm *m, const struct layers *l, int w, int k
     return sum;
 }
 
+/* Genomes of one sequence: values of what the whole network has. */
+static uint64_t globals(const struct lm *m)
+{
+    return (uint64_t)m->tie.n * (uint64_t)m->theta.n * (uint64_t)m->norm.choices.n * (uint64_t)m->bias.choices.n;
+}
+
+static void set_globals(const struct lm *m, uint64_t i, struct genome *out)
+{
+    out->g[GENE_THETA] = (double)(i % (uint64_t)m->theta.n);
+    i /= (uint64_t)m->theta.n;
+    out->g[GENE_TIE] = (double)(i % (uint64_t)m->tie.n);
+    i /= (uint64_t)m->tie.n;
+    if (m->norm.gene) out->g[m->norm.gene] = (double)(i % 2);
+    if (m->bias.gene) out->g[m->bias.gene] = (double)(i / (uint64_t)m->norm.choices.n);
+}
+
 static double size_of(const struct space *s, bool *listed, bool *exact)
 {
     const struct lm *m = &s->lm;
@@ -112,7 +130,7 @@ static double size_of(const struct space *s, bool *listed, bool *exact)
         struct layers l = count_layers(m, w, listed, exact);
         for (int k = shortest(m, &l); k <= m->depth_max; k++) {
             double plain = sequences(m, &l, w, k, true);
-            sum += m->tie.n * (plain + (sequences(m, &l, w, k, false) - plain) * m->theta.n);
+            sum += m->tie.n * m->norm.choices.n * m->bias.choices.n * (plain + (sequences(m, &l, w, k, false) - plain) * m->theta.n);
         }
     }
     if (!*listed || sum > 0x1p53) *exact = false;
@@ -180,25 +198,23 @@ static void set_shared(const struct lm *m, const unsigned set[2], int w, int k, 
     }
 }
 
-/* The n-th sequence of k layers, n counting both values of tie and all of theta; false past the last one, whose number is then taken off n. */
+/* The n-th sequence of k layers, n counting all values of the options of the whole network; false past the last one, whose number is then taken off n. */
 static bool set_layers(const struct lm *m, int w, int k, uint64_t *n, struct genome *out)
 {
     bool listed, exact;
     struct layers l = count_layers(m, w, &listed, &exact);
-    uint64_t globals = (uint64_t)m->tie.n * (uint64_t)m->theta.n;
     bool shared = m->home >= 0;
     for (unsigned a = 1; a < (shared ? 1u << m->role[0].ntypes : 2); a++)
         for (unsigned b = 1; b < (shared ? 1u << m->role[1].ntypes : 2); b++) {
             struct subset x = weigh(m, 0, a, w, false), y = weigh(m, 1, b, w, false);
             uint64_t here = (uint64_t)(shared ? x.ways * y.ways * power(pairs(&x, &y), k) : power(l.n, k));
-            if (*n >= here * globals) {
-                *n -= here * globals;
+            if (*n >= here * globals(m)) {
+                *n -= here * globals(m);
                 continue;
             }
             out->g[GENE_DEPTH] = k > m->depth_min ? k : m->depth_min; /* the slots beyond k stay zero: both "none", the first type of layers.def */
             out->g[GENE_WIDTH] = w;
-            out->g[GENE_TIE] = (double)(*n / here / (uint64_t)m->theta.n);
-            out->g[GENE_THETA] = (double)(*n / here % (uint64_t)m->theta.n);
+            set_globals(m, *n / here, out);
             if (shared) set_shared(m, (unsigned[2]){a, b}, w, k, *n % here, out);
             else set_sequence(m, &l, w, k, *n % here, out);
             return true;

@@ -61,6 +61,7 @@ static int list_live(const struct lm *m, const struct genome *g, struct live_gen
     add_live(live, &n, GENE_WIDTH, 0, m->width.n);
     add_live(live, &n, GENE_TIE, 0, m->tie.n);
     add_live(live, &n, GENE_THETA, 0, m->theta.n);
+    for (int i = GENES_ALWAYS; i < m->globals; i++) add_live(live, &n, i, 0, 2);
     bool seen[2][m->slot_genes];
     memset(seen, 0, sizeof seen);
     for (int i = 0; i < live_slots(m, g); i++)
@@ -198,7 +199,7 @@ st_t space_lm_crossover(const struct space *s, struct base_rng *r, const struct 
     const struct lm *m = &s->lm;
     struct arch built;
     for (int try = 0; try < VARY_TRIES; try++) {
-        for (int i = 0; i < GENES_GLOBAL; i++) out->g[i] = base_rng_below(r, 2) ? a->g[i] : b->g[i];
+        for (int i = 0; i < m->globals; i++) out->g[i] = base_rng_below(r, 2) ? a->g[i] : b->g[i];
         cross_slots(m, r, a, b, out);
         if (!lm_build(m, out, &built, NULL)) return ST_OK;
     }

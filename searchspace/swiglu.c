@@ -1,7 +1,7 @@
 /* The gated feed-forward of Llama: down(silu(gate(x)) * up(x)) (Shazeer 2020, arXiv:2002.05202; transformers LlamaMLP).
  *
  * rank r > 0: each of the three matrices is a product of two, W = B A with A [r, in] and B [out, r], called "<matrix>.a.weight" and
- * "<matrix>.b.weight": y = B (A x). A and B see the same inputs and outputs as the full matrix, and nothing stands between them. */
+ * "<matrix>.b.weight": y = B (A x). A and B see the same inputs and outputs as the full matrix, and nothing stands between them. A bias is B's. */
 #include "searchspace/layer.h"
 
 #include <math.h>
@@ -10,7 +10,6 @@ enum { HIDDEN, RANK, NPARAMS };
 enum { K_RATIO, K_RANK, NKNOBS };
 
 #define HIDDEN_MAX (1 << 20)
-#define HIDDEN_MULTIPLE 32
 
 static const struct layer_param params[NPARAMS] = {
     [HIDDEN] = {.name = "hidden", .kind = LAYER_INT, .always = true, .min = 1, .max = HIDDEN_MAX},
@@ -31,14 +30,11 @@ static st_t check_rank(int rank, int width, int hidden, struct base_err *err)
 
 static st_t resolve(const double *knob, int width, struct arch_part *out, struct base_err *err)
 {
-    /* the small term keeps a product such as 1.1 x 320 = 352.00000000000006 from being rounded up a whole step */
-    double hidden = HIDDEN_MULTIPLE * ceil(knob[K_RATIO] * width / HIDDEN_MULTIPLE - 1e-9);
-    if (hidden < 1 || hidden > HIDDEN_MAX) {
-        return base_err_set(err, ST_EINVAL, "ratio", "%g x width %d is not from 1 to %d", knob[K_RATIO], width, HIDDEN_MAX);
-    }
-    st_t st = check_rank((int)knob[K_RANK], width, (int)hidden, err);
+    int hidden;
+    st_t st = layer_hidden(knob[K_RATIO], width, HIDDEN_MAX, &hidden, err);
+    if (!st) st = check_rank((int)knob[K_RANK], width, hidden, err);
     if (st) return st;
-    out->v[HIDDEN] = (int32_t)hidden;
+    out->v[HIDDEN] = hidden;
     out->v[RANK] = (int32_t)knob[K_RANK];
     return ST_OK;
 }
@@ -55,20 +51,25 @@ static int tensors(const struct arch *a, int layer, const struct arch_part *p, s
     int64_t d = a->width, h = p->v[HIDDEN], r = p->v[RANK];
     /* as in attention.c; factor b has unit gain, so that the product's entries vary as the full matrix's would */
     double in = 1 / sqrt((double)d), end = 1 / sqrt((double)h * 2 * a->depth);
-    if (!r) {
-        out[0] = layer_matrix("mlp.gate_proj.weight", h, d, in);
-        out[1] = layer_matrix("mlp.up_proj.weight", h, d, in);
-        out[2] = layer_matrix("mlp.down_proj.weight", d, h, end);
-        return 3;
+    int n = 0;
+    if (r) {
+        double b = 1 / sqrt((double)r);
+        out[n++] = layer_matrix("mlp.gate_proj.a.weight", r, d, in);
+        out[n++] = layer_matrix("mlp.gate_proj.b.weight", h, r, b);
+        out[n++] = layer_matrix("mlp.up_proj.a.weight", r, d, in);
+        out[n++] = layer_matrix("mlp.up_proj.b.weight", h, r, b);
+        out[n++] = layer_matrix("mlp.down_proj.a.weight", r, h, end);
+        out[n++] = layer_matrix("mlp.down_proj.b.weight", d, r, b);
+    } else {
+        out[n++] = layer_matrix("mlp.gate_proj.weight", h, d, in);
+        out[n++] = layer_matrix("mlp.up_proj.weight", h, d, in);
+        out[n++] = layer_matrix("mlp.down_proj.weight", d, h, end);
     }
-    double b = 1 / sqrt((double)r);
-    out[0] = layer_matrix("mlp.gate_proj.a.weight", r, d, in);
-    out[1] = layer_matrix("mlp.gate_proj.b.weight", h, r, b);
-    out[2] = layer_matrix("mlp.up_proj.a.weight", r, d, in);
-    out[3] = layer_matrix("mlp.up_proj.b.weight", h, r, b);
-    out[4] = layer_matrix("mlp.down_proj.a.weight", r, h, end);
-    out[5] = layer_matrix("mlp.down_proj.b.weight", d, r, b);
-    return 6;
+    if (!a->bias) return n;
+    out[n++] = layer_vector(r ? "mlp.gate_proj.b.bias" : "mlp.gate_proj.bias", h, LAYER_INIT_ZEROS);
+    out[n++] = layer_vector(r ? "mlp.up_proj.b.bias" : "mlp.up_proj.bias", h, LAYER_INIT_ZEROS);
+    out[n++] = layer_vector(r ? "mlp.down_proj.b.bias" : "mlp.down_proj.bias", d, LAYER_INIT_ZEROS);
+    return n;
 }
 
 /* Three products of D x hidden a token; with rank r, three of (D + hidden) x r. */

@@ -62,12 +62,11 @@ int32_t space_family_only(const struct family_rule *r, const char *const *words)
 
 static st_t check_network(const struct family *f, const struct arch *a, struct base_err *err)
 {
-    static const char *const norms[] = {"rms", "layer", NULL};
     const struct {
         const char *name;
         int v;
         const char *const *words;
-    } knob[] = {{"tie_embeddings", a->tie, NULL}, {"norm", (int)a->norm, norms}, {"bias", a->bias, NULL}};
+    } knob[] = {{"tie_embeddings", a->tie, NULL}, {"norm", (int)a->norm, space_norm_words}, {"bias", a->bias, NULL}};
     for (size_t i = 0; i < sizeof knob / sizeof knob[0]; i++) {
         const struct family_rule *r = space_family_rule(f, NULL, knob[i].name);
         if (!r || space_family_only(r, knob[i].words) == knob[i].v) continue;

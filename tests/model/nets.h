@@ -45,6 +45,13 @@ __attribute__((unused)) static struct arch_part short_conv(int conv)
     return p;
 }
 
+__attribute__((unused)) static struct arch_part mlp(int hidden, int act)
+{
+    struct arch_part p = part_of("mlp", LAYER_FFN);
+    set(&p, "hidden", hidden), set(&p, "act", act);
+    return p;
+}
+
 __attribute__((unused)) static struct arch net(int vocab, int context, int width, int tie)
 {
     return (struct arch){.vocab = vocab, .context = context, .width = width, .tie = tie, .rope_theta = 10000};
@@ -96,6 +103,19 @@ __attribute__((unused)) static struct arch attentions(int context, int tie)
         set(&p, "share_kv", list[i].share_kv);
         add(&a, p, i % 3 == 1 ? swiglu(9, 0) : NO_FFN);
     }
+    return a;
+}
+
+/* Layer norm, and a bias on everything that may have one. */
+__attribute__((unused)) static struct arch biased(int context, int tie)
+{
+    struct arch a = net(13, context, 12, tie);
+    a.norm = ARCH_NORM_LAYER;
+    a.bias = true;
+    add(&a, attention(3, 3, 4, 0, 0), mlp(20, KN_GELU));
+    add(&a, attention(4, 2, 6, 5, 1), mlp(9, KN_RELU2));
+    add(&a, NO_MIXER, swiglu(16, 0));
+    add(&a, attention(2, 1, 10, 0, 1), swiglu(9, 3));
     return a;
 }
 

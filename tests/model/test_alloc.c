@@ -117,6 +117,7 @@ int main(void)
     snprintf(path, sizeof path, "%s/taut-alloc-%ld", tmp ? tmp : "/tmp", (long)getpid());
     test(zoo(9, 0), true);
     test(zoo(9, 0), false);
+    test(biased(9, 0), true);
     test(conv_zoo(9, 0), true);
     test(conv_zoo(9, 0), false);
     test(attentions(9, 0), true);

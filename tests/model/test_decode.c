@@ -5,6 +5,20 @@
 
 enum { V = 13, LONG = 300 };
 
+/* Norms and biases as in life, no longer ones and zeros: the weights are in the host's memory. */
+static void stir(struct model *m)
+{
+    struct base_rng r = base_rng_at(3, RNG_TEST, 2);
+    for (int i = 0; i < model_params(m); i++) {
+        const struct model_param *p = model_param(m, i);
+        for (int64_t k = 0; p->role == LAYER_T_VECTOR && k < kn_count(&p->w); k++) {
+            double x = 0.3 * base_rng_normal(&r);
+            if (p->w.dtype == KN_F64) ((double *)p->w.p)[k] += x;
+            else ((float *)p->w.p)[k] += (float)x;
+        }
+    }
+}
+
 /* Logits [n,B,V] after each cut of [B,n] tokens; cuts: lengths, 0 ends. */
 static st_t decode(struct model *m, int B, int64_t context, const int32_t *tokens, int n, const int *cuts, float *last)
 {
@@ -35,6 +49,7 @@ static void test_cuts(struct arch a, const char *name, enum kn_dtype dtype, doub
                      threes[] = {150, 3, 3, 3, 141, 0};
     struct kn_dev *dev = device(name, 2);
     struct model *m = model_of(&a, dev, dtype, 0, false, 8);
+    stir(m);
     const int *cuts[] = {some, tail, threes, ones};
     for (int i = 0; i < LONG; i++) ones[i] = 1;
     random_tokens(2, V, 3 * LONG, tok, tgt);
@@ -97,6 +112,7 @@ static void test_loss(struct arch a)
     struct model *m = model_of(&a, dev, KN_F32, 1, false, 8);
     struct model_state *s;
     float logits[V];
+    stir(m);
     double want = 0, loss;
     random_tokens(6, V, T, tok, tgt);
     model_state_new(&s, m, 1, T, NULL);
@@ -155,6 +171,8 @@ int main(void)
     add(&with_window, attention(2, 2, 4, 64, 1), swiglu(8, 0));
     test_cuts(with_window, "ref", KN_F64, 1e-6); /* logits come as f32 */
     test_cuts(with_window, "cpu", KN_F32, 1e-4);
+    test_cuts(biased(9, 0), "ref", KN_F64, 1e-6);
+    test_cuts(biased(9, 0), "cpu", KN_F32, 1e-4);
     test_cuts(conv_zoo(9, 0), "ref", KN_F64, 1e-6);
     test_cuts(conv_zoo(9, 0), "cpu", KN_F32, 1e-4);
     test_cuts(attentions(9, 0), "ref", KN_F64, 1e-6);
@@ -164,6 +182,7 @@ int main(void)
     test_rows(conv_zoo(9, 1));
     test_loss(zoo(9, 0));
     test_loss(conv_zoo(9, 0));
+    test_loss(biased(9, 0));
     test_state(zoo(9, 0), false);
     test_state(conv_zoo(9, 0), true);
     test_rows(attentions(9, 1));

@@ -75,6 +75,14 @@ int main(void)
     }
     struct arch options = attentions(9, 1);
     check(dev, &options, "attention's options");
+    struct arch b = biased(9, 0), half = biased(9, 1);
+    check(dev, &b, "layer norm and biases");
+    half.norm = ARCH_NORM_RMS;
+    check(dev, &half, "biases");
+    half.norm = ARCH_NORM_LAYER, half.bias = false;
+    check(dev, &half, "layer norm");
+    options.bias = true;
+    check(dev, &options, "attention's options, biases");
     struct arch w1 = net(7, 8, 8, 0);
     add(&w1, attention(2, 2, 4, 2, 1), swiglu(5, 0));
     add(&w1, attention(4, 1, 4, 3, 1), NO_FFN);

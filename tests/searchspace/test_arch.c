@@ -222,10 +222,10 @@ static const struct {
     {"{'taut':1,'vocab':256,'context':64,'width':64,'layers':{}}", ST_EINVAL, "layers", "must be an array of 1 to 128 layers"},
     {"{'taut':1,'vocab':256,'context':64,'width':64,'layer':[" L "]}", ST_EINVAL, "", "unknown key 'layer'; did you mean 'layers'?"},
     {"{'taut':1,'vocab':256,'context':64,'width':64,'deploy':{},'layers':[" L "]}", ST_EINVAL, "", "unknown key 'deploy'"},
-    {"{'taut':1,'vocab':256,'context':64,'width':64,'norm':'layer','layers':[" L "]}", ST_ENOTSUP, "norm", "norm 'layer' is not built yet"},
     {"{'taut':1,'vocab':256,'context':64,'width':64,'norm':'rns','layers':[" L "]}", ST_EINVAL, "norm",
      "unknown norm 'rns'; did you mean 'rms'?"},
-    {"{'taut':1,'vocab':256,'context':64,'width':64,'bias':true,'layers':[" L "]}", ST_ENOTSUP, "bias", "bias is not built yet"},
+    {"{'taut':1,'vocab':256,'context':64,'width':64,'norm':'batch','layers':[" L "]}", ST_EINVAL, "norm",
+     "unknown norm 'batch'; known: rms, layer"},
     {"{'taut':1,'vocab':256,'context':64,'width':64,'bias':0,'layers':[" L "]}", ST_EINVAL, "bias", "must be true or false, not a number"},
     {"{'taut':1,'vocab':256,'context':64,'width':64,'tie_embeddings':'yes','layers':[" L "]}", ST_EINVAL, "tie_embeddings",
      "must be true or false, not a string"},
@@ -247,7 +247,14 @@ static const struct {
      "must be an integer from 1 to 16, not 0"},
     {HEAD "{'mixer':{'type':'short_conv','kernel':3},'ffn':{'type':'none'}}]}", ST_EINVAL, "layers[0].mixer", "unknown key 'kernel'"},
     {HEAD "{'mixer':{'type':'none'},'ffn':{'type':'moe'}}]}", ST_ENOTSUP, "layers[0].ffn.type", "ffn 'moe' is not built yet"},
-    {HEAD "{'mixer':{'type':'none'},'ffn':{'type':'mlp'}}]}", ST_ENOTSUP, "layers[0].ffn.type", "ffn 'mlp' is not built yet"},
+    {HEAD "{'mixer':{'type':'none'},'ffn':{'type':'mlp'}}]}", ST_EINVAL, "layers[0].ffn.hidden", "missing"},
+    {HEAD "{'mixer':{'type':'none'},'ffn':{'type':'mlp','hidden':32,'act':'relu'}}]}", ST_EINVAL, "layers[0].ffn.act",
+     "unknown act 'relu'; did you mean 'relu2'?"},
+    {HEAD "{'mixer':{'type':'none'},'ffn':{'type':'mlp','hidden':32,'act':2}}]}", ST_EINVAL, "layers[0].ffn.act",
+     "must be a string, not a number"},
+    {HEAD "{'mixer':{'type':'none'},'ffn':{'type':'mlp','hidden':0}}]}", ST_EINVAL, "layers[0].ffn.hidden",
+     "must be an integer from 1 to 1048576, not 0"},
+    {HEAD "{'mixer':{'type':'none'},'ffn':{'type':'mlp','hidden':32,'rank':4}}]}", ST_EINVAL, "layers[0].ffn", "unknown key 'rank'"},
     {HEAD "{'mixer':{'type':'none'},'ffn':{'type':'none'}}]}", ST_EINVAL, "layers", "every layer is skipped; at least one must be left"},
     {HEAD "{'mixer':{'type':'atention'},'ffn':{'type':'none'}}]}", ST_EINVAL, "layers[0].mixer.type",
      "unknown mixer 'atention'; did you mean 'attention'?"},
@@ -343,8 +350,8 @@ static void test_struct(void)
     ok(space_arch_equal(&a, &b), "what lies behind the parameters means nothing");
     b.tie = true;
     ok(!space_arch_equal(&a, &b), "tied is another");
-    a.norm = ARCH_NORM_LAYER;
-    is_int(space_arch_check(&a, &err), ST_ENOTSUP, "layer norm is not built");
+    a.norm = (enum arch_norm)2;
+    is_int(space_arch_check(&a, &err), ST_EINVAL, "there are two norms");
     a.norm = ARCH_NORM_RMS;
     a.rope_theta = NAN;
     is_int(space_arch_check(&a, &err), ST_EINVAL, "NaN is no theta");

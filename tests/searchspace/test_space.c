@@ -37,13 +37,19 @@ static struct space *make(const char *text)
 #define BORROW                                                                                                         \
     "{'type':'lm','depth':[2,2],'width':[32],'mixer':{'attention':{'heads':[1,2],'share_kv':[false,true]}},"              \
     "'ffn':{'none':{}}}"
+#define NORMS                                                                                                              \
+    "{'type':'lm','depth':[1,2],'width':[32],'mixer':{'attention':{'heads':[1]},'none':{}},"                             \
+    "'ffn':{'mlp':{'ratio':[1,2],'act':['gelu','relu2']},'none':{}},'norm':['layer','rms'],'bias':[true,false]}"
+#define LAYERNORM                                                                                                          \
+    "{'type':'lm','depth':[1,1],'width':[32],'mixer':{'attention':{'heads':[1]}},'ffn':{'mlp':{'ratio':[2]}},"           \
+    "'norm':['layer'],'bias':[false,true]}"
 #define ONE "{'type':'lm','depth':[1,1],'width':[32],'mixer':{'attention':{'heads':[2]}},'ffn':{'none':{}}}"
 #define CUSTOM                                                                                                             \
     "{'type':'custom','knobs':{'lr':{'log':[1e-4,1e-1]},'depth':{'int':[2,8]},'drop':{'float':[0,0.5]},"                   \
     "'act':{'choice':['relu','gelu',null,2.5,true]},'block':{'choice':[0,1,2],'repeat':8}}}"
 #define DISCRETE "{'type':'custom','knobs':{'b':{'int':[-1,2]},'a':{'choice':['x','y','z']},'c':{'choice':[0,1],'repeat':3}}}"
 
-static const char *const spaces[] = {"'lm-small'", "'lm-tiny'", TINY, ROPES, CONVS, SHARED, UNIFORM, CUSTOM, DISCRETE};
+static const char *const spaces[] = {"'lm-small'", "'lm-tiny'", TINY, ROPES, NORMS, CONVS, SHARED, UNIFORM, CUSTOM, DISCRETE};
 enum { NSPACES = sizeof spaces / sizeof spaces[0] };
 
 /* Is the candidate canonical and what its id says? */
@@ -260,6 +266,9 @@ static void test_sizes(void)
     /* three kernels and attention, three ffns, at each width: 12 + 12^2, twice */
     test_enumeration(CONVS, 2 * (12 + 144), false);
     test_enumeration(ONE, 1, false);
+    /* mixers 2, ffns 4 + 1: 9 layers, once or twice; two norms, with biases or without */
+    test_enumeration(NORMS, (9 + 81) * 4, false);
+    test_enumeration(LAYERNORM, 2, false);
     test_enumeration(DISCRETE, 3 * 4 * 8, false);
     /* 4 layers on paper, 4^2; the first may not borrow: 2; the second may where the first has as many heads: 3 */
     test_walk(BORROW, 16, 2 * 3, true);
@@ -446,6 +455,21 @@ static void test_reports(void)
                   "'swiglu.rank':0,'tie_embeddings':true,'width':48}"),
            "a candidate's features");
     free(text);
+    json_decref(f);
+    space_free(s);
+    s = make(NORMS);
+    b = (struct base_buf)BASE_BUF_INIT;
+    space_describe(s, &b);
+    is_str(b.p,
+           "depth: 1 to 2 (int)\nwidth: 32\ntie_embeddings: true\nrope_theta: 10000\nnorm: layer rms\nbias: true false\n"
+           "mixer: none attention\nattention.heads: 1\nattention.kv_ratio: 1\nattention.window: 0\nattention.rope: true\n"
+           "attention.qk_norm: false\nffn: none mlp\nmlp.ratio: 1 2\nmlp.act: gelu relu2\n",
+           "norm and bias where they are a choice");
+    base_buf_fini(&b);
+    c.arch.norm = ARCH_NORM_LAYER;
+    f = space_candidate_features(s, &c);
+    is_str(json_string_value(json_object_get(f, "norm")), "layer", "and as features");
+    ok(json_is_false(json_object_get(f, "bias")), "both");
     json_decref(f);
     space_free(s);
     for (const char *const *p = space_preset_names(); *p; p++) {
