@@ -152,7 +152,7 @@ static bool same_layer(const struct arch_layer *x, const struct arch_layer *y)
 
 void out_arch(const struct arch *a, struct base_buf *b)
 {
-    base_buf_printf(b, "%dL%s%d ", a->depth, term_signs()->dot, a->width);
+    base_buf_printf(b, "%dL%s%d%s%s ", a->depth, term_signs()->dot, a->width, a->norm == ARCH_NORM_LAYER ? "+layernorm" : "", a->bias ? "+bias" : "");
     for (int i = 0, n; i < a->depth; i += n) {
         for (n = 1; i + n < a->depth && same_layer(&a->layer[i], &a->layer[i + n]); n++) continue;
         base_buf_str(b, i ? " | " : " ");
