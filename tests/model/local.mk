@@ -8,6 +8,10 @@ tests_model_test_golden_SOURCES = tests/model/test_golden.c tests/model/nets.h
 tests_model_test_golden_LDADD = $(MODEL_TEST_LIBS)
 EXTRA_DIST += tests/golden/make_llama.py tests/golden/llama_weights.safetensors tests/golden/llama_golden.safetensors \
 	tests/golden/mistral_weights.safetensors tests/golden/mistral_golden.safetensors
+EXTRA_DIST += tests/golden/make_mlp.py tests/golden/gpt2_weights.safetensors tests/golden/gpt2_golden.safetensors \
+	tests/golden/nemotron_mlp_weights.safetensors tests/golden/nemotron_mlp_golden.safetensors \
+	tests/golden/llama_bias_weights.safetensors tests/golden/llama_bias_golden.safetensors \
+	tests/golden/lfm2_bias_weights.safetensors tests/golden/lfm2_bias_golden.safetensors
 EXTRA_DIST += tests/golden/make_lfm2.py tests/golden/lfm2_weights.safetensors tests/golden/lfm2_golden.safetensors
 EXTRA_DIST += tests/golden/make_attention.py tests/golden/qwen3_weights.safetensors tests/golden/qwen3_golden.safetensors \
 	tests/golden/qwen3_next_weights.safetensors tests/golden/qwen3_next_golden.safetensors \

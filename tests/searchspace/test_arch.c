@@ -28,6 +28,13 @@
     "{'taut':1,'vocab':256,'context':64,'width':48,'layers':[{'mixer':{'type':'short_conv'},'ffn':{'type':'swiglu','hidden':96}}," \
     "{'mixer':{'type':'short_conv','conv':4},'ffn':{'type':'none'}}]}"
 
+#define TEXT_MLP                                                                                                                \
+    "{'taut':1,'vocab':100,'context':32,'width':48,'norm':'layer','bias':true,'layers':["                                      \
+    "{'mixer':{'type':'attention','heads':4,'kv_heads':2,'head_dim':16,'rope':false},'ffn':{'type':'mlp','hidden':96,'act':'gelu'}}," \
+    "{'mixer':{'type':'none'},'ffn':{'type':'mlp','hidden':64}},"                                                             \
+    "{'mixer':{'type':'none'},'ffn':{'type':'swiglu','hidden':64,'rank':8}}]}"
+#define ID_MLP "1d9e576ded94d642c2f4658d7296cbf9"
+
 static st_t parse(struct arch *a, const char *text, struct base_err *err)
 {
     const char *t = quoted(text);
@@ -56,6 +63,11 @@ static void test_canonical(void)
 {
     same(TEXT_A, TEXT_A, ID_A, "canonical text");
     same(TEXT_B, TEXT_B, ID_B, "canonical text with every option");
+    same(TEXT_MLP, TEXT_MLP, ID_MLP, "layer norm, biases, mlp");
+    same("{'taut':1,'vocab':8,'context':4,'width':32,'norm':'rms','bias':false,'layers':[{'mixer':{'type':'none'},"
+         "'ffn':{'type':'mlp','hidden':32,'act':'relu2'}}]}",
+         "{'taut':1,'vocab':8,'context':4,'width':32,'layers':[{'mixer':{'type':'none'},'ffn':{'type':'mlp','hidden':32}}]}",
+         "d597865b7e15e03ee6319b5c36554018", "mlp's default");
     same(TEXT_CONV, TEXT_CONV, "39a635920dc89e7e657c2bb44d582d39", "short convolutions");
     same("{'taut':1,'vocab':256,'context':64,'width':48,'layers':[{'mixer':{'conv':3,'type':'short_conv'},'ffn':{'type':'swiglu',"
          "'hidden':96}},{'mixer':{'type':'short_conv','conv':4},'ffn':{'type':'none'}}]}",
@@ -138,6 +150,11 @@ static void test_costs(void)
     is_near(space_arch_decode_flops(&a, 100), 2 * 32 * (128 + 32) + 4 * (32 + 16) * 101 + 2 * 256 * 32, 0, "C: FLOPs of a decoded token");
     is_near(space_arch_state_bytes(&a, 10), 4 * 2 * 2 * 8 * 10, 0, "C: the second layer keeps nothing");
 
+    is_int(parse(&a, TEXT_MLP, &err), ST_OK, "mlp reads");
+    space_arch_cost(&a, &c);
+    is_near(c.params, 33152, 0, "mlp: parameters, biases and both of a layer norm's among them");
+    is_near(c.flops_per_token, 68352, 0, "mlp: FLOPs a token, biases not counted");
+
     int bad = 0;
     for (int64_t w = 0; w < 12; w++)
         for (int64_t pos = 0; pos < 20; pos++)
@@ -162,6 +179,73 @@ static void test_costs(void)
     }
     space_arch_cost(&l, &c);
     is_near(c.params, 1235814400.0, 0, "Llama 3.2 1B too");
+}
+
+/* GPT-2 with head_dim 64 whatever the width, layer norm, bias b, a gated feed-forward of m width, an untied head. */
+struct gpt {
+    int width, bias, depth, heads[12], ratio[12];
+};
+
+static double gpt_params(const struct gpt *g)
+{
+    struct arch a = {.vocab = 50254, .context = 1024, .width = g->width, .depth = g->depth, .norm = ARCH_NORM_LAYER, .bias = g->bias, .rope_theta = 10000};
+    struct arch_cost c;
+    for (int i = 0; i < g->depth; i++) {
+        a.layer[i].mixer = (struct arch_part){space_layer_find("attention", LAYER_MIXER), {g->heads[i], g->heads[i], 64, 0, 0}};
+        a.layer[i].ffn = (struct arch_part){space_layer_find("swiglu", LAYER_FFN), {g->ratio[i] * g->width, 0}};
+    }
+    if (space_arch_check(&a, NULL)) return NAN;
+    space_arch_cost(&a, &c);
+    return c.params;
+}
+
+static double gpt_formula(const struct gpt *g)
+{
+    double d = g->width, b = g->bias, sum = 2 * 50254 * d + 2 * d;
+    for (int i = 0; i < g->depth; i++) {
+        double h = g->heads[i], m = g->ratio[i];
+        sum += h * (256 * d + 192 * b) + b * d + m * d * (3 * d + 2 * b) + b * d + 4 * d;
+    }
+    return sum;
+}
+
+/* Some rows of HW-GPT-Bench (Sukthanker et al. 2024; github.com/automl/HW-GPT-Bench, Apache-2.0), its small space: what it says of their params. */
+static const struct {
+    struct gpt g;
+    double params;
+} gpts[] = {
+    {{192, 0, 10, {8, 8, 4, 12, 4, 8, 4, 12, 12, 4}, {3, 2, 3, 4, 3, 2, 4, 2, 4, 4}}, 26469504},
+    {{192, 1, 10, {12, 12, 12, 8, 8, 8, 4, 4, 4, 12}, {4, 4, 3, 4, 2, 3, 4, 2, 3, 2}}, 26894592},
+    {{192, 0, 11, {12, 12, 8, 8, 4, 8, 12, 4, 12, 8, 4}, {2, 4, 4, 4, 3, 2, 3, 2, 3, 4, 4}}, 27699072},
+    {{192, 1, 12, {4, 12, 4, 4, 12, 8, 4, 8, 8, 8, 8, 4}, {3, 2, 2, 4, 2, 3, 4, 2, 4, 2, 3, 4}}, 27340800},
+    {{384, 0, 10, {8, 8, 4, 4, 4, 4, 8, 8, 12, 8}, {3, 4, 2, 3, 3, 4, 2, 3, 2, 3}}, 58124544},
+    {{384, 1, 10, {8, 8, 8, 8, 8, 12, 8, 12, 4, 8}, {2, 4, 2, 2, 3, 2, 2, 2, 2, 4}}, 57970944},
+    {{384, 1, 11, {8, 4, 12, 8, 8, 12, 4, 4, 4, 4, 12}, {3, 4, 3, 4, 3, 3, 4, 3, 2, 3, 2}}, 61567488},
+    {{384, 0, 12, {8, 8, 8, 8, 12, 8, 12, 12, 8, 4, 12, 8}, {2, 2, 2, 3, 2, 4, 4, 4, 2, 4, 3, 3}}, 64713984},
+    {{768, 0, 10, {12, 12, 12, 12, 4, 8, 4, 12, 8, 8}, {2, 4, 2, 2, 3, 2, 4, 4, 3, 2}}, 144855552},
+    {{768, 1, 10, {4, 4, 8, 4, 8, 4, 8, 4, 4, 12}, {4, 3, 3, 4, 3, 4, 3, 3, 4, 2}}, 147489024},
+    {{768, 1, 11, {12, 12, 12, 4, 8, 4, 12, 8, 4, 8, 4}, {4, 2, 4, 4, 3, 4, 4, 2, 2, 2, 2}}, 153004032},
+    {{768, 0, 12, {12, 4, 8, 8, 12, 12, 8, 12, 12, 8, 12, 12}, {2, 2, 3, 4, 4, 3, 4, 4, 2, 2, 3, 4}}, 166291968},
+};
+
+static void test_published(void)
+{
+    int n = 0, bad = 0;
+    for (size_t i = 0; i < sizeof gpts / sizeof gpts[0]; i++) {
+        const struct gpt *g = &gpts[i].g;
+        is_near(gpt_params(g), gpts[i].params, 0, "width %d, %d layers%s: as many parameters as published", g->width, g->depth, g->bias ? ", biases" : "");
+        bad += gpt_formula(g) != gpts[i].params;
+    }
+    is_int(bad, 0, "and as the formula says");
+    bad = 0;
+    for (int width = 32; width <= 1024; width += 96)
+        for (int bias = 0; bias < 2; bias++)
+            for (int depth = 1; depth <= 12; depth++, n++) {
+                struct gpt g = {width, bias, depth, {0}, {0}};
+                for (int i = 0; i < depth; i++) g.heads[i] = 1 + (n + 5 * i) % 16, g.ratio[i] = 1 + (n + 3 * i) % 5;
+                bad += gpt_params(&g) != gpt_formula(&g);
+            }
+    is_int(bad, 0, "the formula for %d other shapes", n);
 }
 
 static void test_tensors(void)
@@ -364,6 +448,7 @@ int main(void)
 {
     test_canonical();
     test_costs();
+    test_published();
     test_tensors();
     test_bad();
     test_families();

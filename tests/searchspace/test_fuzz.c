@@ -12,7 +12,8 @@ enum { ROUNDS = 20000 };
 static const char *const jobs[] = {
     "{'name':'x','seed':7,'data':{'train':'a.txt','valid':0.1,'tokenizer':'bytes','context':64},'space':{'type':'lm','depth':[1,3],"
     "'width':[32,64],'mixer':{'attention':{'heads':[1,2],'kv_ratio':[1,2],'window':[0,8]},'none':{}},'ffn':{'swiglu':{'ratio':[1,2],"
-    "'rank':[0,8]}},'rope_theta':[10000],'family':'any'},'objectives':['valid_bpb',{'metric':'decode_ms@64','goal':'min'}],"
+    "'rank':[0,8]}},'rope_theta':[10000],'norm':['rms','layer'],'bias':[false,true],'family':'any'},"
+    "'objectives':['valid_bpb',{'metric':'decode_ms@64','goal':'min'}],"
     "'constraints':[{'metric':'params','max':1e6}],'train':{'batch':4,'lr':1e-3},'fidelity':{'tokens':1e5,'rungs':1},"
     "'search':{'strategy':'auto','population':8},'budget':{'evaluations':20,'hours':1}}",
     "{'evaluator':'external','objectives':['loss'],'space':{'type':'custom','knobs':{'lr':{'log':[1e-4,1e-1]},'n':{'int':[2,8]},"
@@ -22,6 +23,8 @@ static const char *const archs[] = {
     "{'taut':1,'vocab':256,'context':64,'width':64,'tie_embeddings':false,'norm':'rms','bias':false,'rope_theta':500,'layers':["
     "{'mixer':{'type':'attention','heads':4,'kv_heads':2,'head_dim':16,'window':8},'ffn':{'type':'swiglu','hidden':128,'rank':8}},"
     "{'mixer':{'type':'none'},'ffn':{'type':'swiglu','hidden':64}}]}",
+    "{'taut':1,'vocab':256,'context':64,'width':64,'norm':'layer','bias':true,'layers':["
+    "{'mixer':{'type':'none'},'ffn':{'type':'mlp','hidden':64,'act':'gelu'}}]}",
 };
 static const char *const filters[] = {"decode_ms@1024 <= 2 and (params < 5e6 or not weight_bytes > 1e6)"};
 
