@@ -109,6 +109,17 @@ double out_metric(json_t *metrics, const char *name)
 
 /* ---- architectures in one line ---- */
 
+/* The type's first letters, as many as tell it from the others that may stand in its place. */
+static void type_code(const struct layer_spec *s, struct base_buf *b)
+{
+    size_t n = 1;
+    for (int i = 0; i < space_layer_count(); i++) {
+        const struct layer_spec *other = space_layer(i);
+        while (other != s && (other->roles & s->roles) && s->name[n] && !strncmp(s->name, other->name, n)) n++;
+    }
+    base_buf_printf(b, "%c%.*s", toupper((unsigned char)s->name[0]), (int)n - 1, s->name + 1);
+}
+
 static void part_code(const struct arch_part *p, struct base_buf *b)
 {
     const struct layer_spec *s = space_layer(p->type);
@@ -117,7 +128,7 @@ static void part_code(const struct arch_part *p, struct base_buf *b)
         base_buf_str(b, term_signs()->dash);
         return;
     }
-    base_buf_printf(b, "%c", toupper((unsigned char)s->name[0]));
+    type_code(s, b);
     for (int i = 0; i < s->nparams; i++) {
         if (!s->params[i].always) continue;
         base_buf_printf(b, "%s%d", sep, p->v[i]);
@@ -190,14 +201,21 @@ void out_legend(struct base_buf *b)
         const struct layer_spec *s = space_layer(i);
         const char *sep = "";
         if (!s->nparams) continue;
-        base_buf_printf(b, " %c %s (", toupper((unsigned char)s->name[0]), s->name);
+        base_buf_str(b, " ");
+        type_code(s, b);
+        base_buf_printf(b, " %s (", s->name);
         for (int k = 0; k < s->nparams; k++) {
             if (!s->params[k].always) continue;
             base_buf_printf(b, "%s%s", sep, s->params[k].name);
             sep = "/";
         }
-        for (int k = 0; k < s->nparams; k++)
-            if (!s->params[k].always && s->params[k].kind == LAYER_INT && !s->params[k].only_dflt) base_buf_printf(b, ", %c: %s", s->params[k].name[0], s->params[k].name);
+        sep = *sep ? ", " : "";
+        for (int k = 0; k < s->nparams; k++) {
+            const struct layer_param *q = &s->params[k];
+            if (q->always || q->kind != LAYER_INT || q->only_dflt) continue;
+            base_buf_printf(b, "%s%c: %s", sep, q->name[0], q->name);
+            sep = ", ";
+        }
         base_buf_str(b, "),");
     }
     base_buf_printf(b, " %s none", g->dash);
