@@ -158,7 +158,7 @@ def taut_side(o, name, weights, folder):
     arch = os.path.join(folder, f"{name}.json")
     with open(arch, "w") as f:
         json.dump(arch_json(MODELS[name]), f)
-    out = run([f"{o.build}/taut", "train", arch, "--data", o.data, "--tokens", str(o.steps * B * T), "--init", weights, "--order", "sequential",
+    out = run([f"{o.build}/taut", "train", arch, "--data", o.data, "--tokens", str(o.steps * B * T), "--init", weights, "--order", "sequential", "--precision", "f32",
                "--threads", str(o.threads), "--json"])
     rows = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
     steps = [r for r in rows if "step" in r]

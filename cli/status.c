@@ -53,6 +53,12 @@ static void print_search(json_t *info)
     printf("%s", out_str(target, "wanted"));
     if (*out_str(target, "kind")) printf(": %s (device %lld)", out_str(target, "kind"), (long long)out_int(target, "device"));
     putchar('\n');
+    if (json_object_get(info, "precision")) {
+        json_t *precision = json_object_get(info, "precision");
+        const char *wanted = out_str(precision, "wanted"), *used = out_str(precision, "used");
+        field("precision");
+        printf("%s%s%s\n", wanted, strcmp(wanted, used) && *used ? ": " : "", strcmp(wanted, used) ? used : "");
+    }
     if (!isnan(out_num(info, "hypervolume"))) {
         field("hypervolume");
         printf("%s\n", fmt_number(buf, out_num(info, "hypervolume")));

@@ -45,6 +45,7 @@ static const struct cli_opt options[] = {
     {"warmup", 0, "SHARE", "share of the steps (default: 0.02)", false},
     {"schedule", 0, "wsd|constant", "the last fifth of the steps decays linearly to 0 (default), or not", false},
     {"seed", 0, "N", "of first weights and of the order of windows (default: 1)", false},
+    {"precision", 0, "auto|f32|bf16", "of products: the device's fastest (default), or this; sums, weights and optimiser are f32", false},
     {"threads", 't', "N", "to compute with (default: all CPUs of this process); the losses are the same", false},
     {"device", 0, "NAME", "cpu (default)", false},
     {0},
@@ -183,7 +184,11 @@ static int open_trainer(struct train *t)
     interrupt_hold_stop(false);
     if (st) return cli_fail_err(st == ST_ENOMEM ? CLI_FAILED : CLI_CALL, "train", "give --device cpu", &err);
     if (hostlock_open(&t->lock, device, NULL, &err)) log_warn("measurements on this machine may be disturbed: %s: %s", err.where, err.what);
+    const char *precision = cli_str(t->c, "precision", "auto");
     t->o.arch = &t->arch, t->o.data = t->data, t->o.dev = t->dev;
+    t->o.precision = !strcmp(precision, "auto") ? t->dev->info.fastest : !strcmp(precision, "bf16") ? KN_BF16 : KN_F32;
+    if (t->o.precision == KN_BF16 && !t->dev->info.bf16)
+        return cli_fail(CLI_CALL, "--precision", "give f32", "this device (%s, %s) has no products in bf16", t->dev->info.kind, t->dev->info.isa);
     err = (struct base_err)BASE_ERR_INIT;
     st = trainer_new(&t->t, &t->o, &err);
     if (st) return failed(st, "train", st == ST_ENOFIT ? "give a smaller --batch" : NULL, &err);

@@ -153,6 +153,8 @@ CTL_HANDLER(job_get)
             json_object_set_new(target, "kind", json_string(d->kind));
         }
         json_object_set_new(o, "target", target);
+        if (space_type(job->space) == SPACE_LM)
+            json_object_set_new(o, "precision", json_pack("{s:s,s:s*}", "wanted", job->precision, "used", *j->precision ? j->precision : NULL));
         json_object_set_new(o, "trials", json_pack("{s:I,s:I,s:I,s:I}", "ready", (json_int_t)archive_count_state(j->archive, TRIAL_READY), "leased",
                                                    (json_int_t)archive_count_state(j->archive, TRIAL_LEASED), "ok",
                                                    (json_int_t)archive_count_state(j->archive, TRIAL_OK), "failed",

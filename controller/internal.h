@@ -56,6 +56,7 @@ struct ctl_job {
     struct job *job;             /* NULL: the stored text is of a version that this one does not read */
     double evaluations, hours, joules; /* budget; +inf: unbounded */
     int64_t device;              /* target; 0: none yet */
+    char precision[8];           /* of its training; "": settled at the first lease */
     double busy_s, spent_joules;
     int64_t submitted_ms, last_seq;
     int nref;

@@ -111,6 +111,7 @@ static st_t load_one(void *ctx, const struct db_job *d)
     j->hours = d->hours;
     j->joules = d->joules;
     j->device = d->device;
+    snprintf(j->precision, sizeof j->precision, "%s", d->precision);
     j->busy_s = d->busy_s;
     j->spent_joules = d->spent_joules;
     j->last_seq = d->last_seq;

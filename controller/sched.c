@@ -24,6 +24,28 @@ static bool provides(const struct ctl_session *s, const char *metric)
     return false;
 }
 
+/* Whether the device of s multiplies in this precision; -1: its registration does not say. first: only as its fastest. */
+static int multiplies(const struct ctl *c, const struct ctl_session *s, const char *precision, bool first)
+{
+    const struct ctl_device *d = ctl_device_get((struct ctl *)c, s->known->device);
+    json_t *v = d ? json_object_get(d->body, "precisions") : NULL, *word;
+    size_t i;
+    if (!json_is_array(v)) return -1;
+    json_array_foreach(v, i, word)
+        if (json_is_string(word) && !strcmp(json_string_value(word), precision) && (!first || i == 0)) return 1;
+    return 0;
+}
+
+/* "auto" is what the first evaluator's device does fastest, for all trials of the job. */
+static st_t settle_precision(struct ctl *c, struct ctl_job *j, const struct ctl_session *s)
+{
+    const char *word = j->job->precision;
+    if (!strcmp(word, "auto")) word = multiplies(c, s, "bf16", true) > 0 ? "bf16" : "f32";
+    st_t st = ctl_event(c, j, "precision", json_pack("{s:s}", "precision", word));
+    if (!st) snprintf(j->precision, sizeof j->precision, "%s", word);
+    return st;
+}
+
 static bool is_target(const struct ctl *c, const struct ctl_session *s, const struct ctl_job *j)
 {
     const char *want = j->job->target;
@@ -49,6 +71,11 @@ bool ctl_can_serve(const struct ctl *c, const struct ctl_session *s, const struc
         measured |= ctl_metric_measured(need[i]);
         if (provides(s, need[i]->name)) continue;
         snprintf(why, size, "no connected evaluator provides %s", need[i]->name);
+        return false;
+    }
+    const char *precision = *j->precision ? j->precision : j->job->precision;
+    if (type == SPACE_LM && strcmp(precision, "auto") && !multiplies(c, s, precision, false)) {
+        snprintf(why, size, "no connected evaluator has products in %s, this search's precision", precision);
         return false;
     }
     if (!measured || is_target(c, s, j)) return true;
@@ -192,6 +219,7 @@ static st_t hand_out(struct ctl *c, struct ctl_session *s, struct ctl_job *j, st
         st = ctl_event(c, j, "target", json_pack("{s:I}", "device", (json_int_t)s->known->device));
         if (!st) j->device = s->known->device;
     }
+    if (!st && !*j->precision && space_type(j->job->space) == SPACE_LM) st = settle_precision(c, j, s);
     if (!st) st = ctl_lease_grant(c, s, j, row, &l);
     if (!st) {
         if (!s->spaces) s->spaces = 1 << space_type(j->job->space);
@@ -282,7 +310,7 @@ static char *lease_text(const struct ctl_job *j)
         base_jw_kstr(&w, "schedule", job->train.decay > 0 ? "wsd" : "constant");
         base_jw_end(&w);
         base_jw_kint(&w, "context", job->data.context);
-        base_jw_kstr(&w, "precision", job->precision);
+        base_jw_kstr(&w, "precision", j->precision);
         base_jw_kstr(&w, "decode_precision", job->decode_precision);
     }
     base_jw_end(&w);

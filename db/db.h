@@ -52,6 +52,7 @@ int64_t db_next_id(struct db *db, enum db_table t); /* unused so far, monotone e
  * state       {state: "running"|"waiting"|"paused"|"done"|"cancelled"|"failed", reason?}
  * budget      {evaluations?, hours?, joules?}                          what now holds; absent: unbounded
  * target      {device}                                                 id in the device table
+ * precision   {precision: "f32"|"bf16"}                               of its training, from the first lease on
  * reference   {point: [..]}                                            hypervolume's reference, in objective order, natural signs
  * proposed    {trial, proposal, arch_id, arch: "canonical text", genome: [..], origin: {op, parents: [..]}, seed, paper: {metric: number}}
  * leased      {trial, lease, epoch, evaluator, task, device, expires}  device: id
@@ -88,6 +89,7 @@ struct db_job {
     uint64_t seed;
     double evaluations, hours, joules; /* budget; +inf where unbounded */
     int64_t device;                    /* target; 0: none yet */
+    char precision[8];                 /* "": not settled yet */
     double busy_s, spent_joules;       /* sums over its reports and returns */
     int64_t submitted_ms, last_seq;
     int nref;

@@ -205,6 +205,14 @@ static st_t fold_target(struct fold *f)
     return db_run(f->db, q, f->err);
 }
 
+/* Kept as the event alone: it is read once, when the job is loaded. */
+static st_t fold_precision(struct fold *f)
+{
+    const char *word = need_str(f, "precision");
+    if (!f->r.st && strcmp(word, "f32") && strcmp(word, "bf16")) base_jr_fail(&f->r, ST_EINVAL, "precision", "must be f32 or bf16");
+    return f->r.st;
+}
+
 static st_t fold_reference(struct fold *f)
 {
     json_t *point = need_type(f, "point", JSON_ARRAY, "an array");
@@ -555,6 +563,7 @@ static const struct {
     {"target", fold_target, false},       {"reference", fold_reference, false}, {"proposed", fold_proposed, false},
     {"leased", fold_leased, false},       {"progress", fold_progress, false},   {"reported", fold_reported, false},
     {"returned", fold_returned, false},   {"device", fold_device, true},        {"evaluator", fold_evaluator, true},
+    {"precision", fold_precision, false},
 };
 
 st_t db_fold(struct db *db, int64_t job, int64_t seq, int64_t at_ms, const char *type, json_t *body,

@@ -42,6 +42,7 @@
     X(SQL_JOB_WALK, "SELECT j.id,s.name,j.state,s.identity,j.reason,s.submitted,s.files,s.seed,j.evaluations,j.hours," \
                     "j.joules,j.target,j.busy_s,j.spent_joules,s.at,(SELECT max(seq) FROM event e WHERE e.job=j.id),"  \
                     "j.reference FROM job_state j JOIN job_spec s USING(id) WHERE ?1=0 OR j.id=?1 ORDER BY j.id")      \
+    X(SQL_JOB_EVENTS, "SELECT type,body FROM event WHERE job=? ORDER BY seq")                                          \
     X(SQL_TRIAL_PROPOSALS, "SELECT max(proposal) FROM trial_data WHERE job=?")                                         \
     X(SQL_TRIAL_GET, "SELECT job,state,epoch,lease,metric_set,curve IS NOT NULL FROM trial_data WHERE id=?")                             \
     X(SQL_TRIAL_LEASE, "UPDATE trial_data SET state=1,epoch=?2,lease=?3,device=?4 WHERE id=?1")                        \

@@ -30,7 +30,34 @@ static st_t read_reference(const char *text, struct db_job *j)
     return st;
 }
 
-static st_t job_row(sqlite3_stmt *q, db_job_fn fn, void *ctx)
+static sqlite3_stmt *walk(struct db *db, enum db_sql sql);
+static st_t walked(struct db *db, sqlite3_stmt *q, st_t st, int rc);
+
+/* It is settled before the first lease, so that few events are looked at. */
+static st_t read_precision(struct db *db, struct db_job *j)
+{
+    sqlite3_stmt *q = walk(db, SQL_JOB_EVENTS);
+    if (!q) return db_fail(db, db->path, NULL);
+    sqlite3_bind_int64(q, 1, j->id);
+    st_t st = ST_OK;
+    int rc = SQLITE_ROW;
+    while (!st && !*j->precision && (rc = sqlite3_step(q)) == SQLITE_ROW) {
+        const char *type = text_at(q, 0), *body = text_at(q, 1);
+        json_t *v = NULL;
+        if (!type || !body) st = ST_ENOMEM;
+        else if (!strcmp(type, "leased")) snprintf(j->precision, sizeof j->precision, "f32"); /* by a version that had nothing else */
+        else if (!strcmp(type, "precision")) {
+            st = base_json_parse(&v, body, strlen(body), "precision", NULL);
+            const char *word = json_string_value(json_object_get(v, "precision"));
+            if (!st && !word) st = ST_ECORRUPT;
+            else if (!st) snprintf(j->precision, sizeof j->precision, "%s", word);
+            json_decref(v);
+        }
+    }
+    return walked(db, q, st, rc);
+}
+
+static st_t job_row(struct db *db, sqlite3_stmt *q, db_job_fn fn, void *ctx)
 {
     struct db_job j = {.id = sqlite3_column_int64(q, 0)};
     snprintf(j.name, sizeof j.name, "%s", text_at(q, 1));
@@ -50,6 +77,7 @@ static st_t job_row(sqlite3_stmt *q, db_job_fn fn, void *ctx)
     j.last_seq = sqlite3_column_int64(q, 15);
     if (!j.text) return ST_ENOMEM;
     st_t st = read_reference(text_at(q, 16), &j);
+    if (!st) st = read_precision(db, &j);
     return st ? st : fn(ctx, &j);
 }
 
@@ -87,7 +115,7 @@ st_t db_jobs(struct db *db, int64_t id, db_job_fn fn, void *ctx)
     sqlite3_bind_int64(q, 1, id);
     st_t st = ST_OK;
     int rc = SQLITE_ROW;
-    while (!st && (rc = sqlite3_step(q)) == SQLITE_ROW) st = job_row(q, fn, ctx);
+    while (!st && (rc = sqlite3_step(q)) == SQLITE_ROW) st = job_row(db, q, fn, ctx);
     return walked(db, q, st, rc);
 }
 

@@ -52,6 +52,7 @@ static st_t make_identity(struct trainer *t, struct base_err *err)
                     data_id(t->o.data), r->batch, r->lr, r->mup, r->weight_decay, r->warmup, r->decay, r->beta1, r->beta2, r->eps, r->clip,
                     t->o.sequential);
     base_buf_printf(&b, " %s %s %s " PACKAGE_VERSION_TEXT, on->kind, on->isa, on->libraries);
+    if (t->o.precision != KN_F32) base_buf_printf(&b, " %s", kn_dtype_name(t->o.precision));
     st_t st = t->o.init ? base_sha256_file(t->o.init, weights, NULL) : ST_OK;
     if (st) base_err_set(err, st, t->o.init, "%s", base_status_text(st));
     else if (t->o.init) base_buf_printf(&b, " %s", weights);
@@ -77,7 +78,7 @@ st_t trainer_new(struct trainer **out, const struct trainer_opts *o, struct base
     t->tokens = malloc(n * sizeof *t->tokens);
     t->targets = malloc(n * sizeof *t->targets);
     st_t st = t->tokens && t->targets ? make_identity(t, err) : ST_ENOMEM;
-    struct model_opts mo = {.train = true, .batch = o->train.batch, .memory_limit = o->memory_limit};
+    struct model_opts mo = {.train = true, .batch = o->train.batch, .memory_limit = o->memory_limit, .precision = o->precision};
     if (!st) st = model_new(&t->model, &t->arch, o->dev, &mo, err);
     if (!st) st = o->init ? model_load(t->model, o->init, false, err) : model_init(t->model, o->seed);
     if (st) {

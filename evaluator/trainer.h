@@ -26,6 +26,7 @@ struct trainer_opts {
     double tokens;
     uint64_t seed;
     bool sequential;
+    enum kn_dtype precision;      /* of products: KN_F32, KN_BF16 */
     uint64_t memory_limit;        /* 0: the device's */
     const char *init;             /* safetensors; NULL: model_init(seed) */
 };

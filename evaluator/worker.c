@@ -178,6 +178,7 @@ struct trial {
     enum arch_weights decode; /* how weights are kept for what is profiled */
     double tokens;
     uint64_t seed;
+    enum kn_dtype precision;   /* of products in training */
     int nmetrics;
     struct metric metric[METRICS_MAX];
     json_t *data;              /* borrowed from the lease */
@@ -205,8 +206,11 @@ static st_t read_lease(struct worker *w, json_t *v, struct trial *t, struct base
                                   .mup = !strcmp(base_jr_str(&q, "lr_width_rule", "mup"), "mup"), .weight_decay = base_jr_num(&q, "weight_decay", 0.1, 0, 10),
                                   .warmup = base_jr_num(&q, "warmup", 0.02, 0, 1), .decay = strcmp(base_jr_str(&q, "schedule", "wsd"), "wsd") ? 0 : 0.2,
                                   .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1};
-    const char *kept = base_jr_str(&k, "decode_precision", "same");
+    const char *precision = base_jr_str(&k, "precision", "f32"), *kept = base_jr_str(&k, "decode_precision", "same");
     if (k.st || q.st) return k.st ? k.st : q.st;
+    t->precision = !strcmp(precision, "auto") ? w->o.dev->info.fastest : !strcmp(precision, "bf16") ? KN_BF16 : KN_F32;
+    if (t->precision == KN_F32 && strcmp(precision, "f32") && strcmp(precision, "auto"))
+        return base_jr_fail(&k, ST_ENOTSUP, "precision", "'%.32s' is not served here", precision);
     if (space_weights_find(kept, &t->decode)) return base_jr_fail(&k, ST_ENOTSUP, "decode_precision", "'%.32s' is not served here", kept);
     size_t i;
     json_t *m;
@@ -392,7 +396,8 @@ static st_t learn(struct worker *w, const struct trial *t, struct data *data, js
                   struct base_err *err)
 {
     double nats, bpb;
-    struct trainer_opts o = {.arch = &t->arch, .data = data, .dev = w->o.dev, .train = t->train, .tokens = t->tokens, .seed = t->seed};
+    struct trainer_opts o = {.arch = &t->arch, .data = data, .dev = w->o.dev, .train = t->train, .tokens = t->tokens, .seed = t->seed,
+                             .precision = t->precision};
     spend(w);
     st_t st = begin(w, t, &o, err);
     if (!st && !w->energy) trainer_joules_add(w->trainer, NAN);

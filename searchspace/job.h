@@ -69,7 +69,7 @@ struct job {
     char strategy[16];           /* "nsga2", "random"; "auto" in the file is read as "nsga2" until more are built */
     int population;              /* 48 */
     bool external;               /* evaluator "external" */
-    char precision[8];           /* "f32"; "auto" in the file is read as "f32" until more are built */
+    char precision[8];           /* of training: "auto", "f32", "bf16" */
     enum arch_weights decode;    /* how weights are kept for what is profiled; "same": as in training, f32 */
     char decode_precision[8];    /* "same", "f32", "bf16", "int8" */
     struct job_budget budget;

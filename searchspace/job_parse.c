@@ -335,13 +335,12 @@ static st_t read_job(struct job *j, json_t *v, json_t *empty, struct base_err *e
 {
     static const char *const known[] = {"name", "seed", "data", "space", "target", "objectives", "constraints", "train", "fidelity",
                                         "search", "precision", "decode_precision", "evaluator", "budget", "proxies", "audit", "final"};
-    static const char *const precisions[] = {"auto", "f32", NULL}, *const decode[] = {"same", "f32", "bf16", "int8", NULL};
+    static const char *const precisions[] = {"auto", "f32", "bf16", NULL}, *const decode[] = {"same", "f32", "bf16", "int8", NULL};
     struct base_jr r = base_jr_at(v, "", err);
     base_jr_done(&r, known, sizeof known / sizeof known[0]);
     refuse_promised(&r);
     read_names(j, &r);
-    read_word(&r, "precision", precisions, WORDS_PRECISION);
-    snprintf(j->precision, sizeof j->precision, "f32");
+    snprintf(j->precision, sizeof j->precision, "%s", precisions[read_word(&r, "precision", precisions, WORDS_OTHER)]);
     snprintf(j->decode_precision, sizeof j->decode_precision, "%s", decode[read_word(&r, "decode_precision", decode, WORDS_OTHER)]);
     space_weights_find(j->decode_precision, &j->decode);
     read_evaluator(j, &r);

@@ -526,7 +526,7 @@ def wrong():
         (go + ["--init", text], 2, "text.txt"),
         (go + ["--init", path("cut.safetensors")], 2, "cut.safetensors"),
         (go + ["--init", path("other.safetensors")], 2, "shape"),
-        (go + ["--init", path("huge.safetensors")], 1, "step 1 of"),
+        (go + ["--init", path("huge.safetensors"), "--precision", "f32"], 1, "step 1 of"),
         (go + ["--save", path("nowhere/w.safetensors")], 2, "cannot be written"),
         (go + ["--save", D], 2, "not a regular file"),
         (go + ["--save", ""], 2, "--save"),

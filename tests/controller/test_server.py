@@ -316,6 +316,41 @@ def waiting():
     d.end()
 
 
+def precision():
+    """A job's "auto" is the first device's fastest, for good; what a device lacks is not leased to it."""
+    d = Daemon()
+    c = d.conn()
+    lm = {"data": {"train": os.path.join(d.dir, "text.txt")}, "space": "lm-tiny", "objectives": ["valid_bpb", "params"], "budget": {"evaluations": 9}}
+    with open(lm["data"]["train"], "w") as f:
+        f.write("to be or not to be " * 1000)
+    both, plain = ({"kind": "cpu", "name": n, "precisions": p} for n, p in (("new", ["bf16", "f32"]), ("old", ["f32"])))
+    job = c.call("job.submit", job=lm)["id"]
+    same(c.call("job.get", id=job)["precision"], {"wanted": "auto"}, "not settled before the first lease")
+    a = Evaluator(d.conn(), "a", device=both, spaces=["lm"])
+    l = a.next()
+    same(l["task"]["precision"], "bf16", "the fastest of the first device")
+    same(c.call("job.get", id=job)["precision"], {"wanted": "auto", "used": "bf16"}, "job.get says so")
+    a.report(l, metrics={"valid_bpb": 2})
+    c.call("job.watch", id=job, after=0)
+    same(c.until(lambda p: p["type"] == "precision")["precision"], "bf16", "an event of the job")
+    d.restart(hard=True)
+    c = d.conn()
+    b = Evaluator(d.conn(), "b", device=plain, spaces=["lm"])
+    same(b.next(), None, "another device that lacks it gets no lease")
+    c.call("job.watch", id=job)
+    ok("bf16" in c.call("job.get", id=job)["reason"], "the job says why it waits: %s" % c.call("job.get", id=job)["reason"])
+    same(Evaluator(d.conn(), "a", device=both, spaces=["lm"]).next()["task"]["precision"], "bf16", "as before the restart")
+    c.call("job.cancel", id=job)
+    for device, wanted, used in ((plain, "auto", "f32"), ({"kind": "cpu", "name": "silent"}, "auto", "f32"), ({"kind": "cpu", "name": "silent"}, "bf16", "bf16"),
+                                 (both, "f32", "f32")):
+        job = c.call("job.submit", job=dict(lm, precision=wanted))["id"]
+        same(Evaluator(d.conn(), "e%d" % job, device=device, spaces=["lm"]).next()["task"]["precision"], used, "%s on %s: %s" % (wanted, device["name"], used))
+        c.call("job.cancel", id=job)
+    d.term()
+    same(verify(d.dir).returncode, 0, "the store verifies")
+    d.end()
+
+
 def watching():
     d = Daemon()
     c = d.conn()
@@ -419,6 +454,7 @@ def elsewise():
 
 sharing()
 waiting()
+precision()
 elsewise()
 watching()
 ends()

@@ -71,6 +71,7 @@ static void good_events(struct db *db, const char *dir)
            "events are numbered without gaps");
     is_sql(dir, "SELECT type,at,body FROM event WHERE job=1 AND seq=7", "proposed|1001|" PROPOSED("10", "0", "0a"),
            "and kept as they were");
+    ok(!event(db, 1, "precision", "{\"precision\":\"bf16\"}"), "precision");
 }
 
 static void many_metrics(struct db *db, const char *dir)
@@ -123,6 +124,7 @@ static void refusals(struct db *db, const char *dir)
          "a job that is no object"},
         {1, "budget", "{\"hours\":-1}", ST_EINVAL, "a budget below zero"},
         {1, "target", "{\"device\":7}", ST_EINVAL, "a target that is no device"},
+        {1, "precision", "{\"precision\":\"fp4\"}", ST_EINVAL, "a precision that nobody has"},
         {1, "reference", "{\"point\":[]}", ST_EINVAL, "a reference of no objective"},
         {1, "reference", "{\"point\":[1,2,3,4,5,6,7,8,9]}", ST_EINVAL, "a reference of too many"},
         {1, "proposed", PROPOSED("10", "3", "0c"), ST_EEXIST, "a trial's id twice"},
