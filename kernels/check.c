@@ -335,6 +335,98 @@ st_t kn_check_sum_rows(const struct kn_tensor *dy, const struct kn_tensor *db)
     return ST_OK;
 }
 
+/* Whole numbers side by side. */
+static int is_packed(const struct kn_tensor *t, int64_t n)
+{
+    return is1(t, KN_I32, n) && (t->s[0] == 1 || n <= 1);
+}
+
+st_t kn_check_route(const struct kn_tensor *z, int sigmoid, const struct kn_tensor *p, const struct kn_tensor *index,
+                    const struct kn_tensor *w, const struct kn_tensor *offset, const struct kn_tensor *order,
+                    const struct kn_tensor *row, const struct kn_tensor *aux)
+{
+    NEED(z && is_float(z->dtype) && is(z, 2, z->dtype) && w && w->rank == 2);
+    int64_t N = z->d[0], E = z->d[1], k = w->d[1];
+    NEED(k >= 1 && k <= E && E <= KN_EXPERTS_MAX && N <= INT32_MAX / k);
+    NEED(is2(p, z->dtype, N, E) && is2(index, KN_I32, N, k) && is2(w, z->dtype, N, k));
+    NEED(is_packed(offset, E + 1) && is_packed(order, N * k) && is_packed(row, N * k));
+    NEED(kn_absent(aux) || is1(aux, z->dtype, 1));
+    return ST_OK;
+}
+
+st_t kn_check_route_bwd(const struct kn_tensor *z, int sigmoid, const struct kn_tensor *p, const struct kn_tensor *index,
+                        const struct kn_tensor *w, const struct kn_tensor *offset, const struct kn_tensor *dw, double aux,
+                        const struct kn_tensor *dz)
+{
+    NEED(z && is_float(z->dtype) && is(z, 2, z->dtype) && w && w->rank == 2);
+    int64_t N = z->d[0], E = z->d[1], k = w->d[1];
+    NEED(k >= 1 && k <= E && E <= KN_EXPERTS_MAX && N <= INT32_MAX / k);
+    NEED(is2(p, z->dtype, N, E) && is2(index, KN_I32, N, k) && is2(w, z->dtype, N, k) && is2(dw, z->dtype, N, k));
+    NEED(is_packed(offset, E + 1) && is2(dz, z->dtype, N, E));
+    return ST_OK;
+}
+
+st_t kn_check_gather(const struct kn_tensor *x, const struct kn_tensor *order, const struct kn_tensor *y)
+{
+    NEED(x && is_float(x->dtype) && is(x, 2, x->dtype) && y && y->rank == 2 && is2(y, x->dtype, y->d[0], x->d[1]));
+    NEED(is_packed(order, y->d[0]) && (x->d[0] ? y->d[0] % x->d[0] == 0 : y->d[0] == 0));
+    return ST_OK;
+}
+
+st_t kn_check_combine(const struct kn_tensor *x, const struct kn_tensor *row, double beta, const struct kn_tensor *y)
+{
+    return kn_check_gather(y, row, x);
+}
+
+static st_t check_groups(const struct kn_tensor *offset, int64_t E, int64_t M)
+{
+    NEED(is_packed(offset, E + 1));
+    const int32_t *o = offset->p;
+    NEED(o[0] == 0 && o[E] == M);
+    for (int64_t e = 0; e < E; e++) NEED(o[e] <= o[e + 1]);
+    return ST_OK;
+}
+
+st_t kn_check_gemm_grouped(const struct kn_tensor *a, const struct kn_tensor *b, const struct kn_tensor *offset, double beta,
+                           const struct kn_tensor *c)
+{
+    NEED(a && b && is_float(a->dtype) && is(a, 2, a->dtype) && is(b, 3, b->dtype) && b->d[1] == a->d[1]);
+    NEED(b->dtype == a->dtype || (is_stored(b->dtype) && b->s[1] == 1));
+    NEED(is2(c, a->dtype, a->d[0], b->d[2]));
+    return check_groups(offset, b->d[0], a->d[0]);
+}
+
+st_t kn_check_gemm_grouped_sum(const struct kn_tensor *a, const struct kn_tensor *b, const struct kn_tensor *offset,
+                               const struct kn_tensor *c)
+{
+    NEED(a && is_float(a->dtype) && is(a, 2, a->dtype) && is(b, 2, a->dtype) && b->d[0] == a->d[0]);
+    NEED(is(c, 3, a->dtype) && c->d[1] == a->d[1] && c->d[2] == b->d[1]);
+    return check_groups(offset, c->d[0], a->d[0]);
+}
+
+st_t kn_check_expert_act(const struct kn_tensor *g, const struct kn_tensor *u, const struct kn_tensor *order,
+                         const struct kn_tensor *w, int sigmoid, const struct kn_tensor *h)
+{
+    NEED(g && is_float(g->dtype) && is(g, 2, g->dtype));
+    NEED(kn_absent(u) || is2(u, g->dtype, g->d[0], g->d[1]));
+    NEED(kn_absent(w) || is1(w, g->dtype, g->d[0]));
+    NEED(kn_absent(order) || is_packed(order, g->d[0]));
+    NEED(is2(h, g->dtype, g->d[0], g->d[1]));
+    return ST_OK;
+}
+
+st_t kn_check_expert_act_bwd(const struct kn_tensor *g, const struct kn_tensor *u, const struct kn_tensor *order,
+                             const struct kn_tensor *w, int sigmoid, const struct kn_tensor *dh, const struct kn_tensor *dg,
+                             const struct kn_tensor *du, const struct kn_tensor *dw, const struct kn_tensor *h)
+{
+    st_t st = kn_check_expert_act(g, u, order, w, sigmoid, dh);
+    if (!st) st = kn_check_expert_act(g, du, order, dw, sigmoid, dg);
+    if (st) return st;
+    NEED(kn_absent(u) == kn_absent(du) && kn_absent(w) == kn_absent(dw));
+    NEED(kn_absent(h) || is2(h, g->dtype, g->d[0], g->d[1]));
+    return ST_OK;
+}
+
 st_t kn_check_sumsq(const struct kn_tensor *x, double *out)
 {
     NEED(x && out && is_float(x->dtype) && x->rank == 1 && is_slab(x, x->dtype, x->d[0]));

@@ -7,6 +7,8 @@
 
 #include "kernels/device.h"
 
+#define KN_EXPERTS_MAX 4096
+
 #define KN_CHECK_ARGS(...) (__VA_ARGS__)
 #define KN_OP(name, args) st_t kn_check_##name KN_CHECK_ARGS args;
 #include "kernels/ops.def"

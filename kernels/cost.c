@@ -175,6 +175,50 @@ struct kn_cost kn_cost_sum_rows(int64_t n, int64_t d, int esize)
     return (struct kn_cost){N * D, esize * (N * D + 2 * D)};
 }
 
+struct kn_cost kn_cost_route(int64_t n, int64_t e, int64_t k, int esize)
+{
+    double N = (double)n, E = (double)e, K = (double)k;
+    /* exp, sum, division, choice; the chosen ones' sum and division; z, p, w and three whole numbers a pair */
+    return (struct kn_cost){N * (4 * E + 2 * K), esize * N * (2 * E + K) + 4 * 3 * N * K};
+}
+
+struct kn_cost kn_cost_route_bwd(int64_t n, int64_t e, int64_t k, int esize)
+{
+    double N = (double)n, E = (double)e, K = (double)k;
+    return (struct kn_cost){N * (4 * E + 6 * K), esize * N * (2 * E + 2 * K) + 4 * N * K};
+}
+
+struct kn_cost kn_cost_gather(int64_t n, int64_t k, int64_t d, int esize)
+{
+    double N = (double)n, K = (double)k, D = (double)d;
+    return (struct kn_cost){0, esize * N * D * (1 + K) + 4 * N * K};
+}
+
+struct kn_cost kn_cost_combine(int64_t n, int64_t k, int64_t d, int esize)
+{
+    struct kn_cost c = kn_cost_gather(n, k, d, esize);
+    c.flops = (double)n * (double)k * (double)d;
+    return c;
+}
+
+struct kn_cost kn_cost_gemm_grouped(int64_t m, int64_t q, int64_t p, int64_t touched, int esize)
+{
+    double M = (double)m, Q = (double)q, P = (double)p;
+    return (struct kn_cost){2 * M * Q * P, esize * (M * P + (double)touched * P * Q + M * Q)};
+}
+
+struct kn_cost kn_cost_expert_act(int64_t n, int64_t f, int gated, int esize)
+{
+    double x = (double)n * (double)f;
+    return (struct kn_cost){(gated ? 6 : 3) * x, esize * (gated ? 3 : 2) * x};
+}
+
+struct kn_cost kn_cost_expert_act_bwd(int64_t n, int64_t f, int gated, int esize)
+{
+    double x = (double)n * (double)f;
+    return (struct kn_cost){(gated ? 15 : 8) * x, esize * (gated ? 6 : 4) * x};
+}
+
 struct kn_cost kn_cost_adamw(int64_t n)
 {
     double N = (double)n;

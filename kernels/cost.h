@@ -34,6 +34,15 @@ struct kn_cost kn_cost_act(int64_t n, int64_t f, int kind, int esize); /* kind: 
 struct kn_cost kn_cost_act_bwd(int64_t n, int64_t f, int kind, int esize);
 struct kn_cost kn_cost_head_ce(int64_t n, int64_t d, int64_t v, int backward, int esize);
 struct kn_cost kn_cost_sum_rows(int64_t n, int64_t d, int esize);
+/* n tokens, e experts, k of them a token. */
+struct kn_cost kn_cost_route(int64_t n, int64_t e, int64_t k, int esize);
+struct kn_cost kn_cost_route_bwd(int64_t n, int64_t e, int64_t k, int esize);
+struct kn_cost kn_cost_gather(int64_t n, int64_t k, int64_t d, int esize);
+struct kn_cost kn_cost_combine(int64_t n, int64_t k, int64_t d, int esize);
+/* touched: matrices whose run has rows. gemm_grouped_sum: m rows of the sum, c [q, p], which is read too. */
+struct kn_cost kn_cost_gemm_grouped(int64_t m, int64_t q, int64_t p, int64_t touched, int esize);
+struct kn_cost kn_cost_expert_act(int64_t n, int64_t f, int gated, int esize);
+struct kn_cost kn_cost_expert_act_bwd(int64_t n, int64_t f, int gated, int esize);
 struct kn_cost kn_cost_adamw(int64_t n);
 struct kn_cost kn_cost_gatednorm(int64_t n, int64_t d, int64_t group, int esize);
 struct kn_cost kn_cost_gatednorm_bwd(int64_t n, int64_t d, int64_t group, int esize);

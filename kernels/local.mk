@@ -16,3 +16,4 @@ libkernels_a_SOURCES += kernels/ref/gatednorm.c kernels/cpu/gatednorm.c
 libkernels_a_SOURCES += kernels/ref/conv.c kernels/ref/mul.c kernels/cpu/conv.c kernels/cpu/mul.c
 libkernels_a_SOURCES += kernels/limits.h kernels/cpu/limits.c
 libkernels_a_SOURCES += kernels/ref/ssd.c kernels/cpu/ssd.c kernels/cpu/ssd.h kernels/cpu/ssd_bwd.c kernels/cpu/vec_ssd.h
+libkernels_a_SOURCES += kernels/ref/moe.c kernels/cpu/expert.c kernels/cpu/gemm_grouped.c kernels/cpu/route.c

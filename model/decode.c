@@ -25,7 +25,7 @@ static struct layer_ctx ctx_of(const struct model_state *s, int part, int T)
 {
     struct layer_ctx c = s->m->part[part].ctx;
     c.B = s->B, c.T = T, c.pos = s->pos, c.state_context = s->context;
-    c.saved = NULL, c.scratch = s->scratch[part], c.state = s->state[part];
+    c.saved = NULL, c.scratch = s->scratch[part], c.state = s->state[part], c.aux = NULL;
     return c;
 }
 

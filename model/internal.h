@@ -47,12 +47,14 @@ struct model {
     void *act;
     /* activations */
     void *tok, *target, *loss; /* [N] i32, i32, dtype */
+    void *aux;                 /* one number: auxiliary losses */
     void *x, *xn, *stat;       /* after the last part: stream, normed, statistics */
     void *dx, *dxn;            /* [N,D] gradient of the stream; of a normed input */
     void *scratch;
     void *host;                /* [N] dtype: losses */
     int embed, norm, head;     /* indices of parameters; head = embed when tied */
     int64_t steps;
+    double aux_loss;           /* of the last pass */
 };
 
 /* Layout (plan.c). out NULL: counts alone. Offsets are final only with `hidden` of a first walk. */

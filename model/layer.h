@@ -4,6 +4,7 @@
  * The stack (stack.c) owns the residual stream, norms, embedding and head; a body sees the normed input and gives the
  * branch's output:
  *   forward:  y [N,D] = f(x [N,D])        backward: dx [N,D] = df/dx . dy, parameter gradients +=
+ * A body with an auxiliary loss adds MODEL_AUX_WEIGHT of its gradient in the backward.
  * A body plans its activations before anything runs: saved (kept from forward to backward, one per layer) and scratch
  * (shared by all layers).
  *
@@ -37,6 +38,7 @@ struct layer_ctx {
     int B, T;                   /* rows N = B*T, t fastest */
     void *saved;                /* this layer's */
     void *scratch;              /* shared; contents undefined at entry */
+    void *aux;                  /* forward: one number, += an auxiliary loss, if the body has one; NULL: not wanted */
     void *state;                /* decode: this layer's, for B sequences */
     int64_t state_context;      /* decode: room, tokens; 0: not decoding */
     int64_t pos;                /* decode: position of the first new token */

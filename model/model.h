@@ -27,6 +27,9 @@
 #include "searchspace/layer.h"
 
 #define MODEL_NORM_EPS 1e-5
+/* Every auxiliary loss (moe's load balance, E sum_e f_e P_e over the tokens of a step) joins the gradients with this factor, one a layer, summed;
+ * what model_loss and model_step report is the cross-entropy alone. */
+#define MODEL_AUX_WEIGHT 0.01
 
 struct model;
 
@@ -75,8 +78,11 @@ st_t model_init(struct model *m, uint64_t seed);
 /* Mean cross-entropy, nats a token, over the targets that are not -1 (none: ST_EINVAL); forward only. ST_EINVAL: a
  * token outside the vocabulary, B or T outside the plan. */
 st_t model_loss(struct model *m, const int32_t *tokens, const int32_t *targets, int B, int T, double *loss);
-/* Forward and backward; gradients of the mean loss. */
+/* Forward and backward; gradients of the mean loss (+ MODEL_AUX_WEIGHT * model_aux). */
 st_t model_step(struct model *m, const int32_t *tokens, const int32_t *targets, int B, int T, double *loss);
+
+/* Auxiliary losses of the last model_loss or model_step, summed over the layers, without their factor; 0 where no layer has one. */
+double model_aux(const struct model *m);
 
 struct model_hyper {
     double lr;              /* of this step, schedule included */

@@ -45,14 +45,15 @@ static st_t norm_backward(struct model *m, int norm, void *stream, void *stat, i
 static st_t forward(struct model *m, int B, int T)
 {
     int64_t N = (int64_t)B * T;
-    struct kn_tensor tok = kn_t1(m->tok, KN_I32, N), x = rows(m, stream(m, 0), N), r = {0};
+    struct kn_tensor tok = kn_t1(m->tok, KN_I32, N), x = rows(m, stream(m, 0), N), r = {0}, aux = kn_t1(m->aux, m->dtype, 1);
+    TRY(m->dev->op->fill(m->dev, &aux, 0));
     TRY(m->dev->op->embed(m->dev, &tok, &m->w[m->embed], &x));
     for (int i = 0; i < m->plan.parts; i++) {
         struct part *p = &m->part[i];
         struct kn_tensor xn = rows(m, p->xn, N);
         struct kn_tensor y = rows(m, stream(m, i + 1), N); /* the branch's output, then the next stream */
         TRY(stack_norm(m, p->norm, &x, &r, &xn, p->stat));
-        p->ctx.B = B, p->ctx.T = T, p->ctx.saved = p->saved, p->ctx.scratch = m->scratch;
+        p->ctx.B = B, p->ctx.T = T, p->ctx.saved = p->saved, p->ctx.scratch = m->scratch, p->ctx.aux = m->aux;
         TRY(p->body->forward(&p->ctx, &xn, &y));
         r = x;
         x = y;
@@ -66,6 +67,7 @@ static st_t again(struct model *m, struct part *p, int64_t N)
 {
     struct kn_tensor x = rows(m, p->x, N), none = {0}, xn = rows(m, p->xn, N), y = rows(m, m->dxn, N);
     TRY(stack_norm(m, p->norm, &x, &none, &xn, p->stat));
+    p->ctx.aux = NULL; /* counted once */
     return p->body->forward(&p->ctx, &xn, &y);
 }
 
@@ -104,12 +106,19 @@ static st_t feed(struct model *m, const int32_t *tokens, const int32_t *targets,
     return ST_OK;
 }
 
+static double number(const struct model *m, int64_t i)
+{
+    return m->dtype == KN_F64 ? ((double *)m->host)[i] : (double)((float *)m->host)[i];
+}
+
 /* Mean of the rows' losses, summed in f64 in row order. */
 static st_t mean_loss(struct model *m, int64_t N, int64_t counted, double *loss)
 {
     TRY(m->dev->vt->download(m->dev, m->host, m->loss, (size_t)N * m->esize));
     double sum = 0;
-    for (int64_t i = 0; i < N; i++) sum += m->dtype == KN_F64 ? ((double *)m->host)[i] : (double)((float *)m->host)[i];
+    for (int64_t i = 0; i < N; i++) sum += number(m, i);
+    TRY(m->dev->vt->download(m->dev, m->host, m->aux, m->esize));
+    m->aux_loss = number(m, 0);
     *loss = sum / (double)counted;
     return ST_OK;
 }
@@ -138,6 +147,11 @@ static st_t run(struct model *m, const int32_t *tokens, const int32_t *targets, 
     st_t st = pass(m, tokens, targets, B, T, train, loss);
     kn_precision(m->dev, KN_F32);
     return st;
+}
+
+double model_aux(const struct model *m)
+{
+    return m->aux_loss;
 }
 
 st_t model_loss(struct model *m, const int32_t *tokens, const int32_t *targets, int B, int T, double *loss)

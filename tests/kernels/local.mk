@@ -54,3 +54,6 @@ tests_kernels_test_limits_LDADD = libkernels.a libbase.a -lm
 check_PROGRAMS += tests/kernels/test_ssd
 tests_kernels_test_ssd_SOURCES = tests/kernels/test_ssd.c
 tests_kernels_test_ssd_LDADD = libkernels.a libbase.a -lm
+check_PROGRAMS += tests/kernels/test_moe
+tests_kernels_test_moe_SOURCES = tests/kernels/test_moe.c
+tests_kernels_test_moe_LDADD = libkernels.a libbase.a -lm

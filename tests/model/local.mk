@@ -16,6 +16,12 @@ EXTRA_DIST += tests/golden/make_lfm2.py tests/golden/lfm2_weights.safetensors te
 EXTRA_DIST += tests/golden/make_attention.py tests/golden/qwen3_weights.safetensors tests/golden/qwen3_golden.safetensors \
 	tests/golden/qwen3_next_weights.safetensors tests/golden/qwen3_next_golden.safetensors \
 	tests/golden/shared_kv_weights.safetensors tests/golden/shared_kv_golden.safetensors
+EXTRA_DIST += tests/golden/make_moe.py tests/golden/moe_mixtral_weights.safetensors tests/golden/moe_mixtral_golden.safetensors \
+	tests/golden/moe_deepseek_weights.safetensors tests/golden/moe_deepseek_golden.safetensors \
+	tests/golden/moe_qwen3next_weights.safetensors tests/golden/moe_qwen3next_golden.safetensors \
+	tests/golden/moe_granite_weights.safetensors tests/golden/moe_granite_golden.safetensors \
+	tests/golden/moe_nemotron_weights.safetensors tests/golden/moe_nemotron_golden.safetensors \
+	tests/golden/moe_lfm2_weights.safetensors tests/golden/moe_lfm2_golden.safetensors
 check_PROGRAMS += tests/model/test_model
 tests_model_test_model_SOURCES = tests/model/test_model.c tests/model/nets.h
 tests_model_test_model_LDADD = $(MODEL_TEST_LIBS)

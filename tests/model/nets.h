@@ -52,6 +52,20 @@ __attribute__((unused)) static struct arch_part mlp(int hidden, int act)
     return p;
 }
 
+__attribute__((unused)) static struct arch_part moe(int experts, int active, int hidden, int shared)
+{
+    struct arch_part p = part_of("moe", LAYER_FFN);
+    set(&p, "experts", experts), set(&p, "active", active), set(&p, "hidden", hidden), set(&p, "shared", shared);
+    return p;
+}
+
+/* router: 1 sigmoid; act: 1 relu2 */
+__attribute__((unused)) static struct arch_part moe_as(struct arch_part p, int router, int act, int shared_gate)
+{
+    set(&p, "router", router), set(&p, "act", act), set(&p, "shared_gate", shared_gate);
+    return p;
+}
+
 __attribute__((unused)) static struct arch net(int vocab, int context, int width, int tie)
 {
     return (struct arch){.vocab = vocab, .context = context, .width = width, .tie = tie, .rope_theta = 10000};
@@ -116,6 +130,19 @@ __attribute__((unused)) static struct arch biased(int context, int tie)
     add(&a, attention(4, 2, 6, 5, 1), mlp(9, KN_RELU2));
     add(&a, NO_MIXER, swiglu(16, 0));
     add(&a, attention(2, 1, 10, 0, 1), swiglu(9, 3));
+    return a;
+}
+
+/* Mixtures of experts: plain, sigmoid with shared ones, relu2, a gated shared one, all of them active, one of eight. */
+__attribute__((unused)) static struct arch experts(int context)
+{
+    struct arch a = net(13, context, 12, 0);
+    add(&a, attention(3, 3, 4, 0, 1), moe(5, 2, 7, 0));
+    add(&a, NO_MIXER, moe_as(moe(4, 3, 8, 2), 1, 0, 0));
+    add(&a, attention(2, 1, 4, 3, 1), moe_as(moe(6, 1, 5, 1), 1, 1, 0));
+    add(&a, NO_MIXER, moe_as(moe(3, 2, 6, 1), 0, 0, 1));
+    add(&a, NO_MIXER, moe_as(moe(3, 3, 6, 2), 0, 1, 1));
+    add(&a, NO_MIXER, moe(8, 1, 4, 0));
     return a;
 }
 

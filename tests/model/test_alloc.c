@@ -122,6 +122,8 @@ int main(void)
     test(conv_zoo(9, 0), false);
     test(attentions(9, 0), true);
     test(attentions(9, 0), false);
+    test(experts(9), true);
+    test(experts(9), false);
     unlink(path);
     return tap_done();
 }

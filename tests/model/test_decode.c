@@ -177,6 +177,11 @@ int main(void)
     test_cuts(conv_zoo(9, 0), "cpu", KN_F32, 1e-4);
     test_cuts(attentions(9, 0), "ref", KN_F64, 1e-6);
     test_cuts(attentions(9, 0), "cpu", KN_F32, 1e-4);
+    test_cuts(experts(9), "ref", KN_F64, 1e-6);
+    test_cuts(experts(9), "cpu", KN_F32, 1e-4);
+    test_rows(experts(9));
+    test_loss(experts(9));
+    test_state(experts(9), false);
     test_wide();
     test_rows(zoo(9, 1));
     test_rows(conv_zoo(9, 1));

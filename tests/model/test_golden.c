@@ -96,6 +96,9 @@ static void check(const struct arch *a, const char *name, const char *device_nam
     is_near(loss, *want, tol, "%s: loss", what);
     is_int(model_step(m, tokens, targets, B, T, &loss), ST_OK, "%s: step", what);
     is_near(loss, *want, tol, "%s: loss of the step", what);
+    double *aux = read_all(&f, "aux");
+    is_near(model_aux(m), aux ? *aux : 0, tol, "%s: auxiliary loss", what);
+    free(aux);
     for (int i = 0; i < model_params(m); i++) {
         const struct model_param *p = model_param(m, i);
         snprintf(key, sizeof key, "grad.%s", p->name);
@@ -114,6 +117,13 @@ static void check(const struct arch *a, const char *name, const char *device_nam
 
 int main(void)
 {
+    static const char *const moe_names[] = {"moe_mixtral", "moe_deepseek", "moe_qwen3next", "moe_granite", "moe_nemotron", "moe_lfm2"};
+    struct arch_part moes[] = {moe(4, 2, 10, 0),
+                               moe_as(moe(6, 3, 10, 2), 1, 0, 0),
+                               moe_as(moe(5, 2, 10, 1), 0, 0, 1),
+                               moe(4, 3, 10, 3),
+                               moe_as(moe(5, 2, 10, 1), 1, 1, 0),
+                               moe_as(moe(4, 2, 10, 0), 1, 0, 0)};
     struct arch llama = net(V, 64, 24, 0), mistral = llama;
     for (int i = 0; i < 2; i++) {
         add(&llama, attention(4, 2, 6, 0, 1), swiglu(36, 0));
@@ -160,5 +170,11 @@ int main(void)
     check(&biased_llama, "llama_bias", "cpu", KN_F32, 5e-6);
     check(&biased_lfm2, "lfm2_bias", "ref", KN_F64, 2e-6);
     check(&biased_lfm2, "lfm2_bias", "cpu", KN_F32, 5e-6);
+    for (int i = 0; i < 6; i++) {
+        struct arch a = net(V, 64, 24, 0);
+        for (int l = 0; l < (i ? 1 : 2); l++) add(&a, attention(4, 2, 6, 0, 1), moes[i]);
+        check(&a, moe_names[i], "ref", KN_F64, 5e-6);
+        check(&a, moe_names[i], "cpu", KN_F32, 1e-5);
+    }
     return tap_done();
 }

@@ -13,7 +13,7 @@ static double loss_at(struct model *m, double *at, double v, const int32_t *tok,
     *at = v;
     model_loss(m, tok, tgt, B, T, &loss);
     *at = keep;
-    return loss;
+    return loss + MODEL_AUX_WEIGHT * model_aux(m);
 }
 
 /* Five points: the error falls with the fourth power of the step. */
@@ -87,6 +87,8 @@ int main(void)
     add(&w1, attention(2, 2, 4, 2, 1), swiglu(5, 0));
     add(&w1, attention(4, 1, 4, 3, 1), NO_FFN);
     check(dev, &w1, "windows of 2 and 3");
+    struct arch mix = experts(20);
+    check(dev, &mix, "experts");
     kn_dev_close(dev);
     return tap_done();
 }

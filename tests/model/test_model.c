@@ -24,6 +24,10 @@ static struct arch sample(struct base_rng *r)
         struct arch_part ffn = swiglu(hidden, pick(r, 0, 1) * pick(r, 0, least - 1));
         if (pick(r, 0, 2) == 0) mixer = short_conv(pick(r, 1, 16));
         if (pick(r, 0, 2) == 0) ffn = mlp(hidden, pick(r, 0, 1));
+        if (pick(r, 0, 2) == 0) {
+            int E = pick(r, 1, 70), shared = pick(r, 0, 2);
+            ffn = moe_as(moe(E, pick(r, 1, E), pick(r, 1, 40), shared), pick(r, 0, 1), pick(r, 0, 1), shared && pick(r, 0, 1));
+        }
         int shape = pick(r, 0, 4);
         add(&a, shape == 0 ? NO_MIXER : mixer, shape == 1 ? NO_FFN : ffn);
     }
@@ -89,13 +93,13 @@ static double gradients_apart(struct model *x, struct kn_dev *dx, struct model *
 
 static void test_devices(const char *name)
 {
-    struct arch a = zoo(37, 0), b = net(97, 70, 48, 1), convs = conv_zoo(37, 0), options = attentions(37, 0);
+    struct arch a = zoo(37, 0), b = net(97, 70, 48, 1), convs = conv_zoo(37, 0), options = attentions(37, 0), mix = experts(37);
     add(&b, attention(6, 2, 16, 0, 1), swiglu(130, 0));
     add(&b, attention(3, 3, 32, 33, 1), swiglu(64, 17));
     options.bias = true;
     struct arch c = biased(50, 0);
     add(&c, attention(2, 1, 16, 0, 0), mlp(140, KN_GELU));
-    const struct arch *nets[] = {&a, &b, &c, &convs, &options};
+    const struct arch *nets[] = {&a, &b, &c, &convs, &options, &mix};
     static int32_t tok[210], tgt[210];
     for (size_t i = 0; i < sizeof nets / sizeof nets[0]; i++) {
         int T = nets[i]->context;
@@ -131,6 +135,7 @@ static float *trained(int threads, int64_t *n, double *loss)
     add(&a, attention(4, 2, 8, 0, 1), swiglu(90, 0));
     add(&a, attention(2, 1, 16, 20, 1), swiglu(48, 6));
     add(&a, short_conv(4), NO_FFN);
+    add(&a, NO_MIXER, moe_as(moe(12, 3, 20, 1), 0, 0, 1));
     struct kn_dev *dev = device("cpu", threads);
     struct model *m = model_of(&a, dev, KN_F32, 4, true, 11);
     double norm;
@@ -280,7 +285,7 @@ static st_t gradients(const struct arch *a, struct kn_dev *dev, uint64_t limit, 
     if (model_init(m, 5) || model_step(m, tok, tgt, 3, T, &loss)) exit(1);
     *recomputed = model_recomputed(m);
     double *v = *out = malloc(sizeof *v * (size_t)(model_param_count(m) + 1)), *g;
-    *v++ = loss;
+    *v++ = loss + model_aux(m);
     for (int i = 0; i < model_params(m); i++) {
         int64_t n = kn_count(&model_param(m, i)->g);
         memcpy(v, g = numbers(dev, &model_param(m, i)->g), sizeof *g * (size_t)n);
@@ -292,9 +297,8 @@ static st_t gradients(const struct arch *a, struct kn_dev *dev, uint64_t limit, 
 }
 
 /* With less memory some branches are run again: fewer bytes, the same bits. */
-static void test_recompute(void)
+static void test_recompute(struct arch a)
 {
-    struct arch a = zoo(9, 0);
     struct kn_dev *dev = device("cpu", 2);
     struct model_opts o = {.train = true, .batch = 3, .memory_limit = 1};
     uint64_t least = model_plan_bytes(&a, &o), last = 0;
@@ -461,7 +465,8 @@ int main(void)
     test_threads();
     test_update();
     test_init();
-    test_recompute();
+    test_recompute(zoo(9, 0));
+    test_recompute(experts(9));
     test_refusals();
     test_plans(zoo(9, 1));
     test_plans(attentions(9, 1));

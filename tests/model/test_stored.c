@@ -98,6 +98,10 @@ int main(void)
         test(&a, tie ? "tied int8" : "int8", ARCH_WEIGHTS_INT8);
         test_load(&a, ARCH_WEIGHTS_INT8);
     }
+    struct arch mix = experts(CONTEXT);
+    test(&mix, "experts bf16", ARCH_WEIGHTS_BF16);
+    test(&mix, "experts int8", ARCH_WEIGHTS_INT8);
+    test_load(&mix, ARCH_WEIGHTS_INT8);
     struct arch a = zoo(CONTEXT, 0);
     struct kn_dev *dev = device("cpu", 1);
     struct model *m = NULL;

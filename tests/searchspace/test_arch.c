@@ -34,6 +34,10 @@
     "{'mixer':{'type':'none'},'ffn':{'type':'mlp','hidden':64}},"                                                             \
     "{'mixer':{'type':'none'},'ffn':{'type':'swiglu','hidden':64,'rank':8}}]}"
 #define ID_MLP "1d9e576ded94d642c2f4658d7296cbf9"
+#define TEXT_MOE                                                                                                                        \
+    "{'taut':1,'vocab':300,'context':64,'width':48,'layers':[{'mixer':{'type':'none'},'ffn':{'type':'moe','experts':8,'active':2,'hidden':64}},"  \
+    "{'mixer':{'type':'none'},'ffn':{'type':'moe','experts':6,'active':3,'hidden':32,'shared':2,'router':'sigmoid','act':'relu2','shared_gate':true}}]}"
+#define ID_MOE "bfddf064f70c1e598ab970aeb17df333"
 
 static st_t parse(struct arch *a, const char *text, struct base_err *err)
 {
@@ -102,6 +106,39 @@ static void test_canonical(void)
          "{'taut':1,'vocab':8,'context':4,'width':32,'layers':[{'mixer':{'type':'attention','heads':1,'kv_heads':1,'head_dim':32,"
          "'rope':false},'ffn':{'type':'none'}}]}",
          "9ef1758034a862408b9c857978b739d5", "it means nothing with rope off");
+}
+
+static void test_experts(void)
+{
+    struct arch a;
+    struct base_err err;
+    struct arch_cost c;
+    struct layer_tensor t[LAYER_TENSORS_MAX];
+    same(TEXT_MOE, TEXT_MOE, ID_MOE, "experts with every option");
+    same("{'taut':1,'vocab':300,'context':64,'width':48,'layers':[{'mixer':{'type':'none'},'ffn':{'type':'moe','experts':8,'active':2,'hidden':64,"
+         "'shared':0,'router':'softmax','act':'swiglu','shared_gate':false}},{'mixer':{'type':'none'},'ffn':{'type':'moe','experts':6,'active':3,"
+         "'hidden':32,'shared_gate':true,'act':'relu2','router':'sigmoid','shared':2}}]}",
+         TEXT_MOE, ID_MOE, "defaults of experts are left out");
+    is_int(parse(&a, TEXT_MOE, &err), ST_OK, "experts read");
+    space_arch_cost(&a, &c);
+    is_near(c.params, 113568, 0, "experts: parameters");
+    is_near(c.active_params, 49056, 0, "experts: of one token");
+    is_near(c.flops_per_token, 97824, 1e-15, "experts: FLOPs a token");
+    is_near(space_arch_state_bytes(&a, 100), 0, 0, "experts keep no state");
+    const struct arch_part *p = &a.layer[1].ffn;
+    is_int(space_layer(p->type)->tensors(&a, 1, p, t), 6, "a router, two stacks, two shared matrices, a gate");
+    is_str(t[1].name, "mlp.experts.up_proj", "experts lie in one tensor");
+    ok(t[1].rows == 6 * 32 && t[1].mid == 32 && t[1].cols == 48 && t[2].mid == 48 && t[2].cols == 32, "[experts, out, in]");
+    /* Mixtral 8x7B has 46702792704 parameters, 12.9e9 of them active */
+    struct arch m = {.vocab = 32000, .context = 4096, .width = 4096, .depth = 32, .rope_theta = 1e6};
+    for (int i = 0; i < m.depth; i++) {
+        m.layer[i].mixer = (struct arch_part){space_layer_find("attention", LAYER_MIXER), {32, 8, 128, 0, 1, 0}};
+        m.layer[i].ffn = (struct arch_part){space_layer_find("moe", LAYER_FFN), {8, 2, 14336}};
+    }
+    is_int(space_arch_check(&m, &err), ST_OK, "Mixtral 8x7B is valid");
+    space_arch_cost(&m, &c);
+    is_near(c.params, 46702792704.0, 0, "it has as many parameters as published");
+    is_near(c.active_params, 12879925248.0, 1e-15, "and as many active ones");
 }
 
 static double brute_pairs(int64_t pos0, int64_t n, int64_t w)
@@ -330,7 +367,6 @@ static const struct {
     {HEAD "{'mixer':{'type':'short_conv','conv':0},'ffn':{'type':'none'}}]}", ST_EINVAL, "layers[0].mixer.conv",
      "must be an integer from 1 to 16, not 0"},
     {HEAD "{'mixer':{'type':'short_conv','kernel':3},'ffn':{'type':'none'}}]}", ST_EINVAL, "layers[0].mixer", "unknown key 'kernel'"},
-    {HEAD "{'mixer':{'type':'none'},'ffn':{'type':'moe'}}]}", ST_ENOTSUP, "layers[0].ffn.type", "ffn 'moe' is not built yet"},
     {HEAD "{'mixer':{'type':'none'},'ffn':{'type':'mlp'}}]}", ST_EINVAL, "layers[0].ffn.hidden", "missing"},
     {HEAD "{'mixer':{'type':'none'},'ffn':{'type':'mlp','hidden':32,'act':'relu'}}]}", ST_EINVAL, "layers[0].ffn.act",
      "unknown act 'relu'; did you mean 'relu2'?"},
@@ -339,6 +375,14 @@ static const struct {
     {HEAD "{'mixer':{'type':'none'},'ffn':{'type':'mlp','hidden':0}}]}", ST_EINVAL, "layers[0].ffn.hidden",
      "must be an integer from 1 to 1048576, not 0"},
     {HEAD "{'mixer':{'type':'none'},'ffn':{'type':'mlp','hidden':32,'rank':4}}]}", ST_EINVAL, "layers[0].ffn", "unknown key 'rank'"},
+    {HEAD "{'mixer':{'type':'none'},'ffn':{'type':'moe','experts':4,'active':5,'hidden':32}}]}", ST_EINVAL, "layers[0].ffn.active", "5 of 4 experts"},
+    {HEAD "{'mixer':{'type':'none'},'ffn':{'type':'moe','experts':4,'active':0,'hidden':32}}]}", ST_EINVAL, "layers[0].ffn.active",
+     "must be an integer from 1 to 4096, not 0"},
+    {HEAD "{'mixer':{'type':'none'},'ffn':{'type':'moe','active':2,'hidden':32}}]}", ST_EINVAL, "layers[0].ffn.experts", "missing"},
+    {HEAD "{'mixer':{'type':'none'},'ffn':{'type':'moe','experts':4,'active':2,'hidden':32,'shared_gate':true}}]}", ST_EINVAL,
+     "layers[0].ffn.shared_gate", "there is no shared expert to gate: 'shared' is 0"},
+    {HEAD "{'mixer':{'type':'none'},'ffn':{'type':'moe','experts':4,'active':2,'hidden':32,'router':'sigmiod'}}]}", ST_EINVAL,
+     "layers[0].ffn.router", "unknown router 'sigmiod'; did you mean 'sigmoid'?"},
     {HEAD "{'mixer':{'type':'none'},'ffn':{'type':'none'}}]}", ST_EINVAL, "layers", "every layer is skipped; at least one must be left"},
     {HEAD "{'mixer':{'type':'atention'},'ffn':{'type':'none'}}]}", ST_EINVAL, "layers[0].mixer.type",
      "unknown mixer 'atention'; did you mean 'attention'?"},
@@ -449,6 +493,7 @@ int main(void)
     test_canonical();
     test_costs();
     test_published();
+    test_experts();
     test_tensors();
     test_bad();
     test_families();

@@ -49,7 +49,9 @@ static struct space *make(const char *text)
     "'act':{'choice':['relu','gelu',null,2.5,true]},'block':{'choice':[0,1,2],'repeat':8}}}"
 #define DISCRETE "{'type':'custom','knobs':{'b':{'int':[-1,2]},'a':{'choice':['x','y','z']},'c':{'choice':[0,1],'repeat':3}}}"
 
-static const char *const spaces[] = {"'lm-small'", "'lm-tiny'", TINY, ROPES, NORMS, CONVS, SHARED, UNIFORM, CUSTOM, DISCRETE};
+/* width 32; ratios 1 and 0.9 are the same; shared 0 with and without its gate are one, shared 1 are two */
+#define MOE "{'type':'lm','depth':[1,1],'width':[32],'mixer':{'none':{}},'ffn':{'moe':{'experts':[2,4],'active':[2,1,3],'ratio':[1,0.9],'shared':[0,1],'shared_gate':[false,true],'router':['softmax','sigmoid']}}}"
+static const char *const spaces[] = {"'lm-small'", "'lm-tiny'", TINY, ROPES, NORMS, CONVS, SHARED, UNIFORM, MOE, CUSTOM, DISCRETE};
 enum { NSPACES = sizeof spaces / sizeof spaces[0] };
 
 /* Is the candidate canonical and what its id says? */
@@ -265,6 +267,8 @@ static void test_sizes(void)
     test_enumeration(UNIFORM, 5 * 2 * 2 * 4, false);
     /* three kernels and attention, three ffns, at each width: 12 + 12^2, twice */
     test_enumeration(CONVS, 2 * (12 + 144), false);
+    /* (experts, active): 2/2, 2/1, 4/2, 4/1, 4/3 */
+    test_enumeration(MOE, 5 * 3 * 2, false);
     test_enumeration(ONE, 1, false);
     /* mixers 2, ffns 4 + 1: 9 layers, once or twice; two norms, with biases or without */
     test_enumeration(NORMS, (9 + 81) * 4, false);

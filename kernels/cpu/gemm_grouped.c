@@ -1,0 +1,161 @@
+/* Products with one matrix for each run of rows (experts): one parallel region over the blocks of all of them, so that many small experts keep every
+ * core busy. As in gemm_own.c a task owns a block of c and packs what it needs for itself; runs of a few rows are read straight from
+ * the operands, as in gemm_small.c. How a run is cut depends on its length and the matrix's shape alone. */
+#include "kernels/cpu/gemm.h"
+
+#define KC 256
+#define MB 280                /* rows and columns of a block */
+#define NB 256
+#define NB_SUM 128            /* of a sum: its blocks are few */
+#define TASK_BYTES (32 << 10) /* of b, for few rows */
+
+struct grouped {
+    struct kn_dev *dev;
+    const struct gemm_isa *isa, *few; /* of blocks, in the device's precision; of few rows, always f32 */
+    struct gemm_args g;    /* of one group, without its own a, b, c, m or k */
+    long sa, sb, sc;       /* a, b, c of group e begin at offset[e] * s, or at e * s … */
+    int each_b, each_c;    /* … for b and c where these are 1 */
+    const int32_t *offset;
+    int32_t *first;        /* [groups + 1] number of each group's first task */
+    long groups, nb;
+    int sum;               /* the runs are k, not m */
+};
+
+static struct gemm_args args_of(const struct grouped *s, long e)
+{
+    struct gemm_args g = s->g;
+    long at = s->offset[e], n = s->offset[e + 1] - at;
+    *(s->sum ? &g.k : &g.m) = n;
+    g.a += at * s->sa;
+    g.b += (s->each_b ? e : at) * s->sb;
+    g.c += (s->each_c ? e : at) * s->sc;
+    return g;
+}
+
+static long small_step(const struct gemm_args *g)
+{
+    long unit = g->bk == 1 && g->ak == 1 ? 8 : 128, step = TASK_BYTES / 4 / g->k / unit * unit;
+    return step < unit ? unit : step;
+}
+
+static long tasks_of(const struct grouped *s, long e)
+{
+    struct gemm_args g = args_of(s, e);
+    if (!g.m || !g.k) return 0;
+    if (gemm_small_fits(&g)) return gemm_ceil_div(g.n, small_step(&g));
+    return gemm_ceil_div(g.m, MB) * gemm_ceil_div(g.n, s->nb);
+}
+
+static void few_rows(const struct grouped *s, const struct gemm_args *g, long part)
+{
+    long step = small_step(g), from = part * step, to = from + step < g->n ? from + step : g->n;
+    long block = g->m > 4 ? 4 : to - from; /* a few rows of b at a time stay in L1 while all rows of a pass */
+    if (!(g->bk == 1 && g->ak == 1)) {
+        s->few->axpy[g->m - 1](g->k, g->a, g->am, g->ak, g->b + from, g->bk, to - from, g->alpha, g->beta, g->c + from, g->cm);
+        return;
+    }
+    for (long j = from; j < to; j += block)
+        for (long i = 0; i < g->m; i += 4) {
+            long m = g->m - i < 4 ? g->m - i : 4, n = to - j < block ? to - j : block;
+            s->few->dot[m - 1](g->k, g->a + i * g->am, g->am, g->b + j * g->bn, g->bn, n, g->alpha, g->beta, g->c + i * g->cm + j * g->cn,
+                               g->cm, g->cn);
+        }
+}
+
+static void block(const struct grouped *s, const struct gemm_args *g, long part, float *ap)
+{
+    const struct gemm_isa *isa = s->isa;
+    long nr = 2 * isa->vl, mblocks = gemm_ceil_div(g->m, MB), nblocks = gemm_ceil_div(g->n, s->nb), np = gemm_ceil_div(g->n, nr);
+    long i0 = gemm_cut(g->m, mblocks, part % mblocks), m = gemm_cut(g->m, mblocks, part % mblocks + 1) - i0;
+    long j0 = gemm_cut(np, nblocks, part / mblocks) * nr, j1 = gemm_cut(np, nblocks, part / mblocks + 1) * nr;
+    long places = gemm_places(isa, g), kblocks = gemm_ceil_div(places, KC), panels = gemm_ceil_div(m, isa->mr), n = (j1 < g->n ? j1 : g->n) - j0;
+    int direct = gemm_direct(isa, g, places < KC ? places : KC);
+    float *bp = ap + MB * KC;
+    for (long kb = 0; n > 0 && kb < kblocks; kb++) {
+        long k0 = gemm_cut(places, kblocks, kb), kc = gemm_cut(places, kblocks, kb + 1) - k0, as = gemm_a_stride(isa, g, direct, kc);
+        gemm_pack_block(isa, g, bp, k0, kc, k0, kc, j0, n);
+        if (!direct) gemm_pack_a_block(isa, g, ap, k0, kc, k0, kc, i0, m);
+        for (long p = 0; p < panels; p++) {
+            long r = gemm_cut(m, panels, p), rows = gemm_cut(m, panels, p + 1) - r;
+            const float *a = direct ? g->a + (i0 + r) * g->am + k0 * isa->fold : ap + r * kc;
+            for (long j = 0; j < n; j += nr)
+                gemm_tile(isa, g, as, kc, a, bp + j * kc, i0 + r, rows, j0 + j, n - j < nr ? n - j : nr, kb ? 1 : g->beta);
+        }
+    }
+}
+
+static void task(void *ctx, int task, int worker)
+{
+    const struct grouped *s = ctx;
+    long low = 0, high = s->groups; /* the last group whose first task is not after this one */
+    while (high - low > 1) {
+        long mid = (low + high) / 2;
+        *(s->first[mid] <= task ? &low : &high) = mid;
+    }
+    struct gemm_args g = args_of(s, low);
+    if (gemm_small_fits(&g)) few_rows(s, &g, task - s->first[low]);
+    else block(s, &g, task - s->first[low], cpu_scratch(s->dev, worker));
+}
+
+static st_t run(struct grouped *s)
+{
+    void *p;
+    st_t st = cpu_scratch_need(s->dev, (size_t)(MB + NB + GEMM_NR) * KC * 4);
+    if (!st) st = cpu_shared(s->dev, CPU_SLOT_OP, (size_t)(s->groups + 1) * sizeof *s->first, &p);
+    if (st) return st;
+    s->few = cpu_gemm_isa[cpu_of(s->dev)->isa];
+    s->isa = s->dev->precision == KN_BF16 ? cpu_gemm_bf16 : s->few;
+    s->first = p;
+    s->first[0] = 0;
+    for (long e = 0; e < s->groups; e++) s->first[e + 1] = s->first[e] + (int32_t)tasks_of(s, e);
+    double rows = (double)s->offset[s->groups], one = s->sum ? (double)s->g.m : (double)s->g.k;
+    cpu_run(s->dev, task, s, s->first[s->groups], 2.0 * rows * one * (double)s->g.n / 50);
+    return ST_OK;
+}
+
+/* Weights at rest are read through the products that know them, group by group. */
+static st_t stored(struct kn_dev *dev, const struct kn_tensor *a, const struct kn_tensor *b, const int32_t *offset, double beta,
+                   const struct kn_tensor *c)
+{
+    st_t st = ST_OK;
+    for (int64_t e = 0; e < b->d[0] && !st; e++) {
+        int64_t n = offset[e + 1] - offset[e];
+        if (!n) continue;
+        struct kn_tensor x = kn_slice(a, 0, offset[e], n), y = kn_slice(c, 0, offset[e], n), w = kn_slice(b, 0, e, 1);
+        w = (struct kn_tensor){w.p, b->dtype, 2, {b->d[1], b->d[2]}, {b->s[1], b->s[2]}};
+        st = cpu_gemm(dev, 1, &x, &w, beta, &y);
+    }
+    return st;
+}
+
+st_t cpu_gemm_grouped(struct kn_dev *dev, const struct kn_tensor *a, const struct kn_tensor *b, const struct kn_tensor *offset,
+                      double beta, const struct kn_tensor *c)
+{
+    st_t st = kn_check_gemm_grouped(a, b, offset, beta, c);
+    if (st) return st;
+    if (a->dtype != KN_F32) return ST_ENOTSUP;
+    if (b->dtype != KN_F32) return stored(dev, a, b, offset->p, beta, c);
+    if (!kn_count(c)) return ST_OK;
+    if (!a->d[1]) return beta != 0 ? cpu_axpy(dev, beta - 1, c, c) : cpu_fill(dev, c, 0);
+    struct grouped s = {
+        .dev = dev, .sa = a->s[0], .sb = b->s[0], .sc = c->s[0], .each_b = 1, .offset = offset->p, .groups = b->d[0], .nb = NB,
+        .g = {.n = c->d[1], .k = a->d[1], .a = a->p, .am = a->s[0], .ak = a->s[1], .b = b->p, .bk = b->s[1], .bn = b->s[2],
+              .c = c->p, .cm = c->s[0], .cn = c->s[1], .alpha = 1, .beta = (float)beta},
+    };
+    return run(&s);
+}
+
+st_t cpu_gemm_grouped_sum(struct kn_dev *dev, const struct kn_tensor *a, const struct kn_tensor *b, const struct kn_tensor *offset,
+                          const struct kn_tensor *c)
+{
+    st_t st = kn_check_gemm_grouped_sum(a, b, offset, c);
+    if (st) return st;
+    if (a->dtype != KN_F32) return ST_ENOTSUP;
+    if (!kn_count(c)) return ST_OK;
+    struct grouped s = {
+        .dev = dev, .sa = a->s[0], .sb = b->s[0], .sc = c->s[0], .each_c = 1, .offset = offset->p, .groups = c->d[0], .nb = NB_SUM, .sum = 1,
+        .g = {.m = c->d[1], .n = c->d[2], .a = a->p, .am = a->s[1], .ak = a->s[0], .b = b->p, .bk = b->s[0], .bn = b->s[1],
+              .c = c->p, .cm = c->s[1], .cn = c->s[2], .alpha = 1, .beta = 1},
+    };
+    return run(&s);
+}

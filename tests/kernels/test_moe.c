@@ -1,0 +1,438 @@
+/* Mixtures of experts: routing against a plain loop, closed forms of the load-balance loss, grouped products and the rest against the reference, gradients
+ * of the reference against central differences. */
+#include "tests/kernels/kntest.h"
+
+enum { MAX = 512 };
+
+/* ---- routing ---- */
+
+struct routing {
+    int64_t N, E, k;
+    int sigmoid;
+    struct kt z, p, w, aux, dw, dz;
+    int32_t *index, *offset, *order, *row;
+};
+
+static struct routing routing_new(int64_t N, int64_t E, int64_t k, int sigmoid, int strided)
+{
+    int64_t ne[] = {N, E}, nk[] = {N, k}, wide[] = {2 * E + 1, 2}, widek[] = {k + 3, 1}, one[] = {1};
+    struct routing r = {N, E, k, sigmoid, kt_new(2, ne, strided ? wide : NULL, 2, 11), kt_new(2, ne, strided ? wide : NULL, 1, 12),
+                        kt_new(2, nk, strided ? widek : NULL, 1, 13), kt_new(1, one, NULL, 1, 14), kt_new(2, nk, strided ? widek : NULL, 1, 15),
+                        kt_new(2, ne, NULL, 1, 16), NULL, NULL, NULL, NULL};
+    r.index = calloc((size_t)(N * k + 1), sizeof *r.index);
+    r.offset = calloc((size_t)(E + 1), sizeof *r.offset);
+    r.order = calloc((size_t)(N * k + 1), sizeof *r.order);
+    r.row = calloc((size_t)(N * k + 1), sizeof *r.row);
+    if (!r.index || !r.offset || !r.order || !r.row) abort();
+    return r;
+}
+
+static void routing_free(struct routing *r)
+{
+    struct kt *all[] = {&r->z, &r->p, &r->w, &r->aux, &r->dw, &r->dz};
+    for (int i = 0; i < 6; i++) kt_free(all[i]);
+    free(r->index), free(r->offset), free(r->order), free(r->row);
+}
+
+static st_t route(struct kn_dev *dev, int ref, void *arg)
+{
+    struct routing *r = arg;
+    const struct kn_tensor *(*of)(struct kt *) = ref ? kt_d : kt_f;
+    struct kn_tensor index = kn_t2(r->index, KN_I32, r->N, r->k), offset = kn_t1(r->offset, KN_I32, r->E + 1),
+                     order = kn_t1(r->order, KN_I32, r->N * r->k), row = kn_t1(r->row, KN_I32, r->N * r->k);
+    return dev->op->route(dev, of(&r->z), r->sigmoid, of(&r->p), &index, of(&r->w), &offset, &order, &row, of(&r->aux));
+}
+
+static st_t route_bwd(struct kn_dev *dev, int ref, void *arg)
+{
+    struct routing *r = arg;
+    const struct kn_tensor *(*of)(struct kt *) = ref ? kt_d : kt_f;
+    struct kn_tensor index = kn_t2(r->index, KN_I32, r->N, r->k), offset = kn_t1(r->offset, KN_I32, r->E + 1);
+    return dev->op->route_bwd(dev, of(&r->z), r->sigmoid, of(&r->p), &index, of(&r->w), &offset, of(&r->dw), 0.7, of(&r->dz));
+}
+
+/* What the whole numbers must be, from the logits alone. */
+static int sorted(const struct routing *r)
+{
+    int64_t at = 0, good = 1, N = r->N, E = r->E, k = r->k;
+    for (int64_t t = 0; t < N; t++)
+        for (int64_t s = 0; s < k; s++) {
+            float mine = r->z.init[t * r->z.t.s[0] + r->index[t * k + s] * r->z.t.s[1]];
+            int64_t before = 0;
+            for (int64_t e = 0; e < E; e++) {
+                float other = r->z.init[t * r->z.t.s[0] + e * r->z.t.s[1]];
+                before += other > mine || (other == mine && e < r->index[t * k + s]);
+            }
+            good &= before == s;
+        }
+    for (int64_t e = 0; e < E; e++) {
+        good &= r->offset[e] == at;
+        for (int64_t pair = 0; pair < N * k; pair++)
+            if (r->index[pair] == e) {
+                good &= r->order[at] == pair && r->row[pair] == at;
+                at++;
+            }
+    }
+    return good && at == N * k && r->offset[E] == at;
+}
+
+static void check_route(int64_t N, int64_t E, int64_t k, int sigmoid, int strided, int ties)
+{
+    struct routing r = routing_new(N, E, k, sigmoid, strided);
+    char what[96];
+    snprintf(what, sizeof what, "%d tokens, %d of %d%s%s%s", (int)N, (int)k, (int)E, sigmoid ? ", sigmoid" : "", strided ? ", strided" : "",
+             ties ? ", ties" : "");
+    for (int64_t i = 0; ties && i < r.z.n; i++) r.z.init[i] = (float)(int)r.z.init[i];
+    kt_reset(&r.z), kt_reset(&r.dw);
+    kt_compare(what, route, &r, (struct kt *const[]){&r.p, &r.w, &r.aux}, 3, 1e-11);
+    ok(sorted(&r), "%s: choice and order", what);
+    /* the last device's p and w are the f32 ones; the reference left its own */
+    kt_compare(what, route_bwd, &r, (struct kt *const[]){&r.dz}, 1, 1e-10);
+    routing_free(&r);
+}
+
+/* Logits that are all equal: every p is 1/E, the first k experts have everything, and the loss is E * (1/E) = 1 whatever f is. Logits that send every
+ * token to one expert for sure: E * 1 * 1. */
+static void check_balance(void)
+{
+    struct routing r = routing_new(40, 8, 2, 0, 0), one = routing_new(30, 5, 1, 0, 0);
+    for (int64_t i = 0; i < r.z.n; i++) r.z.init[i] = 0.25f;
+    for (int64_t i = 0; i < one.z.n; i++) one.z.init[i] = i % 5 == 3 ? 60 : 0;
+    for (int s = 0; s < 2; s++) {
+        r.sigmoid = one.sigmoid = s;
+        struct kt *reset[] = {&r.z, &r.aux, &one.z, &one.aux};
+        for (int i = 0; i < 4; i++) kt_reset(reset[i]);
+        r.aux.f[0] = one.aux.f[0] = 2;
+        if (s)
+            for (int64_t i = 0; i < one.z.n; i++) one.z.f[i] = i % 5 == 3 ? 0 : -90;
+        is_int(route(kt_cpu[0][0], 0, &r), ST_OK, "equal logits");
+        ok(fabsf(r.aux.f[0] - 3) < 1e-6f && r.offset[1] == 40 && r.offset[2] == 80 && r.offset[8] == 80 && r.w.f[5] == 0.5f,
+           "loss 1, added to what was there; ties go to the lower expert");
+        is_int(route(kt_cpu[0][0], 0, &one), ST_OK, "one expert for all");
+        ok(fabsf(one.aux.f[0] - 7) < 1e-5f && one.offset[3] == 0 && one.offset[4] == 30, "loss E");
+    }
+    /* a skewed case by hand: two experts, p = (3/4, 1/4) for three tokens and (1/4, 3/4) for one, one active: 2 (3/4 * 5/8 + 1/4 * 3/8) = 9/8 */
+    struct routing two = routing_new(4, 2, 1, 0, 0);
+    for (int64_t t = 0; t < 4; t++) two.z.f[2 * t] = t < 3 ? logf(3) : 0, two.z.f[2 * t + 1] = t < 3 ? 0 : logf(3);
+    two.aux.f[0] = 0;
+    is_int(route(kt_cpu[0][0], 0, &two), ST_OK, "a case by hand");
+    ok(fabsf(two.aux.f[0] - 1.125f) < 1e-6f, "loss 9/8");
+    routing_free(&two);
+    /* nothing left of any sigmoid: no NaN comes out */
+    for (int64_t i = 0; i < one.z.n; i++) one.z.f[i] = -1e4f;
+    one.sigmoid = 1;
+    st_t st = route(kt_cpu[0][0], 0, &one);
+    if (!st) st = route_bwd(kt_cpu[0][0], 0, &one);
+    int finite = 1;
+    for (int64_t i = 0; i < one.N * one.E; i++) finite &= isfinite(one.dz.f[i]) && isfinite(one.p.f[i]);
+    ok(st == ST_OK && finite && isfinite(one.w.f[0]), "sigmoids that are all 0");
+    routing_free(&r), routing_free(&one);
+}
+
+/* ---- gradients of the reference ---- */
+
+static double contract(const struct kt *a, const struct kt *b)
+{
+    double s = 0;
+    for (int64_t i = 0; i < kn_count(&a->t); i++) s += a->g[kt_at(a, i)] * b->g[kt_at(b, i)];
+    return s;
+}
+
+static double route_loss(struct routing *r)
+{
+    r->aux.g[0] = 0;
+    return route(kt_ref, 1, r) ? NAN : contract(&r->w, &r->dw) + 0.7 * r->aux.g[0];
+}
+
+static void check_route_gradient(int sigmoid)
+{
+    struct routing r = routing_new(7, 5, 3, sigmoid, 0);
+    double worst = 0;
+    route_loss(&r);
+    is_int(route_bwd(kt_ref, 1, &r), ST_OK, "backward of the reference");
+    for (int64_t i = 0; i < r.z.n; i++) {
+        double keep = r.z.g[i], h = 1e-5, up, down;
+        r.z.g[i] = keep + h, up = route_loss(&r);
+        r.z.g[i] = keep - h, down = route_loss(&r);
+        r.z.g[i] = keep;
+        worst = fmax(worst, fabs((up - down) / (2 * h) - r.dz.g[i]));
+    }
+    ok(worst < 1e-9, "gradient of routing%s (off by %.1e)", sigmoid ? " by sigmoids" : "", worst);
+    routing_free(&r);
+}
+
+/* ---- the activation ---- */
+
+struct act {
+    struct kt g, u, w, h, dh, dg, du, dw, again;
+    int32_t order[MAX];
+    int gated, weighted, ordered, sigmoid, in_place;
+};
+
+static const struct kn_tensor *maybe(const struct kn_tensor *t, int there)
+{
+    return there ? t : NULL;
+}
+
+static st_t act(struct kn_dev *dev, int ref, void *arg)
+{
+    struct act *c = arg;
+    const struct kn_tensor *(*of)(struct kt *) = ref ? kt_d : kt_f;
+    struct kn_tensor order = kn_t1(c->order, KN_I32, c->g.t.d[0]);
+    return dev->op->expert_act(dev, of(&c->g), maybe(of(&c->u), c->gated), maybe(&order, c->ordered), maybe(of(&c->w), c->weighted), c->sigmoid,
+                               of(&c->h));
+}
+
+static st_t act_bwd(struct kn_dev *dev, int ref, void *arg)
+{
+    struct act *c = arg;
+    const struct kn_tensor *(*of)(struct kt *) = ref ? kt_d : kt_f;
+    struct kn_tensor order = kn_t1(c->order, KN_I32, c->g.t.d[0]);
+    struct kt *dg = c->in_place ? &c->g : &c->dg, *du = c->in_place ? &c->u : &c->du, *h = c->in_place ? &c->dh : &c->again;
+    return dev->op->expert_act_bwd(dev, of(&c->g), maybe(of(&c->u), c->gated), maybe(&order, c->ordered), maybe(of(&c->w), c->weighted), c->sigmoid,
+                                   of(&c->dh), of(dg), maybe(of(du), c->gated), maybe(of(&c->dw), c->weighted), of(h));
+}
+
+static double act_loss(struct act *c)
+{
+    return act(kt_ref, 1, c) ? NAN : contract(&c->h, &c->dh);
+}
+
+static double slope(struct act *c, double *at)
+{
+    double keep = *at, up, down, h = 1e-5;
+    *at = keep + h, up = act_loss(c);
+    *at = keep - h, down = act_loss(c);
+    *at = keep;
+    return (up - down) / (2 * h);
+}
+
+static void check_act_gradient(struct act *c, const char *what)
+{
+    double worst = 0;
+    act_bwd(kt_ref, 1, c);
+    for (int64_t i = 0; i < 20; i++) {
+        int64_t r = i % c->g.t.d[0], f = i * 7 % c->g.t.d[1], at = r * c->g.t.s[0] + f * c->g.t.s[1];
+        worst = fmax(worst, fabs(slope(c, &c->g.g[at]) - c->dg.g[r * c->dg.t.s[0] + f * c->dg.t.s[1]]));
+        if (c->gated) worst = fmax(worst, fabs(slope(c, &c->u.g[at]) - c->du.g[r * c->du.t.s[0] + f * c->du.t.s[1]]));
+        if (c->weighted) worst = fmax(worst, fabs(slope(c, &c->w.g[r]) - c->dw.g[r]) / 10);
+    }
+    ok(worst < 1e-7, "%s: gradients of the reference (off by %.1e)", what, worst);
+}
+
+static void check_act(int64_t n, int64_t f, int gated, int weighted, int ordered, int sigmoid, int strided)
+{
+    int64_t nf[] = {n, f}, wide[] = {2 * f + 3, 1}, apart[] = {3 * f, 3}, one[] = {n};
+    const int64_t *s = strided == 0 ? NULL : strided == 1 ? wide : apart;
+    struct act c = {kt_new(2, nf, s, 1, 1), kt_new(2, nf, s, 1, 2), kt_new(1, one, NULL, 1, 3), kt_new(2, nf, s, 1, 4), kt_new(2, nf, s, 1, 5),
+                    kt_new(2, nf, s, 1, 6), kt_new(2, nf, s, 1, 7), kt_new(1, one, NULL, 1, 8), kt_new(2, nf, s, 1, 9), {0},
+                    gated, weighted, ordered, sigmoid, 0};
+    char what[96];
+    snprintf(what, sizeof what, "activation %d x %d%s%s%s%s, strides %d", (int)n, (int)f, gated ? ", gated" : "", weighted ? ", weighted" : "",
+             ordered ? ", ordered" : "", sigmoid ? ", sigmoid" : "", strided);
+    for (int64_t i = 0; i < n; i++) c.order[i] = (int32_t)((i * 7 + 3) % n); /* 7 divides no n that is ordered */
+    kt_compare(what, act, &c, (struct kt *const[]){&c.h}, 1, 1e-11);
+    kt_compare(what, act_bwd, &c, (struct kt *const[]){&c.dg, &c.again, gated ? &c.du : &c.dg, weighted ? &c.dw : &c.dg}, 4, 1e-10);
+    struct kt *all[] = {&c.g, &c.u, &c.w, &c.h, &c.dh, &c.dg, &c.du, &c.dw, &c.again};
+    for (int i = 0; i < 9; i++) kt_reset(all[i]);
+    check_act_gradient(&c, what);
+    c.in_place = 1;
+    kt_compare(what, act_bwd, &c, (struct kt *const[]){&c.g, &c.dh, gated ? &c.u : &c.g, weighted ? &c.dw : &c.g}, 4, 1e-10);
+    for (int i = 0; i < 9; i++) kt_free(all[i]);
+}
+
+/* ---- rows ---- */
+
+struct moved {
+    struct kt x, y;
+    struct kn_tensor place;
+    double beta;
+    int back;
+};
+
+static st_t moved(struct kn_dev *dev, int ref, void *arg)
+{
+    struct moved *c = arg;
+    const struct kn_tensor *(*of)(struct kt *) = ref ? kt_d : kt_f;
+    if (c->back) return dev->op->combine(dev, of(&c->y), &c->place, c->beta, of(&c->x));
+    return dev->op->gather(dev, of(&c->x), &c->place, of(&c->y));
+}
+
+static void check_rows(int64_t N, int64_t k, int64_t D, int strided)
+{
+    int64_t nd[] = {N, D}, md[] = {N * k, D}, s[] = {2 * D + 1, 2};
+    int32_t place[MAX];
+    struct moved c = {kt_new(2, nd, strided ? s : NULL, 1, 1), kt_new(2, md, strided ? s : NULL, 1, 2), kn_t1(place, KN_I32, N * k), 0, 0};
+    char what[64];
+    snprintf(what, sizeof what, "rows: %d x %d, %d wide%s", (int)N, (int)k, (int)D, strided ? ", strided" : "");
+    for (int64_t i = 0; i < N * k; i++) place[i] = (int32_t)((i * 7 + 2) % (N * k)); /* 7 divides no N k here: a permutation */
+    kt_compare(what, moved, &c, (struct kt *const[]){&c.y}, 1, 0);
+    c.back = 1;
+    kt_compare(what, moved, &c, (struct kt *const[]){&c.x}, 1, 1e-12);
+    c.beta = 0.5;
+    kt_compare(what, moved, &c, (struct kt *const[]){&c.x}, 1, 1e-12);
+    kt_free(&c.x), kt_free(&c.y);
+}
+
+/* ---- grouped products ---- */
+
+struct grouped {
+    struct kt a, b, c, x, sum; /* a [M,P] b [E,P,Q] c [M,Q]; x [M,Q] sum [E,P,Q] */
+    struct kn_tensor offset;
+    double beta;
+};
+
+static st_t grouped(struct kn_dev *dev, int ref, void *arg)
+{
+    struct grouped *c = arg;
+    const struct kn_tensor *(*of)(struct kt *) = ref ? kt_d : kt_f;
+    return dev->op->gemm_grouped(dev, of(&c->a), of(&c->b), &c->offset, c->beta, of(&c->c));
+}
+
+static st_t grouped_sum(struct kn_dev *dev, int ref, void *arg)
+{
+    struct grouped *c = arg;
+    const struct kn_tensor *(*of)(struct kt *) = ref ? kt_d : kt_f;
+    return dev->op->gemm_grouped_sum(dev, of(&c->a), of(&c->x), &c->offset, of(&c->sum));
+}
+
+/* lengths: rows of each group. Strides 0: all contiguous; 1: b transposed, as weights are; 2: nothing is. */
+static void check_grouped(const int *lengths, int64_t E, int64_t P, int64_t Q, int strides)
+{
+    int32_t offset[65] = {0};
+    for (int64_t e = 0; e < E; e++) offset[e + 1] = offset[e] + lengths[e];
+    int64_t M = offset[E], mp[] = {M, P}, epq[] = {E, P, Q}, mq[] = {M, Q}, bt[] = {P * Q, 1, P}, amp[] = {2 * P + 1, 2}, amq[] = {2 * Q + 3, 2},
+            abpq[] = {(3 * Q + 1) * P, 3 * Q + 1, 3};
+    int far = strides == 2;
+    struct grouped c = {kt_new(2, mp, far ? amp : NULL, 1, 1), kt_new(3, epq, far ? abpq : strides ? bt : NULL, 1, 2),
+                        kt_new(2, mq, far ? amq : NULL, 1, 3), kt_new(2, mq, far ? amq : NULL, 1, 4),
+                        kt_new(3, epq, far ? abpq : NULL, 1, 5), kn_t1(offset, KN_I32, E + 1), 0};
+    char what[96];
+    snprintf(what, sizeof what, "grouped %d rows in %d, %d x %d, strides %d", (int)M, (int)E, (int)P, (int)Q, strides);
+    for (int i = 0; i < 3; i++) {
+        c.beta = i == 0 ? 0 : i == 1 ? 1 : 0.5;
+        kt_compare(what, grouped, &c, (struct kt *const[]){&c.c}, 1, 1e-11);
+    }
+    kt_compare(what, grouped_sum, &c, (struct kt *const[]){&c.sum}, 1, 1e-11);
+    struct kt *all[] = {&c.a, &c.b, &c.c, &c.x, &c.sum};
+    for (int i = 0; i < 5; i++) kt_free(all[i]);
+}
+
+/* Rounded operands: against the reference in bf16, which rounds the same. Few rows stay in f32. */
+static void check_bf16(void)
+{
+    int32_t offset[6] = {0, 40, 40, 340, 357, 360};
+    struct kn_dev *dev = kt_cpu[KT_ISAS - 1][1];
+    if (!dev || !dev->info.bf16) {
+        tap_skip("bf16 products");
+        return;
+    }
+    struct grouped c = {kt_new(2, (int64_t[]){360, 70}, NULL, 1, 1), kt_new(3, (int64_t[]){5, 70, 50}, (int64_t[]){3500, 1, 70}, 1, 2),
+                        kt_new(2, (int64_t[]){360, 50}, NULL, 1, 3), kt_new(2, (int64_t[]){360, 50}, NULL, 1, 4),
+                        kt_new(3, (int64_t[]){5, 70, 50}, NULL, 1, 5), kn_t1(offset, KN_I32, 6), 0};
+    grouped(kt_ref, 1, &c), grouped_sum(kt_ref, 1, &c);
+    is_int(kn_precision(dev, KN_BF16), ST_OK, "bf16");
+    is_int(grouped(dev, 0, &c), ST_OK, "grouped in bf16");
+    double e = kt_nmse(&c.c);
+    ok(e < 1e-4 && e > 1e-9, "as near as bf16 comes (%.1e)", e);
+    is_int(grouped_sum(dev, 0, &c), ST_OK, "its sums");
+    e = kt_nmse(&c.sum);
+    ok(e < 1e-4 && e > 1e-9, "as near as bf16 comes (%.1e)", e);
+    kn_precision(dev, KN_F32);
+    struct kt *all[] = {&c.a, &c.b, &c.c, &c.x, &c.sum};
+    for (int i = 0; i < 5; i++) kt_free(all[i]);
+}
+
+/* Weights at rest in bf16: the product with what they say. */
+static void check_stored(void)
+{
+    enum { E = 3, P = 37, Q = 20, M = 30 };
+    static uint16_t half[E * P * Q];
+    static float w[E * P * Q], a[M * P], c[M * Q], want[M * Q];
+    int32_t offset[E + 1] = {0, 2, 2, M};
+    struct base_rng r = base_rng_at(3, RNG_TEST, 0);
+    struct kn_dev *dev = kt_cpu[0][0];
+    for (int i = 0; i < E * P * Q; i++) {
+        half[i] = (uint16_t)(0x3f00 + base_rng_below(&r, 256)); /* 0.5 to 2 */
+        uint32_t bits = (uint32_t)half[i] << 16;
+        memcpy(&w[i], &bits, 4);
+    }
+    for (int i = 0; i < M * P; i++) a[i] = (float)base_rng_normal(&r);
+    struct kn_tensor at = kn_t2(a, KN_F32, M, P), ct = kn_t2(c, KN_F32, M, Q), wantt = kn_t2(want, KN_F32, M, Q), ot = kn_t1(offset, KN_I32, E + 1);
+    struct kn_tensor b = kn_t3(half, KN_BF16, E, Q, P), f = kn_t3(w, KN_F32, E, Q, P), bt = kn_transpose(&b), ft = kn_transpose(&f);
+    is_int(dev->op->gemm_grouped(dev, &at, &bt, &ot, 0, &ct), ST_OK, "weights at rest");
+    is_int(kt_ref->op->gemm_grouped(kt_ref, &at, &ft, &ot, 0, &wantt), ST_OK, "and what they say");
+    double d = 0;
+    for (int i = 0; i < M * Q; i++) d = fmax(d, fabs((double)c[i] - (double)want[i]));
+    ok(d < 1e-4, "the same product");
+    is_int(dev->op->gemm_grouped(dev, &at, &b, &ot, 0, &ct), ST_EINVAL, "not transposed: refused");
+}
+
+static void check_refusals(void)
+{
+    struct kn_dev *dev = kt_cpu[0][0];
+    int32_t offset[3] = {0, 2, 3}, bad[3] = {0, 4, 3};
+    struct kt a = kt_new(2, (int64_t[]){3, 4}, NULL, 1, 1), b = kt_new(3, (int64_t[]){2, 4, 5}, NULL, 1, 2), c = kt_new(2, (int64_t[]){3, 5}, NULL, 1, 3);
+    struct kn_tensor o = kn_t1(offset, KN_I32, 3);
+    is_int(dev->op->gemm_grouped(dev, kt_f(&a), kt_f(&b), &o, 0, kt_f(&c)), ST_OK, "a product");
+    o.p = bad;
+    is_int(dev->op->gemm_grouped(dev, kt_f(&a), kt_f(&b), &o, 0, kt_f(&c)), ST_EINVAL, "bounds that fall");
+    offset[2] = 2, o.p = offset;
+    is_int(dev->op->gemm_grouped(dev, kt_f(&a), kt_f(&b), &o, 0, kt_f(&c)), ST_EINVAL, "bounds that leave rows out");
+    is_int(dev->op->gemm_grouped_sum(dev, kt_f(&a), kt_f(&c), &o, kt_f(&b)), ST_EINVAL, "likewise");
+    offset[2] = 3;
+    is_int(dev->op->gemm_grouped(dev, kt_f(&a), kt_f(&b), &o, 0, kt_f(&a)), ST_EINVAL, "a result of another width");
+    is_int(dev->op->gemm_grouped(dev, kt_d(&a), kt_d(&b), &o, 0, kt_d(&c)), ST_ENOTSUP, "f64");
+    is_int(dev->op->gather(dev, kt_f(&a), &o, kt_f(&c)), ST_EINVAL, "rows of another width");
+    is_int(dev->op->expert_act(dev, kt_f(&a), kt_f(&c), NULL, NULL, 0, kt_f(&a)), ST_EINVAL, "u of another width");
+    struct routing r = routing_new(4, 3, 2, 0, 0);
+    r.w.t.d[1] = 4;
+    is_int(route(dev, 0, &r), ST_EINVAL, "more active than there are");
+    r.w.t.d[1] = 2;
+    routing_free(&r);
+    kt_free(&a), kt_free(&b), kt_free(&c);
+}
+
+int main(void)
+{
+    static const int few[] = {1, 0, 2, 5, 17}, long_[] = {300, 0, 3, 150}, all[] = {0, 90}, ones[] = {1, 1}, alone[] = {1};
+    int many[64];
+    for (int i = 0; i < 64; i++) many[i] = i % 3 * (i % 4);
+    kt_open();
+    check_route(1, 1, 1, 0, 0, 0);
+    check_route(1, 8, 2, 0, 0, 0);
+    check_route(200, 8, 2, 0, 0, 0);
+    check_route(150, 4, 4, 0, 0, 0);
+    check_route(130, 64, 6, 0, 0, 0);
+    check_route(100, 100, 1, 0, 1, 0);
+    check_route(90, 5, 3, 1, 0, 0);
+    check_route(70, 20, 7, 1, 1, 0);
+    check_route(300, 9, 4, 0, 0, 1);
+    check_balance();
+    check_route_gradient(0);
+    check_route_gradient(1);
+    check_act(5, 37, 1, 1, 1, 0, 0);
+    check_act(30, 64, 1, 1, 1, 0, 1);
+    check_act(9, 33, 0, 1, 1, 0, 2);
+    check_act(20, 100, 1, 1, 0, 1, 1);
+    check_act(7, 16, 0, 1, 0, 1, 0);
+    check_act(4, 50, 0, 0, 0, 0, 0);
+    check_act(1, 1, 1, 0, 0, 0, 0);
+    check_rows(1, 1, 1, 0);
+    check_rows(60, 2, 40, 0);
+    check_rows(20, 5, 37, 1);
+    for (int s = 0; s < 3; s++) {
+        check_grouped(few, 5, 20, 33, s);
+        check_grouped(long_, 4, 65, 70, s);
+        check_grouped(many, 64, 24, 17, s);
+        check_grouped(all, 2, 300, 40, s);
+        check_grouped(ones, 2, 256, 140, s);
+        check_grouped(alone, 1, 1, 1, s);
+    }
+    check_grouped(long_, 4, 530, 300, 1);
+    check_bf16();
+    check_stored();
+    check_refusals();
+    kt_close();
+    return tap_done();
+}
