@@ -164,7 +164,7 @@ static st_t read_role(struct space *s, struct lm_role *role, json_t *v, struct b
         return base_err_set(err, ST_EINVAL, path, "must be an object of %s types, such as {\"none\": {}}", what);
     json_t *item;
     int held = 0;
-    char not_held[256] = "";
+    char not_held[200] = "";
     json_object_foreach(v, name, item) {
         snprintf(where, sizeof where, "%s.%s", path, name);
         int type = words_find_layer(name, role->role, what, where, err);

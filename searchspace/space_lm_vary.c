@@ -62,15 +62,15 @@ static int list_live(const struct lm *m, const struct genome *g, struct live_gen
     add_live(live, &n, GENE_TIE, 0, m->tie.n);
     add_live(live, &n, GENE_THETA, 0, m->theta.n);
     for (int i = GENES_ALWAYS; i < m->globals; i++) add_live(live, &n, i, 0, 2);
-    bool seen[2][m->slot_genes];
+    bool seen[2][space_layer_count()]; /* by type: a type without knobs has no gene of its own */
     memset(seen, 0, sizeof seen);
     for (int i = 0; i < live_slots(m, g); i++)
         for (int k = 0; k < 2; k++) {
             const struct lm_type *t = lm_type_of(m, g, k, i);
             bool once = m->family->freedom[k] != FAMILY_FREE;
             if (i == 0 || m->family->freedom[k] != FAMILY_EQUAL) add_live(live, &n, lm_type_gene(m, k, i), 0, m->role[k].ntypes);
-            if (once && seen[k][t->gene]) continue;
-            seen[k][t->gene] = true;
+            if (once && seen[k][t->type]) continue;
+            seen[k][t->type] = true;
             for (int j = 0; j < t->s->nknobs; j++) add_live(live, &n, lm_knob_gene(m, k, t, i) + j, 0, t->knob[j].n);
         }
     return n;
