@@ -31,7 +31,7 @@
  *   mlp.shared_experts.{gate,up,down}_proj     shared_experts.*; Qwen3Next: shared_expert.*                          shared_mlp.input_linear [2F,D], output_linear
  *   mlp.shared_expert_gate.weight [1,D]        Qwen3Next: shared_expert_gate.weight
  *
- * Lfm2Moe has them below feed_forward. Gate and up are two tensors here, so that leading indices slice both experts and width. */
+ * None of these has a bias, whatever the architecture says of its projections. Lfm2Moe has them below feed_forward. Gate and up are two tensors here, so that leading indices slice both experts and width. */
 #include "searchspace/layer.h"
 
 #include <math.h>
@@ -42,7 +42,6 @@ enum { K_EXPERTS, K_ACTIVE, K_RATIO, K_SHARED, K_ROUTER, K_ACT, K_SHARED_GATE, N
 #define EXPERTS_MAX 4096
 #define SHARED_MAX 64
 #define HIDDEN_MAX (1 << 20)
-#define HIDDEN_MULTIPLE 32
 
 static const char *const routers[] = {"softmax", "sigmoid", NULL}, *const acts[] = {"swiglu", "relu2", NULL};
 
@@ -74,15 +73,13 @@ static st_t check_active(int active, int experts, struct base_err *err)
 
 static st_t resolve(const double *knob, int width, struct arch_part *out, struct base_err *err)
 {
-    double hidden = HIDDEN_MULTIPLE * ceil(knob[K_RATIO] * width / HIDDEN_MULTIPLE - 1e-9); /* as in swiglu.c */
-    if (hidden < 1 || hidden > HIDDEN_MAX) {
-        return base_err_set(err, ST_EINVAL, "ratio", "%g x width %d is not from 1 to %d", knob[K_RATIO], width, HIDDEN_MAX);
-    }
-    st_t st = check_active((int)knob[K_ACTIVE], (int)knob[K_EXPERTS], err);
+    int hidden;
+    st_t st = layer_hidden(knob[K_RATIO], width, HIDDEN_MAX, &hidden, err);
+    if (!st) st = check_active((int)knob[K_ACTIVE], (int)knob[K_EXPERTS], err);
     if (st) return st;
     out->v[EXPERTS] = (int32_t)knob[K_EXPERTS];
     out->v[ACTIVE] = (int32_t)knob[K_ACTIVE];
-    out->v[HIDDEN] = (int32_t)hidden;
+    out->v[HIDDEN] = hidden;
     out->v[SHARED] = (int32_t)knob[K_SHARED];
     out->v[ROUTER] = (int32_t)knob[K_ROUTER];
     out->v[ACT] = (int32_t)knob[K_ACT];

@@ -67,6 +67,9 @@ static void test_canonical(void)
 {
     same(TEXT_A, TEXT_A, ID_A, "canonical text");
     same(TEXT_B, TEXT_B, ID_B, "canonical text with every option");
+    same("{'taut':1,'vocab':8,'context':4,'width':32,'bias':true,'layers':[{'mixer':{'type':'none'},'ffn':{'type':'moe','experts':2,'active':1,'hidden':32}}]}",
+         "{'taut':1,'vocab':8,'context':4,'width':32,'layers':[{'mixer':{'type':'none'},'ffn':{'type':'moe','experts':2,'active':1,'hidden':32}}]}",
+         "2978f262ea9ff4d6f4b877881d9460ab", "bias means nothing where no layer has one");
     same(TEXT_MLP, TEXT_MLP, ID_MLP, "layer norm, biases, mlp");
     same("{'taut':1,'vocab':8,'context':4,'width':32,'norm':'rms','bias':false,'layers':[{'mixer':{'type':'none'},"
          "'ffn':{'type':'mlp','hidden':32,'act':'relu2'}}]}",

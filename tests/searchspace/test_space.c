@@ -43,6 +43,9 @@ static struct space *make(const char *text)
 #define LAYERNORM                                                                                                          \
     "{'type':'lm','depth':[1,1],'width':[32],'mixer':{'attention':{'heads':[1]}},'ffn':{'mlp':{'ratio':[2]}},"           \
     "'norm':['layer'],'bias':[false,true]}"
+#define UNBIASED                                                                                                           \
+    "{'type':'lm','depth':[1,1],'width':[32],'mixer':{'attention':{'heads':[1]},'none':{}},"                              \
+    "'ffn':{'moe':{'experts':[2],'active':[1,2],'ratio':[1]}},'bias':[false,true]}"
 #define ONE "{'type':'lm','depth':[1,1],'width':[32],'mixer':{'attention':{'heads':[2]}},'ffn':{'none':{}}}"
 #define CUSTOM                                                                                                             \
     "{'type':'custom','knobs':{'lr':{'log':[1e-4,1e-1]},'depth':{'int':[2,8]},'drop':{'float':[0,0.5]},"                   \
@@ -51,7 +54,7 @@ static struct space *make(const char *text)
 
 /* width 32; ratios 1 and 0.9 are the same; shared 0 with and without its gate are one, shared 1 are two */
 #define MOE "{'type':'lm','depth':[1,1],'width':[32],'mixer':{'none':{}},'ffn':{'moe':{'experts':[2,4],'active':[2,1,3],'ratio':[1,0.9],'shared':[0,1],'shared_gate':[false,true],'router':['softmax','sigmoid']}}}"
-static const char *const spaces[] = {"'lm-small'", "'lm-tiny'", TINY, ROPES, NORMS, CONVS, SHARED, UNIFORM, MOE, CUSTOM, DISCRETE};
+static const char *const spaces[] = {"'lm-small'", "'lm-tiny'", TINY, ROPES, NORMS, UNBIASED, CONVS, SHARED, UNIFORM, MOE, CUSTOM, DISCRETE};
 enum { NSPACES = sizeof spaces / sizeof spaces[0] };
 
 /* Is the candidate canonical and what its id says? */
@@ -273,6 +276,8 @@ static void test_sizes(void)
     /* mixers 2, ffns 4 + 1: 9 layers, once or twice; two norms, with biases or without */
     test_enumeration(NORMS, (9 + 81) * 4, false);
     test_enumeration(LAYERNORM, 2, false);
+    /* four layers; the two without attention have no bias */
+    test_walk(UNBIASED, 4 * 2, 2 * 2 + 2, true);
     test_enumeration(DISCRETE, 3 * 4 * 8, false);
     /* 4 layers on paper, 4^2; the first may not borrow: 2; the second may where the first has as many heads: 3 */
     test_walk(BORROW, 16, 2 * 3, true);
