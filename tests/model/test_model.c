@@ -466,6 +466,7 @@ int main(void)
     test_update();
     test_init();
     test_recompute(zoo(9, 0));
+    test_recompute(biased(9, 0));
     test_recompute(experts(9));
     test_refusals();
     test_plans(zoo(9, 1));

@@ -99,6 +99,10 @@ int main(void)
         test_load(&a, ARCH_WEIGHTS_INT8);
     }
     struct arch mix = experts(CONTEXT);
+    struct arch b = biased(9, 0);
+    test(&b, "biases bf16", ARCH_WEIGHTS_BF16);
+    test(&b, "biases int8", ARCH_WEIGHTS_INT8);
+    test_load(&b, ARCH_WEIGHTS_INT8);
     test(&mix, "experts bf16", ARCH_WEIGHTS_BF16);
     test(&mix, "experts int8", ARCH_WEIGHTS_INT8);
     test_load(&mix, ARCH_WEIGHTS_INT8);
