@@ -1,6 +1,6 @@
 /* Products: GFLOP/s of the CPU device and the share of what this machine's multipliers and memory give.
  *
- *   bench_gemm [THREADS [DEVICE [ROUNDS [LIB|bf16]]]]     default: 2 cpu 15
+ *   bench_gemm [THREADS [DEVICE [ROUNDS [LIB|bf16|f32 [WORD]]]]]     default: 2 cpu 15 f32; WORD: only rows with it
  *
  * bf16: with that precision, operands f32 in memory; the limit of multiply-adds is then twice that of f32.
  * LIB: a shared library with cblas_sgemm, measured on the same shapes right after each of ours (its own variable sets its threads).
@@ -23,6 +23,7 @@ typedef void (*sgemm_fn)(int order, int ta, int tb, int m, int n, int k, float a
                          float beta, float *c, int ldc);
 enum { ROW_MAJOR = 101, PLAIN = 111, TRANSPOSED = 112 };
 static sgemm_fn sgemm; /* LIB's, or NULL */
+static const char *word = "";
 
 #define VEC_FILE "bench/bench_gemm.c"
 #include "kernels/cpu/vec_each.h"
@@ -130,6 +131,8 @@ static void run(struct kn_dev *dev, const struct shape *s, int rounds, double pe
     void *pa, *pb, *pc;
     double v[2][64], flops = 2.0 * (double)s->m * (double)s->n * (double)s->k;
     char name[64];
+    snprintf(name, sizeof name, "%-6s %lld x %lld x %lld", kind_names[s->kind], (long long)s->m, (long long)s->k, (long long)s->n);
+    if (!strstr(name, word)) return;
     size_t na = (size_t)(s->m * s->k), nb = (size_t)(s->k * s->n), nc = (size_t)(s->m * s->n);
     if (kn_alloc(dev, na * 4, &pa) || kn_alloc(dev, nb * 4, &pb) || kn_alloc(dev, nc * 4, &pc)) exit(1);
     struct base_rng r = base_rng_at(1, RNG_TEST, 0);
@@ -148,7 +151,6 @@ static void run(struct kn_dev *dev, const struct shape *s, int rounds, double pe
                 if (once(dev, s, &a, &b, &c, lib)) exit(1);
             if (i >= 0) v[lib][i] = flops * inner / (double)(base_clock_ns() - t);
         }
-    snprintf(name, sizeof name, "%-6s %lld x %lld x %lld", kind_names[s->kind], (long long)s->m, (long long)s->k, (long long)s->n);
     print_row(name, v[0], rounds, "GFLOP/s", peak);
     if (sgemm) print_row("       LIB", v[1], rounds, "GFLOP/s", peak);
     kn_free(dev, pa, na * 4), kn_free(dev, pb, nb * 4), kn_free(dev, pc, nc * 4);
@@ -165,13 +167,14 @@ int main(int argc, char **argv)
         fprintf(stderr, "bench_gemm: %s\n", base_err_text(&err, text, sizeof text));
         return 1;
     }
-    int half = argc > 4 && !strcmp(argv[4], "bf16");
+    int half = argc > 4 && !strcmp(argv[4], "bf16"), other = argc > 4 && !half && strcmp(argv[4], "f32");
+    if (argc > 5) word = argv[5];
     if (half && kn_precision(dev, KN_BF16)) {
         fprintf(stderr, "bench_gemm: %s has no bf16\n", dev->info.name);
         return 1;
     }
-    void *lib = argc > 4 && !half ? dlopen(argv[4], RTLD_NOW) : NULL;
-    if (argc > 4 && !half && (!lib || !(sgemm = (sgemm_fn)dlsym(lib, "cblas_sgemm")))) {
+    void *lib = other ? dlopen(argv[4], RTLD_NOW) : NULL;
+    if (other && (!lib || !(sgemm = (sgemm_fn)dlsym(lib, "cblas_sgemm")))) {
         fprintf(stderr, "bench_gemm: %s\n", dlerror());
         return 1;
     }

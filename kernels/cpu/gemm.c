@@ -148,6 +148,14 @@ static void pack_task(void *ctx, int task, int worker)
     }
 }
 
+/* Lines [from, to) of m rows of a, n numbers each, on their way into L2: the panel that is packed next, while this one is multiplied. */
+static void fetch(const struct gemm_args *g, long i, long m, long k, long n, long from, long to)
+{
+    long size = g->a16 ? 2 : 4, lines = gemm_ceil_div(n * size, 64);
+    if (to > m * lines) to = m * lines;
+    for (long x = from; x < to; x++) __builtin_prefetch((const char *)gemm_at(g->a, g->a16, (i + x / lines) * g->am + k) + x % lines * 64, 0, 2);
+}
+
 static void tile_task(void *ctx, int task, int worker)
 {
     const struct blocked *s = ctx;
@@ -164,8 +172,14 @@ static void tile_task(void *ctx, int task, int worker)
             pack_panel(s->isa, g, ap, s->kc, s->k0, s->kc, r, m);
             a = ap;
         }
-        for (long j = from; j < to; j += s->nr)
+        /* rows of one after the other; where they lie side by side a panel brings the next ones with it */
+        int ahead = s->isa->fold == 2 && !s->ap && g->ak == 1 && i + 1 < s->mpanels;
+        long r1 = r + m, m1 = ahead ? gemm_cut(g->m, s->mpanels, i + 2) - r1 : 0, k1 = s->k0 * s->isa->fold, n1 = numbers(s->isa, g, s->k0, s->kc);
+        long tiles = gemm_ceil_div(to - from, s->nr), each = gemm_ceil_div(m1 * gemm_ceil_div(n1 * (g->a16 ? 2 : 4), 64), tiles), at = 0;
+        for (long j = from; j < to; j += s->nr, at += each) {
+            if (ahead) fetch(g, r1, m1, k1, n1, at, at + each);
             gemm_tile(s->isa, g, as, s->kc, a, s->bp + j * s->kc, r, m, s->j0 + j, to - j < s->nr ? to - j : s->nr, s->beta);
+        }
     }
 }
 

@@ -11,6 +11,8 @@
 #define KC 256
 #define MB 280            /* rows and columns of a block: its parts of a, b and c fill an L2 of 1 MiB */
 #define NB 384
+#define KC_BF16 128       /* the same of bf16, whose next block waits in L2 as f32 */
+#define NB_BF16 256
 #define NB_LEAST 96
 #define MIN_TASKS 12
 #define MIN_SLICE 256
@@ -30,6 +32,11 @@ struct own {
     int direct; /* a is read where it lies */
 };
 
+static long kc_of(const struct gemm_isa *isa)
+{
+    return isa->fold == 2 ? KC_BF16 : KC;
+}
+
 /* Rows [from, to) of n numbers that the next block will pack, on their way into L2 while this one is multiplied. */
 static void fetch(const float *p, int half, long stride, long n, long from, long to)
 {
@@ -46,12 +53,12 @@ static void block_task(void *ctx, int task, int worker)
     long i0 = gemm_cut(g.m, s->mblocks, mb), m = gemm_cut(g.m, s->mblocks, mb + 1) - i0, panels = gemm_ceil_div(m, isa->mr);
     long j0 = gemm_cut(s->npanels, s->nblocks, nb) * nr, j1 = gemm_cut(s->npanels, s->nblocks, nb + 1) * nr, n = (j1 < g.n ? j1 : g.n) - j0;
     long places = gemm_places(isa, &g), f = isa->fold;
-    long k1 = gemm_cut(places, s->slices, slice), k2 = gemm_cut(places, s->slices, slice + 1), kblocks = gemm_ceil_div(k2 - k1, KC);
-    float *ap = cpu_scratch(s->dev, worker), *bp = ap + MB * KC;
+    long k1 = gemm_cut(places, s->slices, slice), k2 = gemm_cut(places, s->slices, slice + 1), kc_most = kc_of(isa), kblocks = gemm_ceil_div(k2 - k1, kc_most);
+    float *ap = cpu_scratch(s->dev, worker), *bp = ap + MB * kc_most;
     if (slice) g.c = s->part + (slice - 1) * g.m * g.n, g.cm = g.n, g.cn = 1, g.beta = 0;
     for (long kb = 0; kb < kblocks; kb++) {
         long k0 = k1 + gemm_cut(k2 - k1, kblocks, kb), kc = k1 + gemm_cut(k2 - k1, kblocks, kb + 1) - k0;
-        long as = gemm_a_stride(isa, &g, s->direct, kc), tile = 0, tiles = panels * gemm_ceil_div(n, nr), next = kb + 1 < kblocks ? k2 - k0 - kc < KC ? k2 - k0 - kc : kc : 0;
+        long as = gemm_a_stride(isa, &g, s->direct, kc), tile = 0, tiles = panels * gemm_ceil_div(n, nr), next = kb + 1 < kblocks ? k2 - k0 - kc < kc_most ? k2 - k0 - kc : kc : 0;
         gemm_pack_block(isa, &g, bp, k0, kc, k0, kc, j0, n);
         if (!s->direct) gemm_pack_a_block(isa, &g, ap, k0, kc, k0, kc, i0, m);
         for (long p = 0; p < panels; p++) {
@@ -89,8 +96,8 @@ static void reduce_task(void *ctx, int task, int worker)
 st_t gemm_own(struct kn_dev *dev, const struct gemm_isa *isa, const struct gemm_args *g)
 {
     struct own s = {.isa = isa, .dev = dev, .g = g, .slices = 1, .mblocks = gemm_ceil_div(g->m, MB), .npanels = gemm_ceil_div(g->n, 2 * isa->vl)};
-    long nb = NB, places = gemm_places(isa, g);
-    s.direct = gemm_direct(isa, g, places < KC ? places : KC);
+    long nb = isa->fold == 2 ? NB_BF16 : NB, kc = kc_of(isa), places = gemm_places(isa, g);
+    s.direct = gemm_direct(isa, g, places < kc ? places : kc);
     /* Too few tasks: short sums get narrower blocks, long ones slices (narrow blocks would pack a again and again). */
     while (g->k < LONG_K && nb > NB_LEAST && s.mblocks * gemm_ceil_div(g->n, nb) < MIN_TASKS) nb /= 2;
     s.nblocks = gemm_ceil_div(g->n, nb);
