@@ -63,6 +63,10 @@ def swiglu(hidden, rank=0):
     return {"type": "swiglu", "hidden": hidden, "rank": rank}
 
 
+def mlp(hidden, act="relu2"):
+    return {"type": "mlp", "hidden": hidden, "act": act}
+
+
 NONE = {"type": "none"}
 
 
@@ -73,19 +77,27 @@ def arch(width, *layers, vocab=256, context=64, **more):
 ARCHS = {
     "plain": arch(64, (attention(2, 2, 32), swiglu(96))),
     "mixed": arch(96, (attention(4, 2, 16, 8), swiglu(128)), (NONE, swiglu(160, 8)), (attention(3, 1, 32, rope=False), NONE), context=32, tie_embeddings=False),
+    "biased": arch(48, (attention(4, 2, 16), mlp(96)), (NONE, swiglu(64, 8)), (attention(3, 3, 16), mlp(100, "gelu")), norm="layer", bias=True),
     "odd": arch(50, (attention(5, 5, 6, 100), swiglu(33)), vocab=77, context=7),
 }
 
 
 # ---- the closed forms ----
 
-def part_params(p, width):
+def norm_params(a):
+    return a["width"] * (2 if a.get("norm") == "layer" else 1)
+
+
+def part_params(p, a):
+    width, bias = a["width"], a.get("bias", False)
     if p["type"] == "none":
         return 0
     if p["type"] == "attention":
         q, kv = p["heads"] * p["head_dim"], p["kv_heads"] * p["head_dim"]
-        return width + width * (2 * q + 2 * kv)
-    return width + 3 * (p["rank"] * (width + p["hidden"]) if p["rank"] else width * p["hidden"])
+        return norm_params(a) + width * (2 * q + 2 * kv) + bias * (q + 2 * kv + width)
+    if p["type"] == "mlp":
+        return norm_params(a) + 2 * width * p["hidden"] + bias * (p["hidden"] + width)
+    return norm_params(a) + 3 * (p["rank"] * (width + p["hidden"]) if p["rank"] else width * p["hidden"]) + bias * (2 * p["hidden"] + width)
 
 
 def part_flops(p, width, positions):
@@ -96,6 +108,8 @@ def part_flops(p, width, positions):
         q, kv = p["heads"] * p["head_dim"], p["kv_heads"] * p["head_dim"]
         pairs = sum(min(i + 1, p["window"] or i + 1) for i in positions)
         return len(positions) * 2 * width * (2 * q + 2 * kv) + pairs * 2 * (2 * q)
+    if p["type"] == "mlp":
+        return len(positions) * 2 * 2 * width * p["hidden"]
     return len(positions) * 2 * 3 * (p["rank"] * (width + p["hidden"]) if p["rank"] else width * p["hidden"])
 
 
@@ -108,7 +122,7 @@ def parts(a):
 
 
 def params(a):
-    return sum(part_params(p, a["width"]) for p in parts(a)) + a["width"] + a["vocab"] * a["width"] * (1 if a.get("tie_embeddings", True) else 2)
+    return sum(part_params(p, a) for p in parts(a)) + norm_params(a) + a["vocab"] * a["width"] * (1 if a.get("tie_embeddings", True) else 2)
 
 
 def flops(a, positions, heads):
