@@ -22,8 +22,8 @@ enum { B = 16, T = 256, STEPS_MAX = 10000 };
 
 static const struct {
     const char *name;
-    int depth, width, heads, kv_heads, hidden;
-} presets[] = {{"a", 4, 128, 4, 4, 384}, {"b", 6, 256, 8, 2, 704}, {"c", 8, 512, 8, 8, 1408}};
+    int depth, width, heads, kv_heads, hidden, experts; /* experts: 2 of them active; 0: swiglu */
+} presets[] = {{"a", 4, 128, 4, 4, 384, 0}, {"b", 6, 256, 8, 2, 704, 0}, {"c", 8, 512, 8, 8, 1408, 0}, {"e", 6, 256, 8, 2, 256, 8}};
 
 static void set(struct arch_part *p, const char *name, int v)
 {
@@ -35,12 +35,13 @@ static int preset(struct arch *a, const char *name)
     for (size_t i = 0; i < sizeof presets / sizeof presets[0]; i++) {
         if (strcmp(presets[i].name, name)) continue;
         struct arch_layer l = {{.type = space_layer_find("attention", LAYER_MIXER)},
-                               {.type = space_layer_find("swiglu", LAYER_FFN)}};
+                               {.type = space_layer_find(presets[i].experts ? "moe" : "swiglu", LAYER_FFN)}};
         set(&l.mixer, "heads", presets[i].heads);
         set(&l.mixer, "kv_heads", presets[i].kv_heads);
         set(&l.mixer, "head_dim", presets[i].width / presets[i].heads);
         set(&l.mixer, "rope", 1);
         set(&l.ffn, "hidden", presets[i].hidden);
+        if (presets[i].experts) set(&l.ffn, "experts", presets[i].experts), set(&l.ffn, "active", 2);
         *a = (struct arch){
             .vocab = 256, .context = T, .width = presets[i].width, .depth = presets[i].depth, .rope_theta = 10000};
         for (int k = 0; k < a->depth; k++) a->layer[k] = l;
@@ -98,7 +99,7 @@ int main(int argc, char **argv)
     struct kn_dev *dev = NULL;
     struct model *m = NULL;
     if (argc < 2 || preset(&a, argv[1]))
-        return fprintf(stderr, "usage: bench_train a|b|c [--steps N] [--threads N] [--device D] [--lr LR] [--data "
+        return fprintf(stderr, "usage: bench_train a|b|c|e [--steps N] [--threads N] [--device D] [--lr LR] [--data "
                                "FILE] [--init FILE] [--precision f32|bf16]\n"),
                2;
     for (int i = 2; i + 1 < argc; i += 2) {

@@ -109,23 +109,33 @@ static struct kn_tensor flat(const struct kn_tensor *w)
     return kn_t1(w->p, w->dtype, w->d[0] * w->d[1]);
 }
 
+/* What products alone read is written in their precision, in the first half of each row's memory: dense unless the row is also read as f32. */
+static struct kn_tensor factor(const struct layer_ctx *c, const struct kn_tensor *t, bool dense)
+{
+    struct kn_tensor f = *t;
+    if (!t->p || c->dtype != KN_F32 || c->dev->precision != KN_BF16) return f;
+    f.dtype = KN_BF16;
+    f.s[0] *= dense ? 1 : 2;
+    return f;
+}
+
 /* y = the experts' sum + beta y */
 static st_t experts(const struct layer_ctx *c, const struct saved *s, const struct work *o, const struct kn_tensor *x, double beta,
                     const struct kn_tensor *y)
 {
     const struct kn_ops *op = c->dev->op;
     struct weights at = places(c);
-    struct kn_tensor aux = kn_t1(c->aux, c->dtype, 1), w = flat(&s->w);
+    struct kn_tensor aux = kn_t1(c->aux, c->dtype, 1), w = flat(&s->w), rows = factor(c, &o->rows, true), h = factor(c, &o->h, true);
     TRY(body_product(c, x, &c->w[0], NULL, &s->z));
     TRY(op->route(c->dev, &s->z, c->v[ROUTER], &s->p, &s->index, &s->w, &s->offset, &s->order, &s->row, &aux));
-    TRY(op->gather(c->dev, x, &s->order, &o->rows));
+    TRY(op->gather(c->dev, x, &s->order, &rows));
     for (int i = 0; i < (c->v[ACT] ? 1 : 2); i++) {
         struct kn_tensor wt = kn_transpose(&c->w[at.gate + i]);
-        TRY(op->gemm_grouped(c->dev, &o->rows, &wt, &s->offset, 0, i ? &s->u : &s->g));
+        TRY(op->gemm_grouped(c->dev, &rows, &wt, &s->offset, 0, i ? &s->u : &s->g));
     }
-    TRY(op->expert_act(c->dev, &s->g, &s->u, &s->order, &w, 0, &o->h));
+    TRY(op->expert_act(c->dev, &s->g, &s->u, &s->order, &w, 0, &h));
     struct kn_tensor down = kn_transpose(&c->w[at.down]);
-    TRY(op->gemm_grouped(c->dev, &o->h, &down, &s->offset, 0, &o->out));
+    TRY(op->gemm_grouped(c->dev, &h, &down, &s->offset, 0, &o->out));
     return op->combine(c->dev, &o->out, &s->row, beta, y);
 }
 
@@ -168,15 +178,16 @@ static st_t experts_bwd(const struct layer_ctx *c, const struct saved *s, const 
 {
     const struct kn_ops *op = c->dev->op;
     struct weights at = places(c);
-    struct kn_tensor w = flat(&s->w), dw = flat(&o->dw);
-    TRY(op->gather(c->dev, dy, &s->order, &o->out));
-    TRY(op->gemm_grouped(c->dev, &o->out, &c->w[at.down], &s->offset, 0, &o->h));
-    TRY(op->expert_act_bwd(c->dev, &s->g, &s->u, &s->order, &w, 0, &o->h, &s->g, &s->u, &dw, &o->h));
-    TRY(op->gemm_grouped_sum(c->dev, &o->out, &o->h, &s->offset, &c->g[at.down]));
-    TRY(op->gather(c->dev, x, &s->order, &o->rows));
+    struct kn_tensor w = flat(&s->w), dw = flat(&o->dw), rows = factor(c, &o->rows, true), dout = factor(c, &o->out, true);
+    struct kn_tensor h = factor(c, &o->h, false), dg = factor(c, &s->g, false), du = factor(c, &s->u, false);
+    TRY(op->gather(c->dev, dy, &s->order, &dout));
+    TRY(op->gemm_grouped(c->dev, &dout, &c->w[at.down], &s->offset, 0, &o->h));
+    TRY(op->expert_act_bwd(c->dev, &s->g, &s->u, &s->order, &w, 0, &o->h, &dg, &du, &dw, &h));
+    TRY(op->gemm_grouped_sum(c->dev, &dout, &h, &s->offset, &c->g[at.down]));
+    TRY(op->gather(c->dev, x, &s->order, &rows));
     for (int i = 0; i < (c->v[ACT] ? 1 : 2); i++) {
-        const struct kn_tensor *d = i ? &s->u : &s->g;
-        TRY(op->gemm_grouped_sum(c->dev, d, &o->rows, &s->offset, &c->g[at.gate + i]));
+        const struct kn_tensor *d = i ? &du : &dg;
+        TRY(op->gemm_grouped_sum(c->dev, d, &rows, &s->offset, &c->g[at.gate + i]));
         TRY(op->gemm_grouped(c->dev, d, &c->w[at.gate + i], &s->offset, i, &o->out));
     }
     return op->route_bwd(c->dev, &s->z, c->v[ROUTER], &s->p, &s->index, &s->w, &s->offset, &o->dw, MODEL_AUX_WEIGHT, &o->dz);

@@ -7,8 +7,9 @@
 #include "kernels/cpu/vec_each.h"
 
 static void (*const add_each[])(float *y, const float *x, float beta, int64_t n) = VEC_EACH(add);
-static void (*const act_each[])(float *h, const float *g, const float *u, float w, int64_t n) = VEC_EACH(act);
-static float (*const back_each[])(float *dg, float *du, float *h, const float *g, const float *u, const float *dh, float w,
+static void (*const round_each[])(uint16_t *y, const float *x, int64_t n) = VEC_EACH(round);
+static void (*const act_each[])(void *h, int half, const float *g, const float *u, float w, int64_t n) = VEC_EACH(act);
+static float (*const back_each[])(void *dg, void *du, int dhalf, void *h, int half, const float *g, const float *u, const float *dh, float w,
                                   int64_t n) = VEC_EACH(back);
 
 struct ctx {
@@ -23,7 +24,13 @@ struct ctx {
     float *dw;
     int64_t sw, sdw;
     int sigmoid, gated, again; /* again: h is wanted in the backward */
+    int half, dhalf;           /* y; dg and du are bf16 */
 };
+
+static void *half_row(const struct rows *r, int64_t i)
+{
+    return (uint16_t *)(void *)r->p + i * r->s0;
+}
 
 static int64_t end_of(const struct ctx *c, int task)
 {
@@ -36,6 +43,11 @@ static void gather_task(void *arg, int task, int worker)
     struct ctx *c = arg;
     for (int64_t r = task * c->step; r < end_of(c, task); r++) {
         const float *x = c->x.p + c->place[r] / c->k * c->x.s0;
+        if (c->half) {
+            struct rows row = {(float *)x, 0, c->x.s1};
+            round_each[cpu_of(c->dev)->isa](half_row(&c->y, r), row_in(&row, 0, c->d, cpu_scratch(c->dev, worker)), c->d);
+            continue;
+        }
         float *y = c->y.p + r * c->y.s0;
         if (c->x.s1 == 1 && c->y.s1 == 1) {
             memcpy(y, x, (size_t)c->d * sizeof *y);
@@ -61,7 +73,8 @@ static st_t move(struct kn_dev *dev, base_pool_fn fn, const struct kn_tensor *x,
                  const struct kn_tensor *y, int64_t k)
 {
     if (x->dtype != KN_F32) return ST_ENOTSUP;
-    struct ctx c = {.dev = dev, .x = rows_of(x), .y = rows_of(y), .place = place->p, .n = y->d[0], .d = y->d[1], .k = k, .beta = (float)beta};
+    struct ctx c = {.dev = dev, .x = rows_of(x), .y = rows_of(y), .place = place->p, .n = y->d[0], .d = y->d[1], .k = k, .beta = (float)beta,
+                    .half = y->dtype == KN_BF16};
     if (c.n == 0 || c.d == 0) return ST_OK;
     st_t st = cpu_scratch_need(dev, 2 * (size_t)c.d * sizeof(float));
     if (st) return st;
@@ -95,9 +108,9 @@ static void act_task(void *arg, int task, int worker)
     float *buf = cpu_scratch(c->dev, worker);
     for (int64_t r = task * c->step; r < end_of(c, task); r++) {
         const float *g = row_in(&c->x, r, c->d, buf), *u = c->gated ? row_in(&c->u, r, c->d, buf + c->d) : NULL;
-        float *h = row_out(&c->y, r, buf);
-        act_each[cpu_of(c->dev)->isa](h, g, u, weight(c, c->place ? c->place[r] : r), c->d);
-        row_done(&c->y, r, c->d, h);
+        void *h = c->half ? half_row(&c->y, r) : row_out(&c->y, r, buf);
+        act_each[cpu_of(c->dev)->isa](h, c->half, g, u, weight(c, c->place ? c->place[r] : r), c->d);
+        if (!c->half) row_done(&c->y, r, c->d, h);
     }
 }
 
@@ -109,13 +122,14 @@ static void back_task(void *arg, int task, int worker)
         int64_t at = c->place ? c->place[r] : r;
         const float *g = row_in(&c->x, r, c->d, buf), *dh = row_in(&c->dh, r, c->d, buf + c->d),
                     *u = c->gated ? row_in(&c->u, r, c->d, buf + 2 * c->d) : NULL;
-        float *dg = row_out(&c->dg, r, buf), *h = c->again ? row_out(&c->y, r, buf + c->d) : spare;
-        float *du = c->gated ? row_out(&c->du, r, buf + 2 * c->d) : spare, w = weight(c, at);
-        float dw = back_each[cpu_of(c->dev)->isa](dg, du, h, g, u, dh, w, c->d);
+        void *dg = c->dhalf ? half_row(&c->dg, r) : row_out(&c->dg, r, buf), *du = spare, *h = spare;
+        if (c->gated) du = c->dhalf ? half_row(&c->du, r) : row_out(&c->du, r, buf + 2 * c->d);
+        if (c->again) h = c->half ? half_row(&c->y, r) : row_out(&c->y, r, buf + c->d);
+        float w = weight(c, at), dw = back_each[cpu_of(c->dev)->isa](dg, du, c->dhalf, h, c->half, g, u, dh, w, c->d);
         if (c->w) c->dw[at * c->sdw] = c->sigmoid ? dw * w * (1 - w) : dw;
-        row_done(&c->dg, r, c->d, dg);
-        if (c->gated) row_done(&c->du, r, c->d, du);
-        if (c->again) row_done(&c->y, r, c->d, h);
+        if (!c->dhalf) row_done(&c->dg, r, c->d, dg);
+        if (!c->dhalf && c->gated) row_done(&c->du, r, c->d, du);
+        if (!c->half && c->again) row_done(&c->y, r, c->d, h);
     }
 }
 
@@ -141,7 +155,7 @@ st_t cpu_expert_act(struct kn_dev *dev, const struct kn_tensor *g, const struct 
     st_t st = kn_check_expert_act(g, u, order, w, sigmoid, h);
     if (st) return st;
     if (g->dtype != KN_F32) return ST_ENOTSUP;
-    struct ctx c = {.dev = dev, .y = rows_of(h), .sigmoid = sigmoid};
+    struct ctx c = {.dev = dev, .y = rows_of(h), .sigmoid = sigmoid, .half = h->dtype == KN_BF16};
     return act(&c, act_task, g, u, order, w, 12);
 }
 
@@ -155,7 +169,8 @@ st_t cpu_expert_act_bwd(struct kn_dev *dev, const struct kn_tensor *g, const str
     struct ctx c = {.dev = dev, .sigmoid = sigmoid, .dh = rows_of(dh), .dg = rows_of(dg), .again = !kn_absent(h)};
     if (!kn_absent(du)) c.du = rows_of(du);
     if (!kn_absent(dw)) c.dw = dw->p, c.sdw = dw->s[0];
-    if (c.again) c.y = rows_of(h);
+    if (c.again) c.y = rows_of(h), c.half = h->dtype == KN_BF16;
+    c.dhalf = dg->dtype == KN_BF16;
     return act(&c, back_task, g, u, order, w, 24);
 }
 
@@ -178,18 +193,49 @@ VEC_FN vf VEC_NAME(sigmoid)(vf x)
     return vf_div(one, vf_add(one, vf_exp(vf_sub(vf_zero(), x))));
 }
 
-static void VEC_NAME(act)(float *h, const float *g, const float *u, float w, int64_t n)
+/* n <= VL numbers at place j, rounded to bf16 (nearest, ties to even; a NaN stays one) where the row is. */
+VEC_FN void VEC_NAME(put)(void *p, int half, int64_t j, vf v, int64_t n)
+{
+    if (!half) {
+        vf_storen((float *)p + j, v, n);
+        return;
+    }
+#if VEC_ISA == 2
+    __m512i u = _mm512_castps_si512(v), odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
+    __m512i r = _mm512_srli_epi32(_mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
+    r = _mm512_mask_mov_epi32(r, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), _mm512_set1_epi32(0x7fc0));
+    _mm256_mask_storeu_epi16((uint16_t *)p + j, (__mmask16)(0xffffu >> (16 - n)), _mm512_cvtepi32_epi16(r));
+#else
+    float t[VL];
+    vf_store(t, v);
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t u;
+        memcpy(&u, &t[i], sizeof u);
+        ((uint16_t *)p)[j + i] = t[i] != t[i] ? 0x7fc0 : (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+    }
+#endif
+}
+
+static void VEC_NAME(round)(uint16_t *y, const float *x, int64_t n)
+{
+    for (int64_t j = 0; j < n; j += VL) {
+        int64_t m = n - j < VL ? n - j : VL;
+        VEC_NAME(put)(y, 1, j, vf_loadn(x + j, m), m);
+    }
+}
+
+static void VEC_NAME(act)(void *h, int half, const float *g, const float *u, float w, int64_t n)
 {
     for (int64_t j = 0; j < n; j += VL) {
         int64_t m = n - j < VL ? n - j : VL;
         vf x = vf_loadn(g + j, m), relu = vf_max(x, vf_zero());
         vf y = u ? vf_mul(vf_mul(x, VEC_NAME(sigmoid)(x)), vf_loadn(u + j, m)) : vf_mul(relu, relu);
-        vf_storen(h + j, vf_mul(vf_set1(w), y), m);
+        VEC_NAME(put)(h, half, j, vf_mul(vf_set1(w), y), m);
     }
 }
 
 /* Returns the sum of act dh. Lanes beyond the end count for nothing: g = 0 there gives act = 0. */
-static float VEC_NAME(back)(float *dg, float *du, float *h, const float *g, const float *u, const float *dh, float w, int64_t n)
+static float VEC_NAME(back)(void *dg, void *du, int dhalf, void *h, int half, const float *g, const float *u, const float *dh, float w, int64_t n)
 {
     vf sum = vf_zero(), wv = vf_set1(w), one = vf_set1(1.0f);
     for (int64_t j = 0; j < n; j += VL) {
@@ -198,14 +244,14 @@ static float VEC_NAME(back)(float *dg, float *du, float *h, const float *g, cons
         if (u) {
             vf y = vf_loadn(u + j, m), s = VEC_NAME(sigmoid)(x), xs = vf_mul(x, s), a = vf_mul(xs, y);
             sum = vf_fma(a, d, sum);
-            vf_storen(h + j, vf_mul(wv, a), m);
-            vf_storen(du + j, vf_mul(wd, xs), m);
-            vf_storen(dg + j, vf_mul(vf_mul(wd, y), vf_fma(xs, vf_sub(one, s), s)), m);
+            VEC_NAME(put)(h, half, j, vf_mul(wv, a), m);
+            VEC_NAME(put)(du, dhalf, j, vf_mul(wd, xs), m);
+            VEC_NAME(put)(dg, dhalf, j, vf_mul(vf_mul(wd, y), vf_fma(xs, vf_sub(one, s), s)), m);
         } else {
             vf relu = vf_max(x, vf_zero()), a = vf_mul(relu, relu);
             sum = vf_fma(a, d, sum);
-            vf_storen(h + j, vf_mul(wv, a), m);
-            vf_storen(dg + j, vf_mul(wd, vf_add(relu, relu)), m);
+            VEC_NAME(put)(h, half, j, vf_mul(wv, a), m);
+            VEC_NAME(put)(dg, dhalf, j, vf_mul(wd, vf_add(relu, relu)), m);
         }
     }
     return vf_hsum(sum);

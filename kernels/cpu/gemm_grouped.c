@@ -1,12 +1,18 @@
 /* Products with one matrix for each run of rows (experts): one parallel region over the blocks of all of them, so that many small experts keep every
- * core busy. As in gemm_own.c a task owns a block of c and packs what it needs for itself; runs of a few rows are read straight from
- * the operands, as in gemm_small.c. How a run is cut depends on its length and the matrix's shape alone. */
+ * core busy. The matrices are packed once, for all tasks, where that is not too much; else, and for sums, a task packs what it needs for itself,
+ * as in gemm_own.c. Runs of a few rows are read straight from the operands, as in gemm_small.c. How a run is cut depends on its length and
+ * the matrix's shape alone. */
+#include <math.h>
+
 #include "kernels/cpu/gemm.h"
 
 #define KC 256
 #define MB 280                /* rows and columns of a block */
 #define NB 256
-#define NB_SUM 128            /* of a sum: its blocks are few */
+#define MB_SHARED 140         /* where b is packed already */
+#define NB_SHARED 512
+#define B_SHARED (8 << 20)    /* bytes of packed b, at most */
+#define B_TASK 128            /* columns packed at a time */
 #define TASK_BYTES (32 << 10) /* of b, for few rows */
 
 struct grouped {
@@ -16,8 +22,10 @@ struct grouped {
     long sa, sb, sc;       /* a, b, c of group e begin at offset[e] * s, or at e * s … */
     int each_b, each_c;    /* … for b and c where these are 1 */
     const int32_t *offset;
-    int32_t *first;        /* [groups + 1] number of each group's first task */
-    long groups, nb;
+    int32_t *pick;         /* [groups] the order in which they are taken */
+    int32_t *first;        /* [groups + 1] number of the first task of each, in that order */
+    float *bp;             /* packed b of all groups; NULL: each task packs its own */
+    long groups, mb, nb, ncols; /* ncols: of packed b */
     int sum;               /* the runs are k, not m */
 };
 
@@ -26,10 +34,15 @@ static struct gemm_args args_of(const struct grouped *s, long e)
     struct gemm_args g = s->g;
     long at = s->offset[e], n = s->offset[e + 1] - at;
     *(s->sum ? &g.k : &g.m) = n;
-    g.a += at * s->sa;
-    g.b += (s->each_b ? e : at) * s->sb;
+    g.a = gemm_at(g.a, g.a16, at * s->sa);
+    g.b = gemm_at(g.b, g.b16, (s->each_b ? e : at) * s->sb);
     g.c += (s->each_c ? e : at) * s->sc;
     return g;
+}
+
+static int few(const struct gemm_args *g)
+{
+    return !g->a16 && !g->b16 && gemm_small_fits(g);
 }
 
 static long small_step(const struct gemm_args *g)
@@ -42,8 +55,8 @@ static long tasks_of(const struct grouped *s, long e)
 {
     struct gemm_args g = args_of(s, e);
     if (!g.m || !g.k) return 0;
-    if (gemm_small_fits(&g)) return gemm_ceil_div(g.n, small_step(&g));
-    return gemm_ceil_div(g.m, MB) * gemm_ceil_div(g.n, s->nb);
+    if (few(&g)) return gemm_ceil_div(g.n, small_step(&g));
+    return gemm_ceil_div(g.m, s->mb) * gemm_ceil_div(g.n, s->nb);
 }
 
 static void few_rows(const struct grouped *s, const struct gemm_args *g, long part)
@@ -62,22 +75,40 @@ static void few_rows(const struct grouped *s, const struct gemm_args *g, long pa
         }
 }
 
-static void block(const struct grouped *s, const struct gemm_args *g, long part, float *ap)
+static float *packed(const struct grouped *s, const struct gemm_args *g, long e)
+{
+    return s->bp + e * s->ncols * gemm_places(s->isa, g);
+}
+
+static void pack_task(void *ctx, int task, int worker)
+{
+    const struct grouped *s = ctx;
+    long parts = gemm_ceil_div(s->ncols, B_TASK), e = task / parts, j = task % parts * B_TASK;
+    struct gemm_args g = args_of(s, e);
+    if (!g.m || few(&g)) return;
+    long n = g.n - j < B_TASK ? g.n - j : B_TASK, places = gemm_places(s->isa, &g), kblocks = gemm_ceil_div(places, KC);
+    for (long kb = 0; kb < kblocks; kb++) {
+        long k0 = gemm_cut(places, kblocks, kb), kc = gemm_cut(places, kblocks, kb + 1) - k0;
+        gemm_pack_block(s->isa, &g, packed(s, &g, e) + s->ncols * k0 + j * kc, k0, kc, k0, kc, j, n);
+    }
+}
+
+static void block(const struct grouped *s, const struct gemm_args *g, long e, long part, float *ap)
 {
     const struct gemm_isa *isa = s->isa;
-    long nr = 2 * isa->vl, mblocks = gemm_ceil_div(g->m, MB), nblocks = gemm_ceil_div(g->n, s->nb), np = gemm_ceil_div(g->n, nr);
+    long nr = 2 * isa->vl, mblocks = gemm_ceil_div(g->m, s->mb), nblocks = gemm_ceil_div(g->n, s->nb), np = gemm_ceil_div(g->n, nr);
     long i0 = gemm_cut(g->m, mblocks, part % mblocks), m = gemm_cut(g->m, mblocks, part % mblocks + 1) - i0;
     long j0 = gemm_cut(np, nblocks, part / mblocks) * nr, j1 = gemm_cut(np, nblocks, part / mblocks + 1) * nr;
     long places = gemm_places(isa, g), kblocks = gemm_ceil_div(places, KC), panels = gemm_ceil_div(m, isa->mr), n = (j1 < g->n ? j1 : g->n) - j0;
     int direct = gemm_direct(isa, g, places < KC ? places : KC);
-    float *bp = ap + MB * KC;
     for (long kb = 0; n > 0 && kb < kblocks; kb++) {
         long k0 = gemm_cut(places, kblocks, kb), kc = gemm_cut(places, kblocks, kb + 1) - k0, as = gemm_a_stride(isa, g, direct, kc);
-        gemm_pack_block(isa, g, bp, k0, kc, k0, kc, j0, n);
+        float *bp = s->bp ? packed(s, g, e) + s->ncols * k0 + j0 * kc : ap + MB * KC;
+        if (!s->bp) gemm_pack_block(isa, g, bp, k0, kc, k0, kc, j0, n);
         if (!direct) gemm_pack_a_block(isa, g, ap, k0, kc, k0, kc, i0, m);
         for (long p = 0; p < panels; p++) {
             long r = gemm_cut(m, panels, p), rows = gemm_cut(m, panels, p + 1) - r;
-            const float *a = direct ? g->a + (i0 + r) * g->am + k0 * isa->fold : ap + r * kc;
+            const float *a = direct ? gemm_at(g->a, g->a16, (i0 + r) * g->am + k0 * isa->fold) : ap + r * kc;
             for (long j = 0; j < n; j += nr)
                 gemm_tile(isa, g, as, kc, a, bp + j * kc, i0 + r, rows, j0 + j, n - j < nr ? n - j : nr, kb ? 1 : g->beta);
         }
@@ -92,22 +123,44 @@ static void task(void *ctx, int task, int worker)
         long mid = (low + high) / 2;
         *(s->first[mid] <= task ? &low : &high) = mid;
     }
-    struct gemm_args g = args_of(s, low);
-    if (gemm_small_fits(&g)) few_rows(s, &g, task - s->first[low]);
-    else block(s, &g, task - s->first[low], cpu_scratch(s->dev, worker));
+    struct gemm_args g = args_of(s, s->pick[low]);
+    if (few(&g)) few_rows(s, &g, task - s->first[low]);
+    else block(s, &g, s->pick[low], task - s->first[low], cpu_scratch(s->dev, worker));
+}
+
+/* Long runs first, by powers of two, so that the last tasks are short ones. */
+static void pick_groups(const struct grouped *s)
+{
+    long n = 0;
+    for (int bits = 31; bits >= 0; bits--)
+        for (long e = 0; e < s->groups; e++) {
+            int32_t rows = s->offset[e + 1] - s->offset[e];
+            if (bits ? rows >> (bits - 1) == 1 : rows == 0) s->pick[n++] = (int32_t)e;
+        }
 }
 
 static st_t run(struct grouped *s)
 {
     void *p;
-    st_t st = cpu_scratch_need(s->dev, (size_t)(MB + NB + GEMM_NR) * KC * 4);
-    if (!st) st = cpu_shared(s->dev, CPU_SLOT_OP, (size_t)(s->groups + 1) * sizeof *s->first, &p);
-    if (st) return st;
     s->few = cpu_gemm_isa[cpu_of(s->dev)->isa];
     s->isa = s->dev->precision == KN_BF16 ? cpu_gemm_bf16 : s->few;
+    s->mb = MB, s->nb = NB;
+    s->ncols = gemm_ceil_div(s->g.n, 2 * s->isa->vl) * 2 * s->isa->vl;
+    double shared = s->sum ? INFINITY : (double)s->groups * (double)s->ncols * (double)gemm_places(s->isa, &s->g) * 4;
+    st_t st = cpu_scratch_need(s->dev, (size_t)(MB + NB + GEMM_NR) * KC * 4);
+    if (!st) st = cpu_shared(s->dev, CPU_SLOT_OP, (size_t)(2 * s->groups + 1) * sizeof *s->first, &p);
+    if (st) return st;
     s->first = p;
+    s->pick = s->first + s->groups + 1;
+    if (shared <= B_SHARED) {
+        st = cpu_shared(s->dev, CPU_SLOT_GEMM, (size_t)shared, &p);
+        if (st) return st;
+        s->bp = p, s->mb = MB_SHARED, s->nb = NB_SHARED;
+        cpu_run(s->dev, pack_task, s, (int)(s->groups * gemm_ceil_div(s->ncols, B_TASK)), shared / 8);
+    }
+    pick_groups(s);
     s->first[0] = 0;
-    for (long e = 0; e < s->groups; e++) s->first[e + 1] = s->first[e] + (int32_t)tasks_of(s, e);
+    for (long i = 0; i < s->groups; i++) s->first[i + 1] = s->first[i] + (int32_t)tasks_of(s, s->pick[i]);
     double rows = (double)s->offset[s->groups], one = s->sum ? (double)s->g.m : (double)s->g.k;
     cpu_run(s->dev, task, s, s->first[s->groups], 2.0 * rows * one * (double)s->g.n / 50);
     return ST_OK;
@@ -133,14 +186,14 @@ st_t cpu_gemm_grouped(struct kn_dev *dev, const struct kn_tensor *a, const struc
 {
     st_t st = kn_check_gemm_grouped(a, b, offset, beta, c);
     if (st) return st;
-    if (a->dtype != KN_F32) return ST_ENOTSUP;
+    if (c->dtype != KN_F32 || (a->dtype == KN_BF16 && dev->precision != KN_BF16)) return ST_ENOTSUP;
     if (b->dtype != KN_F32) return stored(dev, a, b, offset->p, beta, c);
     if (!kn_count(c)) return ST_OK;
     if (!a->d[1]) return beta != 0 ? cpu_axpy(dev, beta - 1, c, c) : cpu_fill(dev, c, 0);
     struct grouped s = {
-        .dev = dev, .sa = a->s[0], .sb = b->s[0], .sc = c->s[0], .each_b = 1, .offset = offset->p, .groups = b->d[0], .nb = NB,
+        .dev = dev, .sa = a->s[0], .sb = b->s[0], .sc = c->s[0], .each_b = 1, .offset = offset->p, .groups = b->d[0],
         .g = {.n = c->d[1], .k = a->d[1], .a = a->p, .am = a->s[0], .ak = a->s[1], .b = b->p, .bk = b->s[1], .bn = b->s[2],
-              .c = c->p, .cm = c->s[0], .cn = c->s[1], .alpha = 1, .beta = (float)beta},
+              .c = c->p, .cm = c->s[0], .cn = c->s[1], .alpha = 1, .beta = (float)beta, .a16 = a->dtype == KN_BF16},
     };
     return run(&s);
 }
@@ -150,12 +203,12 @@ st_t cpu_gemm_grouped_sum(struct kn_dev *dev, const struct kn_tensor *a, const s
 {
     st_t st = kn_check_gemm_grouped_sum(a, b, offset, c);
     if (st) return st;
-    if (a->dtype != KN_F32) return ST_ENOTSUP;
+    if (c->dtype != KN_F32 || ((a->dtype == KN_BF16 || b->dtype == KN_BF16) && dev->precision != KN_BF16)) return ST_ENOTSUP;
     if (!kn_count(c)) return ST_OK;
     struct grouped s = {
-        .dev = dev, .sa = a->s[0], .sb = b->s[0], .sc = c->s[0], .each_c = 1, .offset = offset->p, .groups = c->d[0], .nb = NB_SUM, .sum = 1,
+        .dev = dev, .sa = a->s[0], .sb = b->s[0], .sc = c->s[0], .each_c = 1, .offset = offset->p, .groups = c->d[0], .sum = 1,
         .g = {.m = c->d[1], .n = c->d[2], .a = a->p, .am = a->s[1], .ak = a->s[0], .b = b->p, .bk = b->s[0], .bn = b->s[1],
-              .c = c->p, .cm = c->s[1], .cn = c->s[2], .alpha = 1, .beta = 1},
+              .c = c->p, .cm = c->s[1], .cn = c->s[2], .alpha = 1, .beta = 1, .a16 = a->dtype == KN_BF16, .b16 = b->dtype == KN_BF16},
     };
     return run(&s);
 }

@@ -343,6 +343,94 @@ static void check_bf16(void)
     for (int i = 0; i < 5; i++) kt_free(all[i]);
 }
 
+static uint16_t rounded(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+
+/* bf16 rows hold what f32 rows would, rounded; sh, sf: strides. */
+static int is_rounded(const uint16_t *h, int64_t sh, const float *f, int64_t sf, int64_t m, int64_t n)
+{
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < n; j++)
+            if (h[i * sh + j] != rounded(f[i * sf + j])) return 0;
+    return 1;
+}
+
+static struct kn_tensor half_of(struct kt *t, uint16_t *p, int64_t stride)
+{
+    return (struct kn_tensor){p, KN_BF16, 2, {t->t.d[0], t->t.d[1]}, {stride, 1}};
+}
+
+/* Rows rounded as they are written, also into the f32 rows' own memory. */
+static void check_halves(struct kn_dev *dev, int gated)
+{
+    enum { N = 11, K = 2, M = N * K, F = 37 };
+    static uint16_t half[M * F];
+    int32_t order[M];
+    int64_t mf[] = {M, F};
+    struct kt x = kt_new(2, (int64_t[]){N, F}, NULL, 1, 1), y = kt_new(2, mf, NULL, 1, 2), g = kt_new(2, mf, NULL, 1, 3), u = kt_new(2, mf, NULL, 1, 4),
+              dh = kt_new(2, mf, NULL, 1, 5), dg = kt_new(2, mf, NULL, 1, 6), du = kt_new(2, mf, NULL, 1, 7), w = kt_new(1, (int64_t[]){M}, NULL, 1, 8),
+              dw = kt_new(1, (int64_t[]){M}, NULL, 1, 9);
+    for (int i = 0; i < M; i++) order[i] = (i * 5 + 3) % M;
+    struct kn_tensor o = kn_t1(order, KN_I32, M), hy = half_of(&y, half, F), hg = half_of(&g, (uint16_t *)g.f, 2 * F),
+                     hu = half_of(&u, (uint16_t *)u.f, 2 * F), hh = half_of(&dh, (uint16_t *)dh.f, 2 * F);
+    const struct kn_ops *op = dev->op;
+    st_t st = op->gather(dev, kt_f(&x), &o, kt_f(&y));
+    if (!st) st = op->gather(dev, kt_f(&x), &o, &hy);
+    ok(!st && is_rounded(half, F, y.f, F, M, F), "gathered and rounded");
+    st = op->expert_act(dev, kt_f(&g), maybe(kt_f(&u), gated), &o, kt_f(&w), 0, kt_f(&y));
+    if (!st) st = op->expert_act(dev, kt_f(&g), maybe(kt_f(&u), gated), &o, kt_f(&w), 0, &hy);
+    ok(!st && is_rounded(half, F, y.f, F, M, F), "activated and rounded");
+    st = op->expert_act_bwd(dev, kt_f(&g), maybe(kt_f(&u), gated), &o, kt_f(&w), 0, kt_f(&dh), kt_f(&dg), maybe(kt_f(&du), gated), kt_f(&dw), kt_f(&y));
+    float first = dw.f[3];
+    dw.f[3] = 0;
+    if (!st)
+        st = op->expert_act_bwd(dev, kt_f(&g), maybe(kt_f(&u), gated), &o, kt_f(&w), 0, kt_f(&dh), &hg, maybe(&hu, gated), kt_f(&dw), &hh);
+    ok(!st && is_rounded((uint16_t *)dh.f, 2 * F, y.f, F, M, F) && is_rounded((uint16_t *)g.f, 2 * F, dg.f, F, M, F) &&
+           (!gated || is_rounded((uint16_t *)u.f, 2 * F, du.f, F, M, F)) && dw.f[3] == first,
+       "the backward in place, rounded");
+    struct kt *all[] = {&x, &y, &g, &u, &dh, &dg, &du, &w, &dw};
+    for (int i = 0; i < 9; i++) kt_free(all[i]);
+}
+
+/* Products of rows that are bf16 in memory: the same bits as of f32 rows, which are rounded on the way. */
+static void check_half_products(void)
+{
+    enum { M = 360, P = 70, Q = 50, E = 5 };
+    static uint16_t ha[M * P], hx[M * 2 * Q];
+    static float keep[M * Q];
+    int32_t offset[E + 1] = {0, 40, 40, 340, 357, 360};
+    struct kn_dev *dev = kt_cpu[KT_ISAS - 1][1];
+    struct kt a = kt_new(2, (int64_t[]){M, P}, NULL, 1, 1), b = kt_new(3, (int64_t[]){E, P, Q}, (int64_t[]){P * Q, 1, P}, 1, 2),
+              c = kt_new(2, (int64_t[]){M, Q}, NULL, 1, 3), x = kt_new(2, (int64_t[]){M, Q}, NULL, 1, 4),
+              sum = kt_new(3, (int64_t[]){E, P, Q}, NULL, 1, 5);
+    struct kn_tensor o = kn_t1(offset, KN_I32, E + 1), at = half_of(&a, ha, P), xt = half_of(&x, hx, 2 * Q);
+    for (int i = 0; i < M * P; i++) ha[i] = rounded(a.f[i]);
+    for (int i = 0; i < M * Q; i++) hx[i / Q * 2 * Q + i % Q] = rounded(x.f[i]);
+    is_int(dev->op->gemm_grouped(dev, &at, kt_f(&b), &o, 0, kt_f(&c)), ST_ENOTSUP, "bf16 rows in f32 products");
+    is_int(dev->op->gemm_grouped_sum(dev, &at, kt_f(&x), &o, kt_f(&sum)), ST_ENOTSUP, "likewise in sums");
+    if (!dev->info.bf16) tap_skip("products of bf16 rows");
+    if (!kn_precision(dev, KN_BF16)) {
+        st_t st = dev->op->gemm_grouped(dev, kt_f(&a), kt_f(&b), &o, 0, kt_f(&c));
+        memcpy(keep, c.f, sizeof(float) * M * Q);
+        memset(c.f, 0, sizeof(float) * M * Q);
+        if (!st) st = dev->op->gemm_grouped(dev, &at, kt_f(&b), &o, 0, kt_f(&c));
+        /* the last run has 3 rows: few, in f32 while they are f32 */
+        ok(!st && !memcmp(keep, c.f, sizeof(float) * 357 * Q), "bf16 rows times matrices");
+        st = dev->op->gemm_grouped_sum(dev, kt_f(&a), kt_f(&x), &o, kt_f(&sum));
+        memcpy(keep, sum.f, sizeof(float) * E * P * Q);
+        memcpy(sum.f, sum.init, sizeof(float) * E * P * Q);
+        if (!st) st = dev->op->gemm_grouped_sum(dev, &at, &xt, &o, kt_f(&sum));
+        ok(!st && !memcmp(keep, sum.f, sizeof(float) * E * P * Q), "sums of bf16 rows");
+        kn_precision(dev, KN_F32);
+    }
+    struct kt *all[] = {&a, &b, &c, &x, &sum};
+    for (int i = 0; i < 5; i++) kt_free(all[i]);
+}
+
 /* Weights at rest in bf16: the product with what they say. */
 static void check_stored(void)
 {
@@ -430,7 +518,12 @@ int main(void)
         check_grouped(alone, 1, 1, 1, s);
     }
     check_grouped(long_, 4, 530, 300, 1);
+    check_grouped(many, 64, 200, 200, 0); /* more than is packed for all tasks */
     check_bf16();
+    for (int i = 0; i < KT_ISAS; i++)
+        for (int gated = 0; gated < 2 && kt_cpu[i][0]; gated++) check_halves(kt_cpu[i][0], gated);
+    check_halves(kt_ref, 1);
+    if (kt_cpu[KT_ISAS - 1][1]) check_half_products();
     check_stored();
     check_refusals();
     kt_close();
