@@ -465,7 +465,7 @@ def wrong():
     write("big.json", json.dumps(arch(65536, *[(attention(64, 64, 1024), swiglu(262144))] * 100, context=T)))
     write("v128.json", json.dumps(dict(SMALL, vocab=128)))
     write("deep.json", json.dumps(dict(SMALL, layers=[])))
-    write("later.json", json.dumps(dict(SMALL, layers=[{"mixer": {"type": "mamba2"}, "ffn": NONE}])))
+    write("later.json", json.dumps(dict(SMALL, layers=[{"mixer": {"type": "linear"}, "ffn": NONE}])))
     write("other.json", json.dumps(dict(SMALL, width=48)))
     good("train", path("other.json"), "--data", text, "--tokens", B * T, "--batch", B, "--save", path("other.safetensors"), "--json")
     good(*go, "--checkpoint", path("mine.ckpt"), "--json")

@@ -66,6 +66,14 @@ __attribute__((unused)) static struct arch_part moe_as(struct arch_part p, int r
     return p;
 }
 
+__attribute__((unused)) static struct arch_part mamba2(int expand, int head_dim, int state, int conv, int groups)
+{
+    struct arch_part p = part_of("mamba2", LAYER_MIXER);
+    set(&p, "expand", expand), set(&p, "head_dim", head_dim), set(&p, "state", state), set(&p, "conv", conv),
+        set(&p, "groups", groups);
+    return p;
+}
+
 __attribute__((unused)) static struct arch net(int vocab, int context, int width, int tie)
 {
     return (struct arch){.vocab = vocab, .context = context, .width = width, .tie = tie, .rope_theta = 10000};
@@ -143,6 +151,17 @@ __attribute__((unused)) static struct arch experts(int context)
     add(&a, NO_MIXER, moe_as(moe(3, 2, 6, 1), 0, 0, 1));
     add(&a, NO_MIXER, moe_as(moe(3, 3, 6, 2), 0, 1, 1));
     add(&a, NO_MIXER, moe(8, 1, 4, 0));
+    return a;
+}
+
+/* Scans: several heads of a group, several groups, one head, a state of one number and no convolution. */
+__attribute__((unused)) static struct arch scans(int context, int tie)
+{
+    struct arch a = net(13, context, 12, tie);
+    add(&a, mamba2(2, 6, 5, 4, 2), swiglu(20, 0));
+    add(&a, mamba2(1, 12, 9, 2, 1), NO_FFN);
+    add(&a, attention(3, 1, 4, 0, 1), NO_FFN);
+    add(&a, mamba2(2, 4, 1, 1, 1), NO_FFN);
     return a;
 }
 

@@ -120,6 +120,8 @@ int main(void)
     test(biased(9, 0), true);
     test(conv_zoo(9, 0), true);
     test(conv_zoo(9, 0), false);
+    test(scans(9, 0), true);
+    test(scans(9, 0), false);
     test(attentions(9, 0), true);
     test(attentions(9, 0), false);
     test(experts(9), true);

@@ -175,6 +175,8 @@ int main(void)
     test_cuts(biased(9, 0), "cpu", KN_F32, 1e-4);
     test_cuts(conv_zoo(9, 0), "ref", KN_F64, 1e-6);
     test_cuts(conv_zoo(9, 0), "cpu", KN_F32, 1e-4);
+    test_cuts(scans(9, 0), "ref", KN_F64, 1e-6);
+    test_cuts(scans(9, 0), "cpu", KN_F32, 1e-4);
     test_cuts(attentions(9, 0), "ref", KN_F64, 1e-6);
     test_cuts(attentions(9, 0), "cpu", KN_F32, 1e-4);
     test_cuts(experts(9), "ref", KN_F64, 1e-6);
@@ -185,11 +187,14 @@ int main(void)
     test_wide();
     test_rows(zoo(9, 1));
     test_rows(conv_zoo(9, 1));
+    test_rows(scans(9, 1));
     test_loss(zoo(9, 0));
     test_loss(conv_zoo(9, 0));
+    test_loss(scans(9, 0));
     test_loss(biased(9, 0));
     test_state(zoo(9, 0), false);
     test_state(conv_zoo(9, 0), true);
+    test_state(scans(9, 0), true);
     test_rows(attentions(9, 1));
     test_loss(attentions(9, 0));
     test_state(attentions(9, 0), false);

@@ -138,6 +138,16 @@ int main(void)
     for (int i = 0; i < 2; i++) add(&lfm2, short_conv(3), swiglu(36, 0));
     check(&lfm2, "lfm2", "ref", KN_F64, 2e-6);
     check(&lfm2, "lfm2", "cpu", KN_F32, 5e-6);
+    struct arch bamba = net(V, 64, 24, 0), biased_bamba = bamba;
+    biased_bamba.bias = true;
+    for (int i = 0; i < 2; i++) {
+        add(&bamba, mamba2(2, 12, 10, 4, 2), swiglu(36, 0));
+        add(&biased_bamba, mamba2(2, 12, 7, 4, 1), swiglu(36, 0));
+    }
+    check(&bamba, "bamba", "ref", KN_F64, 2e-6);
+    check(&bamba, "bamba", "cpu", KN_F32, 5e-6);
+    check(&biased_bamba, "bamba_bias", "ref", KN_F64, 2e-6);
+    check(&biased_bamba, "bamba_bias", "cpu", KN_F32, 5e-6);
     struct arch qwen3 = net(V, 64, 24, 0), next = qwen3, shared = qwen3;
     for (int i = 0; i < 3; i++) {
         struct arch_part p = attention(4, 2, 6, 0, 1), q = attention(4, 2, 8, 0, 1), r = p;

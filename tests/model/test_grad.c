@@ -70,8 +70,11 @@ int main(void)
         check(dev, &a, tie ? "zoo, tied" : "zoo, untied");
     }
     for (int tie = 0; tie < 2; tie++) {
-        struct arch a = conv_zoo(9, tie);
+        struct arch a = conv_zoo(9, tie), b = scans(9, tie);
         check(dev, &a, tie ? "convolutions, tied" : "convolutions, untied");
+        b.bias = a.bias = tie;
+        check(dev, &b, tie ? "scans, tied, biases" : "scans, untied");
+        if (a.bias) check(dev, &a, "convolutions, biases");
     }
     struct arch options = attentions(9, 1);
     check(dev, &options, "attention's options");

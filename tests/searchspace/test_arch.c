@@ -39,6 +39,10 @@
     "{'mixer':{'type':'none'},'ffn':{'type':'moe','experts':6,'active':3,'hidden':32,'shared':2,'router':'sigmoid','act':'relu2','shared_gate':true}}]}"
 #define ID_MOE "bfddf064f70c1e598ab970aeb17df333"
 
+#define TEXT_MAMBA                                                                                                               \
+    "{'taut':1,'vocab':256,'context':64,'width':48,'layers':[{'mixer':{'type':'mamba2','expand':2,'head_dim':16,'state':20},"    \
+    "'ffn':{'type':'none'}},{'mixer':{'type':'mamba2','expand':1,'head_dim':8,'state':5,'conv':2,'groups':3},'ffn':{'type':'none'}}]}"
+
 static st_t parse(struct arch *a, const char *text, struct base_err *err)
 {
     const char *t = quoted(text);
@@ -76,6 +80,11 @@ static void test_canonical(void)
          "{'taut':1,'vocab':8,'context':4,'width':32,'layers':[{'mixer':{'type':'none'},'ffn':{'type':'mlp','hidden':32}}]}",
          "d597865b7e15e03ee6319b5c36554018", "mlp's default");
     same(TEXT_CONV, TEXT_CONV, "39a635920dc89e7e657c2bb44d582d39", "short convolutions");
+    same(TEXT_MAMBA, TEXT_MAMBA, "acb2a5f52be21641d9c2ea741d1b55b2", "Mamba-2");
+    same("{'taut':1,'vocab':256,'context':64,'width':48,'layers':[{'mixer':{'groups':1,'conv':4,'type':'mamba2','state':20,'head_dim':16,"
+         "'expand':2},'ffn':{'type':'none'}},{'mixer':{'type':'mamba2','expand':1,'head_dim':8,'state':5,'conv':2,'groups':3},"
+         "'ffn':{'type':'none'}}]}",
+         TEXT_MAMBA, "acb2a5f52be21641d9c2ea741d1b55b2", "Mamba-2, defaults written");
     same("{'taut':1,'vocab':256,'context':64,'width':48,'layers':[{'mixer':{'conv':3,'type':'short_conv'},'ffn':{'type':'swiglu',"
          "'hidden':96}},{'mixer':{'type':'short_conv','conv':4},'ffn':{'type':'none'}}]}",
          TEXT_CONV, "39a635920dc89e7e657c2bb44d582d39", "short convolutions, the default written");
@@ -194,6 +203,14 @@ static void test_costs(void)
     space_arch_cost(&a, &c);
     is_near(c.params, 33152, 0, "mlp: parameters, biases and both of a layer norm's among them");
     is_near(c.flops_per_token, 68352, 0, "mlp: FLOPs a token, biases not counted");
+
+    is_int(parse(&a, TEXT_MAMBA, &err), ST_OK, "Mamba-2 reads");
+    space_arch_cost(&a, &c);
+    is_near(c.params, 38198, 0, "Mamba-2: parameters");
+    is_near(c.flops_per_token, 86552, 0, "Mamba-2: FLOPs a token");
+    is_near(space_arch_decode_flops(&a, 40), 86552, 0, "Mamba-2: of a decoded one, wherever it stands");
+    is_near(space_arch_state_bytes(&a, 64), 4 * 2646, 0, "Mamba-2: state and the convolution's inputs, whatever the context");
+    is_near(space_arch_state_bytes(&a, 1), 4 * 2646, 0, "Mamba-2: from the first token on");
 
     int bad = 0;
     for (int64_t w = 0; w < 12; w++)
@@ -362,7 +379,13 @@ static const struct {
     {HEAD "{'mixer':7,'ffn':{}}]}", ST_EINVAL, "layers[0].mixer", "must be an object, not a number"},
     {HEAD "{'mixer':{'type':1},'ffn':{}}]}", ST_EINVAL, "layers[0].mixer.type", "must be a string, not a number"},
     {HEAD "{'mixer':{'type':'none'},'ffn':{'type':'none'},'norm':1}]}", ST_EINVAL, "layers[0]", "unknown key 'norm'"},
-    {HEAD L ",{'mixer':{'type':'mamba2'},'ffn':{'type':'none'}}]}", ST_ENOTSUP, "layers[1].mixer.type", "mixer 'mamba2' is not built yet"},
+    {HEAD L ",{'mixer':{'type':'mamba2','expand':2,'head_dim':16},'ffn':{'type':'none'}}]}", ST_EINVAL, "layers[1].mixer.state", "missing"},
+    {HEAD "{'mixer':{'type':'mamba2','expand':2,'head_dim':24,'state':8},'ffn':{'type':'none'}}]}", ST_EINVAL, "layers[0].mixer.head_dim",
+     "24 does not divide width 64 x 2"},
+    {HEAD "{'mixer':{'type':'mamba2','expand':2,'head_dim':32,'state':8,'groups':3},'ffn':{'type':'none'}}]}", ST_EINVAL,
+     "layers[0].mixer.groups", "3 does not divide 4 heads"},
+    {HEAD "{'mixer':{'type':'mamba2','expand':2,'head_dim':32,'state':8,'conv':17},'ffn':{'type':'none'}}]}", ST_EINVAL,
+     "layers[0].mixer.conv", "must be an integer from 1 to 16, not 17"},
     {HEAD "{'mixer':{'type':'mla'},'ffn':{'type':'none'}}]}", ST_ENOTSUP, "layers[0].mixer.type", "mixer 'mla' is not built yet"},
     {HEAD "{'mixer':{'type':'gated_delta'},'ffn':{'type':'none'}}]}", ST_ENOTSUP, "layers[0].mixer.type",
      "mixer 'gated_delta' is not built yet"},
@@ -390,7 +413,7 @@ static const struct {
     {HEAD "{'mixer':{'type':'atention'},'ffn':{'type':'none'}}]}", ST_EINVAL, "layers[0].mixer.type",
      "unknown mixer 'atention'; did you mean 'attention'?"},
     {HEAD "{'mixer':{'type':'swiglu','hidden':3},'ffn':{'type':'none'}}]}", ST_EINVAL, "layers[0].mixer.type",
-     "unknown mixer 'swiglu'; known: none, attention, short_conv"},
+     "unknown mixer 'swiglu'; known: none, attention, short_conv, mamba2"},
     {HEAD MIX ",'head':4" FFN "}}]}", ST_EINVAL, "layers[0].mixer", "unknown key 'head'; did you mean 'heads'?"},
     {HEAD MIX ",'kv_ratio':4" FFN "}}]}", ST_EINVAL, "layers[0].mixer", "unknown key 'kv_ratio'"},
     {HEAD MIX ",'qk_norm':1" FFN "}}]}", ST_EINVAL, "layers[0].mixer.qk_norm", "must be true or false, not a number"},

@@ -28,6 +28,9 @@ static struct space *make(const char *text)
 #define CONVS                                                                                                            \
     "{'type':'lm','depth':[1,2],'width':[32,64],'mixer':{'short_conv':{'conv':[2,3,4]},'attention':{'heads':[1]}},"       \
     "'ffn':{'swiglu':{'ratio':[1,2]},'none':{}}}"
+#define SCANS                                                                                                            \
+    "{'type':'lm','depth':[1,2],'width':[32,48],'mixer':{'mamba2':{'expand':[1,2],'head_dim':[16,32],'state':[8,16],'groups':[1,2]}}," \
+    "'ffn':{'swiglu':{'ratio':[1]},'none':{}}}"
 #define UNIFORM                                                                                                          \
     "{'type':'lm','depth':[2,5],'width':[32,64],'mixer':{'attention':{'heads':[1,2,4],'kv_ratio':[1,2]}},"               \
     "'ffn':{'swiglu':{'ratio':[1,2]}},'family':'llama'}"
@@ -54,7 +57,7 @@ static struct space *make(const char *text)
 
 /* width 32; ratios 1 and 0.9 are the same; shared 0 with and without its gate are one, shared 1 are two */
 #define MOE "{'type':'lm','depth':[1,1],'width':[32],'mixer':{'none':{}},'ffn':{'moe':{'experts':[2,4],'active':[2,1,3],'ratio':[1,0.9],'shared':[0,1],'shared_gate':[false,true],'router':['softmax','sigmoid']}}}"
-static const char *const spaces[] = {"'lm-small'", "'lm-tiny'", TINY, ROPES, NORMS, UNBIASED, CONVS, SHARED, UNIFORM, MOE, CUSTOM, DISCRETE};
+static const char *const spaces[] = {"'lm-small'", "'lm-tiny'", TINY, ROPES, NORMS, UNBIASED, CONVS, SCANS, SHARED, UNIFORM, MOE, CUSTOM, DISCRETE};
 enum { NSPACES = sizeof spaces / sizeof spaces[0] };
 
 /* Is the candidate canonical and what its id says? */
@@ -272,6 +275,9 @@ static void test_sizes(void)
     test_enumeration(CONVS, 2 * (12 + 144), false);
     /* (experts, active): 2/2, 2/1, 4/2, 4/1, 4/3 */
     test_enumeration(MOE, 5 * 3 * 2, false);
+    /* width 32: heads 2, 1; 4, 2: in two groups 0 where there is one head: 4 + 3 of each state: 14. Width 48: 3; 6, 3 (32 does not divide 48):
+     * two groups of 6 alone: 4 of each state: 8. Two ffns. */
+    test_enumeration(SCANS, 28 + 28 * 28 + 16 + 16 * 16, false);
     test_enumeration(ONE, 1, false);
     /* mixers 2, ffns 4 + 1: 9 layers, once or twice; two norms, with biases or without */
     test_enumeration(NORMS, (9 + 81) * 4, false);
