@@ -125,7 +125,7 @@ static struct row *begin(struct ops *o, const char *op, enum pass pass, enum kn_
 /* Ops that compute in the device's precision (kn_precision); the rest is f32. */
 static bool has_products(const char *op)
 {
-    return !strcmp(op, "gemm") || !strncmp(op, "attention", 9) || !strcmp(op, "head_ce");
+    return !strncmp(op, "gemm", 4) || !strncmp(op, "attention", 9) || !strcmp(op, "head_ce");
 }
 
 static void end(struct ops *o, struct row *r, const struct bench_timer *t)
@@ -214,12 +214,42 @@ static void swiglu(struct ops *o, const struct arch_part *p)
     OP(o, "swiglu_bwd", BACKWARD, COPY, kn_cost_swiglu_bwd(n, f, 4), dev->op->swiglu_bwd(dev, &g, &u, &h, &dg, &du), "%dx%d", n, f);
 }
 
+static void moe(struct ops *o, const struct arch_part *p)
+{
+    struct kn_dev *dev = o->b->dev;
+    int n = (int)o->n, d = (int)o->d, E = space_part_get(p, "experts"), k = space_part_get(p, "active"), f = space_part_get(p, "hidden");
+    int sigmoid = space_part_get(p, "router"), gated = !space_part_get(p, "act");
+    int64_t m = (int64_t)n * k;
+    product(o, "router", d, E);
+    drop(o);
+    struct kn_tensor z = floats(o, 2, n, E, 0, 0), pr = floats(o, 2, n, E, 0, 0), dz = floats(o, 2, n, E, 0, 0), w = floats(o, 2, n, k, 0, 0), dw = floats(o, 2, n, k, 0, 0);
+    struct kn_tensor wf = w, dwf = dw, index = tokens(o, m), offset = tokens(o, E + 1), order = tokens(o, m), row = tokens(o, m), aux = floats(o, 1, 1, 0, 0, 0);
+    if (!o->st) wf = kn_t1(w.p, w.dtype, m), dwf = kn_t1(dw.p, dw.dtype, m), index = kn_t2(index.p, index.dtype, n, k);
+    /* what follows needs an order, also where this op is not asked for */
+    if (!o->st) o->st = dev->op->route(dev, &z, sigmoid, &pr, &index, &w, &offset, &order, &row, &aux);
+    OP(o, "route", FORWARD, COPY, kn_cost_route(n, E, k, 4), dev->op->route(dev, &z, sigmoid, &pr, &index, &w, &offset, &order, &row, &aux), "%d, %d of %d", n, k, E);
+    OP(o, "route_bwd", BACKWARD, COPY, kn_cost_route_bwd(n, E, k, 4),
+       dev->op->route_bwd(dev, &z, sigmoid, &pr, &index, &w, &offset, &dw, 0.01, &dz), "%d, %d of %d", n, k, E);
+    struct kn_tensor x = floats(o, 2, n, d, 0, 0), rows = floats(o, 2, m, d, 0, 0), g = floats(o, 2, m, f, 0, 0), u = floats(o, 2, m, f, 0, 0), h = floats(o, 2, m, f, 0, 0);
+    struct kn_tensor up = floats(o, 3, E, f, d, 0), dup = floats(o, 3, E, f, d, 0), upt = kn_transpose(&up), none = {0}, *ug = gated ? &u : &none;
+    OP(o, "gather", FORWARD, COPY, kn_cost_gather(n, k, d, 4), dev->op->gather(dev, &x, &order, &rows), "%dx%dx%d", n, k, d);
+    OP(o, "combine", FORWARD, COPY, kn_cost_combine(n, k, d, 4), dev->op->combine(dev, &rows, &row, 0, &x), "%dx%dx%d", n, k, d);
+    OP(o, "gemm_grouped", FORWARD, COPY, kn_cost_gemm_grouped(m, f, d, E, 4), dev->op->gemm_grouped(dev, &rows, &upt, &offset, 0, &g), "%dx%dx%d in %d", (int)m, f, d, E);
+    OP(o, "gemm_grouped", BACKWARD, COPY, kn_cost_gemm_grouped(m, d, f, E, 4), dev->op->gemm_grouped(dev, &g, &up, &offset, 0, &rows), "to its input");
+    OP(o, "gemm_grouped_sum", BACKWARD, COPY, kn_cost_gemm_grouped(m, f, d, E, 4), dev->op->gemm_grouped_sum(dev, &u, &rows, &offset, &dup), "of its weights");
+    OP(o, "expert_act", FORWARD, COPY, kn_cost_expert_act(m, f, gated, 4), dev->op->expert_act(dev, &g, ug, &order, &wf, 0, &h), "%dx%d", (int)m, f);
+    struct kn_tensor dg = floats(o, 2, m, f, 0, 0), du = floats(o, 2, m, f, 0, 0), *dug = gated ? &du : &none;
+    OP(o, "expert_act_bwd", BACKWARD, COPY, kn_cost_expert_act_bwd(m, f, gated, 4),
+       dev->op->expert_act_bwd(dev, &g, ug, &order, &wf, 0, &h, &dg, dug, &dwf, &h), "%dx%d", (int)m, f);
+}
+
 static const struct {
     const char *type; /* of a mixer or ffn */
     void (*ops)(struct ops *o, const struct arch_part *p);
 } parts[] = {
     {"attention", attention},
     {"swiglu", swiglu},
+    {"moe", moe},
 };
 
 /* What the stack does around its layers, and what the optimiser does. */

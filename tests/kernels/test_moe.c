@@ -307,6 +307,12 @@ static void check_grouped(const int *lengths, int64_t E, int64_t P, int64_t Q, i
     struct grouped c = {kt_new(2, mp, far ? amp : NULL, 1, 1), kt_new(3, epq, far ? abpq : strides ? bt : NULL, 1, 2),
                         kt_new(2, mq, far ? amq : NULL, 1, 3), kt_new(2, mq, far ? amq : NULL, 1, 4),
                         kt_new(3, epq, far ? abpq : NULL, 1, 5), kn_t1(offset, KN_I32, E + 1), 0};
+    /* what nobody chose is not read */
+    for (int64_t e = 0; e < E; e++)
+        for (int64_t i = 0; i < P * Q && !lengths[e]; i++) {
+            int64_t at = kt_at(&c.b, e * P * Q + i);
+            c.b.f[at] = NAN, c.b.g[at] = NAN;
+        }
     char what[96];
     snprintf(what, sizeof what, "grouped %d rows in %d, %d x %d, strides %d", (int)M, (int)E, (int)P, (int)Q, strides);
     for (int i = 0; i < 3; i++) {
