@@ -7,6 +7,7 @@
 
 #define CHUNK_ROWS 256 /* rows of a chunk, over all sequences: products are at full speed from about here */
 #define FILL_VALUE 0.01
+#define FEW_ROWS   16 /* up to here reading the weights is what a product costs, and rounding what they are multiplied with gains nothing */
 
 struct model_state {
     struct model *m;
@@ -157,6 +158,12 @@ void model_state_reset(struct model_state *s)
     s->pos = 0;
 }
 
+/* Weights that are kept in fewer bits leave nothing that products in f32 would save. */
+static enum kn_dtype precision_of(const struct model *m, int64_t rows)
+{
+    return m->opts.weights != ARCH_WEIGHTS_F32 && rows > FEW_ROWS && m->dev->info.bf16 ? KN_BF16 : KN_F32;
+}
+
 /* tokens [B,n] of which this pass takes T from `from` on; final: the last position's logits go to s->logits. */
 static st_t pass(struct model_state *s, const int32_t *tokens, int n, int from, int T, bool final)
 {
@@ -209,7 +216,10 @@ st_t model_decode(struct model_state *s, const int32_t *tokens, int n, float *lo
         if (tokens[i] < 0 || tokens[i] >= s->m->arch.vocab) return ST_EINVAL;
     for (int from = 0; from < n; from += s->chunk) {
         int T = n - from < s->chunk ? n - from : s->chunk;
-        TRY(pass(s, tokens, n, from, T, logits && from + T == n));
+        TRY(kn_precision(s->m->dev, precision_of(s->m, (int64_t)s->B * T)));
+        st_t st = pass(s, tokens, n, from, T, logits && from + T == n);
+        kn_precision(s->m->dev, KN_F32);
+        if (st) return st;
         s->pos += T;
     }
     return logits ? fetch(s, logits) : ST_OK;

@@ -36,7 +36,8 @@ struct model;
 struct model_opts {
     enum kn_dtype dtype;   /* KN_F32 (0); KN_F64 on the ref device, for gradient checks */
     bool train;            /* gradients, optimiser state and activations are planned */
-    enum arch_weights weights; /* how matrices, embedding and head are kept: not f32 for decoding in f32 alone (batch 0) */
+    enum arch_weights weights; /* how matrices, embedding and head are kept: not f32 for decoding in f32 alone (batch 0); passes of many rows then
+                                * multiply in bf16 where the device has it */
     int batch;             /* most sequences of one model_step or model_loss; 0: decoding alone, no activations */
     uint64_t memory_limit; /* bytes; 0: the device's */
     enum kn_dtype precision; /* of products in model_step and model_loss: KN_F32 (0), or KN_BF16 where the device has it; weights, optimiser

@@ -20,13 +20,13 @@ static void take(struct model *f, struct model *s, struct kn_dev *dev)
     }
 }
 
-/* A prefill, then token by token. */
-static st_t run(struct model *m, const int32_t *tokens, float *logits)
+/* A prefill of `first`, then token by token. */
+static st_t run(struct model *m, const int32_t *tokens, int first, float *logits)
 {
     struct model_state *s;
     int32_t now[B * CONTEXT];
     st_t st = model_state_new(&s, m, B, CONTEXT, NULL);
-    for (int at = 0, n = 30; !st && at < CONTEXT; at += n, n = 1) {
+    for (int at = 0, n = first; !st && at < CONTEXT; at += n, n = 1) {
         for (int b = 0; b < B; b++) memcpy(now + b * n, tokens + b * CONTEXT + at, (size_t)n * sizeof *now);
         st = model_decode(s, now, n, logits);
     }
@@ -49,16 +49,20 @@ static void test(const struct arch *a, const char *what, enum arch_weights w)
     }
     double paper = space_arch_weight_bytes(a, w), bytes = (double)model_plan_bytes(a, &o);
     ok(bytes >= paper && bytes <= paper + 64 * (model_params(s) + 2), "%s: %.0f bytes, on paper %.0f", what, bytes, paper);
-    st_t st = run(f, tok, plain);
+    float many[B * V];
+    st_t st = run(f, tok, 8, plain);
     take(f, s, dev);
-    if (!st) st = run(f, tok, want);
-    if (!st) st = run(s, tok, got);
-    double off = 0, most = 0, lost = 0;
+    if (!st) st = run(f, tok, 8, want);
+    if (!st) st = run(s, tok, 8, got);
+    if (!st) st = run(s, tok, 30, many);
+    double off = 0, most = 0, lost = 0, rounded = 0;
     for (int i = 0; i < B * V; i++) {
         off = fmax(off, fabs((double)got[i] - (double)want[i])), most = fmax(most, fabs((double)want[i]));
+        rounded = fmax(rounded, fabs((double)many[i] - (double)want[i]));
         lost = fmax(lost, fabs((double)plain[i] - (double)want[i]));
     }
     if (!ok(!st && off < 2e-5 * most, "%s: logits of the kept numbers", what)) printf("# %s, off by %g of %g\n", base_status_text(st), off, most);
+    ok(rounded < 0.02 * most, "%s: a prefill may round what it multiplies (%.2g of %.2g)", what, rounded, most);
     ok(lost > 0 && lost < 0.2 * most, "%s: and near those of f32 (%.2g of %.2g)", what, lost, most);
     is_int(model_save(s, "/nowhere", false, NULL, 0, NULL, NULL, NULL), ST_ENOTSUP, "%s: not saved", what);
     model_free(f);
