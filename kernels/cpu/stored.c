@@ -88,9 +88,9 @@ st_t cpu_gemm_stored(struct kn_dev *dev, double alpha, const struct kn_tensor *a
                      const struct kn_tensor *c)
 {
     struct stored w = {b->p, b->dtype, b->d[1], b->d[0], b->s[1] * (long)kn_dtype_size(b->dtype)};
-    if (a->dtype != KN_F32 || c->dtype != KN_F32 || b->s[0] != 1) return ST_ENOTSUP;
+    if (c->dtype != KN_F32 || b->s[0] != 1 || (a->dtype != KN_F32 && dev->precision != KN_BF16)) return ST_ENOTSUP;
     if (c->d[0] == 0 || c->d[1] == 0) return ST_OK;
-    if (a->d[0] <= FEW_ROWS && a->s[1] == 1) {
+    if (a->dtype == KN_F32 && a->d[0] <= FEW_ROWS && a->s[1] == 1) {
         struct dots s = {a, c, w, (b->dtype == KN_I8 ? dot_i8_each : dot_bf16_each)[cpu_of(dev)->isa], (float)alpha, (float)beta, 0};
         long rows = TASK_BYTES / (w.row ? w.row : 1);
         s.step = rows < 8 ? 8 : (rows + 7) / 8 * 8;
