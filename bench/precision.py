@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What bf16 products do to what is learnt: `taut train` in f32 and in bf16, the same seed, data and recipe.
 
-    bench/precision.py --data corpus.bin [--build DIR] [--models ab] [--steps 1000] [--threads 2] [--seeds 1]
+    bench/precision.py --data corpus.txt [--build DIR] [--models ab] [--steps 1000] [--threads 2] [--seeds 1]
 
 Prints valid_bpb of both and how far they are apart (wanted: within 0.3 % after 1000 steps of 16 x 256 tokens), beside what another seed does to it
 where --seeds is more than 1. A text for --data: anything that is not random, 2 MB and more.
@@ -17,7 +17,7 @@ from train_vs_torch import MODELS, B, T, arch_json
 
 def train(o, arch, precision, seed):
     out = subprocess.run([f"{o.build}/taut", "train", arch, "--data", o.data, "--tokens", str(o.steps * B * T), "--seed", str(seed), "--threads", str(o.threads),
-                          "--precision", precision, "--json"], check=True, capture_output=True, text=True).stdout
+                          "--precision", precision, "--json"], check=True, stdout=subprocess.PIPE, text=True).stdout
     rows = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
     return next(r["valid_bpb"] for r in reversed(rows) if "valid_bpb" in r), rows[-1]
 

@@ -9,7 +9,7 @@ libkernels_a_SOURCES += kernels/ref/act.c kernels/ref/layernorm.c kernels/cpu/ac
 libkernels_a_SOURCES += kernels/cpu/cpu.h kernels/cpu/vec.h kernels/cpu/vec_each.h kernels/cpu/vec_bf16.h kernels/cpu/device.c
 libkernels_a_SOURCES += kernels/cpu/gemm.c kernels/cpu/gemm.h kernels/cpu/gemm_kernel.c kernels/cpu/gemm_small.c kernels/cpu/gemm_own.c kernels/cpu/head_ce.c
 libkernels_a_SOURCES += kernels/cpu/rows.h kernels/cpu/vec_mm.h kernels/cpu/attn.h kernels/cpu/attention.c kernels/cpu/attention_bwd.c kernels/cpu/attention_decode.c \
-	kernels/cpu/attn_bf16.h kernels/cpu/attention_bf16.c kernels/cpu/attention_bwd_bf16.c \
+	kernels/cpu/attn_bf16.h kernels/cpu/attention_bf16.c kernels/cpu/attention_bwd_bf16.c kernels/cpu/swiglu.h kernels/cpu/swiglu_bf16.c \
 	kernels/cpu/adamw.c kernels/cpu/elementwise.c kernels/cpu/embed.c kernels/cpu/headgate.c kernels/cpu/headnorm.c \
 	kernels/cpu/rmsnorm.c kernels/cpu/rope.c kernels/cpu/sum_rows.c kernels/cpu/stored.c kernels/cpu/sumsq.c kernels/cpu/swiglu.c
 libkernels_a_SOURCES += kernels/ref/gatednorm.c kernels/cpu/gatednorm.c

@@ -82,7 +82,7 @@ uint64_t model_state_plan_bytes(const struct arch *a, int batch, int64_t context
                             .state = state,
                             .scratch = state + 2 * ARCH_LAYERS_MAX};
     memset(part, 0, sizeof part);
-    m.plan.parts = plan_parts(a, m.dtype, part);
+    m.plan.parts = plan_parts(a, &m.opts, part);
     m.arch.width = a->width, m.arch.vocab = a->vocab, m.arch.norm = a->norm;
     return carve_state(&s);
 }

@@ -61,7 +61,7 @@ struct model {
 void plan_params(const struct arch *a, const struct model_opts *o, struct plan *p, struct model_param *out, int64_t hidden);
 /* Which part of the network: i counts mixers and ffns that are not none. Returns how many there are; out NULL: counts
  * alone. */
-int plan_parts(const struct arch *a, enum kn_dtype dtype, struct part *out);
+int plan_parts(const struct arch *a, const struct model_opts *o, struct part *out);
 /* there: bytes that it should fit into; branches are recomputed in the backward pass, as few as that takes. p->total is over
  * `there` where nothing helps. */
 void plan_make(const struct arch *a, const struct model_opts *o, uint64_t there, struct plan *p);

@@ -33,6 +33,7 @@ struct layer_ctx {
     const struct layer_ctx *lender; /* NULL: none. For sizes: part, v, layer alone are set */
     bool lends;
     enum kn_dtype dtype;
+    enum kn_dtype act;          /* what lies between the products of a part may be kept in; dtype, or bf16 where products round to it */
     const struct kn_tensor *w;  /* parameters, in the order of layer_spec.tensors */
     const struct kn_tensor *g;  /* gradients, likewise; NULL when not training */
     int B, T;                   /* rows N = B*T, t fastest */

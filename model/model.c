@@ -83,7 +83,7 @@ static st_t build(struct model *m)
     if (!m->param || !m->w || !m->part || !m->host) return ST_ENOMEM;
     m->g = m->w + p->params;
     plan_params(&m->arch, &m->opts, &(struct plan){0}, m->param, p->hidden);
-    plan_parts(&m->arch, m->dtype, m->part);
+    plan_parts(&m->arch, &m->opts, m->part);
     for (int i = 0; i < p->slabs; i++) TRY(kn_alloc(m->dev, p->slab, &m->slab[i]));
     if (p->act) TRY(kn_alloc(m->dev, p->act, &m->act));
     plan_carve(m);

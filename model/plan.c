@@ -105,10 +105,11 @@ void plan_params(const struct arch *a, const struct model_opts *o, struct plan *
     p->elements = p->hidden + line_up(o, w.other);
 }
 
-static void part_set(struct part *p, const struct arch *a, enum kn_dtype dtype, int layer, const struct arch_part *part)
+static void part_set(struct part *p, const struct arch *a, const struct model_opts *o, int layer, const struct arch_part *part)
 {
     p->body = model_body(part->type);
-    p->ctx = (struct layer_ctx){.arch = a, .part = part, .layer = layer, .v = p->v, .dtype = dtype};
+    p->ctx = (struct layer_ctx){.arch = a, .part = part, .layer = layer, .v = p->v, .dtype = o->dtype,
+                                .act = o->precision == KN_BF16 ? KN_BF16 : o->dtype};
     for (int i = 0; p->body->params[i]; i++) p->v[i] = space_part_get(part, p->body->params[i]);
 }
 
@@ -124,14 +125,14 @@ static void lend(const struct arch *a, struct part *part, int i)
     from->ctx.lends = true;
 }
 
-int plan_parts(const struct arch *a, enum kn_dtype dtype, struct part *out)
+int plan_parts(const struct arch *a, const struct model_opts *o, struct part *out)
 {
     int n = 0;
     for (int i = 0; i < a->depth; i++) {
         const struct arch_part *two[2] = {&a->layer[i].mixer, &a->layer[i].ffn};
         for (int k = 0; k < 2; k++) {
             if (!model_body(two[k]->type)) continue;
-            if (out) part_set(&out[n], a, dtype, i, two[k]);
+            if (out) part_set(&out[n], a, o, i, two[k]);
             n++;
         }
     }
@@ -223,7 +224,7 @@ void plan_make(const struct arch *a, const struct model_opts *o, uint64_t there,
     memset(part, 0, sizeof part);
     memset(p, 0, sizeof *p);
     plan_params(a, o, p, NULL, 0);
-    p->parts = m.plan.parts = plan_parts(a, o->dtype, part);
+    p->parts = m.plan.parts = plan_parts(a, o, part);
     m.arch.context = a->context, m.arch.width = a->width, m.arch.norm = a->norm;
     p->slab = (uint64_t)p->elements * p->unit;
     p->slabs = o->train ? 4 : 1;

@@ -20,10 +20,16 @@ struct saved {
     struct kn_tensor low[3];      /* low rank: A x for gate, up, down [N,r] */
 };
 
+/* What lies between the products, where nothing but products and swiglu touches it. */
+static enum kn_dtype between(const struct layer_ctx *c)
+{
+    return c->v[RANK] || c->arch->bias || c->state_context ? c->dtype : c->act;
+}
+
 static uint64_t carve_saved(const struct layer_ctx *c, void *base, struct saved *s)
 {
     int64_t N = (int64_t)c->B * c->T, F = c->v[HIDDEN], r = c->v[RANK];
-    struct carve m = {base, c->dtype, 0};
+    struct carve m = {base, between(c), 0};
     s->gu = carve2(&m, N, 2 * F);
     s->h = carve2(&m, N, F);
     if (r)
@@ -39,7 +45,7 @@ struct back {
 static uint64_t carve_back(const struct layer_ctx *c, void *base, struct back *s)
 {
     int64_t N = (int64_t)c->B * c->T;
-    struct carve m = {base, c->dtype, 0};
+    struct carve m = {base, between(c), 0};
     s->dh = carve2(&m, N, c->v[HIDDEN]);
     if (c->v[RANK]) s->dlow = carve2(&m, N, c->v[RANK]);
     return m.used;

@@ -101,6 +101,10 @@ void gemm_tile(const struct gemm_isa *isa, const struct gemm_args *g, long as, l
         f(kc, a, as, b, g->alpha, beta, c, g->cm, n);
         return;
     }
+    if (g->c16 && g->cn == 1 && beta == 0 && n == 2 * isa->vl) {
+        isa->half[m - 1][as != 0](kc, a, as, b, g->alpha, 0, (float *)((uint16_t *)g->c + i * g->cm + j), g->cm, n);
+        return;
+    }
     float t[GEMM_MR * GEMM_NR];
     f(kc, a, as, b, g->alpha, 0, t, GEMM_NR, n);
     if (g->c16) {

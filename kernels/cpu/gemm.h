@@ -31,7 +31,9 @@ struct gemm_isa {
     gemm_axpy_fn axpy[4];
     /* dst[kk * w + i] = src[i * si + kk * sk] for i < n, 0 for n <= i < w. k in numbers; fold 2: dst's place kk holds 2 kk and 2 kk + 1, rounded. */
     void (*pack)(float *dst, long w, const float *src, long si, long sk, long n, long k);
-    /* fold 2 alone: the same of numbers that are bf16 in memory; */
+    /* fold 2 alone: tiles of 2 vl columns that are bf16 in memory, beta = 0 [m - 1][a's rows as they are]; */
+    gemm_tile_fn half[GEMM_MR][2];
+    /* pack, of numbers that are bf16 in memory; */
     void (*pack_half)(float *dst, long w, const uint16_t *src, long si, long sk, long n, long k);
     /* m rows with unit stride along k as rows of places, ld between them (half: they are bf16 in memory); */
     void (*lay)(float *dst, long ld, const void *src, int half, long stride, long m, long k);

@@ -37,15 +37,16 @@ VEC_FN vf VEC_NAME(step)(vf a, vf b, vf acc)
 #endif
 }
 
-VEC_FN void VEC_NAME(tile)(const int MR, const int NV, const int packed, long k, const float *a, long as, const float *b,
+/* half: c is bf16; then n is 2 VL and beta 0. */
+VEC_FN void VEC_NAME(tile)(const int MR, const int NV, const int packed, const int half, long k, const float *a, long as, const float *b,
                            float alpha, float beta, float *c, long ldc, long n)
 {
 #define X(r) vf p##r = vf_zero(), q##r = vf_zero();
     ROWS(X)
 #undef X
 #define X(r)                                                                                                           \
-    if (MR > r) __builtin_prefetch(c + r * ldc, 1);                                                                    \
-    if (MR > r && NV > 1) __builtin_prefetch(c + r * ldc + n - 1, 1);
+    if (MR > r) __builtin_prefetch(half ? c + r * ldc / 2 : c + r * ldc, 1);                                           \
+    if (MR > r && NV > 1 && !half) __builtin_prefetch(c + r * ldc + n - 1, 1);
     ROWS(X)
 #undef X
     if (packed) {
@@ -78,6 +79,16 @@ VEC_FN void VEC_NAME(tile)(const int MR, const int NV, const int packed, long k,
         }
     }
     vf al = vf_set1(alpha), be = vf_set1(beta);
+#ifdef VEC_BF16
+    if (half) {
+#define X(r)                                                                                                           \
+    if (MR > r)                                                                                                        \
+        _mm512_storeu_si512((uint16_t *)c + r * ldc, (__m512i)_mm512_cvtne2ps_pbh(vf_mul(al, q##r), vf_mul(al, p##r)));
+        ROWS(X)
+#undef X
+        return;
+    }
+#endif
     if (n == NV * VL) {
 #define X(r)                                                                                                           \
     if (MR > r) {                                                                                                      \
@@ -106,18 +117,23 @@ VEC_FN void VEC_NAME(tile)(const int MR, const int NV, const int packed, long k,
     }
 }
 
-#define TILE(name, MR, NV, packed)                                                                                     \
+#define TILE(name, MR, NV, packed, half)                                                                                     \
     static void VEC_NAME(name)(long k, const float *a, long as, const float *b, float alpha, float beta, float *c,     \
                                long ldc, long n)                                                                       \
     {                                                                                                                  \
-        VEC_NAME(tile)(MR, NV, packed, k, a, as, b, alpha, beta, c, ldc, n);                                           \
+        VEC_NAME(tile)(MR, NV, packed, half, k, a, as, b, alpha, beta, c, ldc, n);                                           \
     }
-#define TILES(MR) TILE(p1_##MR, MR, 1, 1) TILE(p2_##MR, MR, 2, 1) TILE(r1_##MR, MR, 1, 0) TILE(r2_##MR, MR, 2, 0)
+#define TILES(MR) TILE(p1_##MR, MR, 1, 1, 0) TILE(p2_##MR, MR, 2, 1, 0) TILE(r1_##MR, MR, 1, 0, 0) TILE(r2_##MR, MR, 2, 0, 0)
+#define HALVES(MR) TILE(hp_##MR, MR, 2, 1, 1) TILE(hr_##MR, MR, 2, 0, 1)
+#define HALF(MR) {VEC_NAME(hp_##MR), VEC_NAME(hr_##MR)}
 #define PACKED(MR) {VEC_NAME(p1_##MR), VEC_NAME(p2_##MR)}
 #define DIRECT(MR) {VEC_NAME(r1_##MR), VEC_NAME(r2_##MR)}
 TILES(1) TILES(2) TILES(3) TILES(4) TILES(5) TILES(6)
 #if VEC_ISA == 2
 TILES(7) TILES(8) TILES(9) TILES(10) TILES(11) TILES(12) TILES(13) TILES(14)
+#endif
+#ifdef VEC_BF16
+HALVES(1) HALVES(2) HALVES(3) HALVES(4) HALVES(5) HALVES(6) HALVES(7) HALVES(8) HALVES(9) HALVES(10) HALVES(11) HALVES(12) HALVES(13) HALVES(14)
 #endif
 
 #ifndef VEC_BF16
@@ -402,6 +418,7 @@ static const struct gemm_isa VEC_NAME(gemm_isa) = {
     .vl = VL,
 #ifdef VEC_BF16
     .fold = 2,
+    .half = {HALF(1), HALF(2), HALF(3), HALF(4), HALF(5), HALF(6), HALF(7), HALF(8), HALF(9), HALF(10), HALF(11), HALF(12), HALF(13), HALF(14)},
     .pack_half = VEC_NAME(pack_half),
     .lay = VEC_NAME(lay),
     .narrow = VEC_NAME(narrow),
@@ -417,6 +434,8 @@ static const struct gemm_isa VEC_NAME(gemm_isa) = {
 #undef TILES
 #undef PACKED
 #undef DIRECT
+#undef HALVES
+#undef HALF
 #undef DOT
 #undef AXPY
 #endif

@@ -2,6 +2,7 @@
 #ifndef VEC_PASS
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/rows.h"
+#include "kernels/cpu/swiglu.h"
 
 #define VEC_FILE "kernels/cpu/swiglu.c"
 #include "kernels/cpu/vec_each.h"
@@ -45,6 +46,22 @@ static void bwd_task(void *arg, int task, int worker)
     }
 }
 
+static uint16_t *half_row(const struct rows *r, int64_t i)
+{
+    return (uint16_t *)r->p + i * r->s0;
+}
+
+static void half_task(void *arg, int task, int worker)
+{
+    struct ctx *c = arg;
+    int64_t end = (task + 1) * c->step < c->n ? (task + 1) * c->step : c->n;
+    for (int64_t i = task * c->step; i < end; i++) {
+        uint16_t *g = half_row(&c->g, i), *u = half_row(&c->u, i), *h = half_row(&c->h, i);
+        if (c->dg.p) swiglu_bwd_bf16(half_row(&c->dg, i), half_row(&c->du, i), g, u, h, c->f);
+        else swiglu_fwd_bf16(h, g, u, c->f);
+    }
+}
+
 static st_t run(struct ctx *c, base_pool_fn fn, const struct kn_tensor *g, double bytes_each)
 {
     c->n = g->d[0];
@@ -59,13 +76,19 @@ static st_t run(struct ctx *c, base_pool_fn fn, const struct kn_tensor *g, doubl
     return ST_OK;
 }
 
+static int is_half(const struct kn_dev *dev, const struct kn_tensor *g, int whole)
+{
+    return g->dtype == KN_BF16 && dev->precision == KN_BF16 && whole;
+}
+
 st_t cpu_swiglu(struct kn_dev *dev, const struct kn_tensor *g, const struct kn_tensor *u, const struct kn_tensor *h)
 {
     st_t st = kn_check_swiglu(g, u, h);
     if (st) return st;
-    if (g->dtype != KN_F32) return ST_ENOTSUP;
     struct ctx c = {.dev = dev, .g = rows_of(g), .u = rows_of(u), .h = rows_of(h)};
     c.whole = g->s[1] == 1 && u->s[1] == 1 && h->s[1] == 1;
+    if (is_half(dev, g, c.whole)) return run(&c, half_task, g, 6);
+    if (g->dtype != KN_F32) return ST_ENOTSUP;
     return run(&c, fwd_task, g, 12);
 }
 
@@ -74,10 +97,11 @@ st_t cpu_swiglu_bwd(struct kn_dev *dev, const struct kn_tensor *g, const struct 
 {
     st_t st = kn_check_swiglu_bwd(g, u, dh, dg, du);
     if (st) return st;
-    if (g->dtype != KN_F32) return ST_ENOTSUP;
     struct ctx c = {
         .dev = dev, .g = rows_of(g), .u = rows_of(u), .h = rows_of(dh), .dg = rows_of(dg), .du = rows_of(du)};
     c.whole = g->s[1] == 1 && u->s[1] == 1 && dh->s[1] == 1 && dg->s[1] == 1 && du->s[1] == 1;
+    if (is_half(dev, g, c.whole)) return run(&c, half_task, g, 10);
+    if (g->dtype != KN_F32) return ST_ENOTSUP;
     return run(&c, bwd_task, g, 20);
 }
 

@@ -42,6 +42,50 @@ static void check(int64_t n, int64_t f, int strided, double amp)
     for (int i = 0; i < 6; i++) kt_free(all[i]);
 }
 
+/* Rows that are bf16 in memory, a piece of wider ones, against the reference on the same numbers. */
+static void halves(void)
+{
+    struct kn_dev *dev = kt_cpu[KT_ISAS - 1][1];
+    if (!dev || kn_precision(dev, KN_BF16)) {
+        tap_skip("no bf16");
+        return;
+    }
+    enum { N = 37, F = 100, WIDE = 2 * F + 3 };
+    static uint16_t m[2][3][N * WIDE];
+    double worst = 0;
+    struct base_rng r = base_rng_at(1, RNG_TEST, 0);
+    for (int i = 0; i < 3; i++)
+        for (int k = 0; k < N * WIDE; k++) {
+            float f = (float)(3 * base_rng_normal(&r));
+            uint32_t u;
+            memcpy(&u, &f, 4);
+            m[0][i][k] = m[1][i][k] = (uint16_t)(u >> 16);
+        }
+    kn_precision(kt_ref, KN_BF16);
+    for (int back = 0; back < 2; back++) {
+        int bad = 0, outside = 0;
+        for (int i = 0; i < 2; i++) {
+            struct kn_tensor t[3];
+            struct kn_dev *d = i ? dev : kt_ref;
+            for (int k = 0; k < 3; k++) t[k] = (struct kn_tensor){m[i][k], KN_BF16, 2, {N, F}, {WIDE, 1}};
+            bad |= back ? d->op->swiglu_bwd(d, &t[0], &t[1], &t[2], &t[0], &t[1]) : d->op->swiglu(d, &t[0], &t[1], &t[2]);
+        }
+        for (int t = 0; t < 3; t++)
+            for (int k = 0; k < N * WIDE; k++) {
+                uint32_t a = (uint32_t)m[0][t][k] << 16, b = (uint32_t)m[1][t][k] << 16;
+                float x, y;
+                memcpy(&x, &a, 4), memcpy(&y, &b, 4);
+                double e = fabs(x - y) / fmax(fabs(x), 1e-30);
+                if (k % WIDE >= F) outside += x != y;
+                else if (e == e) worst = fmax(worst, e);
+                else bad = 1;
+            }
+        memcpy(m[1], m[0], sizeof m[0]);
+        ok(!bad && !outside && worst <= 1.0 / 128, "bf16 in memory, %s (worst %.1e)", back ? "backward in place" : "forward", worst);
+    }
+    kn_precision(kt_ref, KN_F32), kn_precision(dev, KN_F32);
+}
+
 int main(void)
 {
     kt_open();
@@ -53,6 +97,8 @@ int main(void)
     check(21, 40, 2, 1);
     check(16, 64, 0, 100); /* sigmoids of 0 and 1 */
     check(16, 64, 0, 1e4);
+
+    halves();
 
     struct kn_dev *dev = kt_cpu[0][0];
     struct kt a = kt_new(2, (int64_t[]){3, 8}, NULL, 1, 1), b = kt_new(2, (int64_t[]){3, 9}, NULL, 1, 2);

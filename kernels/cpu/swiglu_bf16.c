@@ -1,0 +1,55 @@
+/* SwiGLU of rows that are bf16 in memory: computed in f32, rounded when stored. */
+#include "kernels/cpu/swiglu.h"
+
+#ifndef VEC_PASS
+#ifdef __x86_64__
+#define VEC_FILE "kernels/cpu/swiglu_bf16.c"
+#include "kernels/cpu/vec_bf16.h"
+#else
+/* never: no such device has the precision */
+void swiglu_fwd_bf16(uint16_t *h, const uint16_t *g, const uint16_t *u, int64_t n)
+{
+}
+void swiglu_bwd_bf16(uint16_t *dg, uint16_t *du, const uint16_t *g, const uint16_t *u, const uint16_t *dh, int64_t n)
+{
+}
+#endif
+
+#else
+
+VEC_FN vf widen_bf16(const uint16_t *p, __mmask16 m)
+{
+    return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, p)), 16);
+}
+
+VEC_FN void narrow_to(uint16_t *p, __mmask16 m, vf x)
+{
+    _mm256_mask_storeu_epi16(p, m, (__m256i)_mm512_cvtneps_pbh(x));
+}
+
+VEC_FN vf sigmoid_bf16(vf g)
+{
+    vf one = vf_set1(1.0f);
+    return vf_div(one, vf_add(one, vf_exp(vf_sub(vf_zero(), g))));
+}
+
+void swiglu_fwd_bf16(uint16_t *h, const uint16_t *g, const uint16_t *u, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += VL) {
+        __mmask16 m = (__mmask16)(n - i < VL ? (1u << (n - i)) - 1 : 0xffffu);
+        vf x = widen_bf16(g + i, m);
+        narrow_to(h + i, m, vf_mul(vf_mul(x, sigmoid_bf16(x)), widen_bf16(u + i, m)));
+    }
+}
+
+void swiglu_bwd_bf16(uint16_t *dg, uint16_t *du, const uint16_t *g, const uint16_t *u, const uint16_t *dh, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += VL) {
+        __mmask16 m = (__mmask16)(n - i < VL ? (1u << (n - i)) - 1 : 0xffffu);
+        vf x = widen_bf16(g + i, m), y = widen_bf16(u + i, m), d = widen_bf16(dh + i, m), s = sigmoid_bf16(x), xs = vf_mul(x, s);
+        narrow_to(dg + i, m, vf_mul(vf_mul(d, y), vf_fma(xs, vf_sub(vf_set1(1.0f), s), s)));
+        narrow_to(du + i, m, vf_mul(d, xs));
+    }
+}
+
+#endif
