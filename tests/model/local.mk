@@ -43,3 +43,6 @@ tests_model_test_alloc_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=malloc,--wrap=calloc,-
 check_PROGRAMS += tests/model/test_stored
 tests_model_test_stored_SOURCES = tests/model/test_stored.c tests/model/nets.h
 tests_model_test_stored_LDADD = $(MODEL_TEST_LIBS)
+check_PROGRAMS += tests/model/test_flops
+tests_model_test_flops_SOURCES = tests/model/test_flops.c tests/model/nets.h
+tests_model_test_flops_LDADD = $(MODEL_TEST_LIBS)

@@ -1,0 +1,102 @@
+/* FLOPs on paper are those that are computed: a device whose ops count what they are given, each by its own formula in ops.def. */
+#include "tests/tap.h"
+
+#include "tests/model/nets.h"
+
+static const struct kn_ops *real;
+static double counted;
+
+#define D(t, i) ((double)(t)->d[i])
+
+static st_t count_gemm(struct kn_dev *dev, double alpha, const struct kn_tensor *a, const struct kn_tensor *b, double beta, const struct kn_tensor *c)
+{
+    counted += 2 * D(a, 0) * D(a, 1) * D(b, 1);
+    return real->gemm(dev, alpha, a, b, beta, c);
+}
+
+static st_t count_gemm_grouped(struct kn_dev *dev, const struct kn_tensor *a, const struct kn_tensor *b, const struct kn_tensor *offset, double beta,
+                               const struct kn_tensor *c)
+{
+    counted += 2 * D(a, 0) * D(b, 1) * D(b, 2);
+    return real->gemm_grouped(dev, a, b, offset, beta, c);
+}
+
+static st_t count_head_ce(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_tensor *w, const struct kn_tensor *target, double gscale,
+                          const struct kn_tensor *loss, const struct kn_tensor *dx, const struct kn_tensor *dw)
+{
+    counted += 2 * D(x, 0) * D(w, 0) * D(w, 1);
+    return real->head_ce(dev, x, w, target, gscale, loss, dx, dw);
+}
+
+/* Pair by pair, as the mask says. */
+static st_t count_attention(struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, int64_t window, double scale,
+                            const struct kn_tensor *out, const struct kn_tensor *lse)
+{
+    int64_t T = q->d[1], S = k->d[1], pairs = 0;
+    for (int64_t t = 0; t < T; t++)
+        for (int64_t j = 0; j <= S - T + t; j++) pairs += !window || S - T + t - window < j;
+    counted += D(q, 0) * D(q, 2) * (double)pairs * 2 * (D(k, 3) + D(v, 3));
+    return real->attention(dev, q, k, v, window, scale, out, lse);
+}
+
+static st_t count_conv(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_tensor *w, const struct kn_tensor *bias, int silu,
+                       const struct kn_tensor *state, const struct kn_tensor *y)
+{
+    counted += 2 * D(x, 0) * D(x, 1) * D(x, 2) * D(w, 1);
+    return real->conv(dev, x, w, bias, silu, state, y);
+}
+
+/* A token and head: t x (P), a S (PN), + (t x) bm' (2PN), S cm (2PN), + d x (2P). */
+static st_t count_ssd(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_tensor *dt, const struct kn_tensor *dt_bias, const struct kn_tensor *a_log,
+                      const struct kn_tensor *bm, const struct kn_tensor *cm, const struct kn_tensor *d, const struct kn_tensor *state, const struct kn_tensor *y)
+{
+    double P = D(x, 3), N = D(bm, 3);
+    counted += D(x, 0) * D(x, 1) * D(x, 2) * (5 * P * N + 3 * P);
+    return real->ssd(dev, x, dt, dt_bias, a_log, bm, cm, d, state, y);
+}
+
+static void check(struct arch a, const char *what)
+{
+    enum { PROMPT = 23, MOST = 64 };
+    static int32_t tok[MOST], tgt[MOST];
+    float logits[32];
+    double loss, window;
+    struct kn_dev *dev = device("cpu", 1);
+    struct kn_ops counting = *(real = dev->op);
+    counting.gemm = count_gemm, counting.gemm_grouped = count_gemm_grouped, counting.head_ce = count_head_ce;
+    counting.attention = count_attention, counting.conv = count_conv, counting.ssd = count_ssd;
+    struct model *m = model_of(&a, dev, KN_F32, 1, false, 3);
+    struct model_state *s;
+    struct arch_cost cost;
+    random_tokens(8, a.vocab, MOST, tok, tgt);
+    space_arch_cost(&a, &cost);
+    dev->op = &counting;
+    counted = 0;
+    is_int(model_loss(m, tok, tgt, 1, a.context, &loss), ST_OK, "%s: a window", what);
+    window = counted;
+    is_near(window, cost.flops_per_token * a.context, 1e-12, "%s: FLOPs of a window", what);
+    if (model_state_new(&s, m, 1, PROMPT + 2, NULL)) exit(1);
+    counted = 0;
+    is_int(model_decode(s, tok, PROMPT, logits), ST_OK, "%s: a prefill", what);
+    is_near(counted, space_arch_prefill_flops(&a, PROMPT), 1e-12, "%s: its FLOPs", what);
+    counted = 0;
+    is_int(model_decode(s, tok, 1, logits), ST_OK, "%s: a token", what);
+    is_near(counted, space_arch_decode_flops(&a, PROMPT), 1e-12, "%s: its FLOPs", what);
+    model_state_free(s);
+    model_free(m);
+    dev->op = real;
+    kn_dev_close(dev);
+}
+
+int main(void)
+{
+    for (int tie = 0; tie < 2; tie++) {
+        check(zoo(17, tie), tie ? "zoo, tied" : "zoo");
+        check(conv_zoo(17, tie), "convolutions");
+        check(attentions(17, tie), "attention's options");
+        check(biased(17, tie), "layer norm and biases");
+        check(scans(17, tie), "scans");
+    }
+    check(experts(17), "experts");
+    return tap_done();
+}
