@@ -45,7 +45,7 @@ static const struct cli_opt options[] = {
     {"warmup", 0, "SHARE", "share of the steps (default: 0.02)", false},
     {"schedule", 0, "wsd|constant", "the last fifth of the steps decays linearly to 0 (default), or not", false},
     {"seed", 0, "N", "of first weights and of the order of windows (default: 1)", false},
-    {"precision", 0, "auto|f32|bf16", "of products: the device's fastest (default), or this; sums, weights and optimiser are f32", false},
+    {"precision", 0, "auto|f32|bf16", "of products: the device's fastest (default), or this; sums, weights and optimiser stay f32", false},
     {"threads", 't', "N", "to compute with (default: all CPUs of this process); the losses are the same", false},
     {"device", 0, "NAME", "cpu (default)", false},
     {0},

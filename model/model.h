@@ -41,7 +41,7 @@ struct model_opts {
     int batch;             /* most sequences of one model_step or model_loss; 0: decoding alone, no activations */
     uint64_t memory_limit; /* bytes; 0: the device's */
     enum kn_dtype precision; /* of products in model_step and model_loss: KN_F32 (0), or KN_BF16 where the device has it; weights, optimiser
-                              * and what passes between ops stay f32. Decoding computes in f32. */
+                              * and the stream stay f32, what lies between the products of a SwiGLU without bias is kept in bf16. Decoding computes in f32. */
 };
 
 /* Bytes that model_new will take with these options, exactly (device scratch apart), where the device has as much as
