@@ -6,7 +6,7 @@ taut_SOURCES = cli/cli.h cli/cmds.def cli/main.c cli/options.c cli/help.c cli/he
 	cli/interrupt.h cli/interrupt.c cli/follow.h cli/follow.c cli/result.h cli/result.c cli/service.h cli/service.c \
 	cli/run.c cli/status.c cli/watch.c cli/submit.c cli/jobs.c cli/front.c cli/pause.c cli/resume.c cli/cancel.c \
 	cli/archarg.h cli/archarg.c cli/stack.h cli/stack.c cli/cost.c cli/progress.h cli/progress.c \
-	cli/space.c cli/train.c cli/profile.c cli/show.c cli/export.c cli/spark.h cli/spark.c cli/doctor.h cli/doctor.c cli/doctor_machine.c
+	cli/space.c cli/train.c cli/profile.c cli/show.c cli/export.c cli/hf.h cli/hf.c cli/spark.h cli/spark.c cli/doctor.h cli/doctor.c cli/doctor_machine.c
 taut_SOURCES += cli/bench.h cli/bench.c cli/bench_child.h cli/bench_child.c cli/bench_measure.c cli/bench_ops.c cli/bench_presets.c cli/bench_whole.c
 taut_LDADD = libevaluator.a libmodel.a libkernels.a libwire.a libspacejson.a libspace.a libbasejson.a libbase.a $(UV_LIBS) $(JANSSON_LIBS) -lm
 
@@ -25,3 +25,13 @@ cli/report_page.c: $(report_parts)
 		  sed '1,/^@CSS@$$/d;/^@JS@$$/,$$d' $(srcdir)/cli/report/page.html; for f in $(report_scripts); do cat $(srcdir)/$$f; done; \
 		  sed '1,/^@JS@$$/d' $(srcdir)/cli/report/page.html; } | sed 's/[\\"]/\\&/g; s/^/"/; s/$$/\\n"/'; \
 		echo ';'; } > $@.tmp && mv $@.tmp $@
+
+# What `export --format hf` writes for networks without a public class, each as one C string.
+nodist_taut_SOURCES += cli/hf_py.c
+hf_parts = cli/hf/configuration_taut.py cli/hf/modeling_taut.py
+EXTRA_DIST += $(hf_parts)
+CLEANFILES += cli/hf_py.c
+cli/hf_py.c: $(hf_parts)
+	$(AM_V_GEN)$(MKDIR_P) cli && { \
+		echo '#include "cli/hf.h"'; for f in configuration modeling; do echo "const char hf_$${f}_py[] ="; \
+		  sed 's/[\\"]/\\&/g; s/^/"/; s/$$/\\n"/' $(srcdir)/cli/hf/$${f}_taut.py; echo ';'; done; } > $@.tmp && mv $@.tmp $@

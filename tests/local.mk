@@ -9,3 +9,4 @@ include tests/evaluator/local.mk
 include tests/cli/local.mk
 include tests/e2e/local.mk
 include tests/pack/local.mk
+include tests/hf/local.mk

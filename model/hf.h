@@ -1,0 +1,38 @@
+/* Networks as Hugging Face transformers keeps them: which tensors a public class wants under which names, made of which of ours, and its
+ * config.json. A family that has a class has one entry (hf_classes.c); tests/hf compares the logits of both sides. */
+#ifndef TAUT_MODEL_HF_H
+#define TAUT_MODEL_HF_H
+
+#include "base/json_write.h"
+#include "model/export.h"
+#include "searchspace/arch.h"
+
+/* A tensor of the class that is not one of ours under the same name. Names stand below "model.layers.N." unless they begin with "model." or
+ * "lm_head". */
+struct hf_tensor {
+    const char *to;
+    /* Ours, one below the other, up to the first NULL; in three dimensions they are joined for each first index. */
+    const char *from[4];
+    const char *groups; /* a parameter of the part: each of ours is cut into so many blocks of rows, which take turns; NULL: one */
+    double add;         /* to every number: -1 where the class adds 1 to its weights */
+};
+
+struct hf_class {
+    const char *family, *name, *model_type;
+    bool blocks;        /* each part is a layer of the class, mixers and ffns numbered in one row */
+    const struct hf_tensor *tensor;
+    int ntensors;
+    void (*config)(const struct arch *a, struct base_jw *w); /* what only this class has */
+};
+
+const struct hf_class *hf_class_find(const char *family); /* NULL: the family has no class of its own */
+
+/* For an arch that the family holds (space_family_check). */
+void hf_plan(const struct hf_class *c, const struct arch *a, struct export_plan *p);
+/* config.json. c NULL: our own modelling file, which reads the architecture itself. */
+void hf_config(const struct hf_class *c, const struct arch *a, struct base_buf *b);
+
+extern const struct hf_class hf_classes[];
+extern const int hf_nclasses;
+
+#endif
