@@ -23,8 +23,10 @@ class RMSNorm(nn.Module):
         return self.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps)
 
 
-def rotate(x, theta):
-    """RoPE on [..., T, d]: halves, as Llama has it."""
+def rotate(x, theta, r):
+    """RoPE on the first r numbers of [..., T, d]: halves, as Llama has it."""
+    if r < x.shape[-1]:
+        return torch.cat((rotate(x[..., :r], theta, r), x[..., r:]), -1)
     T, d = x.shape[-2:]
     freq = theta ** (-torch.arange(0, d, 2, device=x.device, dtype=torch.float64) / d)
     angle = torch.arange(T, device=x.device, dtype=torch.float64)[:, None] * freq
@@ -49,23 +51,41 @@ class Attention(nn.Module):
         width = config.arch["width"]
         self.heads, self.kv_heads, self.head_dim = part["heads"], part["kv_heads"], part["head_dim"]
         self.window, self.rope = part.get("window", 0), part.get("rope", True)
+        self.rope_dim = part.get("rope_dim", 0) or self.head_dim
         self.theta = config.arch.get("rope_theta", 10000.0)
-        self.q_proj = linear(self.heads * self.head_dim, width)
-        self.k_proj = linear(self.kv_heads * self.head_dim, width)
-        self.v_proj = linear(self.kv_heads * self.head_dim, width)
+        self.gate, self.share = part.get("gate", False), part.get("share_kv", False)
+        self.q_proj = linear(self.heads * self.head_dim * (2 if self.gate else 1), width)
         self.o_proj = linear(width, self.heads * self.head_dim)
+        self.q_norm = RMSNorm(self.head_dim, config.norm_eps) if part.get("qk_norm") else None
+        if not self.share:
+            self.k_proj = linear(self.kv_heads * self.head_dim, width)
+            self.v_proj = linear(self.kv_heads * self.head_dim, width)
+            self.k_norm = RMSNorm(self.head_dim, config.norm_eps) if part.get("qk_norm") else None
 
-    def forward(self, x):
+    def heads_of(self, x, norm):
+        """[B, T, h, d], normed, as [B, h, T, d], rotated."""
+        x = (norm(x) if norm else x).transpose(1, 2)
+        return rotate(x, self.theta, self.rope_dim) if self.rope else x
+
+    def forward(self, x, shared):
         B, T, _ = x.shape
-        q = self.q_proj(x).view(B, T, self.heads, self.head_dim).transpose(1, 2)
-        k = self.k_proj(x).view(B, T, self.kv_heads, self.head_dim).transpose(1, 2)
-        v = self.v_proj(x).view(B, T, self.kv_heads, self.head_dim).transpose(1, 2)
-        if self.rope:
-            q, k = rotate(q, self.theta), rotate(k, self.theta)
+        q, gate = self.q_proj(x).view(B, T, self.heads, -1), None
+        if self.gate:
+            q, gate = q.chunk(2, -1)
+        q = self.heads_of(q, self.q_norm)
+        # a layer that shares takes keys and values of the nearest one before it that has its own, of the same kind
+        kind = (self.kv_heads, self.head_dim, self.window, self.rope, self.rope_dim)
+        if not self.share:
+            k = self.heads_of(self.k_proj(x).view(B, T, self.kv_heads, -1), self.k_norm)
+            v = self.v_proj(x).view(B, T, self.kv_heads, -1).transpose(1, 2)
+            shared[kind] = k, v
+        k, v = shared[kind]
         group = self.heads // self.kv_heads
         k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=causal(T, self.window, x.device))
-        return self.o_proj(y.transpose(1, 2).reshape(B, T, -1))
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=causal(T, self.window, x.device)).transpose(1, 2)
+        if self.gate:
+            y = y * gate.sigmoid()
+        return self.o_proj(y.reshape(B, T, -1))
 
 
 def causal(T, window, device):
@@ -73,6 +93,32 @@ def causal(T, window, device):
     i = torch.arange(T, device=device)
     seen = i[None, :] <= i[:, None]
     return seen & (i[None, :] > i[:, None] - window) if window else seen
+
+
+class CausalConv(nn.Module):
+    """Depthwise, along T: each channel a sum of its last taps' inputs."""
+
+    def __init__(self, channels, taps, bias):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(channels, 1, taps))
+        self.bias = nn.Parameter(torch.zeros(channels)) if bias else None
+
+    def forward(self, x):
+        x = F.pad(x.transpose(1, 2), (self.weight.shape[-1] - 1, 0))
+        return F.conv1d(x, self.weight, self.bias, groups=self.weight.shape[0]).transpose(1, 2)
+
+
+class ShortConv(nn.Module):
+    def __init__(self, config, part):
+        super().__init__()
+        width, bias = config.arch["width"], config.arch.get("bias", False)
+        self.in_proj = nn.Linear(width, 3 * width, bias=bias)
+        self.conv = CausalConv(width, part.get("conv", 3), bias)
+        self.out_proj = nn.Linear(width, width, bias=bias)
+
+    def forward(self, x, shared):
+        b, c, x = self.in_proj(x).chunk(3, -1)
+        return self.out_proj(c * self.conv(b * x))
 
 
 class SwiGLU(nn.Module):
@@ -83,13 +129,14 @@ class SwiGLU(nn.Module):
         self.up_proj = linear(hidden, width, rank)
         self.down_proj = linear(width, hidden, rank)
 
-    def forward(self, x):
+    def forward(self, x, shared):
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
 # layer type: the name that its weights stand under, and its class
 PARTS = {
     "attention": ("self_attn", Attention),
+    "short_conv": ("conv", ShortConv),
     "swiglu": ("mlp", SwiGLU),
 }
 
@@ -109,9 +156,9 @@ class Layer(nn.Module):
             setattr(self, name, make(config, part))
             self.branches.append((norm, name))
 
-    def forward(self, x):
+    def forward(self, x, shared):
         for norm, name in self.branches:
-            x = x + getattr(self, name)(getattr(self, norm)(x))
+            x = x + getattr(self, name)(getattr(self, norm)(x), shared)
         return x
 
 
@@ -132,9 +179,9 @@ class TautModel(TautPreTrainedModel):
         self.post_init()
 
     def forward(self, input_ids):
-        x = self.embed_tokens(input_ids)
+        x, shared = self.embed_tokens(input_ids), {}
         for layer in self.layers:
-            x = layer(x)
+            x = layer(x, shared)
         return self.norm(x)
 
 

@@ -13,3 +13,6 @@ EXTRA_DIST += tests/cli/test_show.py
 
 tap_scripts += tests/cli/test_bench.py
 EXTRA_DIST += tests/cli/test_bench.py
+
+tap_scripts += tests/cli/test_export_hf.py
+EXTRA_DIST += tests/cli/test_export_hf.py

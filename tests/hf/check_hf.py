@@ -32,7 +32,10 @@ def right_python():
             subprocess.run([sys.executable, "-m", "venv", venv], check=True)
             subprocess.run([python, "-m", "pip", "install", "--quiet", *NEEDS], check=True)
             open(os.path.join(venv, "ready"), "w").close()
-    os.execve(python, [python, os.path.abspath(__file__), *sys.argv[1:]], {**os.environ, "TAUT_HF_INSIDE": "1", "TRANSFORMERS_VERBOSITY": "error"})
+    # what is loaded lies in folders of our own, and so does the copy that transformers makes of a modelling file
+    with tempfile.TemporaryDirectory() as home:
+        env = {**os.environ, "TAUT_HF_INSIDE": "1", "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1", "HF_HOME": home}
+        sys.exit(subprocess.run([python, os.path.abspath(__file__), *sys.argv[1:]], env=env).returncode)
 
 
 right_python()
@@ -41,7 +44,9 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
+logging.disable_progress_bar()
 count = failures = 0
 
 
@@ -87,10 +92,14 @@ def golden():
 
 # ---- families ----
 
+TRIALS = 3
 ATTENTION = {"heads": [4], "kv_ratio": [1, 2], "head_dim": [8]}
 SPACES = {
     "llama": {"mixer": {"attention": ATTENTION}, "ffn": {"swiglu": {"ratio": [1, 2]}}, "tie_embeddings": [True, False], "rope_theta": [500]},
-    "any": {"mixer": {"attention": ATTENTION | {"window": [0, 7], "rope": [True, False]}, "none": {}}, "ffn": {"swiglu": {"ratio": [1, 2], "rank": [0, 5]}, "none": {}},
+    "qwen3": {"mixer": {"attention": ATTENTION}, "ffn": {"swiglu": {"ratio": [1, 2]}}, "tie_embeddings": [True, False]},
+    "lfm2": {"mixer": {"attention": ATTENTION, "short_conv": {"conv": [2, 3, 4]}}, "ffn": {"swiglu": {"ratio": [1, 2]}}, "tie_embeddings": [True, False]},
+    "any": {"mixer": {"attention": ATTENTION | {"window": [0, 7], "rope": [True, False], "qk_norm": [False, True], "gate": [False, True], "rope_dim": [0, 4], "share_kv": [False, True]},
+                      "short_conv": {"conv": [1, 3]}, "none": {}}, "ffn": {"swiglu": {"ratio": [1, 2], "rank": [0, 5]}, "none": {}},
             "tie_embeddings": [True, False]},
 }
 
@@ -137,13 +146,13 @@ def family(name):
         with open(f"{tmp}/corpus.txt", "w") as f:
             f.write("".join(open(p, errors="replace").read() for p in sorted(glob.glob(f"{SRC}/docs/*.md")))[:100000])
         job = {"data": {"train": "corpus.txt", "context": 48}, "space": {"type": "lm", "depth": [3, 4], "width": [32, 64], "family": name, **SPACES[name]}, "objectives": ["valid_bpb", "params"],
-               "train": {"batch": 4}, "fidelity": {"tokens": 12000}, "budget": {"evaluations": 3}}
+               "train": {"batch": 4}, "fidelity": {"tokens": 12000}, "budget": {"evaluations": TRIALS}}
         with open(f"{tmp}/job.json", "w") as f:
             json.dump(job, f)
         taut("run", f"{tmp}/job.json", "--dir", f"{tmp}/d", "-q")
         seen, worst = set(), 0.0
         tokens = torch.randint(256, (40,), generator=torch.Generator().manual_seed(3)).tolist()
-        for trial in (1, 2, 3):
+        for trial in range(1, TRIALS + 1):
             at, base = ["--dir", f"{tmp}/d"], f"{tmp}/base{trial}"
             taut("export", str(trial), *at, "-o", base)
             arch = json.load(open(f"{base}/arch.json"))

@@ -469,7 +469,7 @@ static void test_families(void)
     struct arch a;
     struct base_err err;
     const struct family *llama = space_family_find("llama"), *any = space_family_find("any");
-    ok(llama && any && !space_family_find("qwen3"), "families by name");
+    ok(llama && any && !space_family_find("nobody"), "families by name");
     is_str(space_family_names()[0], "any", "and listed");
     parse(&a, TEXT_A, &err);
     is_int(space_family_check(llama, &a, &err), ST_OK, "Llama holds A");
@@ -484,6 +484,15 @@ static void test_families(void)
     parse(&a, HEAD L ",{'mixer':{'type':'none'" FFN "}}]}", &err);
     is_int(space_family_check(llama, &a, &err), ST_EINVAL, "nor a layer without attention");
     is_str(err.where, "layers[1].mixer.type", "where");
+    const struct family *lfm2 = space_family_find("lfm2");
+#define QK "'type':'attention','heads':2,'kv_heads':2,'head_dim':8,'qk_norm':true}"
+#define SW64 "'ffn':{'type':'swiglu','hidden':64}}"
+    parse(&a, HEAD "{'mixer':{" QK "," SW64 ",{'mixer':{'type':'short_conv'}," SW64 ",{'mixer':{" QK "," SW64 "]}", &err);
+    is_int(space_family_check(lfm2, &a, &err), ST_OK, "a family that lets each layer choose its type");
+    parse(&a, HEAD "{'mixer':{'type':'short_conv','conv':4}," SW64 ",{'mixer':{" QK "," SW64 ",{'mixer':{'type':'short_conv'}," SW64 "]}", &err);
+    is_int(space_family_check(lfm2, &a, &err), ST_EINVAL, "but not its parameters");
+    is_str(err.where, "layers[2].mixer", "where");
+    is_str(err.what, "family 'lfm2' holds one kind of 'short_conv' only; this one differs from the first", "why");
 }
 
 static void test_struct(void)

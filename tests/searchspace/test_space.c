@@ -57,7 +57,11 @@ static struct space *make(const char *text)
 
 /* width 32; ratios 1 and 0.9 are the same; shared 0 with and without its gate are one, shared 1 are two */
 #define MOE "{'type':'lm','depth':[1,1],'width':[32],'mixer':{'none':{}},'ffn':{'moe':{'experts':[2,4],'active':[2,1,3],'ratio':[1,0.9],'shared':[0,1],'shared_gate':[false,true],'router':['softmax','sigmoid']}}}"
-static const char *const spaces[] = {"'lm-small'", "'lm-tiny'", TINY, ROPES, NORMS, UNBIASED, CONVS, SCANS, SHARED, UNIFORM, MOE, CUSTOM, DISCRETE};
+#define TYPES                                                                                                              \
+    "{'type':'lm','depth':[1,2],'width':[32],'mixer':{'attention':{'heads':[1,2],'head_dim':[8]},'short_conv':{'conv':[2,3]}}," \
+    "'ffn':{'swiglu':{'ratio':[1,2]}},'rope_theta':[10000,500],'family':'lfm2'}"
+
+static const char *const spaces[] = {"'lm-small'", "'lm-tiny'", TINY, ROPES, NORMS, UNBIASED, CONVS, SCANS, SHARED, UNIFORM, TYPES, MOE, CUSTOM, DISCRETE};
 enum { NSPACES = sizeof spaces / sizeof spaces[0] };
 
 /* Is the candidate canonical and what its id says? */
@@ -278,6 +282,9 @@ static void test_sizes(void)
     /* width 32: heads 2, 1; 4, 2: in two groups 0 where there is one head: 4 + 3 of each state: 14. Width 48: 3; 6, 3 (32 does not divide 48):
      * two groups of 6 alone: 4 of each state: 8. Two ffns. */
     test_enumeration(SCANS, 28 + 28 * 28 + 16 + 16 * 16, false);
+    /* each type has 2 kinds. One layer: 2 convolutions, 2 attentions of 2 thetas, each with 2 ffns: 12. Two: 2 of convolutions alone; 2 of
+     * attention alone and 2 x 4 of both, of 2 thetas; with 2 ffns: 2 (2 + 20). */
+    test_enumeration(TYPES, 12 + 44, true);
     test_enumeration(ONE, 1, false);
     /* mixers 2, ffns 4 + 1: 9 layers, once or twice; two norms, with biases or without */
     test_enumeration(NORMS, (9 + 81) * 4, false);
@@ -318,27 +325,39 @@ static void test_sizes(void)
     space_free(s);
 }
 
-static void test_family(void)
+static void test_members(const char *text, const char *name)
 {
-    struct space *s = make(UNIFORM);
+    struct space *s = make(text);
     struct base_rng r = base_rng_at(4, RNG_TEST, 0);
-    struct genome g;
+    struct genome g, h, child;
     struct candidate c;
     int bad = 0;
-    space_genome_init(s, &g);
+    space_genome_init(s, &g), space_genome_init(s, &h), space_genome_init(s, &child);
     space_sample(s, &r, &g);
-    for (int i = 0; i < 2000; i++) {
+    for (int i = 0; i < 1000; i++) {
         space_mutate(s, &r, 0, &g);
-        space_candidate(s, &g, &c, NULL);
-        bad += space_family_check(space_family_find("llama"), &c.arch, NULL) != ST_OK;
-        space_candidate_fini(&c);
+        space_sample(s, &r, &h);
+        space_crossover(s, &r, &g, &h, &child);
+        for (int k = 0; k < 3; k++) {
+            bad += space_candidate(s, k == 0 ? &g : k == 1 ? &h : &child, &c, NULL) != ST_OK;
+            bad += space_family_check(space_family_find(name), &c.arch, NULL) != ST_OK;
+            space_candidate_fini(&c);
+        }
     }
-    is_int(bad, 0, "every candidate of family llama is one");
+    is_int(bad, 0, "every draw, mutant and child of family %s is one", name);
+    space_genome_fini(&g), space_genome_fini(&h), space_genome_fini(&child);
+    space_free(s);
+}
+
+static void test_family(void)
+{
+    test_members(UNIFORM, "llama");
+    test_members(TYPES, "lfm2");
+    struct space *s = make(UNIFORM);
     is_str(space_taken(s),
            "every layer has the same mixer\nevery layer has the same ffn\nnorm is 'rms'\nattention.window is 0\nattention.rope is true\n"
            "attention.qk_norm is false\nattention.gate is false\nattention.rope_dim is 0\nattention.share_kv is false\nswiglu.rank is 0",
-           "and it says what it takes away");
-    space_genome_fini(&g);
+           "a family says what it takes away");
     space_free(s);
     s = make("{'type':'lm','depth':[2,5],'width':[32],'mixer':{'attention':{'heads':[1],'window':[8,0,16]},'none':{}},"
              "'ffn':{'swiglu':{'ratio':[1],'rank':[0]}},'family':'llama'}");
