@@ -81,6 +81,19 @@ static void join(const struct scope *s, const struct hf_tensor *h, struct export
         }
 }
 
+/* Under its own name, or with another beginning. */
+static void renamed(const struct scope *s, const char *name, char out[128])
+{
+    for (int i = 0; i < s->class->ntensors; i++) {
+        const struct hf_tensor *h = &s->class->tensor[i];
+        size_t n = strlen(h->from[0]);
+        if (h->from[0][n - 1] != '.' || strncmp(name, h->from[0], n)) continue;
+        snprintf(out, 128, "%s%s%s", s->theirs, h->to, name + n);
+        return;
+    }
+    full_name(out, s->theirs, name);
+}
+
 static void scope_plan(const struct scope *s, struct export_plan *p)
 {
     for (int i = 0; i < s->n; i++) {
@@ -91,7 +104,7 @@ static void scope_plan(const struct scope *s, struct export_plan *p)
         if (h && !later) join(s, h, p);
         if (h) continue;
         shape_of(&s->t[i], shape);
-        full_name(name, s->theirs, s->t[i].name);
+        renamed(s, s->t[i].name, name);
         export_plan_tensor(p, name, shape, 0);
         full_name(name, s->ours, s->t[i].name);
         export_plan_rows(p, name, 0, -1);
@@ -115,6 +128,7 @@ void hf_plan(const struct hf_class *c, const struct arch *a, struct export_plan 
             snprintf(s.ours, sizeof s.ours, "model.layers.%d.", i);
             snprintf(s.theirs, sizeof s.theirs, "model.layers.%d.", c->blocks ? block++ : i);
             scope_plan(&s, p);
+            if (c->extra) c->extra(a, s.part, s.theirs, p);
         }
 }
 

@@ -11,7 +11,7 @@
  * "lm_head". */
 struct hf_tensor {
     const char *to;
-    /* Ours, one below the other, up to the first NULL; in three dimensions they are joined for each first index. */
+    /* Where it ends in a dot, so does from[0]: all names that begin so begin otherwise, but for those with a line before this one. Else: ours, one below the other, up to the first NULL; in three dimensions they are joined for each first index. */
     const char *from[4];
     const char *groups; /* a parameter of the part: each of ours is cut into so many blocks of rows, which take turns; NULL: one */
     double add;         /* to every number: -1 where the class adds 1 to its weights */
@@ -22,6 +22,8 @@ struct hf_class {
     bool blocks;        /* each part is a layer of the class, mixers and ffns numbered in one row */
     const struct hf_tensor *tensor;
     int ntensors;
+    /* Tensors that have no number of ours, below prefix ("model.layers.3."); part NULL: none of a layer. NULL: none at all. */
+    void (*extra)(const struct arch *a, const struct arch_part *part, const char *prefix, struct export_plan *p);
     void (*config)(const struct arch *a, struct base_jw *w); /* what only this class has */
 };
 

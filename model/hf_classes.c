@@ -1,5 +1,9 @@
 /* The classes, as transformers 5.23 has them (models/<model_type>/configuration_*.py and modeling_*.py). */
 #include "model/hf.h"
+
+#include <math.h>
+#include <stdio.h>
+
 #include "model/model.h"
 #include "searchspace/layer.h"
 
@@ -89,9 +93,123 @@ static void lfm2_config(const struct arch *a, struct base_jw *w)
     rope_config(a, w);
 }
 
+static void zeros(struct export_plan *p, const char *prefix, const char *name, int64_t rows, int64_t cols)
+{
+    char full[128];
+    snprintf(full, sizeof full, "%s%s", prefix, name);
+    export_plan_tensor(p, full, (int64_t[4]){rows ? rows : EXPORT_EMPTY, cols}, 0);
+    export_plan_rows(p, "", 0, rows);
+}
+
+/* ---- GraniteMoeHybridForCausalLM ---- */
+
+static const struct hf_tensor granite_tensors[] = {
+    {.to = "shared_mlp.input_linear.weight", .from = {"mlp.gate_proj.weight", "mlp.up_proj.weight"}},
+    {.to = "shared_mlp.output_linear.weight", .from = {"mlp.down_proj.weight"}},
+    {.to = "block_sparse_moe.router.weight", .from = {"mlp.gate.weight"}},
+    {.to = "block_sparse_moe.experts.gate_up_proj", .from = {"mlp.experts.gate_proj", "mlp.experts.up_proj"}},
+    {.to = "block_sparse_moe.experts.down_proj", .from = {"mlp.experts.down_proj"}},
+    {.to = "shared_mlp.input_linear.weight", .from = {"mlp.shared_experts.gate_proj.weight", "mlp.shared_experts.up_proj.weight"}},
+    {.to = "shared_mlp.output_linear.weight", .from = {"mlp.shared_experts.down_proj.weight"}},
+};
+
+/* Its shared_mlp is there even where it has no width. */
+static void granite_extra(const struct arch *a, const struct arch_part *part, const char *prefix, struct export_plan *p)
+{
+    if (space_layer(part->type) != &layer_moe || param(part, "shared")) return;
+    zeros(p, prefix, "shared_mlp.input_linear.weight", 0, a->width);
+    zeros(p, prefix, "shared_mlp.output_linear.weight", a->width, EXPORT_EMPTY);
+}
+
+static void granite_config(const struct arch *a, struct base_jw *w)
+{
+    const struct arch_part *ffn = &a->layer[0].ffn, *attention = first(a, &layer_attention), *mamba = first(a, &layer_mamba2);
+    bool moe = space_layer(ffn->type) == &layer_moe;
+    int hidden = param(ffn, "hidden"), expand = mamba ? param(mamba, "expand") : 1, head = mamba ? param(mamba, "head_dim") : a->width;
+    base_jw_kint(w, "num_hidden_layers", a->depth);
+    layer_types(a, &layer_mamba2, "linear_attention", w);
+    attention_config(attention, w);
+    base_jw_knum(w, "attention_multiplier", 1 / sqrt(attention ? param(attention, "head_dim") : 2));
+    base_jw_kstr(w, "position_embedding_type", attention && param(attention, "rope") ? "rope" : NULL);
+    rope_config(a, w);
+    base_jw_kint(w, "intermediate_size", hidden);
+    base_jw_kint(w, "shared_intermediate_size", moe ? hidden * param(ffn, "shared") : hidden);
+    base_jw_kint(w, "num_local_experts", moe ? param(ffn, "experts") : 0);
+    base_jw_kint(w, "num_experts_per_tok", moe ? param(ffn, "active") : 0);
+    base_jw_knum(w, "rms_norm_eps", MODEL_NORM_EPS);
+    base_jw_kint(w, "mamba_expand", expand);
+    base_jw_kint(w, "mamba_d_head", head);
+    base_jw_kint(w, "mamba_n_heads", expand * a->width / head);
+    base_jw_kint(w, "mamba_n_groups", mamba ? param(mamba, "groups") : 1);
+    base_jw_kint(w, "mamba_d_state", mamba ? param(mamba, "state") : 1);
+    base_jw_kint(w, "mamba_d_conv", mamba ? param(mamba, "conv") : 4);
+    base_jw_kbool(w, "mamba_conv_bias", true);
+    base_jw_kbool(w, "mamba_proj_bias", false);
+}
+
+/* ---- NemotronHForCausalLM ---- */
+
+static const struct hf_tensor nemotron_tensors[] = {
+    {.to = "model.embeddings.weight", .from = {"model.embed_tokens.weight"}},
+    {.to = "model.norm_f.weight", .from = {"model.norm.weight"}},
+    {.to = "norm.weight", .from = {"input_layernorm.weight"}},
+    {.to = "norm.weight", .from = {"post_attention_layernorm.weight"}},
+    {.to = "mixer.", .from = {"self_attn."}},
+    {.to = "mixer.", .from = {"mamba."}},
+    {.to = "mixer.", .from = {"mlp."}},
+};
+
+/* A buffer that only its own training moves. */
+static void nemotron_extra(const struct arch *a, const struct arch_part *part, const char *prefix, struct export_plan *p)
+{
+    (void)a;
+    if (space_layer(part->type) == &layer_moe) zeros(p, prefix, "mixer.gate.e_score_correction_bias", param(part, "experts"), 0);
+}
+
+static void nemotron_blocks(const struct arch *a, struct base_jw *w)
+{
+    base_jw_key(w, "layers_block_type");
+    base_jw_arr(w);
+    for (int i = 0; i < a->depth; i++)
+        for (int k = 0; k < 2; k++) {
+            const struct layer_spec *s = space_layer(k ? a->layer[i].ffn.type : a->layer[i].mixer.type);
+            if (s == &layer_none) continue;
+            base_jw_str(w, s == &layer_attention ? "full_attention" : s == &layer_mamba2 ? "linear_attention" : s->name);
+        }
+    base_jw_end(w);
+}
+
+static void nemotron_config(const struct arch *a, struct base_jw *w)
+{
+    const struct arch_part *mlp = first(a, &layer_mlp), *moe = first(a, &layer_moe), *mamba = first(a, &layer_mamba2);
+    int expand = mamba ? param(mamba, "expand") : 1, head = mamba ? param(mamba, "head_dim") : a->width;
+    nemotron_blocks(a, w);
+    attention_config(first(a, &layer_attention), w);
+    base_jw_knum(w, "layer_norm_epsilon", MODEL_NORM_EPS);
+    base_jw_kint(w, "intermediate_size", mlp ? param(mlp, "hidden") : a->width);
+    base_jw_kstr(w, "mlp_hidden_act", "relu2");
+    base_jw_kint(w, "expand", expand);
+    base_jw_kint(w, "mamba_head_dim", head);
+    base_jw_kint(w, "mamba_num_heads", expand * a->width / head);
+    base_jw_kint(w, "n_groups", mamba ? param(mamba, "groups") : 1);
+    base_jw_kint(w, "ssm_state_size", mamba ? param(mamba, "state") : 1);
+    base_jw_kint(w, "conv_kernel", mamba ? param(mamba, "conv") : 4);
+    base_jw_knum(w, "time_step_min", 1e-30); /* the class lets no step be smaller; 0 has no logarithm, which it takes when it makes new weights */
+    base_jw_kint(w, "n_routed_experts", moe ? param(moe, "experts") : 2);
+    base_jw_kint(w, "num_experts_per_tok", moe ? param(moe, "active") : 1);
+    base_jw_kint(w, "moe_intermediate_size", moe ? param(moe, "hidden") : a->width);
+    base_jw_kint(w, "moe_shared_expert_intermediate_size", moe ? param(moe, "hidden") * param(moe, "shared") : a->width);
+    base_jw_kbool(w, "norm_topk_prob", true);
+    base_jw_kint(w, "routed_scaling_factor", 1);
+}
+
 const struct hf_class hf_classes[] = {
     {.family = "llama", .name = "LlamaForCausalLM", .model_type = "llama", .config = llama_config},
     {.family = "qwen3", .name = "Qwen3ForCausalLM", .model_type = "qwen3", .config = llama_config},
     {.family = "lfm2", .name = "Lfm2ForCausalLM", .model_type = "lfm2", TENSORS(lfm2_tensors), .config = lfm2_config},
+    {.family = "granite_hybrid", .name = "GraniteMoeHybridForCausalLM", .model_type = "granitemoehybrid", TENSORS(granite_tensors), .extra = granite_extra,
+     .config = granite_config},
+    {.family = "nemotron_h", .name = "NemotronHForCausalLM", .model_type = "nemotron_h", .blocks = true, TENSORS(nemotron_tensors), .extra = nemotron_extra,
+     .config = nemotron_config},
 };
 const int hf_nclasses = sizeof hf_classes / sizeof hf_classes[0];

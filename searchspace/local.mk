@@ -10,7 +10,8 @@ libspace_a_SOURCES = $(layer_specs) \
 	searchspace/arch.c searchspace/arch.h searchspace/canonical.c searchspace/layer.c \
 	searchspace/layer.h searchspace/layers.def \
 	searchspace/families/any.c searchspace/families/families.def searchspace/families/family.c \
-	searchspace/families/family.h searchspace/families/lfm2.c searchspace/families/llama.c searchspace/families/qwen3.c
+	searchspace/families/family.h searchspace/families/granite_hybrid.c searchspace/families/lfm2.c searchspace/families/llama.c \
+	searchspace/families/nemotron_h.c searchspace/families/qwen3.c
 # what reads and writes JSON: job files, spaces, architectures; links libspace.a and libbasejson.a
 noinst_LIBRARIES += libspacejson.a
 libspacejson_a_SOURCES = \

@@ -2,8 +2,6 @@
 
 Written to be read and to be right, not fast: no cache, no kernels; recurrent layers step token by token.
 """
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -23,6 +21,23 @@ class RMSNorm(nn.Module):
         return self.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps)
 
 
+class LayerNorm(nn.Module):
+    def __init__(self, width, eps):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.eps = eps
+
+    def forward(self, x):
+        return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
+
+
+def norm_of(config):
+    """What stands before each part and at the end."""
+    make = LayerNorm if config.arch.get("norm", "rms") == "layer" else RMSNorm
+    return make(config.arch["width"], config.norm_eps)
+
+
 def rotate(x, theta, r):
     """RoPE on the first r numbers of [..., T, d]: halves, as Llama has it."""
     if r < x.shape[-1]:
@@ -35,31 +50,37 @@ def rotate(x, theta, r):
     return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
 
 
-def linear(out, inn, rank=0):
-    """rank > 0: a product of two matrices, a and b."""
-    if not rank:
-        return nn.Linear(inn, out, bias=False)
-    both = nn.Sequential()
-    both.add_module("a", nn.Linear(inn, rank, bias=False))
-    both.add_module("b", nn.Linear(rank, out, bias=False))
-    return both
+class LowRank(nn.Module):
+    """A product of two matrices."""
+
+    def __init__(self, out, inn, rank, bias):
+        super().__init__()
+        self.a = nn.Linear(inn, rank, bias=False)
+        self.b = nn.Linear(rank, out, bias=bias)
+
+    def forward(self, x):
+        return self.b(self.a(x))
+
+
+def linear(out, inn, bias, rank=0):
+    return LowRank(out, inn, rank, bias) if rank else nn.Linear(inn, out, bias=bias)
 
 
 class Attention(nn.Module):
     def __init__(self, config, part):
         super().__init__()
-        width = config.arch["width"]
+        width, bias = config.arch["width"], config.arch.get("bias", False)
         self.heads, self.kv_heads, self.head_dim = part["heads"], part["kv_heads"], part["head_dim"]
         self.window, self.rope = part.get("window", 0), part.get("rope", True)
         self.rope_dim = part.get("rope_dim", 0) or self.head_dim
         self.theta = config.arch.get("rope_theta", 10000.0)
         self.gate, self.share = part.get("gate", False), part.get("share_kv", False)
-        self.q_proj = linear(self.heads * self.head_dim * (2 if self.gate else 1), width)
-        self.o_proj = linear(width, self.heads * self.head_dim)
+        self.q_proj = linear(self.heads * self.head_dim * (2 if self.gate else 1), width, bias)
+        self.o_proj = linear(width, self.heads * self.head_dim, bias)
         self.q_norm = RMSNorm(self.head_dim, config.norm_eps) if part.get("qk_norm") else None
         if not self.share:
-            self.k_proj = linear(self.kv_heads * self.head_dim, width)
-            self.v_proj = linear(self.kv_heads * self.head_dim, width)
+            self.k_proj = linear(self.kv_heads * self.head_dim, width, bias)
+            self.v_proj = linear(self.kv_heads * self.head_dim, width, bias)
             self.k_norm = RMSNorm(self.head_dim, config.norm_eps) if part.get("qk_norm") else None
 
     def heads_of(self, x, norm):
@@ -124,20 +145,124 @@ class ShortConv(nn.Module):
 class SwiGLU(nn.Module):
     def __init__(self, config, part):
         super().__init__()
-        width, hidden, rank = config.arch["width"], part["hidden"], part.get("rank", 0)
-        self.gate_proj = linear(hidden, width, rank)
-        self.up_proj = linear(hidden, width, rank)
-        self.down_proj = linear(width, hidden, rank)
+        width, bias, hidden, rank = config.arch["width"], config.arch.get("bias", False), part["hidden"], part.get("rank", 0)
+        self.gate_proj = linear(hidden, width, bias, rank)
+        self.up_proj = linear(hidden, width, bias, rank)
+        self.down_proj = linear(width, hidden, bias, rank)
 
     def forward(self, x, shared):
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
+class MLP(nn.Module):
+    def __init__(self, config, part):
+        super().__init__()
+        width, bias = config.arch["width"], config.arch.get("bias", False)
+        self.act = part.get("act", "relu2")
+        self.up_proj = linear(part["hidden"], width, bias)
+        self.down_proj = linear(width, part["hidden"], bias)
+
+    def forward(self, x, shared):
+        h = self.up_proj(x)
+        return self.down_proj(h.relu().square() if self.act == "relu2" else F.gelu(h, approximate="tanh"))
+
+
+class Experts(nn.Module):
+    """gate_proj, up_proj [E, F, D] and down_proj [E, D, F]; relu2 has no gate."""
+
+    def __init__(self, experts, hidden, width, act):
+        super().__init__()
+        self.gate_proj = nn.Parameter(torch.zeros(experts, hidden, width)) if act == "swiglu" else None
+        self.up_proj = nn.Parameter(torch.zeros(experts, hidden, width))
+        self.down_proj = nn.Parameter(torch.zeros(experts, width, hidden))
+
+    def forward(self, x, e):
+        up = x @ self.up_proj[e].T
+        h = up.relu().square() if self.gate_proj is None else F.silu(x @ self.gate_proj[e].T) * up
+        return h @ self.down_proj[e].T
+
+
+class Shared(nn.Module):
+    def __init__(self, hidden, width, act):
+        super().__init__()
+        self.gate_proj = linear(hidden, width, False) if act == "swiglu" else None
+        self.up_proj = linear(hidden, width, False)
+        self.down_proj = linear(width, hidden, False)
+
+    def forward(self, x):
+        up = self.up_proj(x)
+        return self.down_proj(up.relu().square() if self.gate_proj is None else F.silu(self.gate_proj(x)) * up)
+
+
+class MoE(nn.Module):
+    """The k experts of the largest router logits, weighted by their scores over the scores' sum; shared ones are always on."""
+
+    def __init__(self, config, part):
+        super().__init__()
+        width, hidden, act = config.arch["width"], part["hidden"], part.get("act", "swiglu")
+        self.active, self.router = part["active"], part.get("router", "softmax")
+        self.gate = linear(part["experts"], width, False)
+        self.experts = Experts(part["experts"], hidden, width, act)
+        self.shared_experts = Shared(hidden * part["shared"], width, act) if part.get("shared") else None
+        self.shared_expert_gate = linear(1, width, False) if part.get("shared") and part.get("shared_gate") else None
+
+    def forward(self, x, shared):
+        flat = x.reshape(-1, x.shape[-1])
+        top, chosen = self.gate(flat).topk(self.active, -1)
+        score = top.softmax(-1) if self.router == "softmax" else top.sigmoid()
+        weight = score / score.sum(-1, keepdim=True)
+        y = torch.zeros_like(flat)
+        for e in range(self.gate.weight.shape[0]):
+            token, place = torch.where(chosen == e)
+            y.index_add_(0, token, weight[token, place, None] * self.experts(flat[token], e))
+        y = y.view_as(x)
+        if self.shared_experts is not None:
+            always = self.shared_experts(x)
+            y = y + (always if self.shared_expert_gate is None else self.shared_expert_gate(x).sigmoid() * always)
+        return y
+
+
+class Mamba2(nn.Module):
+    def __init__(self, config, part):
+        super().__init__()
+        width, bias = config.arch["width"], config.arch.get("bias", False)
+        self.inner, self.head_dim, self.state = width * part["expand"], part["head_dim"], part["state"]
+        self.heads, self.groups, self.eps = self.inner // self.head_dim, part.get("groups", 1), config.norm_eps
+        self.mixed = self.inner + 2 * self.groups * self.state
+        self.in_proj = linear(self.inner + self.mixed + self.heads, width, bias)
+        self.conv1d = CausalConv(self.mixed, part.get("conv", 4), True)
+        self.dt_bias = nn.Parameter(torch.zeros(self.heads))
+        self.A_log = nn.Parameter(torch.zeros(self.heads))
+        self.D = nn.Parameter(torch.ones(self.heads))
+        self.norm = RMSNorm(self.inner, self.eps)
+        self.out_proj = linear(width, self.inner, bias)
+
+    def forward(self, x, shared):
+        B, T, _ = x.shape
+        z, xbc, dt = self.in_proj(x).split((self.inner, self.mixed, self.heads), -1)
+        u, b, c = F.silu(self.conv1d(xbc)).split((self.inner, self.groups * self.state, self.groups * self.state), -1)
+        dt = F.softplus(dt + self.dt_bias)
+        decay = torch.exp(-self.A_log.exp() * dt)
+        u = u.view(B, T, self.heads, self.head_dim)
+        b, c = (v.view(B, T, self.groups, self.state).repeat_interleave(self.heads // self.groups, 2) for v in (b, c))
+        s, y = x.new_zeros(B, self.heads, self.head_dim, self.state), []
+        for t in range(T):
+            s = decay[:, t, :, None, None] * s + (dt[:, t, :, None] * u[:, t]).unsqueeze(-1) * b[:, t].unsqueeze(-2)
+            y.append((s @ c[:, t].unsqueeze(-1)).squeeze(-1) + self.D[:, None] * u[:, t])
+        y = torch.stack(y, 1).reshape(B, T, self.inner) * F.silu(z)
+        y = y.view(B, T, self.groups, -1)
+        y = (y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + self.eps)).view(B, T, self.inner)
+        return self.out_proj(self.norm.weight * y)
+
+
 # layer type: the name that its weights stand under, and its class
 PARTS = {
     "attention": ("self_attn", Attention),
+    "mamba2": ("mamba", Mamba2),
     "short_conv": ("conv", ShortConv),
     "swiglu": ("mlp", SwiGLU),
+    "mlp": ("mlp", MLP),
+    "moe": ("mlp", MoE),
 }
 
 
@@ -152,7 +277,7 @@ class Layer(nn.Module):
             if part["type"] == "none":
                 continue
             name, make = PARTS[part["type"]]
-            setattr(self, norm, RMSNorm(config.arch["width"], config.norm_eps))
+            setattr(self, norm, norm_of(config))
             setattr(self, name, make(config, part))
             self.branches.append((norm, name))
 
@@ -175,7 +300,7 @@ class TautModel(TautPreTrainedModel):
         arch = config.arch
         self.embed_tokens = nn.Embedding(arch["vocab"], arch["width"])
         self.layers = nn.ModuleList(Layer(config, layer) for layer in arch["layers"])
-        self.norm = RMSNorm(arch["width"], config.norm_eps)
+        self.norm = norm_of(config)
         self.post_init()
 
     def forward(self, input_ids):

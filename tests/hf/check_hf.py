@@ -47,6 +47,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 logging.disable_progress_bar()
+torch.set_num_threads(1)
 count = failures = 0
 
 
@@ -92,14 +93,20 @@ def golden():
 
 # ---- families ----
 
-TRIALS = 3
+TRIALS = 4
+MAMBA = {"expand": [1, 2], "head_dim": [8, 16], "state": [8, 16], "conv": [3, 4], "groups": [1, 2]}
 ATTENTION = {"heads": [4], "kv_ratio": [1, 2], "head_dim": [8]}
 SPACES = {
     "llama": {"mixer": {"attention": ATTENTION}, "ffn": {"swiglu": {"ratio": [1, 2]}}, "tie_embeddings": [True, False], "rope_theta": [500]},
     "qwen3": {"mixer": {"attention": ATTENTION}, "ffn": {"swiglu": {"ratio": [1, 2]}}, "tie_embeddings": [True, False]},
     "lfm2": {"mixer": {"attention": ATTENTION, "short_conv": {"conv": [2, 3, 4]}}, "ffn": {"swiglu": {"ratio": [1, 2]}}, "tie_embeddings": [True, False]},
-    "any": {"mixer": {"attention": ATTENTION | {"window": [0, 7], "rope": [True, False], "qk_norm": [False, True], "gate": [False, True], "rope_dim": [0, 4], "share_kv": [False, True]},
-                      "short_conv": {"conv": [1, 3]}, "none": {}}, "ffn": {"swiglu": {"ratio": [1, 2], "rank": [0, 5]}, "none": {}},
+    "granite_hybrid": {"mixer": {"attention": ATTENTION | {"rope": [True, False]}, "mamba2": MAMBA}, "ffn": {"swiglu": {"ratio": [1, 2]}, "moe": {"experts": [4], "active": [2], "ratio": [1], "shared": [0, 1]}},
+                       "tie_embeddings": [True, False]},
+    "nemotron_h": {"mixer": {"attention": ATTENTION, "mamba2": MAMBA, "none": {}},
+                   "ffn": {"mlp": {"ratio": [1, 2]}, "moe": {"experts": [4], "active": [1, 2], "ratio": [1], "shared": [1, 2]}, "none": {}}},
+    "any": {"norm": ["rms", "layer"], "bias": [False, True], "mixer": {"attention": ATTENTION | {"window": [0, 7], "rope": [True, False], "qk_norm": [False, True], "gate": [False, True], "rope_dim": [0, 4], "share_kv": [False, True]},
+                      "short_conv": {"conv": [1, 3]}, "mamba2": MAMBA, "none": {}}, "ffn": {"swiglu": {"ratio": [1, 2], "rank": [0, 5]}, "mlp": {"ratio": [1], "act": ["relu2", "gelu"]}, "none": {},
+                    "moe": {"experts": [1, 4], "active": [1, 2], "ratio": [1], "shared": [0, 1], "router": ["softmax", "sigmoid"], "act": ["swiglu", "relu2"], "shared_gate": [False, True]}},
             "tie_embeddings": [True, False]},
 }
 
@@ -145,7 +152,7 @@ def family(name):
     with tempfile.TemporaryDirectory() as tmp:
         with open(f"{tmp}/corpus.txt", "w") as f:
             f.write("".join(open(p, errors="replace").read() for p in sorted(glob.glob(f"{SRC}/docs/*.md")))[:100000])
-        job = {"data": {"train": "corpus.txt", "context": 48}, "space": {"type": "lm", "depth": [3, 4], "width": [32, 64], "family": name, **SPACES[name]}, "objectives": ["valid_bpb", "params"],
+        job = {"data": {"train": "corpus.txt", "context": 48}, "space": {"type": "lm", "depth": [4, 6], "width": [32, 64], "family": name, **SPACES[name]}, "objectives": ["valid_bpb", "params"],
                "train": {"batch": 4}, "fidelity": {"tokens": 12000}, "budget": {"evaluations": TRIALS}}
         with open(f"{tmp}/job.json", "w") as f:
             json.dump(job, f)

@@ -274,7 +274,6 @@ static const struct {
     {0, LM NONE "," SW ",'tie_embeddings':true}", 0, 0, ST_EINVAL, "space.tie_embeddings", "must be a list of 1 to 64 choices"},
     {0, LM NONE "," SW ",'rope_theta':[0]}", 0, 0, ST_EINVAL, "space.rope_theta[0]", "must be a number from 1 to 1000000000000, not 0"},
     {0, LM NONE "," SW ",'family':'qwen3_next'}", 0, 0, ST_ENOTSUP, "space.family", "family 'qwen3_next' is not built yet"},
-    {0, LM NONE "," SW ",'family':'granite_hybrid'}", 0, 0, ST_ENOTSUP, "space.family", "family 'granite_hybrid' is not built yet"},
     {0, LM NONE "," SW ",'family':'lama'}", 0, 0, ST_EINVAL, "space.family", "unknown family 'lama'; did you mean 'llama'?"},
     {0, LM NONE "," SW ",'family':'llama'}", 0, 0, ST_EINVAL, "space.mixer.none", "family 'llama' does not hold 'none' as mixer"},
     {0, LM "'mixer':{'attention':{'heads':[4],'window':[4,8]}}," SW ",'family':'llama'}", 0, 0, ST_EINVAL,
