@@ -254,7 +254,7 @@ static int hf_texts(struct export *e)
     if (rc) return rc;
     const struct hf_class *class = hf_class_find(e->family->name);
     hf_config(class, &e->arch, add_text(e, "config.json"));
-    hf_generation_config(class != NULL, add_text(e, "generation_config.json"));
+    hf_generation_config(hf_caches(class, &e->arch), add_text(e, "generation_config.json"));
     if (!json_is_object(tokenizer)) {
         hf_tokenizer(add_text(e, "tokenizer.json"));
         hf_tokenizer_config(&e->arch, add_text(e, "tokenizer_config.json"));

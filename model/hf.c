@@ -155,6 +155,13 @@ static void own_config(const struct arch *a, struct base_jw *w)
     base_buf_fini(&arch);
 }
 
+bool hf_caches(const struct hf_class *c, const struct arch *a)
+{
+    for (int i = 0; c && i < a->depth; i++)
+        if (space_layer(a->layer[i].mixer.type) == &layer_attention) return true;
+    return false;
+}
+
 void hf_config(const struct hf_class *c, const struct arch *a, struct base_buf *b)
 {
     struct base_jw w;
@@ -170,6 +177,7 @@ void hf_config(const struct hf_class *c, const struct arch *a, struct base_buf *
     base_jw_kint(&w, "hidden_size", a->width);
     base_jw_kint(&w, "max_position_embeddings", a->context);
     base_jw_kbool(&w, "tie_word_embeddings", a->tie);
+    base_jw_kbool(&w, "use_cache", hf_caches(c, a));
     no_tokens(&w);
     if (c) c->config(a, &w);
     else own_config(a, &w);

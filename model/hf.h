@@ -29,6 +29,8 @@ struct hf_class {
 
 const struct hf_class *hf_class_find(const char *family); /* NULL: the family has no class of its own */
 
+/* Can it decode with a cache there? Our own modelling file has none; transformers 5 counts a cache's tokens by its attention layers. */
+bool hf_caches(const struct hf_class *c, const struct arch *a);
 /* For an arch that the family holds (space_family_check). */
 void hf_plan(const struct hf_class *c, const struct arch *a, struct export_plan *p);
 /* config.json. c NULL: our own modelling file, which reads the architecture itself. */
