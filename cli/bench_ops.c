@@ -243,12 +243,47 @@ static void moe(struct ops *o, const struct arch_part *p)
        dev->op->expert_act_bwd(dev, &g, ug, &order, &wf, 0, &h, &dg, dug, &dwf, &h), "%dx%d", (int)m, f);
 }
 
+static void mamba2(struct ops *o, const struct arch_part *p)
+{
+    struct kn_dev *dev = o->b->dev;
+    int T = o->a->context, B = (int)o->n / T, P = space_part_get(p, "head_dim"), S = space_part_get(p, "state"), G = space_part_get(p, "groups");
+    int k = space_part_get(p, "conv"), inner = (int)o->d * space_part_get(p, "expand"), H = inner / P, mixed = inner + 2 * G * S;
+    product(o, "in", o->d, inner + mixed + H);
+    drop(o);
+    product(o, "out", inner, o->d);
+    drop(o);
+    struct kn_tensor x = floats(o, 3, B, T, mixed, 0), dx = floats(o, 3, B, T, mixed, 0), y = floats(o, 3, B, T, mixed, 0);
+    struct kn_tensor w = floats(o, 2, mixed, k, 0, 0), dw = floats(o, 2, mixed, k, 0, 0), bias = floats(o, 1, mixed, 0, 0, 0), dbias = floats(o, 1, mixed, 0, 0, 0);
+    OP(o, "conv", FORWARD, COPY, kn_cost_conv(o->n, mixed, k, 1, 4), dev->op->conv(dev, &x, &w, &bias, 1, NULL, &y), "%dx%dx%d taps %d", B, T, mixed, k);
+    OP(o, "conv_bwd", BACKWARD, COPY, kn_cost_conv_bwd(o->n, mixed, k, 1, 4), dev->op->conv_bwd(dev, &x, &w, &bias, 1, &y, &dx, &dw, &dbias),
+       "%dx%dx%d taps %d", B, T, mixed, k);
+    struct kn_tensor dt = floats(o, 3, B, T, H, 0), ddt = floats(o, 3, B, T, H, 0), out = floats(o, 4, B, T, H, P), state = floats(o, 4, B, H, P, S);
+    struct kn_tensor step = floats(o, 1, H, 0, 0, 0), decay = floats(o, 1, H, 0, 0, 0), skip = floats(o, 1, H, 0, 0, 0), ds = floats(o, 1, H, 0, 0, 0);
+    struct kn_tensor v[6];
+    for (int i = 0; i < 2; i++) {
+        const struct kn_tensor *t = i ? &dx : &x;
+        v[3 * i] = kn_slice(t, 2, 0, inner), v[3 * i + 1] = kn_slice(t, 2, inner, G * S), v[3 * i + 2] = kn_slice(t, 2, inner + G * S, G * S);
+        v[3 * i] = kn_split(&v[3 * i], 2, H, P), v[3 * i + 1] = kn_split(&v[3 * i + 1], 2, G, S), v[3 * i + 2] = kn_split(&v[3 * i + 2], 2, G, S);
+    }
+    OP(o, "ssd", FORWARD, COPY, kn_cost_ssd(o->n, H, P, G, S, 4), dev->op->ssd(dev, &v[0], &dt, &step, &decay, &v[1], &v[2], &skip, NULL, &out),
+       "%dx%dx%dx%d state %d", B, T, H, P, S);
+    OP(o, "ssd_bwd", BACKWARD, COPY, kn_cost_ssd_bwd(o->n, H, P, G, S, 4),
+       dev->op->ssd_bwd(dev, &v[0], &dt, &step, &decay, &v[1], &v[2], &skip, &out, &v[3], &ddt, &ds, &ds, &v[4], &v[5], &ds), "%dx%dx%dx%d state %d", B, T, H, P,
+       S);
+    struct kn_tensor one[5] = {v[0], dt, v[1], v[2], out}, s1 = kn_slice(&state, 0, 0, 1);
+    for (int i = 0; i < 5; i++) one[i] = kn_slice(&one[i], 0, 0, 1), one[i] = kn_slice(&one[i], 1, 0, 1);
+    struct kn_cost cost = kn_cost_ssd(1, H, P, G, S, 4);
+    cost.bytes += 2.0 * 4 * inner * S; /* the state, read and written */
+    OP(o, "ssd", DECODE, COPY, cost, dev->op->ssd(dev, &one[0], &one[1], &step, &decay, &one[2], &one[3], &skip, &s1, &one[4]), "1x1x%dx%d state %d", H, P, S);
+}
+
 static const struct {
     const char *type; /* of a mixer or ffn */
     void (*ops)(struct ops *o, const struct arch_part *p);
 } parts[] = {
     {"attention", attention},
     {"swiglu", swiglu},
+    {"mamba2", mamba2},
     {"moe", moe},
 };
 
