@@ -247,12 +247,28 @@ static int choose_family(struct export *e)
     return cli_fail_err(CLI_CALL, what, "--family any takes everything", &err);
 }
 
+/* Has our own modelling file every type of this network? Its table has a line for each. */
+static int modelled(const struct export *e)
+{
+    for (int i = 0; i < e->arch.depth; i++)
+        for (int k = 0; k < 2; k++) {
+            const struct arch_part *p = k ? &e->arch.layer[i].ffn : &e->arch.layer[i].mixer;
+            const char *name = space_layer(p->type)->name;
+            char line[64];
+            snprintf(line, sizeof line, "\n    \"%s\": (", name);
+            if (space_part_is_none(p) || strstr(hf_modeling_py, line)) continue;
+            return cli_fail(CLI_CALL, "export", "use safetensors", "--format hf of '%s' is not built yet", name);
+        }
+    return CLI_OK;
+}
+
 static int hf_texts(struct export *e)
 {
     json_t *tokenizer = of_job(e, "data", "tokenizer");
     int rc = choose_family(e);
     if (rc) return rc;
     const struct hf_class *class = hf_class_find(e->family->name);
+    if (!class && (rc = modelled(e))) return rc;
     hf_config(class, &e->arch, add_text(e, "config.json"));
     hf_generation_config(hf_caches(class, &e->arch), add_text(e, "generation_config.json"));
     if (!json_is_object(tokenizer)) {

@@ -1,6 +1,7 @@
 """taut export --format hf: what stands in the folder, against the weights as Taut keeps them and the public classes' names, worked out here by other
 means. That the classes load it and say the same is for `make check-hf`."""
 import json
+import math
 import os
 import re
 import struct
@@ -138,6 +139,33 @@ s.renamed([(r"model\.norm\.weight", "model.embedding_norm.weight"), (r"(.*)\.inp
            (r"(.*)\.post_attention_layernorm\.weight", r"\1.ffn_norm.weight"), (r"(.*)\.self_attn\.o_proj\.weight", r"\1.self_attn.out_proj.weight"),
            (r"(.*)\.self_attn\.([qk])_norm\.weight", r"\1.self_attn.\2_layernorm.weight"), (r"(.*)\.mlp\.gate_proj\.weight", r"\1.feed_forward.w1.weight"),
            (r"(.*)\.mlp\.up_proj\.weight", r"\1.feed_forward.w3.weight"), (r"(.*)\.mlp\.down_proj\.weight", r"\1.feed_forward.w2.weight")])
+
+# ---- granite_hybrid: matrices joined, experts for each expert ----
+
+MAMBA = {"expand": [2], "head_dim": [8], "state": [8], "groups": [2]}
+s = Search("granite_hybrid", {"depth": [4, 4], "mixer": {"attention": ATTENTION, "mamba2": MAMBA}, "ffn": {"moe": {"experts": [3], "active": [2], "ratio": [1], "shared": [0]}}})
+kinds = [l["mixer"]["type"] for l in s.arch["layers"]]
+same(sorted(set(kinds)), ["attention", "mamba2"], "both types of mixers")
+s.check("GraniteMoeHybridForCausalLM", FILES, "granitemoehybrid", {
+    **ATTENDS, "num_hidden_layers": 4, "layer_types": ["linear_attention" if k == "mamba2" else "full_attention" for k in kinds], "position_embedding_type": "rope",
+    "attention_multiplier": 1 / math.sqrt(8), "num_local_experts": 3, "num_experts_per_tok": 2, "shared_intermediate_size": 0, "mamba_expand": 2, "mamba_d_head": 8, "mamba_n_heads": 4,
+    "mamba_n_groups": 2, "mamba_d_state": 8, "mamba_d_conv": 4, "mamba_conv_bias": True, "mamba_proj_bias": False})
+for i in range(4):
+    gate, up = (s.ours["model.layers.%d.mlp.experts.%s_proj" % (i, n)] for n in ("gate", "up"))
+    n = 32 * 16
+    same(s.theirs["model.layers.%d.block_sparse_moe.experts.gate_up_proj" % i],
+         ([3, 64, 16], sum((gate[1][e * n:(e + 1) * n] + up[1][e * n:(e + 1) * n] for e in range(3)), ())), "layer %d: each expert's gate, then its up" % i)
+    same(s.theirs["model.layers.%d.shared_mlp.input_linear.weight" % i], ([0, 16], ()), "and shared experts of no width")
+
+# ---- nemotron_h: each part a block ----
+
+s = Search("nemotron_h", {"depth": [4, 4], "mixer": {"attention": ATTENTION, "mamba2": MAMBA}, "ffn": {"mlp": {"ratio": [1]}, "none": {}}})
+parts = [(i, l[r]["type"], r) for i, l in enumerate(s.arch["layers"]) for r in ("mixer", "ffn") if l[r]["type"] != "none"]
+word = {"attention": "full_attention", "mamba2": "linear_attention", "mlp": "mlp"}
+s.check("NemotronHForCausalLM", FILES, "nemotron_h", {"layers_block_type": [word[t] for _, t, _ in parts], "mlp_hidden_act": "relu2", "use_cache": True, "mamba_num_heads": 4, "conv_kernel": 4})
+s.renamed([(r"model\.embed_tokens\.weight", "model.embeddings.weight"), (r"model\.norm\.weight", "model.norm_f.weight")] +
+          [(r"model\.layers\.%d\.%s_layernorm\.weight" % (i, "input" if r == "mixer" else "post_attention"), "model.layers.%d.norm.weight" % b) for b, (i, t, r) in enumerate(parts)] +
+          [(r"model\.layers\.%d\.%s\.(.*)" % (i, {"attention": "self_attn", "mamba2": "mamba", "mlp": "mlp"}[t]), r"model.layers.%d.mixer.\1" % b) for b, (i, t, r) in enumerate(parts)])
 
 # ---- without a family; numbers in place of text ----
 
