@@ -134,13 +134,15 @@ static void part_code(const struct arch_part *p, struct base_buf *b)
         base_buf_printf(b, "%s%d", sep, p->v[i]);
         sep = "/";
     }
-    for (int i = 0; i < s->nparams; i++) {
-        const struct layer_param *q = &s->params[i];
-        if (q->always || p->v[i] == q->dflt) continue;
-        if (q->kind == LAYER_WORD) base_buf_printf(b, "%s", q->words[p->v[i]]);
-        else if (q->kind == LAYER_BOOL) base_buf_printf(b, "%s%s", p->v[i] ? "+" : "-", q->name);
-        else base_buf_printf(b, "%c%d", q->name[0], p->v[i]);
-    }
+    /* numbers first: a word ends where the next sign stands, not where a letter does */
+    for (int words = 0; words < 2; words++)
+        for (int i = 0; i < s->nparams; i++) {
+            const struct layer_param *q = &s->params[i];
+            if (q->always || p->v[i] == q->dflt || words != (q->kind != LAYER_INT)) continue;
+            if (q->kind == LAYER_WORD) base_buf_printf(b, "+%s", q->words[p->v[i]]);
+            else if (q->kind == LAYER_BOOL) base_buf_printf(b, "%s%s", p->v[i] ? "+" : "-", q->name);
+            else base_buf_printf(b, "%c%d", q->name[0], p->v[i]);
+        }
 }
 
 void out_part(const struct arch_part *p, struct base_buf *b)
