@@ -34,7 +34,7 @@ static int64_t line_up(const struct model_opts *o, int64_t n)
 
 static struct kn_tensor shape_of(const struct layer_tensor *t, const struct model_opts *o)
 {
-    enum kn_dtype kept = t->role == LAYER_T_MATRIX ? model_stored_dtype(o) : o->dtype;
+    enum kn_dtype kept = t->role == LAYER_T_MATRIX && !t->both_ways ? model_stored_dtype(o) : o->dtype;
     if (t->mid) return kn_t3(NULL, kept, t->rows / t->mid, t->mid, t->cols);
     bool flat = t->role == LAYER_T_VECTOR && t->cols == 1;
     return flat ? kn_t1(NULL, kept, t->rows) : kn_t2(NULL, kept, t->rows, t->cols);
@@ -46,6 +46,7 @@ static void add(struct walk *w, int layer, bool hidden, const struct layer_tenso
     struct kn_tensor shape = shape_of(t, w->o);
     int64_t n = shape.d[0] * shape.s[0] * (int64_t)(kn_dtype_size(shape.dtype) / unit(w->o));
     if (!hidden) w->other = line_up(w->o, w->other);
+    else if (t->both_ways) w->hidden = line_up(w->o, w->hidden); /* those before it may be of bytes */
     if (w->out) {
         struct model_param *p = &w->out[w->n];
         if (layer < 0)

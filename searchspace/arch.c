@@ -184,7 +184,7 @@ double space_arch_weight_bytes(const struct arch *a, enum arch_weights w)
             int n = space_layer(part[k]->type)->tensors(a, i, part[k], t);
             for (int j = 0; j < n; j++) {
                 double rows = (double)t[j].rows, cols = (double)t[j].cols;
-                if (t[j].role == LAYER_T_MATRIX) saved += 4 * rows * cols - stored_bytes(rows, cols, w);
+                if (t[j].role == LAYER_T_MATRIX && !t[j].both_ways) saved += 4 * rows * cols - stored_bytes(rows, cols, w);
             }
         }
     }

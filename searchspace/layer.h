@@ -59,6 +59,7 @@ struct layer_tensor {
     bool decay;                     /* unused while weight decay is on every parameter; kept by checkpoints */
     enum layer_init init;
     double lo, hi;
+    bool both_ways;                 /* decoding reads it transposed and not: weights at rest (model_opts.weights) leave it as it is */
     int64_t mid;                    /* 0: [rows, cols]; else the tensor is [rows / mid, mid, cols], also on disk: experts, convolutions */
 };
 static inline struct layer_tensor layer_matrix(const char *name, int64_t out, int64_t in, double std)

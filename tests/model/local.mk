@@ -22,6 +22,9 @@ EXTRA_DIST += tests/golden/make_moe.py tests/golden/moe_mixtral_weights.safetens
 	tests/golden/moe_granite_weights.safetensors tests/golden/moe_granite_golden.safetensors \
 	tests/golden/moe_nemotron_weights.safetensors tests/golden/moe_nemotron_golden.safetensors \
 	tests/golden/moe_lfm2_weights.safetensors tests/golden/moe_lfm2_golden.safetensors
+EXTRA_DIST += tests/golden/make_mla.py tests/golden/mla_weights.safetensors tests/golden/mla_golden.safetensors \
+	tests/golden/mla_rank_weights.safetensors tests/golden/mla_rank_golden.safetensors \
+	tests/golden/mla_pairs_weights.safetensors tests/golden/mla_pairs_golden.safetensors
 EXTRA_DIST += tests/golden/make_bamba.py tests/golden/bamba_weights.safetensors tests/golden/bamba_golden.safetensors \
 	tests/golden/bamba_bias_weights.safetensors tests/golden/bamba_bias_golden.safetensors
 check_PROGRAMS += tests/model/test_model

@@ -74,6 +74,14 @@ __attribute__((unused)) static struct arch_part mamba2(int expand, int head_dim,
     return p;
 }
 
+__attribute__((unused)) static struct arch_part mla(int heads, int kv_rank, int nope_dim, int rope_dim, int v_dim, int q_rank)
+{
+    struct arch_part p = part_of("mla", LAYER_MIXER);
+    set(&p, "heads", heads), set(&p, "kv_rank", kv_rank), set(&p, "nope_dim", nope_dim), set(&p, "rope_dim", rope_dim);
+    set(&p, "v_dim", v_dim), set(&p, "q_rank", q_rank);
+    return p;
+}
+
 __attribute__((unused)) static struct arch net(int vocab, int context, int width, int tie)
 {
     return (struct arch){.vocab = vocab, .context = context, .width = width, .tie = tie, .rope_theta = 10000};
@@ -162,6 +170,20 @@ __attribute__((unused)) static struct arch scans(int context, int tie)
     add(&a, mamba2(1, 12, 9, 2, 1), NO_FFN);
     add(&a, attention(3, 1, 4, 0, 1), NO_FFN);
     add(&a, mamba2(2, 4, 1, 1, 1), NO_FFN);
+    return a;
+}
+
+/* Latent attention: values wider than keys and narrower, one head, queries of low rank; between a layer that lends and one that borrows. */
+__attribute__((unused)) static struct arch latents(int context, int tie)
+{
+    struct arch a = net(13, context, 12, tie);
+    struct arch_part lends = attention(4, 2, 6, 0, 1), borrows = lends;
+    set(&borrows, "share_kv", 1);
+    add(&a, mla(3, 7, 4, 2, 9, 0), swiglu(20, 0));
+    add(&a, lends, NO_FFN);
+    add(&a, mla(1, 5, 6, 4, 3, 6), NO_FFN);
+    add(&a, borrows, swiglu(9, 0));
+    add(&a, mla(2, 17, 3, 6, 8, 5), NO_FFN);
     return a;
 }
 

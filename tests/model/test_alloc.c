@@ -124,6 +124,8 @@ int main(void)
     test(scans(9, 0), false);
     test(attentions(9, 0), true);
     test(attentions(9, 0), false);
+    test(latents(9, 0), true);
+    test(latents(9, 0), false);
     test(experts(9), true);
     test(experts(9), false);
     unlink(path);

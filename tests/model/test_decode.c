@@ -181,6 +181,15 @@ int main(void)
     test_cuts(attentions(9, 0), "cpu", KN_F32, 1e-4);
     test_cuts(experts(9), "ref", KN_F64, 1e-6);
     test_cuts(experts(9), "cpu", KN_F32, 1e-4);
+    test_cuts(latents(9, 0), "ref", KN_F64, 1e-6);
+    test_cuts(latents(9, 0), "cpu", KN_F32, 1e-4);
+    struct arch latent_bias = latents(9, 1);
+    latent_bias.bias = true;
+    test_cuts(latent_bias, "cpu", KN_F32, 1e-4);
+    test_rows(latents(9, 1));
+    test_loss(latent_bias);
+    test_loss(latents(9, 0));
+    test_state(latents(9, 0), false);
     test_rows(experts(9));
     test_loss(experts(9));
     test_state(experts(9), false);

@@ -96,6 +96,7 @@ int main(void)
         check(attentions(17, tie), "attention's options");
         check(biased(17, tie), "layer norm and biases");
         check(scans(17, tie), "scans");
+        check(latents(17, tie), "latent attention");
     }
     check(experts(17), "experts");
     return tap_done();

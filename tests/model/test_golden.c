@@ -180,6 +180,19 @@ int main(void)
     check(&biased_llama, "llama_bias", "cpu", KN_F32, 5e-6);
     check(&biased_lfm2, "lfm2_bias", "ref", KN_F64, 2e-6);
     check(&biased_lfm2, "lfm2_bias", "cpu", KN_F32, 5e-6);
+    struct arch latent = net(V, 64, 24, 0), low = latent, paired = latent;
+    low.bias = true;
+    for (int i = 0; i < 2; i++) {
+        add(&latent, mla(4, 10, 6, 4, 5, 0), swiglu(36, 0));
+        add(&low, mla(4, 10, 6, 4, 5, 7), swiglu(36, 0));
+        add(&paired, mla(4, 10, 6, 4, 5, 9), swiglu(36, 0));
+    }
+    check(&latent, "mla", "ref", KN_F64, 2e-6);
+    check(&latent, "mla", "cpu", KN_F32, 5e-6);
+    check(&low, "mla_rank", "ref", KN_F64, 2e-6);
+    check(&low, "mla_rank", "cpu", KN_F32, 5e-6);
+    check(&paired, "mla_pairs", "ref", KN_F64, 2e-6);
+    check(&paired, "mla_pairs", "cpu", KN_F32, 5e-6);
     for (int i = 0; i < 6; i++) {
         struct arch a = net(V, 64, 24, 0);
         for (int l = 0; l < (i ? 1 : 2); l++) add(&a, attention(4, 2, 6, 0, 1), moes[i]);

@@ -27,6 +27,10 @@ static struct arch sample(struct base_rng *r)
             int groups = pick(r, 1, 2); /* widths divide by 4 */
             mixer = mamba2(2 * pick(r, 1, 2), pick(r, 0, 1) ? 2 : 4, pick(r, 1, 30), pick(r, 1, 16), groups);
         }
+        if (pick(r, 0, 2) == 0) {
+            int rank = pick(r, 1, 20), q_rank = pick(r, 0, 1) * pick(r, 1, 12);
+            mixer = mla(pick(r, 1, 5), rank, pick(r, 1, 9), 2 * pick(r, 1, 4), pick(r, 1, 9), q_rank);
+        }
         if (pick(r, 0, 2) == 0) ffn = mlp(hidden, pick(r, 0, 1));
         if (pick(r, 0, 2) == 0) {
             int E = pick(r, 1, 70), shared = pick(r, 0, 2);
@@ -97,13 +101,13 @@ static double gradients_apart(struct model *x, struct kn_dev *dx, struct model *
 
 static void test_devices(const char *name)
 {
-    struct arch a = zoo(37, 0), b = net(97, 70, 48, 1), convs = conv_zoo(37, 0), scan = scans(37, 0), options = attentions(37, 0), mix = experts(37);
+    struct arch a = zoo(37, 0), b = net(97, 70, 48, 1), convs = conv_zoo(37, 0), scan = scans(37, 0), options = attentions(37, 0), mix = experts(37), latent = latents(37, 0);
     add(&b, attention(6, 2, 16, 0, 1), swiglu(130, 0));
     add(&b, attention(3, 3, 32, 33, 1), swiglu(64, 17));
     options.bias = true;
     struct arch c = biased(50, 0);
     add(&c, attention(2, 1, 16, 0, 0), mlp(140, KN_GELU));
-    const struct arch *nets[] = {&a, &b, &c, &convs, &scan, &options, &mix};
+    const struct arch *nets[] = {&a, &b, &c, &convs, &scan, &options, &latent, &mix};
     static int32_t tok[210], tgt[210];
     for (size_t i = 0; i < sizeof nets / sizeof nets[0]; i++) {
         int T = nets[i]->context;
@@ -140,6 +144,7 @@ static float *trained(int threads, int64_t *n, double *loss)
     add(&a, attention(2, 1, 16, 20, 1), swiglu(48, 6));
     add(&a, short_conv(4), NO_FFN);
     add(&a, mamba2(2, 16, 8, 4, 2), NO_FFN);
+    add(&a, mla(3, 20, 8, 6, 10, 12), NO_FFN);
     add(&a, NO_MIXER, moe_as(moe(12, 3, 20, 1), 0, 0, 1));
     struct kn_dev *dev = device("cpu", threads);
     struct model *m = model_of(&a, dev, KN_F32, 4, true, 11);

@@ -110,6 +110,11 @@ int main(void)
     test(&mix, "experts bf16", ARCH_WEIGHTS_BF16);
     test(&mix, "experts int8", ARCH_WEIGHTS_INT8);
     test_load(&mix, ARCH_WEIGHTS_INT8);
+    struct arch latent = latents(9, 0);
+    latent.bias = true;
+    test(&latent, "latents bf16", ARCH_WEIGHTS_BF16);
+    test(&latent, "latents int8", ARCH_WEIGHTS_INT8);
+    test_load(&latent, ARCH_WEIGHTS_INT8);
     struct arch a = zoo(CONTEXT, 0);
     struct kn_dev *dev = device("cpu", 1);
     struct model *m = NULL;

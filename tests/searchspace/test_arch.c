@@ -43,6 +43,12 @@
     "{'taut':1,'vocab':256,'context':64,'width':48,'layers':[{'mixer':{'type':'mamba2','expand':2,'head_dim':16,'state':20},"    \
     "'ffn':{'type':'none'}},{'mixer':{'type':'mamba2','expand':1,'head_dim':8,'state':5,'conv':2,'groups':3},'ffn':{'type':'none'}}]}"
 
+#define TEXT_MLA                                                                                                                          \
+    "{'taut':1,'vocab':256,'context':64,'width':48,'layers':[{'mixer':{'type':'mla','heads':3,'kv_rank':10,'nope_dim':16,'rope_dim':8,"    \
+    "'v_dim':12},'ffn':{'type':'none'}},{'mixer':{'type':'mla','heads':2,'kv_rank':6,'nope_dim':8,'rope_dim':4,'v_dim':10,'q_rank':14},"   \
+    "'ffn':{'type':'none'}}]}"
+#define ID_MLA "def67a59e186e11d841734c17f1ce115"
+
 static st_t parse(struct arch *a, const char *text, struct base_err *err)
 {
     const char *t = quoted(text);
@@ -85,6 +91,11 @@ static void test_canonical(void)
          "'expand':2},'ffn':{'type':'none'}},{'mixer':{'type':'mamba2','expand':1,'head_dim':8,'state':5,'conv':2,'groups':3},"
          "'ffn':{'type':'none'}}]}",
          TEXT_MAMBA, "acb2a5f52be21641d9c2ea741d1b55b2", "Mamba-2, defaults written");
+    same(TEXT_MLA, TEXT_MLA, ID_MLA, "latent attention");
+    same("{'taut':1,'vocab':256,'context':64,'width':48,'layers':[{'mixer':{'q_rank':0,'v_dim':12,'rope_dim':8,'nope_dim':16,'kv_rank':10,"
+         "'heads':3,'type':'mla'},'ffn':{'type':'none'}},{'mixer':{'type':'mla','heads':2,'kv_rank':6,'nope_dim':8,'rope_dim':4,'v_dim':10,"
+         "'q_rank':14},'ffn':{'type':'none'}}]}",
+         TEXT_MLA, ID_MLA, "latent attention, the default written");
     same("{'taut':1,'vocab':256,'context':64,'width':48,'layers':[{'mixer':{'conv':3,'type':'short_conv'},'ffn':{'type':'swiglu',"
          "'hidden':96}},{'mixer':{'type':'short_conv','conv':4},'ffn':{'type':'none'}}]}",
          TEXT_CONV, "39a635920dc89e7e657c2bb44d582d39", "short convolutions, the default written");
@@ -211,6 +222,30 @@ static void test_costs(void)
     is_near(space_arch_decode_flops(&a, 40), 86552, 0, "Mamba-2: of a decoded one, wherever it stands");
     is_near(space_arch_state_bytes(&a, 64), 4 * 2646, 0, "Mamba-2: state and the convolution's inputs, whatever the context");
     is_near(space_arch_state_bytes(&a, 1), 4 * 2646, 0, "Mamba-2: from the first token on");
+
+    is_int(parse(&a, TEXT_MLA, &err), ST_OK, "latent attention reads");
+    space_arch_cost(&a, &c);
+    is_near(c.params, 22014, 0, "latent attention: parameters");
+    is_near(c.flops_per_token, 53560, 0, "latent attention: FLOPs a token");
+    is_near(space_arch_decode_flops(&a, 100), 67112, 0, "latent attention: a decoded one meets latents");
+    is_near(space_arch_prefill_flops(&a, 40), 1038016, 0, "latent attention: FLOPs of a prefill");
+    is_near(space_arch_state_bytes(&a, 100), 4 * (18 + 10) * 100, 0, "latent attention: keeps a latent and one key");
+    /* kv_b stays in f32 */
+    is_near(space_arch_weight_bytes(&a, ARCH_WEIGHTS_BF16), 4.0 * 22014 - 2 * (256 * 48 + 3 * 24 * 48 + 18 * 48 + 36 * 48 + 14 * 48 + 24 * 14 + 10 * 48 + 20 * 48), 0,
+            "latent attention: bytes in bf16");
+    a.bias = true;
+    space_arch_cost(&a, &c);
+    is_near(c.params, 22152, 0, "latent attention: biases of what the class gives some");
+    /* DeepSeek-V3: 671e9 parameters; transformers counts 671026404352 (biases that choose experts are buffers there) */
+    struct arch v3 = {.vocab = 129280, .context = 4096, .width = 7168, .depth = 61, .rope_theta = 1e4};
+    for (int i = 0; i < v3.depth; i++) {
+        v3.layer[i].mixer = (struct arch_part){space_layer_find("mla", LAYER_MIXER), {128, 512, 128, 64, 128, 1536}};
+        v3.layer[i].ffn = i < 3 ? (struct arch_part){space_layer_find("swiglu", LAYER_FFN), {18432}}
+                                : (struct arch_part){space_layer_find("moe", LAYER_FFN), {256, 8, 2048, 1, 1}};
+    }
+    is_int(space_arch_check(&v3, &err), ST_OK, "DeepSeek-V3 is valid");
+    space_arch_cost(&v3, &c);
+    is_near(c.params, 671026404352.0, 0, "it has as many parameters as published");
 
     int bad = 0;
     for (int64_t w = 0; w < 12; w++)
@@ -386,7 +421,16 @@ static const struct {
      "layers[0].mixer.groups", "3 does not divide 4 heads"},
     {HEAD "{'mixer':{'type':'mamba2','expand':2,'head_dim':32,'state':8,'conv':17},'ffn':{'type':'none'}}]}", ST_EINVAL,
      "layers[0].mixer.conv", "must be an integer from 1 to 16, not 17"},
-    {HEAD "{'mixer':{'type':'mla'},'ffn':{'type':'none'}}]}", ST_ENOTSUP, "layers[0].mixer.type", "mixer 'mla' is not built yet"},
+    {HEAD "{'mixer':{'type':'mla','heads':4,'nope_dim':16,'rope_dim':8,'v_dim':16},'ffn':{'type':'none'}}]}", ST_EINVAL,
+     "layers[0].mixer.kv_rank", "missing"},
+    {HEAD "{'mixer':{'type':'mla','heads':4,'kv_rank':16,'nope_dim':16,'rope_dim':7,'v_dim':16},'ffn':{'type':'none'}}]}", ST_EINVAL,
+     "layers[0].mixer.rope_dim", "RoPE turns pairs: 7 must be even"},
+    {HEAD "{'mixer':{'type':'mla','heads':4,'kv_rank':16,'nope_dim':16,'rope_dim':0,'v_dim':16},'ffn':{'type':'none'}}]}", ST_EINVAL,
+     "layers[0].mixer.rope_dim", "must be an integer from 2 to 1024, not 0"},
+    {HEAD "{'mixer':{'type':'mla','heads':4,'kv_rank':4097,'nope_dim':16,'rope_dim':8,'v_dim':16},'ffn':{'type':'none'}}]}", ST_EINVAL,
+     "layers[0].mixer.kv_rank", "must be an integer from 1 to 4096, not 4097"},
+    {HEAD "{'mixer':{'type':'mla','heads':4,'kv_rank':16,'nope_dim':16,'rope_dim':8,'v_dim':16,'head_dim':16},'ffn':{'type':'none'}}]}", ST_EINVAL, "layers[0].mixer",
+     "unknown key 'head_dim'"},
     {HEAD "{'mixer':{'type':'gated_delta'},'ffn':{'type':'none'}}]}", ST_ENOTSUP, "layers[0].mixer.type",
      "mixer 'gated_delta' is not built yet"},
     {HEAD "{'mixer':{'type':'linear'},'ffn':{'type':'none'}}]}", ST_ENOTSUP, "layers[0].mixer.type", "mixer 'linear' is not built yet"},
@@ -413,7 +457,7 @@ static const struct {
     {HEAD "{'mixer':{'type':'atention'},'ffn':{'type':'none'}}]}", ST_EINVAL, "layers[0].mixer.type",
      "unknown mixer 'atention'; did you mean 'attention'?"},
     {HEAD "{'mixer':{'type':'swiglu','hidden':3},'ffn':{'type':'none'}}]}", ST_EINVAL, "layers[0].mixer.type",
-     "unknown mixer 'swiglu'; known: none, attention, short_conv, mamba2"},
+     "unknown mixer 'swiglu'; known: none, attention, short_conv, mamba2, mla"},
     {HEAD MIX ",'head':4" FFN "}}]}", ST_EINVAL, "layers[0].mixer", "unknown key 'head'; did you mean 'heads'?"},
     {HEAD MIX ",'kv_ratio':4" FFN "}}]}", ST_EINVAL, "layers[0].mixer", "unknown key 'kv_ratio'"},
     {HEAD MIX ",'qk_norm':1" FFN "}}]}", ST_EINVAL, "layers[0].mixer.qk_norm", "must be true or false, not a number"},

@@ -31,6 +31,9 @@ static struct space *make(const char *text)
 #define SCANS                                                                                                            \
     "{'type':'lm','depth':[1,2],'width':[32,48],'mixer':{'mamba2':{'expand':[1,2],'head_dim':[16,32],'state':[8,16],'groups':[1,2]}}," \
     "'ffn':{'swiglu':{'ratio':[1]},'none':{}}}"
+#define LATENTS                                                                                                          \
+    "{'type':'lm','depth':[1,2],'width':[32,48],'mixer':{'mla':{'heads':[1,3],'kv_rank':[8,16],'rope_dim':[4],'q_rank':[0,8]}}," \
+    "'ffn':{'none':{}}}"
 #define UNIFORM                                                                                                          \
     "{'type':'lm','depth':[2,5],'width':[32,64],'mixer':{'attention':{'heads':[1,2,4],'kv_ratio':[1,2]}},"               \
     "'ffn':{'swiglu':{'ratio':[1,2]}},'family':'llama'}"
@@ -61,7 +64,7 @@ static struct space *make(const char *text)
     "{'type':'lm','depth':[1,2],'width':[32],'mixer':{'attention':{'heads':[1,2],'head_dim':[8]},'short_conv':{'conv':[2,3]}}," \
     "'ffn':{'swiglu':{'ratio':[1,2]}},'rope_theta':[10000,500],'family':'lfm2'}"
 
-static const char *const spaces[] = {"'lm-small'", "'lm-tiny'", TINY, ROPES, NORMS, UNBIASED, CONVS, SCANS, SHARED, UNIFORM, TYPES, MOE, CUSTOM, DISCRETE};
+static const char *const spaces[] = {"'lm-small'", "'lm-tiny'", TINY, ROPES, NORMS, UNBIASED, CONVS, SCANS, LATENTS, SHARED, UNIFORM, TYPES, MOE, CUSTOM, DISCRETE};
 enum { NSPACES = sizeof spaces / sizeof spaces[0] };
 
 /* Is the candidate canonical and what its id says? */
@@ -285,6 +288,8 @@ static void test_sizes(void)
     /* each type has 2 kinds. One layer: 2 convolutions, 2 attentions of 2 thetas, each with 2 ffns: 12. Two: 2 of convolutions alone; 2 of
      * attention alone and 2 x 4 of both, of 2 thetas; with 2 ffns: 2 (2 + 20). */
     test_enumeration(TYPES, 12 + 44, true);
+    /* one head at width 32, one or three at 48 */
+    test_enumeration(LATENTS, 4 + 16 + 8 + 64, false);
     test_enumeration(ONE, 1, false);
     /* mixers 2, ffns 4 + 1: 9 layers, once or twice; two norms, with biases or without */
     test_enumeration(NORMS, (9 + 81) * 4, false);
