@@ -16,7 +16,7 @@ static const struct cli_opt options[] = {
     {"model", 'm', "a,…", "models to measure, of a, b, c, d, e (default: all)", false},
     {"op", 0, "WORD", "of ops, those with this word in name, pass or shape", false},
     {"threads", 't', "N", "to compute with (default: all CPUs of this process)", false},
-    {"precision", 0, "f32|bf16", "of products (default: f32)", false},
+    {"precision", 0, "auto|f32|bf16", "of products in training: the device's fastest (default), or this", false},
     {"device", 0, "NAME", "cpu (default)", false},
     {"quick", 0, NULL, "tiny sizes, to see that all is there; the times mean nothing", false},
     {"compare-torch", 0, NULL, "train and decode the models in PyTorch as well, in turns", true},
@@ -157,7 +157,7 @@ static int run(struct cli *c)
 {
     struct bench b = {.c = c, .precision = KN_F32};
     struct base_err err = BASE_ERR_INIT;
-    const char *device = cli_str(c, "device", "cpu"), *precision = cli_str(c, "precision", "f32");
+    const char *device = cli_str(c, "device", "cpu"), *precision = cli_str(c, "precision", "auto");
     int sections, threads = (int)cli_int(c, "threads", 0, 1, 1024);
     b.op = cli_str(c, "op", "");
     b.quick = cli_has(c, "quick");
@@ -173,9 +173,9 @@ static int run(struct cli *c)
     if (st) return cli_fail_err(st == ST_ENOMEM ? CLI_FAILED : CLI_CALL, "bench", "give --device cpu", &err);
     if (strcmp(b.dev->info.kind, "cpu")) rc = cli_fail(CLI_CALL, "bench", "give --device cpu", "--device: the limits of '%s' cannot be measured", device);
     else if (hostlock_open(&b.lock, device, NULL, &err)) rc = cli_fail_err(CLI_FAILED, "bench", "without it other work would spoil the times", &err);
-    if (!rc && !strcmp(precision, "bf16")) {
-        b.precision = KN_BF16;
-        if (kn_precision(b.dev, KN_BF16)) rc = cli_fail(CLI_CALL, "bench", "leave it out", "--precision bf16: this machine has no products in bf16");
+    b.precision = !strcmp(precision, "auto") ? b.dev->info.fastest : !strcmp(precision, "bf16") ? KN_BF16 : KN_F32;
+    if (!rc && b.precision == KN_BF16) {
+        if (!b.dev->info.bf16) rc = cli_fail(CLI_CALL, "bench", "leave it out", "--precision bf16: this machine has no products in bf16");
     }
     if (!rc) {
         interrupt_catch();

@@ -79,7 +79,7 @@ bool bench_begin(struct bench *b, struct bench_busy *y, pid_t pid);
 double bench_end(struct bench *b, const struct bench_busy *y);
 
 /* flop/s of the product that whole models are held against, 4096 x 512 x 1408; 0: it failed. */
-struct kn_rate bench_product(struct bench *b, struct kn_dev *dev);
+struct kn_rate bench_product(struct bench *b, struct kn_dev *dev, enum kn_dtype precision);
 #define BENCH_PRODUCT "4096 x 512 x 1408"
 
 /* ---- printing ---- */

@@ -160,7 +160,7 @@ st_t bench_train_process(struct bench *b, const char *arch, int context, int ste
     if (!st) st = write_text(file[1], (size_t)context * 256 + 1, 1);
     if (!st) st = write_text(file[2], (size_t)context + 1, 2);
     const char *argv[] = {"/proc/self/exe", "train", file[0], "--data", file[1], "--valid", file[2], "--tokens", text[0], "--batch", text[1], "--threads", text[2],
-                          "--order", "sequential", "--json", NULL};
+                          "--precision", kn_dtype_name(b->precision), "--order", "sequential", "--json", NULL};
     const char *env[] = {lock, NULL};
     uint64_t from = base_clock_ns();
     char log[PATH_MAX + 16];

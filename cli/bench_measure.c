@@ -170,7 +170,7 @@ static st_t product(struct bench *b, struct kn_dev *dev, float *x, float *w, flo
     return t.st;
 }
 
-struct kn_rate bench_product(struct bench *b, struct kn_dev *dev)
+struct kn_rate bench_product(struct bench *b, struct kn_dev *dev, enum kn_dtype precision)
 {
     struct kn_rate r = {0};
     int64_t m = b->quick ? 64 : 4096;
@@ -180,7 +180,9 @@ struct kn_rate bench_product(struct bench *b, struct kn_dev *dev)
     for (int i = 0; !st && i < 3; i++) st = kn_alloc(dev, n[i], &p[i]);
     for (int i = 0; !st && i < 2; i++)
         for (size_t k = 0; k < n[i] / 4; k++) ((float *)p[i])[k] = (float)((k * 2654435761u >> 8 & 1023)) / 1024 - 0.5f;
+    if (!st) st = kn_precision(dev, precision);
     if (!st) st = product(b, dev, p[0], p[1], p[2], m, &r);
+    kn_precision(dev, KN_F32);
     for (int i = 0; i < 3; i++) kn_free(dev, p[i], n[i]);
     return st ? (struct kn_rate){0} : r;
 }

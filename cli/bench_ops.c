@@ -214,6 +214,48 @@ static void swiglu(struct ops *o, const struct arch_part *p)
     OP(o, "swiglu_bwd", BACKWARD, COPY, kn_cost_swiglu_bwd(n, f, 4), dev->op->swiglu_bwd(dev, &g, &u, &h, &dg, &du), "%dx%d", n, f);
 }
 
+static void mamba2(struct ops *o, const struct arch_part *p)
+{
+    struct kn_dev *dev = o->b->dev;
+    int B = o->b->batch, T = o->b->context, n = (int)o->n, P = space_part_get(p, "head_dim"), S = space_part_get(p, "state"), G = space_part_get(p, "groups");
+    int taps = space_part_get(p, "conv"), inner = space_part_get(p, "expand") * (int)o->d, H = inner / P, C = inner + 2 * G * S;
+    product(o, "in", o->d, inner + C + H);
+    drop(o);
+    product(o, "out", inner, o->d);
+    drop(o);
+    struct kn_tensor x = floats(o, 3, B, T, C, 0), y = floats(o, 3, B, T, C, 0), dx = floats(o, 3, B, T, C, 0), w = floats(o, 2, C, taps, 0, 0), dw = floats(o, 2, C, taps, 0, 0);
+    struct kn_tensor bias = floats(o, 1, C, 0, 0, 0), dbias = floats(o, 1, C, 0, 0, 0);
+    OP(o, "conv", FORWARD, COPY, kn_cost_conv(n, C, taps, 1, 4), dev->op->conv(dev, &x, &w, &bias, 1, NULL, &y), "%dx%dx%d, %d taps", B, T, C, taps);
+    OP(o, "conv_bwd", BACKWARD, COPY, kn_cost_conv_bwd(n, C, taps, 1, 4), dev->op->conv_bwd(dev, &x, &w, &bias, 1, &y, &dx, &dw, &dbias), "%dx%dx%d, %d taps", B, T, C, taps);
+    /* columns of what the convolution gives, as in the model */
+    struct kn_tensor part[2][3];
+    for (int i = 0; i < 2; i++)
+        for (int j = 0; j < 3; j++) {
+            struct kn_tensor c = kn_slice(i ? &dx : &y, 2, j ? inner + (j - 1) * G * S : 0, j ? G * S : inner);
+            part[i][j] = kn_split(&c, 2, j ? G : H, j ? S : P);
+        }
+    struct kn_tensor dt = floats(o, 3, B, T, H, 0), ddt = floats(o, 3, B, T, H, 0), v[3], dv[3], out = floats(o, 4, B, T, H, P), dout = floats(o, 4, B, T, H, P);
+    for (int i = 0; i < 3; i++) v[i] = floats(o, 1, H, 0, 0, 0), dv[i] = floats(o, 1, H, 0, 0, 0); /* dt's bias, log of A, D */
+    OP(o, "ssd", FORWARD, COPY, kn_cost_ssd(n, H, P, G, S, 4), dev->op->ssd(dev, &part[0][0], &dt, &v[0], &v[1], &part[0][1], &part[0][2], &v[2], NULL, &out), "%dx%dx%dx%d, state %d",
+       B, T, H, P, S);
+    OP(o, "ssd_bwd", BACKWARD, COPY, kn_cost_ssd_bwd(n, H, P, G, S, 4),
+       dev->op->ssd_bwd(dev, &part[0][0], &dt, &v[0], &v[1], &part[0][1], &part[0][2], &v[2], &dout, &part[1][0], &ddt, &dv[0], &dv[1], &part[1][1], &part[1][2], &dv[2]),
+       "%dx%dx%dx%d, state %d", B, T, H, P, S);
+    struct kn_tensor state = floats(o, 4, 1, H, P, S), one[3], o1 = kn_slice(&out, 0, 0, 1), d1 = kn_slice(&dt, 0, 0, 1);
+    o1 = kn_slice(&o1, 1, 0, 1), d1 = kn_slice(&d1, 1, 0, 1);
+    for (int i = 0; i < 3; i++) one[i] = kn_slice(&part[0][i], 0, 0, 1), one[i] = kn_slice(&one[i], 1, 0, 1);
+    struct kn_cost step = kn_cost_ssd(1, H, P, G, S, 4);
+    step.bytes += 8.0 * H * P * S; /* the state, in and out */
+    OP(o, "ssd", DECODE, COPY, step, dev->op->ssd(dev, &one[0], &d1, &v[0], &v[1], &one[1], &one[2], &v[2], &state, &o1), "1x1x%dx%d, state %d", H, P, S);
+    drop(o);
+    struct kn_tensor a = floats(o, 2, n, inner, 0, 0), z = floats(o, 2, n, inner, 0, 0), c = floats(o, 2, n, inner, 0, 0), e = floats(o, 2, n, inner, 0, 0), dz = floats(o, 2, n, inner, 0, 0);
+    struct kn_tensor scale = floats(o, 1, inner, 0, 0, 0), dscale = floats(o, 1, inner, 0, 0, 0), rstd = floats(o, 2, n, G, 0, 0);
+    int group = inner / G;
+    OP(o, "gatednorm", FORWARD, COPY, kn_cost_gatednorm(n, inner, group, 4), dev->op->gatednorm(dev, &a, &z, &scale, group, 1e-5, 1, &c, &rstd), "%dx%d", n, inner);
+    OP(o, "gatednorm_bwd", BACKWARD, COPY, kn_cost_gatednorm_bwd(n, inner, group, 4),
+       dev->op->gatednorm_bwd(dev, &a, &z, &scale, group, 1, &rstd, &c, &e, &dz, &dscale), "%dx%d", n, inner);
+}
+
 static void moe(struct ops *o, const struct arch_part *p)
 {
     struct kn_dev *dev = o->b->dev;
@@ -285,6 +327,7 @@ static const struct {
     {"swiglu", swiglu},
     {"mamba2", mamba2},
     {"moe", moe},
+    {"mamba2", mamba2},
 };
 
 /* What the stack does around its layers, and what the optimiser does. */
@@ -403,7 +446,9 @@ int bench_ops(struct bench *b)
         if (st) return cli_fail_err(CLI_FAILED, "bench", NULL, &err);
         o = (struct ops){.b = b, .a = &a, .model = i, .n = (int64_t)b->batch * b->context, .d = a.width};
         if (!bench_begin(b, &y, 0)) return interrupt_status();
+        o.st = kn_precision(b->dev, b->precision);
         model_ops(&o);
+        kn_precision(b->dev, KN_F32);
         double others = bench_end(b, &y);
         if (interrupted) return interrupt_status();
         if (o.st) return cli_fail(CLI_FAILED, "bench", NULL, "ops of model %s: %s", bench_presets[i].name, base_status_text(o.st));

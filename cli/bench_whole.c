@@ -27,7 +27,8 @@ struct whole {
     char missing[160];            /* not built, and why; the rest means nothing then */
     int64_t params;
     double flops;                 /* of a trained token */
-    struct kn_rate product;       /* flop/s */
+    struct kn_rate product;       /* flop/s, in the precision of training … */
+    struct kn_rate product_f32;   /* … and in f32, as decoding and prefill compute */
     struct kn_rate rate, rate1;   /* tokens/s, of all threads and of one */
     uint64_t planned, process;    /* bytes of a training step: asked of the device; the whole process, 0: not known */
     double share;                 /* of product */
@@ -54,7 +55,7 @@ static st_t train(struct whole *w, struct kn_dev *dev, double seconds, struct kn
     kn_trim(dev);
     kn_peak_reset(dev);
     uint64_t before = kn_dev_bytes(dev);
-    st_t st = x ? model_new(&m, &w->a, dev, &(struct model_opts){.train = true, .batch = b->batch}, err) : ST_ENOMEM;
+    st_t st = x ? model_new(&m, &w->a, dev, &(struct model_opts){.train = true, .batch = b->batch, .precision = b->precision}, err) : ST_ENOMEM;
     if (!st) st = model_init(m, 1);
     if (!st) {
         w->params = model_param_count(m);
@@ -110,7 +111,7 @@ static st_t decode(struct whole *w, struct kn_dev *dev, struct speed *s, struct 
             t.st = model_decode(state, x, 1, logits);
         }
         if (!st) st = t.st;
-        double bytes = bench_decode_bytes(&w->a, s->context), product = w->product.high;
+        double bytes = bench_decode_bytes(&w->a, s->context), product = w->product_f32.high;
         s->decode_ns = bench_timer_ns(&t);
         s->prefill_ns = bench_timer_ns(&p);
         s->bound_ns = bytes / kn_limits_bandwidth(&b->limits, bytes, KN_LIMIT_READ, 1) * 1e9;
@@ -140,15 +141,16 @@ static st_t measure(struct whole *w, struct kn_dev *one, struct base_err *err)
     struct bench *b = w->b;
     struct bench_busy y;
     if (!bench_begin(b, &y, 0)) return ST_ECANCELED;
-    w->product = bench_product(b, b->dev);
+    w->product = bench_product(b, b->dev, b->precision);
     st_t st = train(w, b->dev, 4, &w->rate, &w->planned, err);
     if (!st && one && !interrupted) st = train(w, one, 3, &w->rate1, NULL, err);
-    struct kn_rate after = bench_product(b, b->dev); /* the better of before and after: what the machine can do */
+    struct kn_rate after = bench_product(b, b->dev, b->precision); /* the better of before and after: what the machine can do */
     if (after.high > w->product.high) w->product = after;
     w->share = w->rate.median * w->flops / w->product.high;
     w->others_train = bench_end(b, &y);
     if (!st && !interrupted && !bench_begin(b, &y, 0)) return ST_ECANCELED;
     if (st || interrupted) return st ? st : ST_ECANCELED;
+    w->product_f32 = bench_product(b, b->dev, KN_F32);
     static const int contexts[CONTEXTS] = {128, 1024, 4096};
     for (int i = 0; !st && !interrupted && i < (b->quick ? 1 : CONTEXTS); i++) {
         w->speed[w->nspeed].context = contexts[i];
@@ -245,7 +247,7 @@ static void print_decoding(const struct whole *w, int n)
     table_column(&t, "bound, ms", TABLE_RIGHT);
     table_column(&t, "x bound", TABLE_RIGHT);
     table_column(&t, "prefill, ms", TABLE_RIGHT);
-    table_column(&t, "of the product", TABLE_RIGHT);
+    table_column(&t, "of an f32 product", TABLE_RIGHT);
     table_column(&t, "others", TABLE_RIGHT);
     for (int i = 0; i < n; i++, w++)
         for (int k = 0; k < w->nspeed; k++) {
@@ -274,7 +276,6 @@ int bench_whole(struct bench *b)
     int n = 0, rc = CLI_OK;
     memset(all, 0, sizeof all);
     if (b->dev->info.threads > 1 && kn_dev_open(&one, cli_str(b->c, "device", "cpu"), 1, &err)) return cli_fail_err(CLI_FAILED, "bench", NULL, &err);
-    if (one) kn_precision(one, b->precision);
     for (int i = 0; !rc && i < BENCH_MODELS; i++) {
         struct whole *w = &all[n];
         if (!b->model[i]) continue;

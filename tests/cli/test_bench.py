@@ -114,7 +114,7 @@ def whole(r, m):
 
 
 def everything():
-    r = taut("--quick", "--model", "a,b", "--threads", 2, "--json")
+    r = taut("--quick", "--model", "a,b", "--threads", 2, "--precision", "f32", "--json")
     same(r.returncode, 0, "taut bench --quick")
     v = json.loads(r.stdout)
     same([v["quick"], v["batch"], v["context"], v["precision"], v["device"]["threads"]], [True, B, T, "f32", 2], "what was measured")
@@ -135,6 +135,20 @@ def parts():
     v = json.loads(taut("models", "--quick", "--model", "a", "--threads", 1, "--json").stdout)
     ok("ops" not in v and len(v["models"]) == 1 and "scaling" not in v["models"][0], "models alone, on one thread: no scaling")
     v = json.loads(taut("models", "--quick", "--model", "d,e", "--json").stdout)
+    e = v["models"][1]
+    if "params" in e: # a token goes through two of eight experts and the router
+        layer = 256 * 12 * 32 + 256 * 256 + 256 * 8
+        same(e["params"], 6 * (layer + 8 * 3 * 256 * 256 + 2 * 256) + 2 * V * 256 + 256, "model e: all experts are parameters")
+        ok(near(e["flops_per_token"], 3 * (2 * (6 * (layer + 2 * 3 * 256 * 256) + 256 * V) + 6 * 4 * 256 * pairs(T) / T)), "two of them are work")
+    v2 = json.loads(taut("ops", "--quick", "--model", "e", "--json").stdout)
+    found = {(o["op"], o["pass"]) for o in v2["ops"]}
+    ok("params" not in e or {("route", "forward"), ("gather", "forward"), ("gemm_grouped", "forward"), ("gemm_grouped_sum", "backward"), ("expert_act_bwd", "backward")} <= found,
+       "and the mixture's ops are measured")
+    ok(all("us" in o for o in v2["ops"]), "all of them")
+    v3 = json.loads(taut("ops", "--quick", "--model", "d", "--json").stdout)
+    found = {(o["op"], o["pass"]) for o in v3["ops"] if "us" in o}
+    ok({("conv", "forward"), ("conv_bwd", "backward"), ("ssd", "forward"), ("ssd_bwd", "backward"), ("ssd", "decode"), ("gatednorm_bwd", "backward")} <= found,
+       "and those of mamba2")
     ok(all(("tokens_per_s" in x) != ("not_built" in x) for x in v["models"]) and [x["model"] for x in v["models"]] == ["d", "e"], "a model is measured, or said to be not built")
     r = taut("--quick", "--model", "a", "--op", "rmsnorm")
     lines = r.stdout.splitlines()
