@@ -19,7 +19,10 @@ static const struct cli_opt options[] = {
     {"precision", 0, "auto|f32|bf16", "of products in training: the device's fastest (default), or this", false},
     {"device", 0, "NAME", "cpu (default)", false},
     {"quick", 0, NULL, "tiny sizes, to see that all is there; the times mean nothing", false},
-    {"compare-torch", 0, NULL, "train and decode the models in PyTorch as well, in turns", true},
+    {"compare-torch", 0, NULL, "instead: the models here and in PyTorch, in turns ($TAUT_TORCH_PYTHON, else python3)", false},
+    {"rounds", 0, "N", "of the comparison (default: 5)", false},
+    {"wall-steps", 0, "N", "of the comparison's wall clock, from process start (default: 200)", false},
+    {"skip", 0, "wall,…", "parts of the comparison to leave out, of wall, decode, memory", false},
     {0},
 };
 
@@ -41,12 +44,21 @@ static int read_models(struct bench *b)
     return *list ? CLI_OK : cli_fail(CLI_CALL, "bench", "give some of a, b, c, d, e", "--model is empty");
 }
 
-enum { LIMITS = 1, OPS = 2, MODELS = 4 };
+enum { LIMITS = 1, OPS = 2, MODELS = 4, COMPARE = 8 };
 
 static int read_sections(struct bench *b, int *sections)
 {
     static const char *const names[] = {"limits", "ops", "models"};
-    *sections = b->c->nargs ? 0 : LIMITS | OPS | MODELS;
+    static const char *const of_comparison[] = {"rounds", "wall-steps", "skip"};
+    bool compare = cli_has(b->c, "compare-torch");
+    *sections = compare ? COMPARE : b->c->nargs ? 0 : LIMITS | OPS | MODELS;
+    for (int i = 0; !compare && i < 3; i++)
+        if (cli_has(b->c, of_comparison[i])) return cli_fail(CLI_CALL, "bench", NULL, "--%s: means something with --compare-torch alone", of_comparison[i]);
+    for (const char *p = b->skip; *p; p += strcspn(p, ","), p += *p == ',') {
+        size_t n = strcspn(p, ",");
+        if (!(n == 4 && !memcmp(p, "wall", n)) && !(n == 6 && (!memcmp(p, "decode", n) || !memcmp(p, "memory", n))))
+            return cli_fail(CLI_CALL, "bench", "give some of wall, decode, memory", "--skip: there is no part '%.*s'", (int)n, p);
+    }
     for (int i = 0; i < b->c->nargs; i++) {
         int k = 0;
         while (k < 3 && strcmp(b->c->arg[i], names[k])) k++;
@@ -119,7 +131,7 @@ static void limits_print(const struct bench *b, double others)
 static int limits(struct bench *b, bool wanted)
 {
     struct bench_busy y;
-    if (!bench_begin(b, &y, 0)) return interrupt_status();
+    if (!bench_begin(b, &y, NULL)) return interrupt_status();
     progress_draw(b->c, NAN, "limits of this machine");
     st_t st = kn_limits_measure(b->dev, !b->quick, &b->limits);
     double others = bench_end(b, &y);
@@ -141,6 +153,7 @@ static int work(struct bench *b, int sections)
     int rc = limits(b, sections & LIMITS);
     if (!rc && sections & OPS) rc = bench_ops(b);
     if (!rc && sections & MODELS) rc = bench_whole(b);
+    if (!rc && sections & COMPARE) rc = bench_compare(b);
     if (rc) return rc;
     double seconds = (double)(base_clock_ns() - from) * 1e-9;
     if (b->json) {
@@ -160,6 +173,9 @@ static int run(struct cli *c)
     const char *device = cli_str(c, "device", "cpu"), *precision = cli_str(c, "precision", "auto");
     int sections, threads = (int)cli_int(c, "threads", 0, 1, 1024);
     b.op = cli_str(c, "op", "");
+    b.skip = cli_str(c, "skip", "");
+    b.rounds = (int)cli_int(c, "rounds", 5, 1, BENCH_COMPARE_ROUNDS);
+    b.wall_steps = (int)cli_int(c, "wall-steps", 200, 2, 100000);
     b.quick = cli_has(c, "quick");
     b.batch = b.quick ? 2 : 16;
     b.context = b.quick ? 64 : 256;
@@ -196,6 +212,7 @@ const struct cli_cmd cmd_bench = {.name = "bench",
                                           "  taut bench limits                     what this machine gives: products, memory, threads\n"
                                           "  taut bench ops --model b              each op at that model's shapes\n"
                                           "  taut bench models --model a,b --json\n"
+                                          "  taut bench --compare-torch --model a --skip wall\n"
                                           "A share is held against what binds: operations / peak of multiply-adds, or bytes / bandwidth at that working set, each measured first.\n"
                                           "Beside the figures stands what others took of the CPUs meanwhile; over 5 % they are worth little. Evaluators on this machine pause\n"
                                           "meanwhile. All of it takes a few minutes.\n",

@@ -19,6 +19,7 @@
 #define BENCH_BUSY 0.05
 #define BENCH_MODELS 5
 #define BENCH_VOCAB 256
+#define BENCH_COMPARE_ROUNDS 64
 
 struct bench {
     struct cli *c;
@@ -27,6 +28,8 @@ struct bench {
     struct hostlock *lock;
     bool quick;                   /* tiny sizes and few rounds: is everything there? The times mean nothing. */
     int batch, context;           /* of a training step */
+    int rounds, wall_steps;       /* of the comparison with PyTorch */
+    const char *skip;             /* "wall,decode": parts of it that are not wanted */
     bool model[BENCH_MODELS];     /* wanted */
     const char *op;               /* ops whose name, pass or shape has this word; "": all */
     struct kn_limits limits;
@@ -66,16 +69,17 @@ struct bench_timer bench_timer_of(const struct bench *b);
 bool bench_more(struct bench_timer *t);
 struct kn_rate bench_timer_ns(const struct bench_timer *t); /* after the loop */
 
-/* CPU time that others took: all that was not idle, less this process, its ended children and the process `pid` (0: none). */
+/* CPU time that others took: all that was not idle, less this process, its ended children and those that live: `pids` (NULL: none; ends with 0;
+ * borrowed until the share is asked for). */
 struct bench_busy {
     double busy, own, at;         /* seconds */
-    pid_t pid;
+    const pid_t *pids;
 };
-void bench_busy_start(struct bench_busy *y, pid_t pid);
+void bench_busy_start(struct bench_busy *y, const pid_t *pids);
 double bench_busy_share(const struct bench_busy *y); /* of the CPUs that this process may use, 0..1 */
 
 /* Takes the machine's lock and starts the clock of others; false: Ctrl-C. end gives back and returns the share of others. */
-bool bench_begin(struct bench *b, struct bench_busy *y, pid_t pid);
+bool bench_begin(struct bench *b, struct bench_busy *y, const pid_t *pids);
 double bench_end(struct bench *b, const struct bench_busy *y);
 
 /* flop/s of the product that whole models are held against, 4096 x 512 x 1408; 0: it failed. */
@@ -100,5 +104,7 @@ double bench_train_flops(const struct arch *a);
 
 int bench_ops(struct bench *b);
 int bench_whole(struct bench *b);
+int bench_compare(struct bench *b); /* needs the limits */
+extern const char bench_torch_script[]; /* bench_torch.py */
 
 #endif

@@ -40,10 +40,11 @@ static char **environment(const char *const *env)
     int n = 0;
     for (char **p = environ; e && *p && n < ENV_MAX / 2; p++) {
         bool replaced = false;
-        for (int i = 0; env && env[i]; i++) replaced |= !strncmp(env[i], *p, strcspn(env[i], "=") + 1);
+        for (int i = 0; env && env[i]; i++) replaced |= !strncmp(env[i], *p, strcspn(env[i], "=")) && (*p)[strcspn(env[i], "=")] == '=';
         if (!replaced) e[n++] = *p;
     }
-    for (int i = 0; e && env && env[i] && n < ENV_MAX; i++) e[n++] = (char *)env[i];
+    for (int i = 0; e && env && env[i] && n < ENV_MAX; i++)
+        if (strchr(env[i], '=')) e[n++] = (char *)env[i];
     return e;
 }
 
@@ -118,7 +119,7 @@ void bench_folder_remove(const char *path)
     if (*path) nftw(path, gone, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-static st_t write_file(const char *path, const void *p, size_t n)
+st_t bench_write_file(const char *path, const void *p, size_t n)
 {
     FILE *f = fopen(path, "we");
     if (!f) return ST_EIO;
@@ -127,7 +128,7 @@ static st_t write_file(const char *path, const void *p, size_t n)
 }
 
 /* Letters and spaces, so that a model finds something to learn. */
-static st_t write_text(const char *path, size_t n, uint64_t seed)
+st_t bench_write_text(const char *path, size_t n, uint64_t seed)
 {
     char *p = malloc(n);
     struct base_rng r = base_rng_at(seed, RNG_TEST, 2);
@@ -136,9 +137,21 @@ static st_t write_text(const char *path, size_t n, uint64_t seed)
         uint64_t k = base_rng_below(&r, 32);
         p[i] = k < 26 ? (char)('a' + k * k / 26) : ' ';
     }
-    st_t st = write_file(path, p, n);
+    st_t st = bench_write_file(path, p, n);
     free(p);
     return st;
+}
+
+void bench_log_last(const char *path, char *buf, size_t size)
+{
+    char line[512];
+    FILE *f = fopen(path, "re");
+    *buf = '\0';
+    while (f && fgets(line, sizeof line, f)) {
+        line[strcspn(line, "\n")] = '\0';
+        if (*line) snprintf(buf, size, "%.*s", (int)size - 1, line);
+    }
+    if (f) fclose(f);
 }
 
 st_t bench_train_process(struct bench *b, const char *arch, int context, int steps, json_t **end, double *seconds)
@@ -156,9 +169,9 @@ st_t bench_train_process(struct bench *b, const char *arch, int context, int ste
     snprintf(text[1], sizeof text[1], "%d", b->batch);
     snprintf(text[2], sizeof text[2], "%d", b->dev->info.threads);
     snprintf(lock, sizeof lock, "TAUT_LOCKS=%s/locks", folder); /* this process holds the machine's */
-    st = write_file(file[0], arch, strlen(arch));
-    if (!st) st = write_text(file[1], (size_t)context * 256 + 1, 1);
-    if (!st) st = write_text(file[2], (size_t)context + 1, 2);
+    st = bench_write_file(file[0], arch, strlen(arch));
+    if (!st) st = bench_write_text(file[1], (size_t)context * 256 + 1, 1);
+    if (!st) st = bench_write_text(file[2], (size_t)context + 1, 2);
     const char *argv[] = {"/proc/self/exe", "train", file[0], "--data", file[1], "--valid", file[2], "--tokens", text[0], "--batch", text[1], "--threads", text[2],
                           "--precision", kn_dtype_name(b->precision), "--order", "sequential", "--json", NULL};
     const char *env[] = {lock, NULL};

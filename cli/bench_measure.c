@@ -18,7 +18,7 @@
 
 struct bench_timer bench_timer_of(const struct bench *b)
 {
-    struct bench_timer t = {.n = -2, .least = b->quick ? 2 : 5, .most = b->quick ? 3 : 15, .calls = 1};
+    struct bench_timer t = {.n = -2, .least = b->quick ? 2 : 5, .most = b->quick ? 2 : 15, .calls = 1};
     t.round_ns = b->quick ? 1e5 : 2e6;
     t.all_ns = b->quick ? 1e6 : 1e8;
     return t;
@@ -99,7 +99,7 @@ static double process_seconds(pid_t pid)
     char path[64], text[1024];
     unsigned long user = 0, sys = 0;
     snprintf(path, sizeof path, "/proc/%ld/stat", (long)pid);
-    FILE *f = pid ? fopen(path, "re") : NULL;
+    FILE *f = fopen(path, "re");
     if (!f) return 0;
     size_t n = fread(text, 1, sizeof text - 1, f);
     fclose(f);
@@ -109,21 +109,23 @@ static double process_seconds(pid_t pid)
     return (double)(user + sys) / (double)sysconf(_SC_CLK_TCK);
 }
 
-static double own_seconds(pid_t pid)
+static double own_seconds(const pid_t *pids)
 {
-    return usage_seconds(RUSAGE_SELF) + usage_seconds(RUSAGE_CHILDREN) + process_seconds(pid);
+    double s = usage_seconds(RUSAGE_SELF) + usage_seconds(RUSAGE_CHILDREN);
+    while (pids && *pids) s += process_seconds(*pids++);
+    return s;
 }
 
-void bench_busy_start(struct bench_busy *y, pid_t pid)
+void bench_busy_start(struct bench_busy *y, const pid_t *pids)
 {
-    *y = (struct bench_busy){busy_seconds(), own_seconds(pid), (double)base_clock_ns() * 1e-9, pid};
+    *y = (struct bench_busy){busy_seconds(), own_seconds(pids), (double)base_clock_ns() * 1e-9, pids};
 }
 
 double bench_busy_share(const struct bench_busy *y)
 {
     cpu_set_t mine;
     int cpus = sched_getaffinity(0, sizeof mine, &mine) ? 1 : CPU_COUNT(&mine);
-    double s = (double)base_clock_ns() * 1e-9 - y->at, taken = busy_seconds() - y->busy - (own_seconds(y->pid) - y->own);
+    double s = (double)base_clock_ns() * 1e-9 - y->at, taken = busy_seconds() - y->busy - (own_seconds(y->pids) - y->own);
     double share = s > 0 ? taken / (s * cpus) : 0;
     return isnan(share) ? NAN : fmin(fmax(share, 0), 1);
 }
@@ -135,7 +137,7 @@ static bool wait_on(void *ctx)
     return !interrupted;
 }
 
-bool bench_begin(struct bench *b, struct bench_busy *y, pid_t pid)
+bool bench_begin(struct bench *b, struct bench_busy *y, const pid_t *pids)
 {
     hostlock_on_wait(b->lock, wait_on, b);
     interrupt_hold_stop(true);
@@ -143,7 +145,7 @@ bool bench_begin(struct bench *b, struct bench_busy *y, pid_t pid)
         interrupt_hold_stop(false);
         return false;
     }
-    bench_busy_start(y, pid);
+    bench_busy_start(y, pids);
     return true;
 }
 

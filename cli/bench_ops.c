@@ -285,47 +285,12 @@ static void moe(struct ops *o, const struct arch_part *p)
        dev->op->expert_act_bwd(dev, &g, ug, &order, &wf, 0, &h, &dg, dug, &dwf, &h), "%dx%d", (int)m, f);
 }
 
-static void mamba2(struct ops *o, const struct arch_part *p)
-{
-    struct kn_dev *dev = o->b->dev;
-    int T = o->a->context, B = (int)o->n / T, P = space_part_get(p, "head_dim"), S = space_part_get(p, "state"), G = space_part_get(p, "groups");
-    int k = space_part_get(p, "conv"), inner = (int)o->d * space_part_get(p, "expand"), H = inner / P, mixed = inner + 2 * G * S;
-    product(o, "in", o->d, inner + mixed + H);
-    drop(o);
-    product(o, "out", inner, o->d);
-    drop(o);
-    struct kn_tensor x = floats(o, 3, B, T, mixed, 0), dx = floats(o, 3, B, T, mixed, 0), y = floats(o, 3, B, T, mixed, 0);
-    struct kn_tensor w = floats(o, 2, mixed, k, 0, 0), dw = floats(o, 2, mixed, k, 0, 0), bias = floats(o, 1, mixed, 0, 0, 0), dbias = floats(o, 1, mixed, 0, 0, 0);
-    OP(o, "conv", FORWARD, COPY, kn_cost_conv(o->n, mixed, k, 1, 4), dev->op->conv(dev, &x, &w, &bias, 1, NULL, &y), "%dx%dx%d taps %d", B, T, mixed, k);
-    OP(o, "conv_bwd", BACKWARD, COPY, kn_cost_conv_bwd(o->n, mixed, k, 1, 4), dev->op->conv_bwd(dev, &x, &w, &bias, 1, &y, &dx, &dw, &dbias),
-       "%dx%dx%d taps %d", B, T, mixed, k);
-    struct kn_tensor dt = floats(o, 3, B, T, H, 0), ddt = floats(o, 3, B, T, H, 0), out = floats(o, 4, B, T, H, P), state = floats(o, 4, B, H, P, S);
-    struct kn_tensor step = floats(o, 1, H, 0, 0, 0), decay = floats(o, 1, H, 0, 0, 0), skip = floats(o, 1, H, 0, 0, 0), ds = floats(o, 1, H, 0, 0, 0);
-    struct kn_tensor v[6];
-    for (int i = 0; i < 2; i++) {
-        const struct kn_tensor *t = i ? &dx : &x;
-        v[3 * i] = kn_slice(t, 2, 0, inner), v[3 * i + 1] = kn_slice(t, 2, inner, G * S), v[3 * i + 2] = kn_slice(t, 2, inner + G * S, G * S);
-        v[3 * i] = kn_split(&v[3 * i], 2, H, P), v[3 * i + 1] = kn_split(&v[3 * i + 1], 2, G, S), v[3 * i + 2] = kn_split(&v[3 * i + 2], 2, G, S);
-    }
-    OP(o, "ssd", FORWARD, COPY, kn_cost_ssd(o->n, H, P, G, S, 4), dev->op->ssd(dev, &v[0], &dt, &step, &decay, &v[1], &v[2], &skip, NULL, &out),
-       "%dx%dx%dx%d state %d", B, T, H, P, S);
-    OP(o, "ssd_bwd", BACKWARD, COPY, kn_cost_ssd_bwd(o->n, H, P, G, S, 4),
-       dev->op->ssd_bwd(dev, &v[0], &dt, &step, &decay, &v[1], &v[2], &skip, &out, &v[3], &ddt, &ds, &ds, &v[4], &v[5], &ds), "%dx%dx%dx%d state %d", B, T, H, P,
-       S);
-    struct kn_tensor one[5] = {v[0], dt, v[1], v[2], out}, s1 = kn_slice(&state, 0, 0, 1);
-    for (int i = 0; i < 5; i++) one[i] = kn_slice(&one[i], 0, 0, 1), one[i] = kn_slice(&one[i], 1, 0, 1);
-    struct kn_cost cost = kn_cost_ssd(1, H, P, G, S, 4);
-    cost.bytes += 2.0 * 4 * inner * S; /* the state, read and written */
-    OP(o, "ssd", DECODE, COPY, cost, dev->op->ssd(dev, &one[0], &one[1], &step, &decay, &one[2], &one[3], &skip, &s1, &one[4]), "1x1x%dx%d state %d", H, P, S);
-}
-
 static const struct {
     const char *type; /* of a mixer or ffn */
     void (*ops)(struct ops *o, const struct arch_part *p);
 } parts[] = {
     {"attention", attention},
     {"swiglu", swiglu},
-    {"mamba2", mamba2},
     {"moe", moe},
     {"mamba2", mamba2},
 };
@@ -350,7 +315,7 @@ static void stack(struct ops *o)
     OP(o, "head_ce", FORWARD, COPY, kn_cost_head_ce(n, d, V, 0, 4), dev->op->head_ce(dev, &y, &table, &tok, 1e-9, &loss, NULL, NULL), "%dx%dx%d", n, d, V);
     OP(o, "head_ce", BACKWARD, COPY, kn_cost_head_ce(n, d, V, 1, 4), dev->op->head_ce(dev, &y, &table, &tok, 1e-9, &loss, &r, &dtable), "%dx%dx%d, all of it", n, d, V);
     drop(o);
-    int64_t np = (int64_t)cost.params;
+    int64_t np = o->b->quick ? 4096 : (int64_t)cost.params;
     struct kn_tensor p = floats(o, 1, np, 0, 0, 0), g = floats(o, 1, np, 0, 0, 0), m = floats(o, 1, np, 0, 0, 0), v = floats(o, 1, np, 0, 0, 0);
     if (!o->st) o->st = dev->op->fill(dev, &v, 0.1);
     struct kn_adamw hyper = {1e-9, 0.9, 0.95, 1e-8, 0.1, 1, 1};
@@ -445,7 +410,7 @@ int bench_ops(struct bench *b)
         if (st == ST_ENOTSUP) continue; /* said with the whole models */
         if (st) return cli_fail_err(CLI_FAILED, "bench", NULL, &err);
         o = (struct ops){.b = b, .a = &a, .model = i, .n = (int64_t)b->batch * b->context, .d = a.width};
-        if (!bench_begin(b, &y, 0)) return interrupt_status();
+        if (!bench_begin(b, &y, NULL)) return interrupt_status();
         o.st = kn_precision(b->dev, b->precision);
         model_ops(&o);
         kn_precision(b->dev, KN_F32);

@@ -140,7 +140,7 @@ static st_t measure(struct whole *w, struct kn_dev *one, struct base_err *err)
 {
     struct bench *b = w->b;
     struct bench_busy y;
-    if (!bench_begin(b, &y, 0)) return ST_ECANCELED;
+    if (!bench_begin(b, &y, NULL)) return ST_ECANCELED;
     w->product = bench_product(b, b->dev, b->precision);
     st_t st = train(w, b->dev, 4, &w->rate, &w->planned, err);
     if (!st && one && !interrupted) st = train(w, one, 3, &w->rate1, NULL, err);
@@ -148,7 +148,7 @@ static st_t measure(struct whole *w, struct kn_dev *one, struct base_err *err)
     if (after.high > w->product.high) w->product = after;
     w->share = w->rate.median * w->flops / w->product.high;
     w->others_train = bench_end(b, &y);
-    if (!st && !interrupted && !bench_begin(b, &y, 0)) return ST_ECANCELED;
+    if (!st && !interrupted && !bench_begin(b, &y, NULL)) return ST_ECANCELED;
     if (st || interrupted) return st ? st : ST_ECANCELED;
     w->product_f32 = bench_product(b, b->dev, KN_F32);
     static const int contexts[CONTEXTS] = {128, 1024, 4096};

@@ -7,12 +7,20 @@ taut_SOURCES = cli/cli.h cli/cmds.def cli/main.c cli/options.c cli/help.c cli/he
 	cli/run.c cli/status.c cli/watch.c cli/submit.c cli/jobs.c cli/front.c cli/pause.c cli/resume.c cli/cancel.c \
 	cli/archarg.h cli/archarg.c cli/stack.h cli/stack.c cli/cost.c cli/progress.h cli/progress.c \
 	cli/space.c cli/train.c cli/profile.c cli/show.c cli/export.c cli/hf.h cli/hf.c cli/spark.h cli/spark.c cli/doctor.h cli/doctor.c cli/doctor_machine.c
-taut_SOURCES += cli/bench.h cli/bench.c cli/bench_child.h cli/bench_child.c cli/bench_measure.c cli/bench_ops.c cli/bench_presets.c cli/bench_whole.c
+taut_SOURCES += cli/bench.h cli/bench.c cli/bench_child.h cli/bench_child.c cli/bench_measure.c cli/bench_ops.c cli/bench_presets.c cli/bench_whole.c cli/bench_torch.c
+nodist_taut_SOURCES = cli/bench_torch_script.c
+EXTRA_DIST += cli/bench_torch.py
+CLEANFILES += cli/bench_torch_script.c
+cli/bench_torch_script.c: cli/bench_torch.py
+	$(AM_V_GEN)$(MKDIR_P) cli && { \
+		echo '#include "cli/bench.h"'; echo 'const char bench_torch_script[] ='; \
+		sed 's/[\\"]/\\&/g; s/^/"/; s/$$/\\n"/' $(srcdir)/cli/bench_torch.py; \
+		echo ';'; } > $@.tmp && mv $@.tmp $@
 taut_LDADD = libevaluator.a libmodel.a libkernels.a libwire.a libspacejson.a libspace.a libbasejson.a libbase.a $(UV_LIBS) $(JANSSON_LIBS) -lm
 
 # The report's page: style and scripts put into page.html, and that into one C string.
 taut_SOURCES += cli/report.h cli/report.c cli/report_arch.h cli/report_arch.c cli/report_data.c
-nodist_taut_SOURCES = cli/report_page.c
+nodist_taut_SOURCES += cli/report_page.c
 report_scripts = cli/report/base.js cli/report/chart.js cli/report/heading.js cli/report/front.js cli/report/progress.js \
 	cli/report/parallel.js cli/report/cards.js cli/report/cost.js cli/report/main.js
 report_parts = cli/report/page.html cli/report/style.css $(report_scripts)

@@ -134,18 +134,18 @@ def parts():
     ok("models" not in v and "limits" not in v and {o["op"] for o in v["ops"]} == {"swiglu", "swiglu_bwd"}, "ops of one kind alone")
     v = json.loads(taut("models", "--quick", "--model", "a", "--threads", 1, "--json").stdout)
     ok("ops" not in v and len(v["models"]) == 1 and "scaling" not in v["models"][0], "models alone, on one thread: no scaling")
-    v = json.loads(taut("models", "--quick", "--model", "d,e", "--json").stdout)
+    v = json.loads(taut("models", "--quick", "--model", "d,e", "--threads", 1, "--json").stdout)
     e = v["models"][1]
     if "params" in e: # a token goes through two of eight experts and the router
         layer = 256 * 12 * 32 + 256 * 256 + 256 * 8
         same(e["params"], 6 * (layer + 8 * 3 * 256 * 256 + 2 * 256) + 2 * V * 256 + 256, "model e: all experts are parameters")
         ok(near(e["flops_per_token"], 3 * (2 * (6 * (layer + 2 * 3 * 256 * 256) + 256 * V) + 6 * 4 * 256 * pairs(T) / T)), "two of them are work")
-    v2 = json.loads(taut("ops", "--quick", "--model", "e", "--json").stdout)
+    v2 = json.loads(taut("ops", "--quick", "--model", "e", "--threads", 1, "--json").stdout)
     found = {(o["op"], o["pass"]) for o in v2["ops"]}
     ok("params" not in e or {("route", "forward"), ("gather", "forward"), ("gemm_grouped", "forward"), ("gemm_grouped_sum", "backward"), ("expert_act_bwd", "backward")} <= found,
        "and the mixture's ops are measured")
     ok(all("us" in o for o in v2["ops"]), "all of them")
-    v3 = json.loads(taut("ops", "--quick", "--model", "d", "--json").stdout)
+    v3 = json.loads(taut("ops", "--quick", "--model", "d", "--threads", 1, "--json").stdout)
     found = {(o["op"], o["pass"]) for o in v3["ops"] if "us" in o}
     ok({("conv", "forward"), ("conv_bwd", "backward"), ("ssd", "forward"), ("ssd_bwd", "backward"), ("ssd", "decode"), ("gatednorm_bwd", "backward")} <= found,
        "and those of mamba2")
@@ -169,13 +169,72 @@ def bf16():
     ok(r.returncode == 0 and v["precision"] == "bf16" and rate(v["models"][0]["tokens_per_s"]) and rate(v["models"][0]["product_flops"]), "in bf16")
 
 
+FAKE = r"""#!%s
+import json, os, sys
+if sys.argv[1] == "-c":
+    sys.exit(0)
+script, arch, weights, text, mode, threads, batch = sys.argv[1:8]
+assert "torch" in open(script).read() and os.path.getsize(text) > 1000
+arch = json.load(open(arch))
+with open(weights, "rb") as f:
+    names = json.loads(f.read(int.from_bytes(f.read(8), "little")))
+assert "model.embed_tokens.weight" in names and "OPENBLAS_CORETYPE" not in os.environ
+if os.environ.get("FAKE_DIES") == mode:
+    sys.exit("Error: no " + mode)
+ms = {"eager-f32": 40, "eager-bf16": 30, "compiled-f32": 20, "compiled-bf16": 10, "eager-decode": 8, "compiled-decode": 5}[mode]
+loss = 5.5
+if len(sys.argv) > 8:
+    print(json.dumps({"ms": [ms] * int(sys.argv[8]), "losses": [loss]}))
+    sys.exit()
+print("chatter\n" + json.dumps({"ready": True}), flush=True)
+for line in sys.stdin:
+    word, *n = line.split()
+    n = [int(x) for x in n]
+    print(json.dumps({"steps": lambda: {"ms": [ms] * n[0], "losses": [loss] * n[0]}, "decode": lambda: {"ms": [ms] * n[1]}, "product": lambda: {"flops": 1e15},
+                      "memory": lambda: {"bytes": 10**9}}[word]()), flush=True)
+"""
+
+
+def fake_torch():
+    """The comparison, with a program in PyTorch's place whose answers are known."""
+    fake = os.path.join(D, "fake-python")
+    with open(fake, "w") as f:
+        f.write(FAKE % sys.executable)
+    os.chmod(fake, 0o755)
+    env = dict(os.environ, TAUT_TORCH_PYTHON=fake, OPENBLAS_CORETYPE="x")
+    r = taut("--compare-torch", "--quick", "--model", "a", "--rounds", 3, "--wall-steps", 3, "--threads", 2, "--json", env=env)
+    same(r.returncode, 0, "against a program in PyTorch's place")
+    line = {x["what"]: x for x in json.loads(r.stdout)["compare"]}
+    x = line["training, tokens/s"]
+    same(x["torch"], "12,800 (compiled-bf16)", "its best mode: 128 tokens in 10 ms")
+    mine = float(x["taut"].split()[0].replace(",", ""))
+    ok(0 < x["low"] <= x["figure"] <= x["high"] and abs(x["figure"] - mine / 12800) < 0.01 * x["figure"], "the ratio is that of the rates")
+    same([x["target"], x["met"], x["at_most"]], [2.0, x["figure"] >= 2, False], "with its target")
+    x = line["first losses, f32: largest difference"]
+    ok(abs(float(x["taut"]) - math.log(V)) < 0.2 and x["torch"] == "5.500000" and 0 < x["figure"] < 1 and not x["met"], "losses that differ are shown as missed")
+    x = line.get("share of the bf16 product's rate", {})
+    ok("not_built" in x or abs(x["figure"] - mine * flops_per_token("a") / 1e15) < 0.01 * x["figure"], "the share is of the faster product of both")
+    x = line["memory of a training process, most"]
+    ok(x["torch"].startswith("1.00 GB") and 0 < x["figure"] < 1 and x["met"] == (x["figure"] <= 0.5) and x["at_most"], "memory")
+    x = line["decoding, f32, ms a token"]
+    ok(x["torch"] == "5.000 (compiled-decode)" and abs(x["figure"] - 5 / float(x["taut"].split()[0])) < 0.05 * x["figure"], "decoding")
+    ok(line["decoding, times its bound"]["figure"] > 0 and line["scaling from one thread"]["figure"] > 0 and line["steps from process start"]["taut"].startswith("3 in "), "the rest")
+    env["FAKE_DIES"] = "compiled-f32"
+    r = taut("--compare-torch", "--quick", "--model", "a", "--rounds", 1, "--json", env=env)
+    ok(r.returncode == 1 and not r.stdout and "no compiled-f32" in r.stderr, "a mode that fails says why")
+    r = taut("--compare-torch", "--quick", env=dict(os.environ, TAUT_TORCH_PYTHON="/bin/false"))
+    ok(r.returncode == 1 and "TAUT_TORCH_PYTHON" in r.stderr, "no torch: one line that says what to set")
+    os.unlink(fake)
+
+
 def wrong():
     for args, words in ((["sums"], "no part 'sums'"), (["--model", "a,f"], "'f'"), (["--model", "a,a"], "twice"), (["--model", ""], "empty"), (["--model", "a,"], "''"),
                         (["--threads", "0"], "--threads"), (["--threads", "x"], "--threads"), (["--precision", "f16"], "f16"), (["--device", "cuda:0"], "CUDA"),
-                        (["--device", "ref"], "ref"), (["--device", "moon"], "moon"), (["--colour"], "--colour"), (["limits", "ops", "models", "ops"], "ops")):
+                        (["--skip", "wall"], "--compare-torch"), (["--rounds", "3"], "--compare-torch"), (["--compare-torch", "--skip", "lunch"], "'lunch'"),
+                        (["--compare-torch", "--rounds", "0"], "--rounds"), (["--device", "ref"], "ref"), (["--device", "moon"], "moon"), (["--colour"], "--colour"), (["limits", "ops", "models", "ops"], "ops")):
         r = taut(*args)
         ok(r.returncode == 2 and not r.stdout and words in r.stderr and len(r.stderr.splitlines()) == 1, "exit 2: taut bench %s" % " ".join(args))
-    p = subprocess.Popen([TAUT, "bench", "ops"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    p = subprocess.Popen([TAUT, "bench", "ops", "--quick"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     p.stdout.readline()
     p.send_signal(signal.SIGINT)
     out, err = p.communicate(timeout=HANG)
@@ -187,6 +246,7 @@ try:
     everything()
     parts()
     bf16()
+    fake_torch()
     wrong()
 finally:
     shutil.rmtree(D, ignore_errors=True)
