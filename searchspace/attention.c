@@ -39,9 +39,9 @@ static const struct layer_knob knobs[NKNOBS] = {
     [K_WINDOW] = {.name = "window", .kind = LAYER_INT, .dflt = 0, .min = 0, .max = ARCH_CONTEXT_MAX},
     [K_ROPE] = {.name = "rope", .kind = LAYER_BOOL, .dflt = 1, .min = 0, .max = 1},
     [K_QK_NORM] = {.name = "qk_norm", .kind = LAYER_BOOL, .dflt = 0, .min = 0, .max = 1},
-    [K_GATE] = {.name = "gate", .kind = LAYER_BOOL, .dflt = 0, .min = 0, .max = 1},
-    [K_ROPE_DIM] = {.name = "rope_dim", .kind = LAYER_INT, .dflt = 0, .min = 0, .max = HEAD_DIM_MAX},
-    [K_SHARE_KV] = {.name = "share_kv", .kind = LAYER_BOOL, .dflt = 0, .min = 0, .max = 1},
+    [K_GATE] = {.name = "gate", .kind = LAYER_BOOL, .dflt = 0, .min = 0, .max = 1, .late = true},
+    [K_ROPE_DIM] = {.name = "rope_dim", .kind = LAYER_INT, .dflt = 0, .min = 0, .max = HEAD_DIM_MAX, .late = true},
+    [K_SHARE_KV] = {.name = "share_kv", .kind = LAYER_BOOL, .dflt = 0, .min = 0, .max = 1, .late = true},
 };
 
 /* RoPE turns pairs: of the whole head, or of its first rope_dim numbers. */

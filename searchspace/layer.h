@@ -35,6 +35,7 @@ struct layer_knob { /* of a job file */
     double min, max;
     const char *const *words;
     bool only_dflt;                 /* as above */
+    bool late;                      /* added after stores were written with the type (at the end, therefore): no gene unless the job lists a choice */
 };
 
 /* A named logical tensor. Matrices are [out, in], as Hugging Face stores them. Sliced by leading indices; fused storage is a layout

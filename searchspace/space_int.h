@@ -49,7 +49,8 @@ struct lm_valid {
 struct lm_type {
     int type;
     const struct layer_spec *s;
-    int gene;                               /* of its first knob, within the slot */
+    int gene;                               /* of its first knob, within the slot … */
+    int genes;                              /* … and how many knobs have one: the others have one choice at most */
     struct choices knob[LAYER_KNOBS_MAX];   /* n = 0: absent, its value is NAN */
     double combos;                          /* product of the choices */
     bool listed;                            /* combos <= LM_COMBOS_MAX */
@@ -142,6 +143,11 @@ static inline int lm_knob_gene(const struct lm *m, int role, const struct lm_typ
 static inline const struct lm_type *lm_type_of(const struct lm *m, const struct genome *g, int role, int layer)
 {
     return &m->role[role].type[(int)g->g[lm_type_gene(m, role, layer)]];
+}
+/* Which of knob i's choices a type's genes mean. */
+static inline int lm_choice(const struct lm_type *t, const double *genes, int i)
+{
+    return i < t->genes ? (int)genes[i] : 0;
 }
 /* The part that a type's genes (the first knob's on) mean at a width; a status where that is a hole. */
 st_t lm_part(const struct lm *m, const struct lm_type *t, const double *genes, int width, struct arch_part *out, struct base_err *err);

@@ -7,7 +7,7 @@
 st_t lm_part(const struct lm *m, const struct lm_type *t, const double *genes, int width, struct arch_part *out, struct base_err *err)
 {
     double knob[LAYER_KNOBS_MAX];
-    for (int i = 0; i < t->s->nknobs; i++) knob[i] = t->knob[i].n ? t->knob[i].v[(int)genes[i]] : NAN;
+    for (int i = 0; i < t->s->nknobs; i++) knob[i] = t->knob[i].n ? t->knob[i].v[lm_choice(t, genes, i)] : NAN;
     memset(out, 0, sizeof *out);
     out->type = t->type;
     st_t st = t->s->resolve(knob, width, out, err);
@@ -17,7 +17,7 @@ st_t lm_part(const struct lm *m, const struct lm_type *t, const double *genes, i
 
 void lm_combo_genes(const struct lm_type *t, int combo, double *genes)
 {
-    for (int i = t->s->nknobs - 1; i >= 0; i--) {
+    for (int i = t->genes - 1; i >= 0; i--) {
         int n = t->knob[i].n ? t->knob[i].n : 1;
         genes[i] = combo % n;
         combo /= n;
@@ -26,7 +26,7 @@ void lm_combo_genes(const struct lm_type *t, int combo, double *genes)
 
 static void draw_knobs(const struct lm_type *t, struct base_rng *r, double *genes)
 {
-    for (int i = 0; i < t->s->nknobs; i++) genes[i] = t->knob[i].n > 1 ? base_rng_below(r, (uint32_t)t->knob[i].n) : 0;
+    for (int i = 0; i < t->genes; i++) genes[i] = t->knob[i].n > 1 ? base_rng_below(r, (uint32_t)t->knob[i].n) : 0;
 }
 
 bool lm_draw_part(const struct lm *m, const struct lm_type *t, int width_index, struct base_rng *r, double *genes)
@@ -138,7 +138,7 @@ static bool gene_fits(const struct space *s, int gene, double v)
         if (at == m->role[k].gene) return is_index(v, m->role[k].ntypes);
         for (int i = 0; i < m->role[k].ntypes; i++) {
             const struct lm_type *t = &m->role[k].type[i];
-            if (at >= t->gene && at < t->gene + t->s->nknobs) return is_index(v, t->knob[at - t->gene].n);
+            if (at >= t->gene && at < t->gene + t->genes) return is_index(v, t->knob[at - t->gene].n);
         }
     }
     return false;

@@ -151,6 +151,8 @@ static st_t read_type(struct space *s, struct lm_type *t, json_t *v, const char 
         st = read_knob(s, v, path, t->s->name, &t->s->knobs[i], &t->knob[i], err);
         if (!st && c->n) t->combos *= c->n;
     }
+    t->genes = t->s->nknobs;
+    while (t->genes && t->s->knobs[t->genes - 1].late && t->knob[t->genes - 1].n <= 1) t->genes--;
     t->listed = t->combos <= LM_COMBOS_MAX;
     return st;
 }
@@ -246,7 +248,7 @@ static st_t list_valid(struct space *s, struct lm_type *t, int w, bool used[][SP
         if (lm_part(&s->lm, t, genes, (int)s->lm.width.v[w], &e->part, why)) continue;
         e->combo = c;
         v->n++;
-        for (int i = 0; i < t->s->nknobs; i++) used[i][(int)genes[i]] = true;
+        for (int i = 0; i < t->s->nknobs; i++) used[i][lm_choice(t, genes, i)] = true;
     }
     v->list = base_arena_alloc(&s->arena, (2 * (size_t)v->n + 1) * sizeof *v->list);
     if (!v->list) return ST_ENOMEM;
@@ -333,7 +335,7 @@ static void lay_out_genes(struct space *s)
         m->role[k].gene = n++;
         for (int i = 0; i < m->role[k].ntypes; i++) {
             m->role[k].type[i].gene = n;
-            n += m->role[k].type[i].s->nknobs;
+            n += m->role[k].type[i].genes;
         }
     }
     bool free = m->family->freedom[0] == FAMILY_FREE && m->family->freedom[1] == FAMILY_FREE, uniform = space_family_uniform(m->family);

@@ -37,7 +37,7 @@ static void repair(const struct lm *m, struct base_rng *r, struct genome *g)
             lm_draw_slot(m, w, r, fresh);
             g->g[lm_type_gene(m, k, i)] = fresh[m->role[k].gene];
             t = lm_type_of(m, g, k, i);
-            memcpy(g->g + lm_knob_gene(m, k, t, i), fresh + t->gene, (size_t)t->s->nknobs * sizeof *fresh);
+            memcpy(g->g + lm_knob_gene(m, k, t, i), fresh + t->gene, (size_t)t->genes * sizeof *fresh);
         }
     }
 }
@@ -71,7 +71,7 @@ static int list_live(const struct lm *m, const struct genome *g, struct live_gen
             if (i == 0 || m->family->freedom[k] != FAMILY_EQUAL) add_live(live, &n, lm_type_gene(m, k, i), 0, m->role[k].ntypes);
             if (once && seen[k][t->type]) continue;
             seen[k][t->type] = true;
-            for (int j = 0; j < t->s->nknobs; j++) add_live(live, &n, lm_knob_gene(m, k, t, i) + j, 0, t->knob[j].n);
+            for (int j = 0; j < t->genes; j++) add_live(live, &n, lm_knob_gene(m, k, t, i) + j, 0, t->knob[j].n);
         }
     return n;
 }

@@ -417,6 +417,26 @@ static void test_genome_json(const char *text)
     space_free(s);
 }
 
+/* A genome as a store of the first version has it, before attention got more knobs: still read, and the same architecture. */
+static void test_old_genome(void)
+{
+    static const char text[] = "[1,4,0,0,1,2,2,0,1,0,0,1,1,0,0,1,0,0,1,0,0,1,1,0,1,2,0,0,0,0,0,0,4,1,0,0,0,0,0,0,0,0,4,1]";
+    struct space *s = make("'lm-tiny'");
+    struct genome g;
+    struct candidate c;
+    json_t *v = json_loads(text, 0, NULL);
+    space_genome_init(s, &g);
+    is_int(space_genome_read(s, v, &g), ST_OK, "a genome of the first version reads");
+    if (ok(!space_candidate(s, &g, &c, NULL), "and means something")) {
+        ok(strstr(c.canonical, "\"width\":128,\"layers\":[{\"mixer\":{\"type\":\"attention\",\"heads\":4,\"kv_heads\":1,\"head_dim\":32,\"window\":64},"
+                               "\"ffn\":{\"type\":\"swiglu\",\"hidden\":192}}]}") != NULL, "what it meant: %s", c.canonical);
+        space_candidate_fini(&c);
+    }
+    json_decref(v);
+    space_genome_fini(&g);
+    space_free(s);
+}
+
 static void test_custom(void)
 {
     struct space *s = make("{'type':'custom','knobs':{'lr':{'log':[1e-4,1e-1]},'depth':{'int':[2,8]},'drop':{'float':[0,0.5]},"
@@ -543,6 +563,7 @@ int main(void)
     test_coverage();
     test_sizes();
     test_family();
+    test_old_genome();
     test_custom();
     test_reports();
     test_rounding();
