@@ -481,3 +481,90 @@ st_t kn_check_gatednorm_bwd(const struct kn_tensor *x, const struct kn_tensor *z
     NEED(is1(dw, x->dtype, w->d[0]));
     return ST_OK;
 }
+
+/* A float tensor of that rank. */
+static int is_any(const struct kn_tensor *t, int rank)
+{
+    return t && is_float(t->dtype) && is(t, rank, t->dtype);
+}
+
+/* t has u's shape and dtype; unit last stride */
+static int is_like(const struct kn_tensor *t, const struct kn_tensor *u)
+{
+    return u->rank == 4 ? is4(t, u->dtype, u->d[0], u->d[1], u->d[2], u->d[3]) : is_rows(t, u->dtype, u->d[0], u->d[1]);
+}
+
+st_t kn_check_delta_rule(const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, const struct kn_tensor *g,
+                         const struct kn_tensor *beta, double eps, double scale, const struct kn_tensor *s, const struct kn_tensor *out)
+{
+    NEED(is_any(q, 4) && is_any(v, 4) && v->dtype == q->dtype);
+    int64_t B = q->d[0], T = q->d[1], G = q->d[2], K = q->d[3], H = v->d[2], V = v->d[3];
+    NEED(is_like(q, q) && is_like(k, q) && is_like(v, v) && is_like(out, v));
+    NEED(v->d[0] == B && v->d[1] == T && (G ? H % G == 0 : H == 0));
+    NEED(is3(g, q->dtype, B, T, H) && is3(beta, q->dtype, B, T, H));
+    NEED(kn_absent(s) || is4(s, q->dtype, B, H, K, V));
+    return ST_OK;
+}
+
+st_t kn_check_delta_rule_bwd(const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, const struct kn_tensor *g,
+                             const struct kn_tensor *beta, double eps, double scale, const struct kn_tensor *dout,
+                             const struct kn_tensor *dq, const struct kn_tensor *dk, const struct kn_tensor *dv,
+                             const struct kn_tensor *dg, const struct kn_tensor *dbeta)
+{
+    st_t st = kn_check_delta_rule(q, k, v, g, beta, eps, scale, NULL, dout);
+    if (st) return st;
+    NEED(is_like(dq, q) && is_like(dk, q) && is_like(dv, v));
+    NEED(is3(dg, q->dtype, q->d[0], q->d[1], v->d[2]) && is3(dbeta, q->dtype, q->d[0], q->d[1], v->d[2]));
+    return ST_OK;
+}
+
+st_t kn_check_delta_gates(const struct kn_tensor *a, const struct kn_tensor *b, const struct kn_tensor *a_log,
+                          const struct kn_tensor *dt_bias, const struct kn_tensor *g, const struct kn_tensor *beta)
+{
+    NEED(is_any(a, 2) && is_like(a, a) && is_like(b, a) && is_like(g, a) && is_like(beta, a));
+    NEED(is1(a_log, a->dtype, a->d[1]) && is1(dt_bias, a->dtype, a->d[1]));
+    return ST_OK;
+}
+
+st_t kn_check_delta_gates_bwd(const struct kn_tensor *a, const struct kn_tensor *b, const struct kn_tensor *a_log,
+                              const struct kn_tensor *dt_bias, const struct kn_tensor *dg, const struct kn_tensor *dbeta,
+                              const struct kn_tensor *da, const struct kn_tensor *db, const struct kn_tensor *da_log,
+                              const struct kn_tensor *ddt_bias)
+{
+    st_t st = kn_check_delta_gates(a, b, a_log, dt_bias, dg, dbeta);
+    if (st) return st;
+    NEED(is_like(da, a) && is_like(db, a) && is1(da_log, a->dtype, a->d[1]) && is1(ddt_bias, a->dtype, a->d[1]));
+    return ST_OK;
+}
+
+st_t kn_check_gla(const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, const struct kn_tensor *g,
+                  double scale, const struct kn_tensor *s, const struct kn_tensor *out)
+{
+    NEED(is_any(q, 4) && is_any(v, 4) && v->dtype == q->dtype);
+    NEED(is_like(q, q) && is_like(k, q) && is_like(g, q) && is_like(v, v) && is_like(out, v));
+    NEED(v->d[0] == q->d[0] && v->d[1] == q->d[1] && v->d[2] == q->d[2]);
+    NEED(kn_absent(s) || is4(s, q->dtype, q->d[0], q->d[2], q->d[3], v->d[3]));
+    return ST_OK;
+}
+
+st_t kn_check_gla_bwd(const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, const struct kn_tensor *g,
+                      double scale, const struct kn_tensor *dout, const struct kn_tensor *dq, const struct kn_tensor *dk,
+                      const struct kn_tensor *dv, const struct kn_tensor *dg)
+{
+    st_t st = kn_check_gla(q, k, v, g, scale, NULL, dout);
+    if (st) return st;
+    NEED(is_like(dq, q) && is_like(dk, q) && is_like(dv, v) && is_like(dg, q));
+    return ST_OK;
+}
+
+st_t kn_check_logsigmoid(const struct kn_tensor *x, double alpha, const struct kn_tensor *y)
+{
+    NEED(is_any(x, 2) && is_like(x, x) && is_like(y, x));
+    return ST_OK;
+}
+
+st_t kn_check_logsigmoid_bwd(const struct kn_tensor *x, double alpha, const struct kn_tensor *dy, const struct kn_tensor *dx)
+{
+    st_t st = kn_check_logsigmoid(x, alpha, dy);
+    return st ? st : kn_check_logsigmoid(x, alpha, dx);
+}

@@ -238,3 +238,58 @@ struct kn_cost kn_cost_gatednorm_bwd(int64_t n, int64_t d, int64_t group, int es
     /* silu and its derivative (8), xhat, g w, sum of g w xhat (2), dw (2), dx (3), dz (2); x, z, dy in, dx, dz out */
     return (struct kn_cost){19 * x, esize * (5 * x + x / (double)group)};
 }
+
+struct kn_cost kn_cost_delta_rule(int64_t b, int64_t t, int64_t g, int64_t h, int64_t k, int64_t v, int state, int esize)
+{
+    double N = (double)b * (double)t, cells = (double)h * (double)k * (double)v;
+    /* a token and cell, recurrent: S^T k, k (x) d, S^T q (2 each), e^g S; q, k, v, g, beta in, out out */
+    return (struct kn_cost){N * (7 * cells + 5 * (double)g * (double)k + 3 * (double)h * (double)v),
+                            esize * (N * (2 * (double)g * (double)k + 2 * (double)h * (double)v + 2 * (double)h) +
+                                     (state ? 2 * (double)b * cells : 0))};
+}
+
+struct kn_cost kn_cost_delta_rule_bwd(int64_t b, int64_t t, int64_t g, int64_t h, int64_t k, int64_t v, int esize)
+{
+    double N = (double)b * (double)t, cells = (double)h * (double)k * (double)v;
+    /* the states again (5), q (x) dout, S dout, dS d, dS^T k, S dv, k (x) dv, <dS, S> (2 each), e^g dS */
+    return (struct kn_cost){N * 20 * cells, esize * N * (4 * (double)g * (double)k + 3 * (double)h * (double)v + 4 * (double)h)};
+}
+
+struct kn_cost kn_cost_gla(int64_t b, int64_t t, int64_t h, int64_t k, int64_t v, int state, int esize)
+{
+    double N = (double)b * (double)t * (double)h, cell = (double)k * (double)v;
+    /* a token and cell, recurrent: k (x) v, S^T q (2 each), e^g S; q, k, g, v in, out out */
+    return (struct kn_cost){N * (5 * cell + (double)k),
+                            esize * (N * (3 * (double)k + 2 * (double)v) + (state ? 2 * (double)b * (double)h * cell : 0))};
+}
+
+struct kn_cost kn_cost_gla_bwd(int64_t b, int64_t t, int64_t h, int64_t k, int64_t v, int esize)
+{
+    double N = (double)b * (double)t * (double)h, cell = (double)k * (double)v;
+    /* the states again (3), q (x) dout, S dout, dS v, dS^T k, <dS, S> (2 each), e^g dS */
+    return (struct kn_cost){N * 14 * cell, esize * N * (6 * (double)k + 3 * (double)v)};
+}
+
+struct kn_cost kn_cost_delta_gates(int64_t n, int64_t h, int esize)
+{
+    double x = (double)n * (double)h;
+    return (struct kn_cost){9 * x, esize * 4 * x};
+}
+
+struct kn_cost kn_cost_delta_gates_bwd(int64_t n, int64_t h, int esize)
+{
+    double x = (double)n * (double)h;
+    return (struct kn_cost){18 * x, esize * 6 * x};
+}
+
+struct kn_cost kn_cost_logsigmoid(int64_t n, int64_t d, int esize)
+{
+    double x = (double)n * (double)d;
+    return (struct kn_cost){4 * x, esize * 2 * x};
+}
+
+struct kn_cost kn_cost_logsigmoid_bwd(int64_t n, int64_t d, int esize)
+{
+    double x = (double)n * (double)d;
+    return (struct kn_cost){5 * x, esize * 3 * x};
+}

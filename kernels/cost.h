@@ -46,6 +46,15 @@ struct kn_cost kn_cost_expert_act_bwd(int64_t n, int64_t f, int gated, int esize
 struct kn_cost kn_cost_adamw(int64_t n);
 struct kn_cost kn_cost_gatednorm(int64_t n, int64_t d, int64_t group, int esize);
 struct kn_cost kn_cost_gatednorm_bwd(int64_t n, int64_t d, int64_t group, int esize);
+/* Scans in their recurrent form; state: it is read and written. */
+struct kn_cost kn_cost_delta_rule(int64_t b, int64_t t, int64_t g, int64_t h, int64_t k, int64_t v, int state, int esize);
+struct kn_cost kn_cost_delta_rule_bwd(int64_t b, int64_t t, int64_t g, int64_t h, int64_t k, int64_t v, int esize);
+struct kn_cost kn_cost_gla(int64_t b, int64_t t, int64_t h, int64_t k, int64_t v, int state, int esize);
+struct kn_cost kn_cost_gla_bwd(int64_t b, int64_t t, int64_t h, int64_t k, int64_t v, int esize);
+struct kn_cost kn_cost_delta_gates(int64_t n, int64_t h, int esize);
+struct kn_cost kn_cost_delta_gates_bwd(int64_t n, int64_t h, int esize);
+struct kn_cost kn_cost_logsigmoid(int64_t n, int64_t d, int esize);
+struct kn_cost kn_cost_logsigmoid_bwd(int64_t n, int64_t d, int esize);
 
 /* Number of (query, key) pairs that causal attention with this window touches: sum over t of min(S-T+t+1, W or all). */
 int64_t kn_attention_pairs(int64_t t, int64_t s, int64_t window);

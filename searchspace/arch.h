@@ -58,7 +58,8 @@ void space_arch_canonical(const struct arch *a, struct base_buf *b);
 void space_arch_id(const struct arch *a, char id[BASE_ID_HEX]);
 
 /* Paper costs, all exact: tests compare them with what model/ allocates and computes.
- * FLOPs are those of the matrix products and of attention over the (query, key) pairs its mask lets through, a multiply-add counting 2, as in
+ * FLOPs are those of the matrix products, convolutions, scans in their recurrent form, and of attention over the (query, key) pairs its mask
+ * lets through, a multiply-add counting 2, as in
  * Kaplan et al. 2020 (arXiv:2001.08361, table 1) and Hoffmann et al. 2022 (arXiv:2203.15556, appendix F), both of which count all pairs where
  * this counts the causal ones. Not counted: norms, biases, activations, softmax, RoPE and the embedding's row look-up, which are O(width) a token. */
 struct arch_cost {

@@ -58,16 +58,9 @@ static st_t resolve(const double *knob, int width, struct arch_part *out, struct
 {
     int heads = (int)knob[K_HEADS], ratio = (int)knob[K_KV_RATIO], head_dim;
     if (heads % ratio) return base_err_set(err, ST_EINVAL, "kv_ratio", "%d does not divide %d heads", ratio, heads);
-    if (isnan(knob[K_HEAD_DIM])) {
-        if (width % heads) return base_err_set(err, ST_EINVAL, "heads", "%d does not divide width %d", heads, width);
-        head_dim = width / heads;
-        if (head_dim > HEAD_DIM_MAX) {
-            return base_err_set(err, ST_EINVAL, "heads", "width %d / %d heads is a head_dim over %d", width, heads, HEAD_DIM_MAX);
-        }
-    } else {
-        head_dim = (int)knob[K_HEAD_DIM];
-    }
-    st_t st = check_rope(knob[K_ROPE] != 0, (int)knob[K_ROPE_DIM], head_dim, err);
+    st_t st = layer_head_dim(knob[K_HEAD_DIM], width, heads, HEAD_DIM_MAX, &head_dim, err);
+    if (st) return st;
+    st = check_rope(knob[K_ROPE] != 0, (int)knob[K_ROPE_DIM], head_dim, err);
     if (st) return st;
     out->v[HEADS] = heads;
     out->v[KV_HEADS] = heads / ratio;

@@ -54,6 +54,19 @@ int space_layer_lender(const struct arch *a, int layer)
     return s->lender ? s->lender(a, layer) : -1;
 }
 
+st_t layer_head_dim(double knob, int width, int heads, int max, int *out, struct base_err *err)
+{
+    if (!isnan(knob)) {
+        *out = (int)knob;
+        return ST_OK;
+    }
+    if (width % heads) return base_err_set(err, ST_EINVAL, "heads", "%d does not divide width %d", heads, width);
+    if (width / heads > max)
+        return base_err_set(err, ST_EINVAL, "heads", "width %d / %d heads is a head_dim over %d", width, heads, max);
+    *out = width / heads;
+    return ST_OK;
+}
+
 double layer_attention_pairs(int64_t pos0, int64_t n, int64_t w)
 {
     /* pos + 1 keys while that is below the window, w from then on */

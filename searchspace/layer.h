@@ -124,6 +124,8 @@ bool space_part_is_none(const struct arch_part *p);
 int space_layer_lender(const struct arch *a, int layer);
 /* Has the part tensors that are there with a->bias alone? What a->bias is does not matter. */
 bool space_part_has_bias(const struct arch *a, int layer, const struct arch_part *p);
+/* head_dim of a knob (NAN: width / heads, which heads must divide and which must not pass max). ST_EINVAL */
+st_t layer_head_dim(double knob, int width, int heads, int max, int *out, struct base_err *err);
 /* (query, key) pairs that the causal mask with window w (0: none) lets through for n queries at positions pos0 .. pos0+n-1:
  * the sum of min(pos+1, w). For the cost of layers that attend. */
 double layer_attention_pairs(int64_t pos0, int64_t n, int64_t w);

@@ -465,7 +465,7 @@ def wrong():
     write("big.json", json.dumps(arch(65536, *[(attention(64, 64, 1024), swiglu(262144))] * 100, context=T)))
     write("v128.json", json.dumps(dict(SMALL, vocab=128)))
     write("deep.json", json.dumps(dict(SMALL, layers=[])))
-    write("later.json", json.dumps(dict(SMALL, layers=[{"mixer": {"type": "linear"}, "ffn": NONE}])))
+    write("sizeless.json", json.dumps(dict(SMALL, layers=[{"mixer": {"type": "linear"}, "ffn": NONE}])))
     write("other.json", json.dumps(dict(SMALL, width=48)))
     good("train", path("other.json"), "--data", text, "--tokens", B * T, "--batch", B, "--save", path("other.safetensors"), "--json")
     good(*go, "--checkpoint", path("mine.ckpt"), "--json")
@@ -481,7 +481,7 @@ def wrong():
         (["cost", path("list.json")], 2, "object"),
         (["cost", text], 2, "text.txt"),
         (["cost", path("deep.json")], 2, "layers"),
-        (["cost", path("later.json")], 2, "not built yet"),
+        (["cost", path("sizeless.json")], 2, "layers[0].mixer.heads"),
         (["cost", small, "extra"], 2, "too many"),
         (["cost", small, "--context", "0"], 2, "--context"),
         (["cost", small, "--context", "1,x"], 2, "--context"),

@@ -82,6 +82,21 @@ __attribute__((unused)) static struct arch_part mla(int heads, int kv_rank, int 
     return p;
 }
 
+__attribute__((unused)) static struct arch_part linear(int heads, int head_dim, int value_dim, int gate_rank)
+{
+    struct arch_part p = part_of("linear", LAYER_MIXER);
+    set(&p, "heads", heads), set(&p, "head_dim", head_dim), set(&p, "value_dim", value_dim), set(&p, "gate_rank", gate_rank);
+    return p;
+}
+
+__attribute__((unused)) static struct arch_part gated_delta(int heads, int key_heads, int head_dim, int value_dim, int conv)
+{
+    struct arch_part p = part_of("gated_delta", LAYER_MIXER);
+    set(&p, "heads", heads), set(&p, "key_heads", key_heads), set(&p, "head_dim", head_dim), set(&p, "value_dim", value_dim),
+        set(&p, "conv", conv);
+    return p;
+}
+
 __attribute__((unused)) static struct arch net(int vocab, int context, int width, int tie)
 {
     return (struct arch){.vocab = vocab, .context = context, .width = width, .tie = tie, .rope_theta = 10000};
@@ -114,6 +129,19 @@ __attribute__((unused)) static struct arch conv_zoo(int context, int tie)
     add(&a, short_conv(1), NO_FFN);
     add(&a, attention(3, 1, 4, 0, 1), NO_FFN);
     add(&a, short_conv(12), swiglu(16, 5));
+    return a;
+}
+
+/* Linear recurrences: heads that share keys, keys and values of different sizes, one head, one tap. */
+__attribute__((unused)) static struct arch deltas(int context, int tie)
+{
+    struct arch a = net(13, context, 12, tie);
+    add(&a, gated_delta(4, 2, 6, 5, 4), swiglu(20, 0));
+    add(&a, gated_delta(1, 1, 3, 17, 1), NO_FFN);
+    add(&a, attention(3, 1, 4, 0, 1), NO_FFN);
+    add(&a, gated_delta(3, 1, 8, 4, 11), swiglu(16, 5));
+    add(&a, linear(3, 6, 5, 4), swiglu(16, 0));
+    add(&a, linear(1, 18, 3, 1), NO_FFN);
     return a;
 }
 

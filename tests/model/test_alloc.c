@@ -128,6 +128,8 @@ int main(void)
     test(latents(9, 0), false);
     test(experts(9), true);
     test(experts(9), false);
+    test(deltas(9, 0), true);
+    test(deltas(9, 0), false);
     unlink(path);
     return tap_done();
 }

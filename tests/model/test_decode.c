@@ -193,6 +193,11 @@ int main(void)
     test_rows(experts(9));
     test_loss(experts(9));
     test_state(experts(9), false);
+    test_cuts(deltas(9, 0), "ref", KN_F64, 1e-6);
+    test_cuts(deltas(9, 0), "cpu", KN_F32, 1e-4);
+    test_rows(deltas(9, 1));
+    test_loss(deltas(9, 0));
+    test_state(deltas(9, 0), true);
     test_wide();
     test_rows(zoo(9, 1));
     test_rows(conv_zoo(9, 1));

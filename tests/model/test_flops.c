@@ -55,6 +55,22 @@ static st_t count_ssd(struct kn_dev *dev, const struct kn_tensor *x, const struc
     return real->ssd(dev, x, dt, dt_bias, a_log, bm, cm, d, state, y);
 }
 
+/* A token and value head: e^g S (KV), S^T k, k d', S^T q (2KV each), d = beta (v - ..) (2V). */
+static st_t count_delta_rule(struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, const struct kn_tensor *g,
+                             const struct kn_tensor *beta, double eps, double scale, const struct kn_tensor *s, const struct kn_tensor *out)
+{
+    counted += D(v, 0) * D(v, 1) * D(v, 2) * (7 * D(q, 3) * D(v, 3) + 2 * D(v, 3));
+    return real->delta_rule(dev, q, k, v, g, beta, eps, scale, s, out);
+}
+
+/* A token and head: e^g S (KV), k v', S^T q (2KV each). */
+static st_t count_gla(struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, const struct kn_tensor *g,
+                      double scale, const struct kn_tensor *s, const struct kn_tensor *out)
+{
+    counted += D(v, 0) * D(v, 1) * D(v, 2) * 5 * D(q, 3) * D(v, 3);
+    return real->gla(dev, q, k, v, g, scale, s, out);
+}
+
 static void check(struct arch a, const char *what)
 {
     enum { PROMPT = 23, MOST = 64 };
@@ -65,6 +81,7 @@ static void check(struct arch a, const char *what)
     struct kn_ops counting = *(real = dev->op);
     counting.gemm = count_gemm, counting.gemm_grouped = count_gemm_grouped, counting.head_ce = count_head_ce;
     counting.attention = count_attention, counting.conv = count_conv, counting.ssd = count_ssd;
+    counting.delta_rule = count_delta_rule, counting.gla = count_gla;
     struct model *m = model_of(&a, dev, KN_F32, 1, false, 3);
     struct model_state *s;
     struct arch_cost cost;
@@ -97,6 +114,7 @@ int main(void)
         check(biased(17, tie), "layer norm and biases");
         check(scans(17, tie), "scans");
         check(latents(17, tie), "latent attention");
+        check(deltas(17, tie), "delta rule and gated linear attention");
     }
     check(experts(17), "experts");
     return tap_done();

@@ -93,6 +93,10 @@ int main(void)
     struct arch one = net(7, 1, 8, 0);
     add(&one, mla(2, 3, 4, 2, 4, 3), NO_FFN);
     check(dev, &one, "latent attention of one token");
+    for (int tie = 0; tie < 2; tie++) {
+        struct arch a = deltas(9, tie);
+        check(dev, &a, tie ? "delta rule, tied" : "delta rule, untied");
+    }
     struct arch w1 = net(7, 8, 8, 0);
     add(&w1, attention(2, 2, 4, 2, 1), swiglu(5, 0));
     add(&w1, attention(4, 1, 4, 3, 1), NO_FFN);

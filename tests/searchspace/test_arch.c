@@ -38,6 +38,14 @@
     "{'taut':1,'vocab':300,'context':64,'width':48,'layers':[{'mixer':{'type':'none'},'ffn':{'type':'moe','experts':8,'active':2,'hidden':64}},"  \
     "{'mixer':{'type':'none'},'ffn':{'type':'moe','experts':6,'active':3,'hidden':32,'shared':2,'router':'sigmoid','act':'relu2','shared_gate':true}}]}"
 #define ID_MOE "bfddf064f70c1e598ab970aeb17df333"
+#define TEXT_DELTA                                                                                                                 \
+    "{'taut':1,'vocab':256,'context':64,'width':48,'layers':[{'mixer':{'type':'gated_delta','heads':4,'key_heads':2,'head_dim':8," \
+    "'value_dim':12},'ffn':{'type':'none'}},{'mixer':{'type':'gated_delta','heads':3,'key_heads':3,'head_dim':16,'value_dim':16,"   \
+    "'conv':2},'ffn':{'type':'none'}}]}"
+
+#define TEXT_LINEAR                                                                                                              \
+    "{'taut':1,'vocab':256,'context':64,'width':48,'layers':[{'mixer':{'type':'linear','heads':4,'head_dim':8,'value_dim':12},"  \
+    "'ffn':{'type':'none'}},{'mixer':{'type':'linear','heads':3,'head_dim':16,'value_dim':16,'gate_rank':5},'ffn':{'type':'none'}}]}"
 
 #define TEXT_MAMBA                                                                                                               \
     "{'taut':1,'vocab':256,'context':64,'width':48,'layers':[{'mixer':{'type':'mamba2','expand':2,'head_dim':16,'state':20},"    \
@@ -99,6 +107,8 @@ static void test_canonical(void)
     same("{'taut':1,'vocab':256,'context':64,'width':48,'layers':[{'mixer':{'conv':3,'type':'short_conv'},'ffn':{'type':'swiglu',"
          "'hidden':96}},{'mixer':{'type':'short_conv','conv':4},'ffn':{'type':'none'}}]}",
          TEXT_CONV, "39a635920dc89e7e657c2bb44d582d39", "short convolutions, the default written");
+    same(TEXT_LINEAR, TEXT_LINEAR, "cfd48d95b23ba458db6d41c61ab81fd8", "gated linear attention");
+    same(TEXT_DELTA, TEXT_DELTA, "6869074950fc3096be5d74d78fd7503b", "gated delta rule");
     same("{'layers':[{'ffn':{'hidden':512,'type':'swiglu'},'mixer':{'head_dim':32,'kv_heads':2,'heads':6,'type':'attention'}}],"
          "'width':192,'context':256,'vocab':256,'taut':1}",
          TEXT_A, ID_A, "permuted keys");
@@ -214,6 +224,18 @@ static void test_costs(void)
     space_arch_cost(&a, &c);
     is_near(c.params, 33152, 0, "mlp: parameters, biases and both of a layer norm's among them");
     is_near(c.flops_per_token, 68352, 0, "mlp: FLOPs a token, biases not counted");
+    is_int(parse(&a, TEXT_DELTA, &err), ST_OK, "gated delta rule reads");
+    space_arch_cost(&a, &c);
+    is_near(c.params, 33722, 0, "gated delta rule: parameters");
+    is_near(c.flops_per_token, 75328, 0, "gated delta rule: FLOPs a token");
+    is_near(space_arch_state_bytes(&a, 1), 6144, 0, "gated delta rule: states and k - 1 inputs from the first token on");
+    is_near(space_arch_state_bytes(&a, 1000), 6144, 0, "gated delta rule: whatever the context");
+
+    is_int(parse(&a, TEXT_LINEAR, &err), ST_OK, "gated linear attention reads");
+    space_arch_cost(&a, &c);
+    is_near(c.params, 35804, 0, "gated linear attention: parameters");
+    is_near(c.flops_per_token, 76864, 0, "gated linear attention: FLOPs a token");
+    is_near(space_arch_state_bytes(&a, 1), 4608, 0, "gated linear attention: the states, whatever the context");
 
     is_int(parse(&a, TEXT_MAMBA, &err), ST_OK, "Mamba-2 reads");
     space_arch_cost(&a, &c);
@@ -431,9 +453,15 @@ static const struct {
      "layers[0].mixer.kv_rank", "must be an integer from 1 to 4096, not 4097"},
     {HEAD "{'mixer':{'type':'mla','heads':4,'kv_rank':16,'nope_dim':16,'rope_dim':8,'v_dim':16,'head_dim':16},'ffn':{'type':'none'}}]}", ST_EINVAL, "layers[0].mixer",
      "unknown key 'head_dim'"},
-    {HEAD "{'mixer':{'type':'gated_delta'},'ffn':{'type':'none'}}]}", ST_ENOTSUP, "layers[0].mixer.type",
-     "mixer 'gated_delta' is not built yet"},
-    {HEAD "{'mixer':{'type':'linear'},'ffn':{'type':'none'}}]}", ST_ENOTSUP, "layers[0].mixer.type", "mixer 'linear' is not built yet"},
+    {HEAD "{'mixer':{'type':'gated_delta','heads':4,'key_heads':3,'head_dim':8,'value_dim':8},'ffn':{'type':'none'}}]}", ST_EINVAL,
+     "layers[0].mixer.key_heads", "3 does not divide 4 heads"},
+    {HEAD "{'mixer':{'type':'gated_delta','heads':4,'key_heads':2,'head_dim':8},'ffn':{'type':'none'}}]}", ST_EINVAL,
+     "layers[0].mixer.value_dim", "missing"},
+    {HEAD "{'mixer':{'type':'gated_delta','heads':4,'key_heads':2,'head_dim':8,'value_dim':8,'conv':17},'ffn':{'type':'none'}}]}", ST_EINVAL,
+     "layers[0].mixer.conv", "must be an integer from 1 to 16, not 17"},
+    {HEAD "{'mixer':{'type':'linear','heads':4,'value_dim':8},'ffn':{'type':'none'}}]}", ST_EINVAL, "layers[0].mixer.head_dim", "missing"},
+    {HEAD "{'mixer':{'type':'linear','heads':4,'head_dim':8,'value_dim':8,'gate_rank':0},'ffn':{'type':'none'}}]}", ST_EINVAL,
+     "layers[0].mixer.gate_rank", "must be an integer from 1 to 1024, not 0"},
     {HEAD "{'mixer':{'type':'short_conv','conv':0},'ffn':{'type':'none'}}]}", ST_EINVAL, "layers[0].mixer.conv",
      "must be an integer from 1 to 16, not 0"},
     {HEAD "{'mixer':{'type':'short_conv','kernel':3},'ffn':{'type':'none'}}]}", ST_EINVAL, "layers[0].mixer", "unknown key 'kernel'"},
@@ -457,7 +485,7 @@ static const struct {
     {HEAD "{'mixer':{'type':'atention'},'ffn':{'type':'none'}}]}", ST_EINVAL, "layers[0].mixer.type",
      "unknown mixer 'atention'; did you mean 'attention'?"},
     {HEAD "{'mixer':{'type':'swiglu','hidden':3},'ffn':{'type':'none'}}]}", ST_EINVAL, "layers[0].mixer.type",
-     "unknown mixer 'swiglu'; known: none, attention, short_conv, mamba2, mla"},
+     "unknown mixer 'swiglu'; known: none, attention, short_conv, mamba2, mla, gated_delta, linear"},
     {HEAD MIX ",'head':4" FFN "}}]}", ST_EINVAL, "layers[0].mixer", "unknown key 'head'; did you mean 'heads'?"},
     {HEAD MIX ",'kv_ratio':4" FFN "}}]}", ST_EINVAL, "layers[0].mixer", "unknown key 'kv_ratio'"},
     {HEAD MIX ",'qk_norm':1" FFN "}}]}", ST_EINVAL, "layers[0].mixer.qk_norm", "must be true or false, not a number"},

@@ -34,6 +34,12 @@ static struct space *make(const char *text)
 #define LATENTS                                                                                                          \
     "{'type':'lm','depth':[1,2],'width':[32,48],'mixer':{'mla':{'heads':[1,3],'kv_rank':[8,16],'rope_dim':[4],'q_rank':[0,8]}}," \
     "'ffn':{'none':{}}}"
+#define DELTAS                                                                                                           \
+    "{'type':'lm','depth':[1,2],'width':[32,48],'mixer':{'gated_delta':{'heads':[2,3],'key_ratio':[1,2],'conv':[2,4]}},"   \
+    "'ffn':{'none':{}}}"
+#define LINEARS                                                                                                          \
+    "{'type':'lm','depth':[1,2],'width':[32,48],'mixer':{'linear':{'heads':[2,3],'value_dim':[16,24],'gate_rank':[4,16]}}," \
+    "'ffn':{'none':{}}}"
 #define UNIFORM                                                                                                          \
     "{'type':'lm','depth':[2,5],'width':[32,64],'mixer':{'attention':{'heads':[1,2,4],'kv_ratio':[1,2]}},"               \
     "'ffn':{'swiglu':{'ratio':[1,2]}},'family':'llama'}"
@@ -64,7 +70,7 @@ static struct space *make(const char *text)
     "{'type':'lm','depth':[1,2],'width':[32],'mixer':{'attention':{'heads':[1,2],'head_dim':[8]},'short_conv':{'conv':[2,3]}}," \
     "'ffn':{'swiglu':{'ratio':[1,2]}},'rope_theta':[10000,500],'family':'lfm2'}"
 
-static const char *const spaces[] = {"'lm-small'", "'lm-tiny'", TINY, ROPES, NORMS, UNBIASED, CONVS, SCANS, LATENTS, SHARED, UNIFORM, TYPES, MOE, CUSTOM, DISCRETE};
+static const char *const spaces[] = {"'lm-small'", "'lm-tiny'", TINY, ROPES, NORMS, UNBIASED, CONVS, SCANS, LATENTS, DELTAS, LINEARS, SHARED, UNIFORM, TYPES, MOE, CUSTOM, DISCRETE};
 enum { NSPACES = sizeof spaces / sizeof spaces[0] };
 
 /* Is the candidate canonical and what its id says? */
@@ -290,6 +296,10 @@ static void test_sizes(void)
     test_enumeration(TYPES, 12 + 44, true);
     /* one head at width 32, one or three at 48 */
     test_enumeration(LATENTS, 4 + 16 + 8 + 64, false);
+    /* two lengths of convolution with each of: width 32: 2 heads on 1 or 2; width 48: also 3 heads on 3. n + n^2 */
+    test_enumeration(DELTAS, 4 + 16 + 6 + 36, false);
+    /* two value_dim and two gate_rank with each of: width 32: 2 heads; width 48: 2 or 3 */
+    test_enumeration(LINEARS, 4 + 16 + 8 + 64, false);
     test_enumeration(ONE, 1, false);
     /* mixers 2, ffns 4 + 1: 9 layers, once or twice; two norms, with biases or without */
     test_enumeration(NORMS, (9 + 81) * 4, false);
