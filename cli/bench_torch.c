@@ -565,22 +565,24 @@ static json_t *line_json(const struct line *l)
     return o;
 }
 
-static void print(const struct compare *c)
+/* The lines from `from` on: a model's, as soon as they are there. */
+static void print(const struct compare *c, int from)
 {
     struct table t = TABLE_INIT;
-    bench_section(c->b, "\nTaut against PyTorch: %d x %d tokens a step, %d rounds in turns, %d threads each", c->b->batch, c->b->context, c->b->rounds, c->b->dev->info.threads);
+    const struct bench_preset *m = &bench_presets[c->model];
+    bench_section(c->b, "%smodel %s (%s) against PyTorch: %d x %d tokens a step, %d rounds in turns, %d threads each", from ? "\n" : "", m->name, m->what, c->b->batch,
+                  c->b->context, c->b->rounds, c->b->dev->info.threads);
     t.indent = 2;
     static const struct {
         const char *title;
         enum table_align align;
-    } columns[] = {{"", TABLE_LEFT}, {"model", TABLE_LEFT}, {"Taut", TABLE_RIGHT}, {"PyTorch", TABLE_RIGHT}, {"figure (least to most)", TABLE_RIGHT}, {"wanted", TABLE_RIGHT}, {"", TABLE_LEFT}, {"others", TABLE_RIGHT}};
+    } columns[] = {{"", TABLE_LEFT}, {"Taut", TABLE_RIGHT}, {"PyTorch", TABLE_RIGHT}, {"figure (least to most)", TABLE_RIGHT}, {"wanted", TABLE_RIGHT}, {"", TABLE_LEFT}, {"others", TABLE_RIGHT}};
     for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++) table_column(&t, columns[i].title, columns[i].align);
-    for (int i = 0; i < c->nlines; i++) {
+    for (int i = from; i < c->nlines; i++) {
         const struct line *l = &c->line[i];
         bool small = l->ratio.median < 0.01, met = l->at_most ? l->ratio.median <= l->target : l->ratio.median >= l->target;
         table_row(&t);
         table_cell(&t, "%s", l->what);
-        table_cell(&t, "%s", bench_presets[l->model].name);
         if (*l->missing) {
             table_cell(&t, "not built");
             continue;
@@ -596,7 +598,12 @@ static void print(const struct compare *c)
     }
     table_print(&t, stdout);
     table_fini(&t);
-    printf("  share: tokens/s x operations a token / the fastest bf16 product of " BENCH_PRODUCT " of either side in these rounds;\n  " BENCH_FORMULA "\n"
+    fflush(stdout);
+}
+
+static void print_terms(void)
+{
+    printf("\n  share: tokens/s x operations a token / the fastest bf16 product of " BENCH_PRODUCT " of either side in these rounds;\n  " BENCH_FORMULA "\n"
            "  wall clock: one run of each side, PyTorch in the mode that its start and its steps make the shortest; its training leaves out compiling\n");
 }
 
@@ -638,14 +645,14 @@ int bench_compare(struct bench *b)
     int rc = prepare(&c);
     for (int i = 0; !rc && i < BENCH_MODELS; i++) {
         struct base_err err = BASE_ERR_INIT;
+        int from = c.nlines;
         if (!b->model[i]) continue;
         c.model = i;
         st_t st = bench_arch(i, b->context, &c.a, &err);
-        if (st == ST_ENOTSUP) {
-            add_missing(&c, "training, tokens/s", err.what);
-            continue;
-        }
-        if (!st) st = compare_model(&c, &err);
+        if (st == ST_ENOTSUP) add_missing(&c, "training, tokens/s", err.what), st = ST_OK;
+        else if (!st) st = compare_model(&c, &err);
+        progress_clear(b->c);
+        if (!b->json && c.nlines > from) print(&c, from);
         if (st) rc = st == ST_ECANCELED || interrupted ? interrupt_status() : cli_fail_err(CLI_FAILED, bench_presets[i].name, NULL, &err);
     }
     progress_clear(b->c);
@@ -658,7 +665,7 @@ int bench_compare(struct bench *b)
         for (int i = 0; i < c.nlines; i++) json_array_append_new(list, line_json(&c.line[i]));
         json_object_set_new(b->json, "compare", list);
     } else {
-        print(&c);
+        print_terms();
     }
     return CLI_OK;
 }

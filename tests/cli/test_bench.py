@@ -219,6 +219,9 @@ def fake_torch():
     x = line["decoding, f32, ms a token"]
     ok(x["torch"] == "5.000 (compiled-decode)" and abs(x["figure"] - 5 / float(x["taut"].split()[0])) < 0.05 * x["figure"], "decoding")
     ok(line["decoding, times its bound"]["figure"] > 0 and line["scaling from one thread"]["figure"] > 0 and line["steps from process start"]["taut"].startswith("3 in "), "the rest")
+    r = taut("--compare-torch", "--quick", "--model", "a,b", "--rounds", 1, "--skip", "wall,memory", "--threads", 1, env=env)
+    same([r.returncode, r.stdout.count("against PyTorch"), r.stdout.count("training, tokens/s"), r.stdout.count("process start,"), r.stdout.count("memory of")], [0, 2, 2, 0, 0],
+         "for people: a table a model, without what is skipped")
     env["FAKE_DIES"] = "compiled-f32"
     r = taut("--compare-torch", "--quick", "--model", "a", "--rounds", 1, "--json", env=env)
     ok(r.returncode == 1 and not r.stdout and "no compiled-f32" in r.stderr, "a mode that fails says why")
