@@ -70,7 +70,7 @@ static struct space *make(const char *text)
     "{'type':'lm','depth':[1,2],'width':[32],'mixer':{'attention':{'heads':[1,2],'head_dim':[8]},'short_conv':{'conv':[2,3]}}," \
     "'ffn':{'swiglu':{'ratio':[1,2]}},'rope_theta':[10000,500],'family':'lfm2'}"
 
-static const char *const spaces[] = {"'lm-small'", "'lm-tiny'", TINY, ROPES, NORMS, UNBIASED, CONVS, SCANS, LATENTS, DELTAS, LINEARS, SHARED, UNIFORM, TYPES, MOE, CUSTOM, DISCRETE};
+static const char *const spaces[] = {"'lm-small'", "'lm-tiny'", "'lm-mixed'", TINY, ROPES, NORMS, UNBIASED, CONVS, SCANS, LATENTS, DELTAS, LINEARS, SHARED, UNIFORM, TYPES, MOE, CUSTOM, DISCRETE};
 enum { NSPACES = sizeof spaces / sizeof spaces[0] };
 
 /* Is the candidate canonical and what its id says? */
