@@ -116,6 +116,37 @@ def causal(T, window, device):
     return seen & (i[None, :] > i[:, None] - window) if window else seen
 
 
+class MLA(nn.Module):
+    """Latent attention, as DeepSeek-V3 has it; its inner norms have an eps of their own."""
+
+    def __init__(self, config, part):
+        super().__init__()
+        width, bias, rank = config.arch["width"], config.arch.get("bias", False), part.get("q_rank", 0)
+        self.heads, self.kv_rank = part["heads"], part["kv_rank"]
+        self.nope, self.rope, self.v = part["nope_dim"], part["rope_dim"], part["v_dim"]
+        self.theta, eps = config.arch.get("rope_theta", 10000.0), 1e-6
+        if rank:
+            self.q_a_proj, self.q_a_layernorm = linear(rank, width, bias), RMSNorm(rank, eps)
+            self.q_b_proj = linear(self.heads * (self.nope + self.rope), rank, False)
+        else:
+            self.q_proj = linear(self.heads * (self.nope + self.rope), width, False)
+        self.kv_a_proj_with_mqa, self.kv_a_layernorm = linear(self.kv_rank + self.rope, width, bias), RMSNorm(self.kv_rank, eps)
+        self.kv_b_proj = linear(self.heads * (self.nope + self.v), self.kv_rank, False)
+        self.o_proj = linear(width, self.heads * self.v, bias)
+
+    def forward(self, x, shared):
+        B, T, _ = x.shape
+        q = self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x))) if hasattr(self, "q_a_proj") else self.q_proj(x)
+        q, q_turning = q.view(B, T, self.heads, -1).transpose(1, 2).split((self.nope, self.rope), -1)
+        latent, k_turning = self.kv_a_proj_with_mqa(x).split((self.kv_rank, self.rope), -1)
+        k, v = self.kv_b_proj(self.kv_a_layernorm(latent)).view(B, T, self.heads, -1).transpose(1, 2).split((self.nope, self.v), -1)
+        # one key that carries the position, for all heads
+        k_turning = rotate(k_turning, self.theta, self.rope)[:, None].expand(B, self.heads, T, self.rope)
+        q, k = torch.cat((q, rotate(q_turning, self.theta, self.rope)), -1), torch.cat((k, k_turning), -1)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=causal(T, 0, x.device)).transpose(1, 2)
+        return self.o_proj(y.reshape(B, T, -1))
+
+
 class CausalConv(nn.Module):
     """Depthwise, along T: each channel a sum of its last taps' inputs."""
 
@@ -259,6 +290,7 @@ class Mamba2(nn.Module):
 PARTS = {
     "attention": ("self_attn", Attention),
     "mamba2": ("mamba", Mamba2),
+    "mla": ("self_attn", MLA),
     "short_conv": ("conv", ShortConv),
     "swiglu": ("mlp", SwiGLU),
     "mlp": ("mlp", MLP),

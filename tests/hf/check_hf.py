@@ -106,7 +106,8 @@ SPACES = {
     "nemotron_h": {"mixer": {"attention": ATTENTION, "mamba2": MAMBA, "none": {}},
                    "ffn": {"mlp": {"ratio": [1, 2]}, "moe": {"experts": [4], "active": [1, 2], "ratio": [1], "shared": [1, 2]}, "none": {}}},
     "any": {"norm": ["rms", "layer"], "bias": [False, True], "mixer": {"attention": ATTENTION | {"window": [0, 7], "rope": [True, False], "qk_norm": [False, True], "gate": [False, True], "rope_dim": [0, 4], "share_kv": [False, True]},
-                      "short_conv": {"conv": [1, 3]}, "mamba2": MAMBA, "none": {}}, "ffn": {"swiglu": {"ratio": [1, 2], "rank": [0, 5]}, "mlp": {"ratio": [1], "act": ["relu2", "gelu"]}, "none": {},
+                      "short_conv": {"conv": [1, 3]}, "mamba2": MAMBA,
+                      "mla": {"heads": [1, 4], "kv_rank": [6, 16], "rope_dim": [4], "head_dim": [8], "q_rank": [0, 5]}, "none": {}}, "ffn": {"swiglu": {"ratio": [1, 2], "rank": [0, 5]}, "mlp": {"ratio": [1], "act": ["relu2", "gelu"]}, "none": {},
                     "moe": {"experts": [1, 4], "active": [1, 2], "ratio": [1], "shared": [0, 1], "router": ["softmax", "sigmoid"], "act": ["swiglu", "relu2"], "shared_gate": [False, True]}},
             "tie_embeddings": [True, False]},
 }

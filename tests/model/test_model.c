@@ -441,13 +441,13 @@ static void test_overfit(void)
 }
 
 /* Loss and gradients in bf16 products stay near those of f32; weights that one seed draws are the same. */
-static void test_precision(struct arch_part ffn, double tol)
+static void test_precision(struct arch_part mixer, struct arch_part ffn, double tol)
 {
     struct arch a = net(50, 40, 64, 0);
     struct base_err err = BASE_ERR_INIT;
     int32_t tok[80], tgt[80];
     double loss[2], sum[2] = {0};
-    add(&a, attention(4, 2, 16, 0, 1), ffn);
+    add(&a, mixer, ffn);
     add(&a, attention(4, 2, 16, 8, 1), ffn);
     random_tokens(3, 50, 80, tok, tgt);
     struct kn_dev *low = device("cpu:generic", 1), *dev = device("cpu", 2);
@@ -487,15 +487,18 @@ int main(void)
     test_init();
     test_recompute(zoo(9, 0));
     test_recompute(biased(9, 0));
+    test_recompute(latents(9, 0));
     test_recompute(experts(9));
     test_recompute(deltas(9, 0));
     test_refusals();
     test_plans(zoo(9, 1));
     test_plans(attentions(9, 1));
+    test_plans(latents(9, 1));
     test_overfit();
-    test_precision(swiglu(96, 0), 1e-3);
+    test_precision(attention(4, 2, 16, 0, 1), swiglu(96, 0), 1e-3);
+    test_precision(mla(4, 24, 16, 8, 12, 20), swiglu(96, 0), 1e-3);
     /* a rounded logit may choose another expert */
-    test_precision(moe_as(moe(5, 2, 33, 1), 0, 0, 1), 1e-2);
-    test_precision(moe_as(moe(4, 3, 32, 1), 1, 1, 0), 1e-2);
+    test_precision(attention(4, 2, 16, 0, 1), moe_as(moe(5, 2, 33, 1), 0, 0, 1), 1e-2);
+    test_precision(attention(4, 2, 16, 0, 1), moe_as(moe(4, 3, 32, 1), 1, 1, 0), 1e-2);
     return tap_done();
 }
