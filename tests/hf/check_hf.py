@@ -34,7 +34,7 @@ def right_python():
             open(os.path.join(venv, "ready"), "w").close()
     # what is loaded lies in folders of our own, and so does the copy that transformers makes of a modelling file
     with tempfile.TemporaryDirectory() as home:
-        env = {**os.environ, "TAUT_HF_INSIDE": "1", "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1", "HF_HOME": home}
+        env = {**os.environ, "TAUT_HF_INSIDE": "1", "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1", "HF_HOME": home, "TAUT_LOCKS": os.path.join(home, "locks")}
         sys.exit(subprocess.run([python, os.path.abspath(__file__), *sys.argv[1:]], env=env).returncode)
 
 
