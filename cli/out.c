@@ -195,32 +195,47 @@ void out_arch_json(json_t *v, struct base_buf *b)
     }
 }
 
+static void legend_of(const struct layer_spec *s, struct base_buf *b)
+{
+    const char *sep = "";
+    type_code(s, b);
+    base_buf_printf(b, " %s (", s->name);
+    for (int k = 0; k < s->nparams; k++) {
+        if (!s->params[k].always) continue;
+        base_buf_printf(b, "%s%s", sep, s->params[k].name);
+        sep = "/";
+    }
+    sep = *sep ? ", " : "";
+    for (int k = 0; k < s->nparams; k++) {
+        const struct layer_param *q = &s->params[k];
+        if (q->always || q->kind != LAYER_INT || q->only_dflt) continue;
+        base_buf_printf(b, "%s%c: %s", sep, q->name[0], q->name);
+        sep = ", ";
+    }
+    base_buf_str(b, ")");
+}
+
 void out_legend(struct base_buf *b)
 {
+    static const struct {
+        unsigned role;
+        const char *said;
+    } roles[] = {{LAYER_MIXER, "mixer"}, {LAYER_FFN, "ffn"}};
     const struct term_signs *g = term_signs();
-    base_buf_printf(b, "arch: <layers>L%s<width>, then each layer's mixer and ffn:", g->dot);
-    for (int i = 0; i < space_layer_count(); i++) {
-        const struct layer_spec *s = space_layer(i);
+    base_buf_printf(b, "arch: <layers>L%s<width>, then each layer's mixer and ffn.", g->dot);
+    for (size_t r = 0; r < sizeof roles / sizeof roles[0]; r++) {
         const char *sep = "";
-        if (!s->nparams) continue;
-        base_buf_str(b, " ");
-        type_code(s, b);
-        base_buf_printf(b, " %s (", s->name);
-        for (int k = 0; k < s->nparams; k++) {
-            if (!s->params[k].always) continue;
-            base_buf_printf(b, "%s%s", sep, s->params[k].name);
-            sep = "/";
-        }
-        sep = *sep ? ", " : "";
-        for (int k = 0; k < s->nparams; k++) {
-            const struct layer_param *q = &s->params[k];
-            if (q->always || q->kind != LAYER_INT || q->only_dflt) continue;
-            base_buf_printf(b, "%s%c: %s", sep, q->name[0], q->name);
+        base_buf_printf(b, " %s: ", roles[r].said);
+        for (int i = 0; i < space_layer_count(); i++) {
+            const struct layer_spec *s = space_layer(i);
+            if (!(s->roles & roles[r].role) || !s->nparams) continue;
+            base_buf_str(b, sep);
+            legend_of(s, b);
             sep = ", ";
         }
-        base_buf_str(b, "),");
+        base_buf_str(b, ";");
     }
-    base_buf_printf(b, " %s none", g->dash);
+    base_buf_printf(b, " %s: none", g->dash);
 }
 
 static void print_legend(void)

@@ -227,7 +227,7 @@ def test_large():
     ok(0 < shown <= 1500 and any("one in" in n for n in page["notes"]), "other trials are thinned, and the page says so")
     members = {str(r["trial"]): r for r in page["front"]}
     ok("A attention (heads/kv_heads/head_dim, w: window, r: rope_dim)" in page["legend"], "what the letters of the table mean is said")
-    ok(" short_conv (c: conv)," in page["legend"] and " mlp (hidden)," in page["legend"], "also of types whose sizes all have a default")
+    ok("S short_conv (c: conv)," in page["legend"] and "; ffn: S swiglu (hidden, r: rank), " in page["legend"], "by role, also of types whose sizes all have a default")
     ok(len(page["details"]) > 50 and set(page["details"]) <= set(members), "members of the front are there in detail")
     wrong = [t for t, v in page["details"].items() if sum(p["params"] for p in v["stack"]["parts"]) != members[t]["metrics"]["params"]
              or abs(sum(p["flops"] for p in v["stack"]["parts"]) - members[t]["metrics"]["flops_per_token"]) > 1e-6 * members[t]["metrics"]["flops_per_token"]
