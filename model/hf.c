@@ -65,11 +65,12 @@ static void join(const struct scope *s, const struct hf_tensor *h, struct export
     int64_t shape[4] = {0}, one[4], blocks = h->groups ? space_part_get(s->part, h->groups) : 1;
     int n = 0, along = 0;
     for (; n < 4 && h->from[n]; n++) {
-        int rank = shape_of(find(s, h->from[n]), one);
-        along = rank == 3 ? 1 : 0;
+        const struct layer_tensor *t = find(s, h->from[n]);
+        bool experts = shape_of(t, one) == 3 && t->role == LAYER_T_MATRIX; /* taps have three dimensions as well */
+        along = experts;
         if (n == 0) memcpy(shape, one, sizeof shape);
         else shape[along] += one[along];
-        if (rank == 3) blocks = one[0];
+        if (experts) blocks = one[0];
     }
     full_name(name, s->theirs, h->to);
     export_plan_tensor(p, name, shape, h->add);

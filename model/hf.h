@@ -11,7 +11,7 @@
  * "lm_head". */
 struct hf_tensor {
     const char *to;
-    /* Where it ends in a dot, so does from[0]: all names that begin so begin otherwise, but for those with a line before this one. Else: ours, one below the other, up to the first NULL; in three dimensions they are joined for each first index. */
+    /* Where it ends in a dot, so does from[0]: all names that begin so begin otherwise, but for those with a line before this one. Else: ours, one below the other, up to the first NULL; experts are joined for each of them. */
     const char *from[4];
     const char *groups; /* a parameter of the part: each of ours is cut into so many blocks of rows, which take turns; NULL: one */
     double add;         /* to every number: -1 where the class adds 1 to its weights */

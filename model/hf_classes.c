@@ -12,13 +12,15 @@ static int param(const struct arch_part *p, const char *name)
     return space_part_get(p, name);
 }
 
-static void rope_config(const struct arch *a, struct base_jw *w)
+/* share: of each head, what is turned. */
+static void rope_config(const struct arch *a, double share, struct base_jw *w)
 {
     base_jw_knum(w, "rope_theta", a->rope_theta); /* before transformers 5 */
     base_jw_key(w, "rope_parameters");
     base_jw_obj(w);
     base_jw_kstr(w, "rope_type", "default");
     base_jw_knum(w, "rope_theta", a->rope_theta);
+    if (share < 1) base_jw_knum(w, "partial_rotary_factor", share);
     base_jw_end(w);
 }
 
@@ -62,7 +64,7 @@ static void llama_config(const struct arch *a, struct base_jw *w)
     base_jw_knum(w, "rms_norm_eps", MODEL_NORM_EPS);
     base_jw_kbool(w, "attention_bias", a->bias);
     base_jw_kbool(w, "mlp_bias", a->bias);
-    rope_config(a, w);
+    rope_config(a, 1, w);
 }
 
 /* ---- Lfm2ForCausalLM ---- */
@@ -90,7 +92,7 @@ static void lfm2_config(const struct arch *a, struct base_jw *w)
     base_jw_knum(w, "norm_eps", MODEL_NORM_EPS);
     base_jw_kint(w, "conv_L_cache", conv ? param(conv, "conv") : 3);
     base_jw_kbool(w, "conv_bias", false);
-    rope_config(a, w);
+    rope_config(a, 1, w);
 }
 
 static void zeros(struct export_plan *p, const char *prefix, const char *name, int64_t rows, int64_t cols)
@@ -131,7 +133,7 @@ static void granite_config(const struct arch *a, struct base_jw *w)
     attention_config(attention, w);
     base_jw_knum(w, "attention_multiplier", 1 / sqrt(attention ? param(attention, "head_dim") : 2));
     base_jw_kstr(w, "position_embedding_type", attention && param(attention, "rope") ? "rope" : NULL);
-    rope_config(a, w);
+    rope_config(a, 1, w);
     base_jw_kint(w, "intermediate_size", hidden);
     base_jw_kint(w, "shared_intermediate_size", moe ? hidden * param(ffn, "shared") : hidden);
     base_jw_kint(w, "num_local_experts", moe ? param(ffn, "experts") : 0);
@@ -203,6 +205,61 @@ static void nemotron_config(const struct arch *a, struct base_jw *w)
     base_jw_kint(w, "routed_scaling_factor", 1);
 }
 
+/* ---- Qwen3NextForCausalLM: its norms times 1 + w, but for the one within gated_delta ---- */
+
+static const struct hf_tensor qwen3_next_tensors[] = {
+    {.to = "model.norm.weight", .from = {"model.norm.weight"}, .add = -1},
+    {.to = "input_layernorm.weight", .from = {"input_layernorm.weight"}, .add = -1},
+    {.to = "post_attention_layernorm.weight", .from = {"post_attention_layernorm.weight"}, .add = -1},
+    {.to = "self_attn.q_norm.weight", .from = {"self_attn.q_norm.weight"}, .add = -1},
+    {.to = "self_attn.k_norm.weight", .from = {"self_attn.k_norm.weight"}, .add = -1},
+    {.to = "linear_attn.in_proj_qkvz.weight",
+     .from = {"linear_attn.in_proj_q.weight", "linear_attn.in_proj_k.weight", "linear_attn.in_proj_v.weight", "linear_attn.in_proj_z.weight"},
+     .groups = "key_heads"},
+    {.to = "linear_attn.in_proj_ba.weight", .from = {"linear_attn.in_proj_b.weight", "linear_attn.in_proj_a.weight"}, .groups = "key_heads"},
+    {.to = "linear_attn.conv1d.weight", .from = {"linear_attn.conv1d_q.weight", "linear_attn.conv1d_k.weight", "linear_attn.conv1d_v.weight"}},
+    {.to = "mlp.experts.gate_up_proj", .from = {"mlp.experts.gate_proj", "mlp.experts.up_proj"}},
+    {.to = "mlp.shared_expert.", .from = {"mlp.shared_experts."}},
+};
+
+/* The class takes int(head_dim * factor). */
+static double rope_share(int rope_dim, int head_dim)
+{
+    double share = (double)rope_dim / head_dim;
+    return (int)(head_dim * share) < rope_dim ? nextafter(share, 1) : share;
+}
+
+static void qwen3_next_config(const struct arch *a, struct base_jw *w)
+{
+    const struct arch_part *attention = first(a, &layer_attention), *delta = first(a, &layer_gated_delta);
+    const struct arch_part *swiglu = first(a, &layer_swiglu), *moe = first(a, &layer_moe);
+    int rope_dim = attention ? param(attention, "rope_dim") : 0;
+    base_jw_kint(w, "num_hidden_layers", a->depth);
+    layer_types(a, &layer_gated_delta, "linear_attention", w);
+    attention_config(attention, w);
+    base_jw_kbool(w, "attention_bias", false);
+    rope_config(a, rope_dim ? rope_share(rope_dim, param(attention, "head_dim")) : 1, w);
+    base_jw_kstr(w, "hidden_act", "silu");
+    base_jw_knum(w, "rms_norm_eps", MODEL_NORM_EPS);
+    base_jw_kint(w, "linear_num_value_heads", delta ? param(delta, "heads") : 1);
+    base_jw_kint(w, "linear_num_key_heads", delta ? param(delta, "key_heads") : 1);
+    base_jw_kint(w, "linear_key_head_dim", delta ? param(delta, "head_dim") : 1);
+    base_jw_kint(w, "linear_value_head_dim", delta ? param(delta, "value_dim") : 1);
+    base_jw_kint(w, "linear_conv_kernel_dim", delta ? param(delta, "conv") : 4);
+    base_jw_kint(w, "intermediate_size", swiglu ? param(swiglu, "hidden") : a->width);
+    base_jw_kint(w, "decoder_sparse_step", 1);
+    base_jw_key(w, "mlp_only_layers");
+    base_jw_arr(w);
+    for (int i = 0; i < a->depth; i++)
+        if (space_layer(a->layer[i].ffn.type) == &layer_swiglu) base_jw_int(w, i);
+    base_jw_end(w);
+    base_jw_kint(w, "num_experts", moe ? param(moe, "experts") : 0);
+    base_jw_kint(w, "num_experts_per_tok", moe ? param(moe, "active") : 1);
+    base_jw_kbool(w, "norm_topk_prob", true);
+    base_jw_kint(w, "moe_intermediate_size", moe ? param(moe, "hidden") : a->width);
+    base_jw_kint(w, "shared_expert_intermediate_size", moe ? param(moe, "hidden") * param(moe, "shared") : a->width);
+}
+
 const struct hf_class hf_classes[] = {
     {.family = "llama", .name = "LlamaForCausalLM", .model_type = "llama", .config = llama_config},
     {.family = "qwen3", .name = "Qwen3ForCausalLM", .model_type = "qwen3", .config = llama_config},
@@ -211,5 +268,6 @@ const struct hf_class hf_classes[] = {
      .config = granite_config},
     {.family = "nemotron_h", .name = "NemotronHForCausalLM", .model_type = "nemotron_h", .blocks = true, TENSORS(nemotron_tensors), .extra = nemotron_extra,
      .config = nemotron_config},
+    {.family = "qwen3_next", .name = "Qwen3NextForCausalLM", .model_type = "qwen3_next", TENSORS(qwen3_next_tensors), .config = qwen3_next_config},
 };
 const int hf_nclasses = sizeof hf_classes / sizeof hf_classes[0];

@@ -11,7 +11,7 @@ libspace_a_SOURCES = $(layer_specs) \
 	searchspace/layer.h searchspace/layers.def \
 	searchspace/families/any.c searchspace/families/families.def searchspace/families/family.c \
 	searchspace/families/family.h searchspace/families/granite_hybrid.c searchspace/families/lfm2.c searchspace/families/llama.c \
-	searchspace/families/nemotron_h.c searchspace/families/qwen3.c
+	searchspace/families/nemotron_h.c searchspace/families/qwen3.c searchspace/families/qwen3_next.c
 # what reads and writes JSON: job files, spaces, architectures; links libspace.a and libbasejson.a
 noinst_LIBRARIES += libspacejson.a
 libspacejson_a_SOURCES = \

@@ -286,11 +286,77 @@ class Mamba2(nn.Module):
         return self.out_proj(self.norm.weight * y)
 
 
+class GatedDelta(nn.Module):
+    """A state [K, V] for each head: it decays, forgets what it says of a key, and learns the key's value."""
+
+    def __init__(self, config, part):
+        super().__init__()
+        width = config.arch["width"]
+        self.heads, self.key_heads, self.head_dim, self.value_dim = part["heads"], part["key_heads"], part["head_dim"], part["value_dim"]
+        keys, values, taps = self.key_heads * self.head_dim, self.heads * self.value_dim, part.get("conv", 4)
+        for name, rows in (("q", keys), ("k", keys), ("v", values), ("z", values), ("b", self.heads), ("a", self.heads)):
+            setattr(self, "in_proj_" + name, linear(rows, width, False))
+        self.conv1d_q = CausalConv(keys, taps, False)
+        self.conv1d_k = CausalConv(keys, taps, False)
+        self.conv1d_v = CausalConv(values, taps, False)
+        self.A_log = nn.Parameter(torch.zeros(self.heads))
+        self.dt_bias = nn.Parameter(torch.ones(self.heads))
+        self.norm = RMSNorm(self.value_dim, config.norm_eps)
+        self.out_proj = linear(width, values, False)
+
+    def forward(self, x, shared):
+        B, T, _ = x.shape
+        q, k = (F.silu(conv(of(x))).view(B, T, self.key_heads, -1) for conv, of in ((self.conv1d_q, self.in_proj_q), (self.conv1d_k, self.in_proj_k)))
+        q, k = (u * torch.rsqrt(u.pow(2).sum(-1, keepdim=True) + 1e-6) for u in (q, k))
+        q, k = (u.repeat_interleave(self.heads // self.key_heads, 2) for u in (q * self.head_dim**-0.5, k))
+        v = F.silu(self.conv1d_v(self.in_proj_v(x))).view(B, T, self.heads, -1)
+        beta = self.in_proj_b(x).sigmoid()
+        decay = torch.exp(-self.A_log.exp() * F.softplus(self.in_proj_a(x) + self.dt_bias))
+        s, y = x.new_zeros(B, self.heads, self.head_dim, self.value_dim), []
+        for t in range(T):
+            s = decay[:, t, :, None, None] * s
+            new = beta[:, t, :, None] * (v[:, t] - (k[:, t].unsqueeze(-2) @ s).squeeze(-2))
+            s = s + k[:, t].unsqueeze(-1) * new.unsqueeze(-2)
+            y.append((q[:, t].unsqueeze(-2) @ s).squeeze(-2))
+        y = self.norm(torch.stack(y, 1)) * F.silu(self.in_proj_z(x)).view(B, T, self.heads, -1)
+        return self.out_proj(y.reshape(B, T, -1))
+
+
+class LinearAttention(nn.Module):
+    """A state [K, V] for each head, which decays row by row and takes in k (x) v."""
+
+    def __init__(self, config, part):
+        super().__init__()
+        width = config.arch["width"]
+        self.heads, self.head_dim, self.value_dim = part["heads"], part["head_dim"], part["value_dim"]
+        keys, values, rank = self.heads * self.head_dim, self.heads * self.value_dim, part.get("gate_rank", 16)
+        self.q_proj = linear(keys, width, False)
+        self.k_proj = linear(keys, width, False)
+        self.v_proj = linear(values, width, False)
+        self.g_proj = linear(values, width, False)
+        self.gk_proj = nn.Sequential(linear(rank, width, False), linear(keys, rank, True))
+        self.g_norm_swish_gate = RMSNorm(self.value_dim, config.norm_eps)
+        self.o_proj = linear(width, values, False)
+
+    def forward(self, x, shared):
+        B, T, _ = x.shape
+        q, k, v, z = (of(x).view(B, T, self.heads, -1) for of in (self.q_proj, self.k_proj, self.v_proj, self.g_proj))
+        decay = torch.exp(F.logsigmoid(self.gk_proj(x)) / 16).view(B, T, self.heads, -1)
+        s, y = x.new_zeros(B, self.heads, self.head_dim, self.value_dim), []
+        for t in range(T):
+            s = decay[:, t].unsqueeze(-1) * s + k[:, t].unsqueeze(-1) * v[:, t].unsqueeze(-2)
+            y.append((q[:, t].unsqueeze(-2) @ s).squeeze(-2) * self.head_dim**-0.5)
+        y = self.g_norm_swish_gate(torch.stack(y, 1)) * F.silu(z)
+        return self.o_proj(y.reshape(B, T, -1))
+
+
 # layer type: the name that its weights stand under, and its class
 PARTS = {
     "attention": ("self_attn", Attention),
     "mamba2": ("mamba", Mamba2),
     "mla": ("self_attn", MLA),
+    "gated_delta": ("linear_attn", GatedDelta),
+    "linear": ("attn", LinearAttention),
     "short_conv": ("conv", ShortConv),
     "swiglu": ("mlp", SwiGLU),
     "mlp": ("mlp", MLP),

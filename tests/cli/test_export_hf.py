@@ -167,6 +167,43 @@ s.renamed([(r"model\.embed_tokens\.weight", "model.embeddings.weight"), (r"model
           [(r"model\.layers\.%d\.%s_layernorm\.weight" % (i, "input" if r == "mixer" else "post_attention"), "model.layers.%d.norm.weight" % b) for b, (i, t, r) in enumerate(parts)] +
           [(r"model\.layers\.%d\.%s\.(.*)" % (i, {"attention": "self_attn", "mamba2": "mamba", "mlp": "mlp"}[t]), r"model.layers.%d.mixer.\1" % b) for b, (i, t, r) in enumerate(parts)])
 
+# ---- qwen3_next: rows by key head, taps one below the other, norms around 0 ----
+
+DELTA = {"heads": [4], "key_ratio": [2], "head_dim": [2], "value_dim": [3], "conv": [3]}
+s = Search("qwen3_next", {"depth": [5, 5], "mixer": {"attention": {**ATTENTION, "head_dim": [44], "rope_dim": [30]}, "gated_delta": DELTA},
+                          "ffn": {"swiglu": {"ratio": [1]}, "moe": {"experts": [3], "active": [2], "ratio": [1], "shared": [2]}}, "rope_theta": [500]})
+kinds = [tuple(l[r]["type"] for r in ("mixer", "ffn")) for l in s.arch["layers"]]
+same(sorted({t for k in kinds for t in k}), ["attention", "gated_delta", "moe", "swiglu"], "every type")
+s.check("Qwen3NextForCausalLM", FILES, "qwen3_next", {
+    **ATTENDS, "head_dim": 44, "num_hidden_layers": 5, "layer_types": ["linear_attention" if m == "gated_delta" else "full_attention" for m, _ in kinds],
+    "rms_norm_eps": 1e-5, "attention_bias": False, "linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 2, "linear_value_head_dim": 3,
+    "linear_conv_kernel_dim": 3, "mlp_only_layers": [i for i, (_, f) in enumerate(kinds) if f == "swiglu"], "decoder_sparse_step": 1, "num_experts": 3, "num_experts_per_tok": 2,
+    "norm_topk_prob": True, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 64})
+rope = json.load(open(os.path.join(s.out, "config.json")))["rope_parameters"]
+same((rope["rope_theta"], int(44 * rope["partial_rotary_factor"])), (500, 30), "RoPE on part of each head, as the class counts them")
+rest = dict(s.theirs)
+less = lambda t: (t[0], struct.unpack("<%df" % len(t[1]), struct.pack("<%df" % len(t[1]), *[x - 1 for x in t[1]])))
+for i, (mixer, ffn) in enumerate(kinds):
+    at = "model.layers.%d." % i
+    ours = {k[len(at):]: v for k, v in s.ours.items() if k.startswith(at)}
+    same(all(rest.pop(at + n) == less(ours[n]) for n in ours if n.endswith(("layernorm.weight", "q_norm.weight", "k_norm.weight"))), True, "layer %d: norms less 1" % i)
+    if mixer == "gated_delta":
+        row = lambda name, r: ours["linear_attn." + name][1][r * 16:(r + 1) * 16]
+        rows = [row("in_proj_" + n, r) for g in range(2) for n, k in (("q.weight", 2), ("k.weight", 2), ("v.weight", 6), ("z.weight", 6)) for r in range(g * k, (g + 1) * k)]
+        same(rest.pop(at + "linear_attn.in_proj_qkvz.weight"), ([32, 16], sum(rows, ())), "q, k, v, z of a key head, then of the next")
+        rows = [row("in_proj_" + n + ".weight", r) for g in range(2) for n in "ba" for r in range(g * 2, (g + 1) * 2)]
+        same(rest.pop(at + "linear_attn.in_proj_ba.weight"), ([8, 16], sum(rows, ())), "b, a likewise")
+        same(rest.pop(at + "linear_attn.conv1d.weight"), ([20, 1, 3], sum((ours["linear_attn.conv1d_%s.weight" % n][1] for n in "qkv"), ())), "taps of q, k, v")
+        same([rest.pop(at + "linear_attn." + n) for n in ("A_log", "dt_bias", "norm.weight", "out_proj.weight")],
+             [ours["linear_attn." + n] for n in ("A_log", "dt_bias", "norm.weight", "out_proj.weight")], "the rest, and the norm within, as they are")
+    if ffn == "moe":
+        gate, up, n = ours["mlp.experts.gate_proj"][1], ours["mlp.experts.up_proj"][1], 32 * 16
+        same(rest.pop(at + "mlp.experts.gate_up_proj"), ([3, 64, 16], sum((gate[e * n:(e + 1) * n] + up[e * n:(e + 1) * n] for e in range(3)), ())), "each expert's gate, then its up")
+        same([rest.pop(at + "mlp.shared_expert.%s_proj.weight" % n) for n in ("gate", "up", "down")],
+             [ours["mlp.shared_experts.%s_proj.weight" % n] for n in ("gate", "up", "down")], "the shared expert")
+same(rest.pop("model.norm.weight"), less(s.ours["model.norm.weight"]), "the last norm")
+same(rest, {k: s.ours[k] for k in rest}, "what is left has its own name")
+
 # ---- without a family; numbers in place of text ----
 
 with open(os.path.join(home, "shard.bin"), "wb") as f:

@@ -93,9 +93,10 @@ def golden():
 
 # ---- families ----
 
-TRIALS = 4
+TRIALS = {"any": 8}  # elsewhere 4
 MAMBA = {"expand": [1, 2], "head_dim": [8, 16], "state": [8, 16], "conv": [3, 4], "groups": [1, 2]}
 ATTENTION = {"heads": [4], "kv_ratio": [1, 2], "head_dim": [8]}
+DELTA = {"heads": [4], "key_ratio": [1, 2], "head_dim": [8], "value_dim": [8, 12], "conv": [1, 2, 4]}
 SPACES = {
     "llama": {"mixer": {"attention": ATTENTION}, "ffn": {"swiglu": {"ratio": [1, 2]}}, "tie_embeddings": [True, False], "rope_theta": [500]},
     "qwen3": {"mixer": {"attention": ATTENTION}, "ffn": {"swiglu": {"ratio": [1, 2]}}, "tie_embeddings": [True, False]},
@@ -105,7 +106,10 @@ SPACES = {
     "granite_hybrid/moe": {"mixer": {"attention": ATTENTION, "mamba2": MAMBA}, "ffn": {"moe": {"experts": [4], "active": [2], "ratio": [1], "shared": [0, 1]}}},
     "nemotron_h": {"mixer": {"attention": ATTENTION, "mamba2": MAMBA, "none": {}},
                    "ffn": {"mlp": {"ratio": [1, 2]}, "moe": {"experts": [4], "active": [1, 2], "ratio": [1], "shared": [1, 2]}, "none": {}}},
+    "qwen3_next": {"mixer": {"attention": ATTENTION | {"rope_dim": [0, 4, 6]}, "gated_delta": DELTA},
+                   "ffn": {"swiglu": {"ratio": [1, 2]}, "moe": {"experts": [4], "active": [1, 2], "ratio": [1], "shared": [1, 2]}}, "tie_embeddings": [True, False]},
     "any": {"norm": ["rms", "layer"], "bias": [False, True], "mixer": {"attention": ATTENTION | {"window": [0, 7], "rope": [True, False], "qk_norm": [False, True], "gate": [False, True], "rope_dim": [0, 4], "share_kv": [False, True]},
+                      "gated_delta": DELTA, "linear": {"heads": [2, 4], "head_dim": [8], "value_dim": [8, 12], "gate_rank": [4, 16]},
                       "short_conv": {"conv": [1, 3]}, "mamba2": MAMBA,
                       "mla": {"heads": [1, 4], "kv_rank": [6, 16], "rope_dim": [4], "head_dim": [8], "q_rank": [0, 5]}, "none": {}}, "ffn": {"swiglu": {"ratio": [1, 2], "rank": [0, 5]}, "mlp": {"ratio": [1], "act": ["relu2", "gelu"]}, "none": {},
                     "moe": {"experts": [1, 4], "active": [1, 2], "ratio": [1], "shared": [0, 1], "router": ["softmax", "sigmoid"], "act": ["swiglu", "relu2"], "shared_gate": [False, True]}},
@@ -151,17 +155,18 @@ def check_tokenizer(folder, what):
 
 
 def family(name):
+    trials = TRIALS.get(name, 4)
     with tempfile.TemporaryDirectory() as tmp:
         with open(f"{tmp}/corpus.txt", "w") as f:
             f.write("".join(open(p, errors="replace").read() for p in sorted(glob.glob(f"{SRC}/docs/*.md")))[:100000])
         job = {"data": {"train": "corpus.txt", "context": 48}, "space": {"type": "lm", "depth": [4, 6], "width": [32, 64], "family": name.split("/")[0], **SPACES[name]}, "objectives": ["valid_bpb", "params"],
-               "train": {"batch": 4}, "fidelity": {"tokens": 12000}, "budget": {"evaluations": TRIALS}}
+               "train": {"batch": 4}, "fidelity": {"tokens": 12000}, "budget": {"evaluations": trials}}
         with open(f"{tmp}/job.json", "w") as f:
             json.dump(job, f)
         taut("run", f"{tmp}/job.json", "--dir", f"{tmp}/d", "-q")
         seen, worst = set(), 0.0
         tokens = torch.randint(256, (40,), generator=torch.Generator().manual_seed(3)).tolist()
-        for trial in range(1, TRIALS + 1):
+        for trial in range(1, trials + 1):
             at, base = ["--dir", f"{tmp}/d"], f"{tmp}/base{trial}"
             taut("export", str(trial), *at, "-o", base)
             arch = json.load(open(f"{base}/arch.json"))
