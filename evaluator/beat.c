@@ -114,7 +114,7 @@ void beat_stop(struct beat *b)
     if (!b) return;
     pthread_mutex_lock(&b->lock);
     b->stop = true;
-    b->hurry = 1;
+    __atomic_store_n(&b->hurry, 1, __ATOMIC_RELAXED);
     pthread_cond_signal(&b->changed);
     pthread_mutex_unlock(&b->lock);
     pthread_join(b->thread, NULL);

@@ -15,12 +15,12 @@
 #include "evaluator/worker.h"
 #include "wire/wire.h"
 
-static volatile int stop;
+static volatile int stop; /* set by a signal or by the thread that watches the lifeline, read by the worker's: atomically */
 
 static void on_signal(int sig)
 {
     (void)sig;
-    if (stop++ > 2) _exit(1);
+    if (__atomic_fetch_add(&stop, 1, __ATOMIC_RELAXED) > 2) _exit(1);
 }
 
 /* The end of the pipe that `taut run` holds: it is gone, however it went. */
@@ -30,7 +30,7 @@ static void *watch_lifeline(void *arg)
     ssize_t n;
     do n = read(*(int *)arg, &c, 1);
     while (n > 0 || (n < 0 && errno == EINTR));
-    stop = 1;
+    __atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
     return NULL;
 }
 

@@ -43,7 +43,7 @@ struct worker {
 
 static bool stopping(const struct worker *w)
 {
-    return *w->o.stop != 0;
+    return __atomic_load_n(w->o.stop, __ATOMIC_RELAXED) != 0;
 }
 
 /* Waits, but not past a signal. */
@@ -426,7 +426,7 @@ static st_t evaluate(struct worker *w, const struct trial *t, json_t *report, st
 {
     struct data *data = NULL;
     json_t *metrics = json_object(), *checkpoint = NULL;
-    double tokens;
+    double tokens = 0;
     st_t st = metrics ? data_open(&data, t->data, true, err) : ST_ENOMEM;
     if (!st) st = learn(w, t, data, metrics, report, &tokens, &checkpoint, err);
     data_close(data);

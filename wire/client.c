@@ -142,7 +142,7 @@ static uint64_t deadline_of(int timeout_ms)
 static st_t wait_for(struct wire_client *c, short events, short *revents, uint64_t deadline)
 {
     for (;;) {
-        if (c->interrupt && *c->interrupt) return ST_ECANCELED;
+        if (c->interrupt && __atomic_load_n(c->interrupt, __ATOMIC_RELAXED)) return ST_ECANCELED;
         int ms = -1;
         if (deadline != UINT64_MAX) {
             uint64_t now = base_clock_ns(), left = now < deadline ? (deadline - now + 999999) / 1000000 : 0;
@@ -236,7 +236,7 @@ st_t wire_client_call(struct wire_client *c, const char *method, json_t *params,
     uint64_t deadline = deadline_of(timeout_ms);
     st_t st = c->broken;
     if (rpc_code) *rpc_code = 0;
-    if (!st && c->interrupt && *c->interrupt)
+    if (!st && c->interrupt && __atomic_load_n(c->interrupt, __ATOMIC_RELAXED))
         st = ST_ECANCELED; /* nothing is under way yet: the connection stays good */
     if (st) {
         json_decref(params);
