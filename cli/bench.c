@@ -63,8 +63,10 @@ static int read_sections(struct bench *b, int *sections)
         int k = 0;
         while (k < 3 && strcmp(b->c->arg[i], names[k])) k++;
         if (k == 3) return cli_fail(CLI_CALL, "bench", "give limits, ops or models", "there is no part '%s'", b->c->arg[i]);
+        if (compare) return cli_fail(CLI_CALL, "bench", "leave it out", "--compare-torch compares whole models: '%s' is no part of it", b->c->arg[i]);
         *sections |= 1 << k;
     }
+    if (*b->op && !(*sections & OPS)) return cli_fail(CLI_CALL, "bench", "add ops", "--op: is of ops alone");
     return CLI_OK;
 }
 

@@ -401,6 +401,7 @@ int bench_ops(struct bench *b)
 {
     static struct ops o;
     static struct arch a;
+    int rows = 0;
     if (b->json) json_object_set_new(b->json, "ops", json_array());
     for (int i = 0; i < BENCH_MODELS; i++) {
         struct base_err err = BASE_ERR_INIT;
@@ -417,8 +418,10 @@ int bench_ops(struct bench *b)
         double others = bench_end(b, &y);
         if (interrupted) return interrupt_status();
         if (o.st) return cli_fail(CLI_FAILED, "bench", NULL, "ops of model %s: %s", bench_presets[i].name, base_status_text(o.st));
+        rows += o.nrows;
         if (b->json) print_json(&o, others);
-        else print(&o, others);
+        else if (o.nrows) print(&o, others);
     }
+    if (*b->op && !rows) return cli_fail(CLI_NOTHING, "bench", "taut bench ops lists them all", "--op: no op has '%s' in name, pass or shape", b->op);
     return CLI_OK;
 }

@@ -86,6 +86,8 @@ static st_t check_part(const struct family *f, const struct arch *a, const struc
         if (!r || space_family_only(r, q->words) == p->v[i]) continue;
         if (q->words)
             return base_err_set(err, ST_EINVAL, q->name, "family '%s' holds '%s' only, not '%s'", f->name, r->word, q->words[p->v[i]]);
+        if (q->kind == LAYER_BOOL)
+            return base_err_set(err, ST_EINVAL, q->name, "family '%s' holds %s only", f->name, r->only ? "true" : "false");
         return base_err_set(err, ST_EINVAL, q->name, "family '%s' holds %d only, not %d", f->name, r->only, p->v[i]);
     }
     return f->check ? f->check(p, a->width, err) : ST_OK;

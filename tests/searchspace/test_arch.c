@@ -550,6 +550,9 @@ static void test_families(void)
     is_int(space_family_check(llama, &a, &err), ST_EINVAL, "Llama does not");
     is_str(err.where, "layers[0].mixer.window", "where");
     is_str(err.what, "family 'llama' holds 0 only, not 16", "why");
+    parse(&a, HEAD "{'mixer':{'type':'attention','heads':2,'kv_heads':2,'head_dim':16,'qk_norm':true},'ffn':{'type':'swiglu','hidden':160}}]}", &err);
+    is_int(space_family_check(llama, &a, &err), ST_EINVAL, "nor norms of q and k");
+    is_str(err.what, "family 'llama' holds false only", "why, in the words of a file");
     parse(&a, HEAD L "," MIX "},'ffn':{'type':'swiglu','hidden':160}}]}", &err);
     is_int(space_family_check(llama, &a, &err), ST_EINVAL, "nor layers that differ");
     is_str(err.where, "layers[1].ffn", "where");
