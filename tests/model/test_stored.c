@@ -115,6 +115,10 @@ int main(void)
     test(&latent, "latents bf16", ARCH_WEIGHTS_BF16);
     test(&latent, "latents int8", ARCH_WEIGHTS_INT8);
     test_load(&latent, ARCH_WEIGHTS_INT8);
+    struct arch options = attentions(CONTEXT, 0);
+    test(&options, "attention's options bf16", ARCH_WEIGHTS_BF16);
+    test(&options, "attention's options int8", ARCH_WEIGHTS_INT8);
+    test_load(&options, ARCH_WEIGHTS_INT8);
     struct arch a = zoo(CONTEXT, 0);
     struct kn_dev *dev = device("cpu", 1);
     struct model *m = NULL;
