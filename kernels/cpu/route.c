@@ -44,15 +44,16 @@ static void choose_task(void *arg, int task, int worker)
 {
     struct ctx *c = arg;
     int64_t E = c->E, k = c->k, from = task * c->block, end = from + c->block < c->N ? from + c->block : c->N;
-    float *zbuf = cpu_scratch(c->dev, worker), *pbuf = zbuf + E, *w = pbuf + E;
-    int32_t *chosen = (int32_t *)(w + k), *count = c->at + task * E;
+    /* counts and sums are added up here: those of neighbouring blocks share cache lines */
+    float *zbuf = cpu_scratch(c->dev, worker), *pbuf = zbuf + E, *total = pbuf + E, *w = total + E;
+    int32_t *count = (int32_t *)(w + k), *chosen = count + E;
     memset(count, 0, (size_t)E * sizeof *count);
-    if (c->sum) memset(c->sum + task * E, 0, (size_t)E * sizeof *c->sum);
+    memset(total, 0, (size_t)E * sizeof *total);
     for (int64_t t = from; t < end; t++) {
         const float *z = row_in(&c->z, t, E, zbuf);
         float *p = row_out(&c->p, t, pbuf), sum = c->sigmoid ? TINY : 0;
         shares_each[cpu_of(c->dev)->isa](p, z, c->sigmoid, E);
-        if (c->sum) add_each[cpu_of(c->dev)->isa](c->sum + task * E, p, E);
+        if (c->sum) add_each[cpu_of(c->dev)->isa](total, p, E);
         choose(z, E, k, chosen);
         for (int64_t s = 0; s < k; s++) sum += p[chosen[s]];
         float *to = row_out(&c->w, t, w);
@@ -64,13 +65,15 @@ static void choose_task(void *arg, int task, int worker)
         row_done(&c->w, t, k, to);
         row_done(&c->p, t, E, p);
     }
+    memcpy(c->at + task * E, count, (size_t)E * sizeof *count);
+    if (c->sum) memcpy(c->sum + task * E, total, (size_t)E * sizeof *total);
 }
 
 static void order_task(void *arg, int task, int worker)
 {
     struct ctx *c = arg;
     int64_t from = task * c->block, end = from + c->block < c->N ? from + c->block : c->N;
-    int32_t *next = c->at + task * c->E;
+    int32_t *next = memcpy(cpu_scratch(c->dev, worker), c->at + task * c->E, (size_t)c->E * sizeof *next);
     for (int64_t t = from; t < end; t++)
         for (int64_t s = 0; s < c->k; s++) {
             int32_t r = next[c->index[t * c->i0 + s * c->i1]]++;
@@ -112,7 +115,7 @@ st_t cpu_route(struct kn_dev *dev, const struct kn_tensor *z, int sigmoid, const
     c.block = c.E > BLOCK ? c.E : BLOCK;
     int64_t blocks = (c.N + c.block - 1) / c.block;
     void *mem;
-    st = cpu_scratch_need(dev, (size_t)(2 * c.E + 2 * c.k) * sizeof(float));
+    st = cpu_scratch_need(dev, (size_t)(4 * c.E + 2 * c.k) * sizeof(float));
     if (!st) st = cpu_shared(dev, CPU_SLOT_OP, (size_t)(2 * blocks * c.E) * sizeof(float), &mem);
     if (st) return st;
     c.at = mem;
