@@ -23,11 +23,32 @@ enum { B = 16, T = 256, STEPS_MAX = 10000 };
 static const struct {
     const char *name;
     int depth, width, heads, kv_heads, hidden, experts; /* experts: 2 of them active; 0: swiglu */
-} presets[] = {{"a", 4, 128, 4, 4, 384, 0}, {"b", 6, 256, 8, 2, 704, 0}, {"c", 8, 512, 8, 8, 1408, 0}, {"e", 6, 256, 8, 2, 256, 8}};
+    const char *scans;                                  /* the type of two layers in three (MMA); NULL: attention in all */
+} presets[] = {{"a", 4, 128, 4, 4, 384, 0, NULL},
+               {"b", 6, 256, 8, 2, 704, 0, NULL},
+               {"c", 8, 512, 8, 8, 1408, 0, NULL},
+               {"d", 6, 256, 8, 2, 704, 0, "mamba2"},
+               {"d-gated", 6, 256, 8, 2, 704, 0, "gated_delta"},
+               {"d-linear", 6, 256, 8, 2, 704, 0, "linear"},
+               {"e", 6, 256, 8, 2, 256, 8, NULL}};
 
 static void set(struct arch_part *p, const char *name, int v)
 {
     p->v[space_layer_param(space_layer(p->type), name)] = v;
+}
+
+/* A scan of width 256. */
+static struct arch_part scan(const char *name)
+{
+    struct arch_part p = {.type = space_layer_find(name, LAYER_MIXER)};
+    if (!strcmp(name, "mamba2")) {
+        set(&p, "expand", 2), set(&p, "head_dim", 64), set(&p, "state", 64), set(&p, "conv", 4), set(&p, "groups", 1);
+        return p;
+    }
+    set(&p, "heads", 8), set(&p, "head_dim", 32), set(&p, "value_dim", 32);
+    if (!strcmp(name, "linear")) set(&p, "gate_rank", 16);
+    else set(&p, "key_heads", 8), set(&p, "conv", 4);
+    return p;
 }
 
 static int preset(struct arch *a, const char *name)
@@ -44,7 +65,10 @@ static int preset(struct arch *a, const char *name)
         if (presets[i].experts) set(&l.ffn, "experts", presets[i].experts), set(&l.ffn, "active", 2);
         *a = (struct arch){
             .vocab = 256, .context = T, .width = presets[i].width, .depth = presets[i].depth, .rope_theta = 10000};
-        for (int k = 0; k < a->depth; k++) a->layer[k] = l;
+        for (int k = 0; k < a->depth; k++) {
+            a->layer[k] = l;
+            if (presets[i].scans && k % 3 < 2) a->layer[k].mixer = scan(presets[i].scans);
+        }
         return 0;
     }
     return -1;
@@ -99,7 +123,7 @@ int main(int argc, char **argv)
     struct kn_dev *dev = NULL;
     struct model *m = NULL;
     if (argc < 2 || preset(&a, argv[1]))
-        return fprintf(stderr, "usage: bench_train a|b|c|e [--steps N] [--threads N] [--device D] [--lr LR] [--data "
+        return fprintf(stderr, "usage: bench_train a|b|c|d|d-gated|d-linear|e [--steps N] [--threads N] [--device D] [--lr LR] [--data "
                                "FILE] [--init FILE] [--precision f32|bf16]\n"),
                2;
     for (int i = 2; i + 1 < argc; i += 2) {

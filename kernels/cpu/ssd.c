@@ -4,11 +4,6 @@
 
 #define STEPS_MAX 8 /* fewer tokens than this after a state go one by one */
 
-struct ssd_fwd {
-    struct ssd w;
-    struct ssd_rows state; /* [B,H,P,N]: sb, st = a head, sh = a row; p NULL: none */
-};
-
 #define VEC_FILE "kernels/cpu/ssd.c"
 #include "kernels/cpu/vec_each.h"
 
@@ -50,6 +45,7 @@ st_t cpu_ssd(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_tens
         cpu_run(dev, steps_task, &c, (int)(w->B * w->H), flops / 10);
         return ST_OK;
     }
+    if (ssd_fits_bf16(dev, w)) return cpu_ssd_bf16(dev, &c.f);
     /* b turned round, c.b and weights, x' twice, y, a row of zeros; states */
     size_t floats = (size_t)(w->N * SSD_CHUNK + 2 * SSD_CHUNK * SSD_CHUNK + 3 * SSD_CHUNK * w->Pp + w->N);
     floats += (size_t)(w->heads * w->N * w->Pp);
@@ -65,22 +61,13 @@ st_t cpu_ssd(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_tens
 
 enum { VEC_NAME(lanes) = VL };
 
-/* The state [P,N] of one head to [N][Pp], zeros behind P; and back. */
-static void VEC_NAME(load)(const struct ssd_fwd *f, int64_t b, int64_t h, float *s)
+/* m[l][s] = e^{a_l - a_s} cb[l][s] for s <= l < n, 0 to the end of the diagonal's vector. */
+static void VEC_NAME(weights)(float *m, const float *cb, const struct ssd_decay *d, int n)
 {
-    const struct ssd *w = &f->w;
-    for (int64_t p = 0; p < w->Pp; p++) {
-        const float *row = p < w->P ? ssd_at(&f->state, b, h, p) : NULL;
-        for (int64_t n = 0; n < w->N; n++) s[n * w->Pp + p] = row ? row[n] : 0;
-    }
-}
-
-static void VEC_NAME(store)(const struct ssd_fwd *f, int64_t b, int64_t h, const float *s)
-{
-    const struct ssd *w = &f->w;
-    for (int64_t p = 0; p < w->P; p++) {
-        float *row = ssd_at(&f->state, b, h, p);
-        for (int64_t n = 0; n < w->N; n++) row[n] = s[n * w->Pp + p];
+    for (int l = 0; l < n; l++, m += SSD_CHUNK, cb += SSD_CHUNK) {
+        int s = 0;
+        for (; s + VL <= l; s += VL) vf_store(m + s, vf_mul(VEC_NAME(ssd_before)(d, l, s), vf_load(cb + s)));
+        vf_store(m + s, vf_mul(VEC_NAME(ssd_within)(d, l, s), vf_load(cb + s)));
     }
 }
 
@@ -95,7 +82,8 @@ static void VEC_NAME(head)(const struct ssd_fwd *f, const struct ssd_task *k, in
     bool begun = f->state.p || t0 > 0, ends = t0 + n == w->T;
     struct ssd_decay d;
     VEC_NAME(ssd_decay)(w, k->b, h, t0, n, &d);
-    VEC_NAME(ssd_weights)(m, NULL, cb, d.a, n);
+    VEC_NAME(ssd_factors)(&d);
+    VEC_NAME(weights)(m, cb, &d, n);
     VEC_NAME(ssd_pack)(xd, x, st, n, P, Pp, d.dt);
     struct ssd_sum out = {.a1 = c, .ar1 = w->c.st, .ac1 = 1, .b1 = state, .bs1 = Pp, .n1 = begun ? w->N : 0, .scale = begun ? d.in : NULL,
                           .shape = SSD_LOWER, .a2 = m, .ar2 = SSD_CHUNK, .ac2 = 1, .b2 = xd, .bs2 = Pp, .n2 = n, .c = y, .cs = Pp};
@@ -120,14 +108,14 @@ static void VEC_NAME(chunks)(const struct ssd_fwd *f, int64_t task, float *mem)
     float *bt = mem, *cb = bt + w->N * SSD_CHUNK, *m = cb + SSD_CHUNK * SSD_CHUNK;
     float *zeros = m + SSD_CHUNK * SSD_CHUNK + 3 * SSD_CHUNK * w->Pp, *state = zeros + w->N;
     memset(zeros, 0, (size_t)w->N * sizeof *zeros);
-    for (int64_t i = 0; f->state.p && i < k.heads; i++) VEC_NAME(load)(f, k.b, k.h0 + i, state + i * w->N * w->Pp);
+    for (int64_t i = 0; f->state.p && i < k.heads; i++) VEC_NAME(ssd_load)(f, k.b, k.h0 + i, state + i * w->N * w->Pp);
     for (int64_t t0 = 0; t0 < w->T; t0 += SSD_CHUNK) {
-        int n = w->T - t0 < SSD_CHUNK ? (int)(w->T - t0) : SSD_CHUNK;
+        int n = ssd_chunk(w, t0);
         VEC_NAME(ssd_turn)(bt, ssd_at(&w->b, k.b, t0, k.g), w->b.st, n, w->N, zeros);
         VEC_NAME(ssd_scores)(cb, ssd_at(&w->c, k.b, t0, k.g), w->c.st, n, bt, w->N);
         for (int64_t i = 0; i < k.heads; i++) VEC_NAME(head)(f, &k, k.h0 + i, t0, n, cb, m, state + i * w->N * w->Pp);
     }
-    for (int64_t i = 0; f->state.p && i < k.heads; i++) VEC_NAME(store)(f, k.b, k.h0 + i, state + i * w->N * w->Pp);
+    for (int64_t i = 0; f->state.p && i < k.heads; i++) VEC_NAME(ssd_store)(f, k.b, k.h0 + i, state + i * w->N * w->Pp);
 }
 
 /* s[N] = decay s + v b;  returns s . c */

@@ -42,12 +42,13 @@ struct ssd_task {
 struct ssd_decay {
     float dt[SSD_CHUNK], slope[SSD_CHUNK], a[SSD_CHUNK], in[SSD_CHUNK], out[SSD_CHUNK];
     float total;
+    float near[SSD_CHUNK], far[SSD_CHUNK / 4][SSD_CHUNK]; /* ssd_factors' */
 };
 
 /* One product or two with what stands before them:
  *   c[r][v] = scale_r (keep c[r][v] + sum over i < n1 of a1[r,i] b1[i][v]) + sum over i < n2 of a2[r,i] b2[i][v]
  * a2 of shape SSD_LOWER: i <= r alone; SSD_UPPER: i >= r; its entries beyond, within four of the diagonal, are read and must be zero. keep 0 does not
- * read c; scale NULL: 1. Strides ar between rows, ac along the sum. */
+ * read c; scale NULL: 1. Strides ar between rows, ac along the sum. In bf16 sums are over pairs. */
 enum { SSD_ALL, SSD_LOWER, SSD_UPPER };
 struct ssd_sum {
     float keep;
@@ -64,6 +65,33 @@ struct ssd_sum {
     float *c;
     int64_t cs;
 };
+
+struct ssd_fwd {
+    struct ssd w;
+    struct ssd_rows state; /* [B,H,P,N]: sb, st = a head, sh = a row; p NULL: none */
+};
+
+struct ssd_bwd {
+    struct ssd w;
+    struct ssd_rows dy, dx, ddt, db, dc; /* db, dc: [B,T,G,N], or of each block its share, in shared memory */
+    int64_t db_block;                    /* numbers from one block's share to the next; 0: one block */
+    float *heads;                        /* [B,H,3]: gradients of dt_bias, a_log, d */
+};
+
+/* What flows through a chunk's rows: from before a row into it (row: from rows of the chunk, in: from the state), from it
+ * to behind (column, out), and from the state before the chunk to the one after it. */
+struct ssd_flow {
+    float row[SSD_CHUNK], in[SSD_CHUNK], column[SSD_CHUNK], out[SSD_CHUNK], through;
+};
+
+/* Precision bf16, heads and states of whole vectors: ssd_bf16.c, ssd_bwd_bf16.c. The latter does what is cut into tasks by heads. */
+st_t cpu_ssd_bf16(struct kn_dev *dev, const struct ssd_fwd *f);
+st_t cpu_ssd_bwd_bf16(struct kn_dev *dev, const struct ssd_bwd *f);
+
+static inline bool ssd_fits_bf16(const struct kn_dev *dev, const struct ssd *w)
+{
+    return dev->precision == KN_BF16 && w->P % 16 == 0 && w->N % 16 == 0;
+}
 
 static inline struct ssd_rows ssd_rows(const struct kn_tensor *t)
 {
@@ -109,6 +137,12 @@ static inline struct ssd ssd_make(const struct kn_tensor *x, const struct kn_ten
     w.heads = (of_group + blocks - 1) / blocks;
     w.blocks = (of_group + w.heads - 1) / w.heads;
     return w;
+}
+
+/* Rows of the chunk that begins at t0. */
+static inline int ssd_chunk(const struct ssd *w, int64_t t0)
+{
+    return w->T - t0 < SSD_CHUNK ? (int)(w->T - t0) : SSD_CHUNK;
 }
 
 static inline struct ssd_task ssd_task(const struct ssd *w, int64_t i)

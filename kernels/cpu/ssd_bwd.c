@@ -9,13 +9,6 @@
 #ifndef VEC_PASS
 #include "kernels/cpu/ssd.h"
 
-struct ssd_bwd {
-    struct ssd w;
-    struct ssd_rows dy, dx, ddt, db, dc; /* db, dc: [B,T,G,N], or of each block its share, in shared memory */
-    int64_t db_block;                    /* numbers from one block's share to the next; 0: one block */
-    float *heads;                        /* [B,H,3]: gradients of dt_bias, a_log, d */
-};
-
 #define VEC_FILE "kernels/cpu/ssd_bwd.c"
 #include "kernels/cpu/vec_each.h"
 
@@ -52,7 +45,7 @@ static void add_task(void *arg, int task, int worker)
 static size_t scratch(const struct ssd *w)
 {
     int64_t L = SSD_CHUNK, Np = w->N + 16, chunks = (w->T + L - 1) / L;
-    int64_t tiles = 5 * L * L + 5 * L * w->Pp + 3 * L * w->P + 5 * L * w->N + 4 * L * Np;
+    int64_t tiles = 4 * L * L + 5 * L * w->Pp + 3 * L * w->P + 5 * L * w->N + 4 * L * Np;
     return (size_t)(tiles + w->N + w->P + (chunks + 1) * w->heads * w->N * w->Pp) * sizeof(float);
 }
 
@@ -81,14 +74,16 @@ st_t cpu_ssd_bwd(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_
     void *shared;
     size_t floats = (size_t)(3 * w->B * w->H + (w->blocks > 1 ? 2 * w->blocks * one : 0));
     if ((st = cpu_shared(dev, CPU_SLOT_OP, floats * sizeof(float), &shared))) return st;
-    if ((st = cpu_scratch_need(dev, scratch(w)))) return st;
+    bool half = ssd_fits_bf16(dev, w);
+    if (!half && (st = cpu_scratch_need(dev, scratch(w)))) return st;
     f->heads = shared;
     if (w->blocks > 1) {
         f->db_block = 2 * one;
         f->db = share(f->heads + 3 * w->B * w->H, w);
         f->dc = share(f->db.p + one, w);
     }
-    cpu_run(dev, chunks_task, &c, (int)(w->B * w->G * w->blocks), (double)kn_count(x) * 14 * (double)w->N / 50);
+    if (half && (st = cpu_ssd_bwd_bf16(dev, f))) return st;
+    if (!half) cpu_run(dev, chunks_task, &c, (int)(w->B * w->G * w->blocks), (double)kn_count(x) * 14 * (double)w->N / 50);
     if (w->blocks > 1) {
         int64_t rows = w->B * w->T * w->G;
         c.step = 64;
@@ -108,12 +103,13 @@ st_t cpu_ssd_bwd(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_
 
 #include "kernels/cpu/vec_mm.h"
 #include "kernels/cpu/vec_ssd.h"
+#include "kernels/cpu/vec_ssd_bwd.h"
 
 enum { VEC_NAME(lanes) = VL };
 
 /* One task's memory. */
 struct VEC_NAME(mem) {
-    float *bt, *ct, *cb, *m, *e, *r, *dm; /* [N][L] b and c turned round;  [L][L] c.b, M, w, sum of R, dy.x' */
+    float *bt, *ct, *cb, *m, *r, *dm;     /* [N][L] b and c turned round;  [L][L] c.b, M, sum of R, dy.x' */
     float *xd, *xe, *dy, *dys, *dxd;      /* [L][Pp]: x', x' that is left at the end, dy, dy that reaches the state, dx' */
     float *xdt, *xet, *dyst;              /* [P][L] */
     float *dbt, *dct, *tmp;               /* [N][L]: what goes through the state; one head's of it */
@@ -127,9 +123,9 @@ static struct VEC_NAME(mem) VEC_NAME(carve)(const struct ssd *w, float *p)
 {
     int64_t L = SSD_CHUNK, N = w->N, P = w->P, Pp = w->Pp;
     struct VEC_NAME(mem) m = {.Np = (N + VL - 1) / VL * VL};
-    float **const of[] = {&m.cb, &m.m, &m.e, &m.r, &m.dm, &m.xd, &m.xe, &m.dy, &m.dys, &m.dxd, &m.xdt, &m.xet, &m.dyst,
+    float **const of[] = {&m.cb, &m.m, &m.r, &m.dm, &m.xd, &m.xe, &m.dy, &m.dys, &m.dxd, &m.xdt, &m.xet, &m.dyst,
                           &m.bt, &m.ct, &m.dbt, &m.dct, &m.tmp, &m.bp, &m.cp, &m.dbp, &m.dcp, &m.zeros, &m.q};
-    const int64_t size[] = {L * L,  L * L,  L * L, L * L, L * L, L * Pp,  L * Pp,  L * Pp,  L * Pp,  L * Pp, L * P,
+    const int64_t size[] = {L * L,  L * L, L * L, L * L, L * Pp,  L * Pp,  L * Pp,  L * Pp,  L * Pp, L * P,
                             L * P,  L * P,  L * N, L * N, L * N, L * N, L * N, L * m.Np, L * m.Np, L * m.Np, L * m.Np, N + P, w->heads * N * Pp};
     for (size_t i = 0; i < sizeof of / sizeof of[0]; i++) *of[i] = p, p += size[i];
     m.states = p;
@@ -140,11 +136,6 @@ static struct VEC_NAME(mem) VEC_NAME(carve)(const struct ssd *w, float *p)
 static float *VEC_NAME(state)(const struct ssd *w, const struct VEC_NAME(mem) *m, int64_t chunk, int64_t i)
 {
     return m->states + ((chunk - 1) * w->heads + i) * w->N * w->Pp;
-}
-
-static int VEC_NAME(rows)(const struct ssd *w, int64_t t0)
-{
-    return w->T - t0 < SSD_CHUNK ? (int)(w->T - t0) : SSD_CHUNK;
 }
 
 /* The states before chunks 1, 2, … of every head. */
@@ -164,28 +155,26 @@ static void VEC_NAME(restate)(const struct ssd *w, const struct ssd_task *k, con
         }
 }
 
-static float VEC_NAME(dot)(const float *a, const float *b, int64_t n)
+/* e = e^{a_l - a_s} for s <= l, 0 to the end of the diagonal's vector:  m = e cb, r += e dm;  row and column sums of dm m below the diagonal, added to what
+ * is there. */
+static void VEC_NAME(weigh)(float *m, float *r, const float *dm, const float *cb, const struct ssd_decay *d, int n, float *row, float *column)
 {
-    vf s = vf_zero();
-    int64_t i = 0;
-    for (; i + VL <= n; i += VL) s = vf_fma(vf_load(a + i), vf_load(b + i), s);
-    if (i < n) s = vf_fma(vf_loadn(a + i, n - i), vf_loadn(b + i, n - i), s);
-    return vf_hsum(s);
-}
-
-/* r += dm * e, a vector at a time to the end of the diagonal's; row and column sums of dm * m below the diagonal, added to what is there. */
-static void VEC_NAME(weigh)(float *r, const float *dm, const float *e, const float *m, int n, float *row, float *column)
-{
-    for (int l = 0; l < n; l++, r += SSD_CHUNK, dm += SSD_CHUNK, e += SSD_CHUNK, m += SSD_CHUNK) {
-        vf sum = vf_zero(), below = vf_set1((float)(l - 1));
-        for (int s = 0; s <= l; s += VL) {
-            vf g = vf_load(dm + s), w = vf_mul(g, vf_load(m + s));
-            w = VEC_NAME(where_ge)(below, vf_load(VEC_NAME(ssd_index) + s), w, vf_zero());
+    for (int l = 0; l < n; l++, m += SSD_CHUNK, r += SSD_CHUNK, dm += SSD_CHUNK, cb += SSD_CHUNK) {
+        vf sum = vf_zero(), below = vf_set1((float)(l - 1)), e, g, c, w;
+        int s = 0;
+        for (; s + VL <= l; s += VL) {
+            e = VEC_NAME(ssd_before)(d, l, s), g = vf_mul(vf_load(dm + s), e), c = vf_load(cb + s), w = vf_mul(g, c);
+            vf_store(m + s, vf_mul(e, c));
+            vf_store(r + s, vf_add(g, vf_load(r + s)));
+            vf_store(column + s, vf_add(w, vf_load(column + s)));
             sum = vf_add(sum, w);
-            vf_store(column + s, vf_add(vf_load(column + s), w));
-            vf_store(r + s, vf_fma(g, vf_load(e + s), vf_load(r + s)));
         }
-        row[l] += vf_hsum(sum);
+        e = VEC_NAME(ssd_within)(d, l, s), g = vf_mul(vf_load(dm + s), e), c = vf_load(cb + s);
+        vf_store(m + s, vf_mul(e, c));
+        vf_store(r + s, vf_add(g, vf_load(r + s)));
+        w = VEC_NAME(where_ge)(below, vf_load(VEC_NAME(ssd_index) + s), vf_mul(g, c), vf_zero());
+        vf_store(column + s, vf_add(w, vf_load(column + s)));
+        row[l] += vf_hsum(vf_add(sum, w));
     }
 }
 
@@ -203,52 +192,6 @@ static void VEC_NAME(gather)(float *sum, const float *one, const float *with, in
     }
 }
 
-/* What flows through a chunk's rows: from before a row into it (row: from rows of the chunk, in: from the state), from it to
- * behind (column, out), and from the state before the chunk to the one after it. */
-struct VEC_NAME(flow) {
-    float row[SSD_CHUNK], in[SSD_CHUNK], column[SSD_CHUNK], out[SSD_CHUNK], through;
-};
-
-/* From dx' and the flow: dx, and what the head's own numbers and steps get. */
-static void VEC_NAME(finish)(const struct ssd_bwd *f, const struct ssd_task *k, int64_t h, int64_t t0, int n,
-                             const struct ssd_decay *d, const float *dxd, const struct VEC_NAME(flow) *flow)
-{
-    const struct ssd *w = &f->w;
-    float D = ssd_of(&w->d, h), A = -expf(ssd_of(&w->a_log, h)), own[SSD_CHUNK], dD = 0, dA = 0, dbias = 0;
-    for (int l = 0; l < n; l++) {
-        const float *x = ssd_at(&w->x, k->b, t0 + l, h), *dy = ssd_at(&f->dy, k->b, t0 + l, h), *g = dxd + l * w->Pp;
-        float *dx = ssd_at(&f->dx, k->b, t0 + l, h);
-        vf t = vf_set1(d->dt[l]), skip = vf_set1(D), sx = vf_zero(), sd = vf_zero();
-        for (int64_t p = 0; p < w->P; p += VL) {
-            int64_t left = w->P - p;
-            vf a, b, e = vf_load(g + p);
-            if (left >= VL) a = vf_load(dy + p), b = vf_load(x + p);
-            else a = vf_loadn(dy + p, left), b = vf_loadn(x + p, left);
-            vf r = vf_fma(skip, a, vf_mul(t, e));
-            sx = vf_fma(b, e, sx), sd = vf_fma(a, b, sd);
-            if (left >= VL) vf_store(dx + p, r);
-            else vf_storen(dx + p, r, left);
-        }
-        own[l] = vf_hsum(sx);
-        dD += vf_hsum(sd);
-    }
-    float left = 0, cross = 0, into = 0;
-    for (int l = 0; l < n; l++) left += flow->out[l];
-    for (int l = n - 1; l >= 0; l--) {
-        cross += flow->row[l] - flow->column[l];
-        into += flow->in[l];
-        left -= flow->out[l];
-        float g = cross + into + left + flow->through, raw = (own[l] + A * g) * d->slope[l];
-        dA += d->dt[l] * g;
-        *ssd_at(&f->ddt, k->b, t0 + l, h) = raw;
-        dbias += raw;
-    }
-    float *sum = f->heads + (k->b * w->H + h) * 3;
-    sum[0] += dbias;
-    sum[1] += dA * A;
-    sum[2] += dD;
-}
-
 /* One head's rows of a chunk; behind: another chunk follows. */
 static void VEC_NAME(head)(const struct ssd_bwd *f, const struct ssd_task *k, int64_t i, int64_t t0, int n, bool behind,
                            const struct VEC_NAME(mem) *m)
@@ -258,14 +201,14 @@ static void VEC_NAME(head)(const struct ssd_bwd *f, const struct ssd_task *k, in
     bool before = t0 > 0;
     float *q = m->q + i * w->N * Pp;
     struct ssd_decay d;
-    struct VEC_NAME(flow) flow = {0};
+    struct ssd_flow flow = {0};
     VEC_NAME(ssd_decay)(w, k->b, h, t0, n, &d);
-    VEC_NAME(ssd_weights)(m->m, m->e, m->cb, d.a, n);
+    VEC_NAME(ssd_factors)(&d);
     VEC_NAME(ssd_pack)(m->xd, ssd_at(&w->x, k->b, t0, h), w->x.st, n, w->P, Pp, d.dt);
     VEC_NAME(ssd_pack)(m->dy, ssd_at(&f->dy, k->b, t0, h), f->dy.st, n, w->P, Pp, NULL);
     VEC_NAME(ssd_turn)(m->xdt, m->xd, Pp, L, w->P, NULL);
     VEC_NAME(ssd_scores)(m->dm, m->dy, Pp, n, m->xdt, w->P);
-    VEC_NAME(weigh)(m->r, m->dm, m->e, m->m, n, flow.row, flow.column);
+    VEC_NAME(weigh)(m->m, m->r, m->dm, m->cb, &d, n, flow.row, flow.column);
     struct ssd_sum dx = {.a1 = m->bp, .ar1 = m->Np, .ac1 = 1, .b1 = q, .bs1 = Pp, .n1 = behind ? w->N : 0, .scale = behind ? d.out : NULL,
                          .shape = SSD_UPPER, .a2 = m->m, .ar2 = 1, .ac2 = L, .b2 = m->dy, .bs2 = Pp, .n2 = n, .c = m->dxd, .cs = Pp};
     VEC_NAME(ssd_sum)(&dx, n, Pp);
@@ -281,11 +224,11 @@ static void VEC_NAME(head)(const struct ssd_bwd *f, const struct ssd_task *k, in
         VEC_NAME(ssd_turn)(m->dyst, m->dys, Pp, L, w->P, NULL);
         VEC_NAME(mm_set)(w->N, L / VL, state, Pp, 1, m->dyst, L, w->P, m->tmp, L);
         VEC_NAME(gather)(m->dct, m->tmp, m->ct, w->N, flow.in);
-        if (behind) flow.through = d.total * VEC_NAME(dot)(q, state, w->N * Pp);
+        if (behind) flow.through = d.total * VEC_NAME(ssd_dot)(q, state, w->N * Pp);
         struct ssd_sum dq = {.keep = behind ? d.total : 0, .a2 = m->cp, .ar2 = 1, .ac2 = m->Np, .b2 = m->dys, .bs2 = Pp, .n2 = n, .c = q, .cs = Pp};
         VEC_NAME(ssd_sum)(&dq, w->N, Pp);
     }
-    VEC_NAME(finish)(f, k, h, t0, n, &d, m->dxd, &flow);
+    VEC_NAME(ssd_finish)(f, k, h, t0, n, &d, m->dxd, &flow);
 }
 
 /* db and dc of a chunk from the sums over the heads. */
@@ -318,7 +261,7 @@ static void VEC_NAME(chunks)(const struct ssd_bwd *f, int64_t task, float *memor
     VEC_NAME(restate)(w, &k, &m);
     for (int64_t chunk = last; chunk >= 0; chunk--) {
         int64_t t0 = chunk * L;
-        int n = VEC_NAME(rows)(w, t0);
+        int n = ssd_chunk(w, t0);
         VEC_NAME(ssd_pack)(m.bp, ssd_at(&w->b, k.b, t0, k.g), w->b.st, n, w->N, m.Np, NULL);
         VEC_NAME(ssd_pack)(m.cp, ssd_at(&w->c, k.b, t0, k.g), w->c.st, n, w->N, m.Np, NULL);
         VEC_NAME(ssd_turn)(m.bt, m.bp, m.Np, L, w->N, NULL);

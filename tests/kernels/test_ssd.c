@@ -60,15 +60,19 @@ static void call_free(struct call *c)
     for (int i = 0; i < COUNT; i++) kt_free(&c->t[i]);
 }
 
+/* Under precision bf16 operands are bf16 numbers already: what is left is the rounding of weights, states and their gradients, 2^-9 each. */
 static void check(struct shape s, int strided, int with_state, double step)
 {
     struct call c = call_new(s, strided, with_state, step);
+    static const int halves[] = {X, BM, CM, DY};
+    bool half = kt_precision == KN_BF16;
+    for (int i = 0; i < 4 && half; i++) kt_half(&c.t[halves[i]]);
     char what[96];
     snprintf(what, sizeof what, "%d x %d, %d heads of %d, %d groups of %d%s%s, steps of %g", (int)s.B, (int)s.T, (int)s.H,
              (int)s.P, (int)s.G, (int)s.N, strided ? ", strides" : "", with_state ? ", state" : "", step);
-    kt_compare(what, forward, &c, (struct kt *const[]){&c.t[Y], &c.t[STATE]}, 2, 1e-10);
+    kt_compare(what, forward, &c, (struct kt *const[]){&c.t[Y], &c.t[STATE]}, 2, half ? 5e-5 : 1e-10);
     struct kt *outs[] = {&c.t[DX], &c.t[DDT], &c.t[DBIAS], &c.t[DALOG], &c.t[DBM], &c.t[DCM], &c.t[DD]};
-    kt_compare(what, backward, &c, outs, 7, 1e-9);
+    kt_compare(what, backward, &c, outs, 7, half ? 5e-5 : 1e-9);
     call_free(&c);
 }
 
@@ -146,9 +150,8 @@ static void check_bad(void)
     call_free(&d);
 }
 
-int main(void)
+static void shapes(void)
 {
-    kt_open();
     check((struct shape){1, 1, 1, 1, 1, 1}, 0, 0, 0.1);
     check((struct shape){1, 1, 3, 64, 1, 64}, 0, 1, 0.1); /* one token */
     check((struct shape){2, 5, 4, 20, 2, 12}, 1, 1, 0.1); /* token by token */
@@ -160,6 +163,29 @@ int main(void)
     check((struct shape){1, 100, 5, 8, 1, 100}, 0, 1, 5); /* what lies behind is forgotten */
     check((struct shape){1, 90, 4, 8, 4, 8}, 1, 1, 60);
     check((struct shape){2, 15, 2, 4, 2, 4}, 0, 0, 0.1);
+}
+
+/* Heads and states of whole vectors, which bf16 is for. */
+static void whole(void)
+{
+    check((struct shape){2, 150, 4, 32, 2, 48}, 1, 1, 0.1);
+    check((struct shape){16, 75, 3, 16, 1, 16}, 1, 1, 0.05); /* a group a task; an odd end */
+    check((struct shape){1, 9, 2, 64, 1, 32}, 0, 1, 0.1);
+    check((struct shape){1, 257, 3, 80, 1, 144}, 0, 0, 0.01);
+    check((struct shape){1, 100, 4, 16, 1, 96}, 1, 1, 5);
+    check((struct shape){1, 90, 4, 32, 4, 16}, 1, 0, 60);
+    check((struct shape){1, 64, 2, 48, 1, 64}, 0, 0, 0.001);
+}
+
+int main(void)
+{
+    kt_open();
+    shapes();
+    whole();
+    kt_precision = KN_BF16;
+    shapes();
+    whole();
+    kt_precision = KN_F32;
     static const int ones[] = {1}, fives[] = {5}, mixed[] = {64, 1, 13, 40, 2}, most[] = {149, 1}, chunks[] = {64};
     for (int i = 0; i <= KT_ISAS; i++) {
         struct kn_dev *dev = i < KT_ISAS ? kt_cpu[i][1] : kt_ref;
