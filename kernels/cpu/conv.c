@@ -1,26 +1,32 @@
-/* Causal depthwise convolution and its backward, channels in vectors, a row at a time: the k rows that a sum reads, the taps
- * and the partial gradients lie in the first cache. Taps and bias are first turned round into [k + 1][C]. A piece is a run of
- * neighbouring times of one sequence; it reads what lies before it from x and, in the backward, works out the k - 1 rows behind
- * it once more. The backward's dw: each task sums into rows of its own, which are added in the order of the tasks. */
+/* Causal depthwise convolution and its backward, channels in vectors. A task goes through its rows in blocks of ROWS: for each vector of channels the
+ * taps, the rows before and (backward) the partial gradients are in registers while it goes down the block, so that each number is read once. A piece is
+ * a run of neighbouring times of one sequence; it reads what lies before it from x and, in the backward, works out the k - 1 rows behind it once more.
+ * The backward's dw: each task sums into rows of its own, which are added in the order of the tasks. */
 #ifndef VEC_PASS
 #include "kernels/cpu/cpu.h"
 
 #define TAPS_MAX 16
 
-/* The n rows that one sum reads, oldest first, with n taps in rows of stride ws from w; bias: a row of numbers. */
-struct sum {
-    const float *row[TAPS_MAX];
-    const float *w, *bias;
-    int64_t ws;
-    int n;
+#define ROWS 8
+
+/* Rows of a block; NULL: of zeros, or not wanted. taps: [k + 1][C], the last row the bias. */
+struct block {
+    const float *before[TAPS_MAX]; /* the k - 1 rows before it, oldest first */
+    const float *x[ROWS], *dy[ROWS];
+    int64_t ahead_x, ahead_y; /* numbers from a row to the one of the next block */
+    float *y[ROWS];                /* dx of k - 1 rows further up in the backward */
+    const float *taps;
+    float *ring;                   /* [k - 1][C]: the last gradients before silu, oldest first */
+    float *part;                   /* [k + 1][C]: partial gradients of taps and bias, */
+    int64_t C;
+    int rows, own, k, silu;        /* of the first `own` rows */
 };
 
 #define VEC_FILE "kernels/cpu/conv.c"
 #include "kernels/cpu/vec_each.h"
 
-static void (*const fwd_each[])(float *y, const struct sum *s, int silu, int64_t n) = VEC_EACH(fwd);
-static void (*const slope_each[])(float *dp, const float *dy, const struct sum *s, int64_t n) = VEC_EACH(slope);
-static void (*const grad_each[])(float *dw, float *db, const float *dp, const struct sum *s, int64_t n) = VEC_EACH(grad);
+static void (*const fwd_each[])(const struct block *b) = VEC_EACH(fwd);
+static void (*const bwd_each[])(const struct block *b) = VEC_EACH(bwd);
 static void (*const add_each[])(float *sum, const float *part, int64_t parts, int64_t stride, int64_t n) = VEC_EACH(add);
 
 #define TASKS  64 /* partial gradients at most */
@@ -54,19 +60,18 @@ static float *at(const struct view *v, int64_t b, int64_t t)
     return v->p + b * v->sb + t * v->st;
 }
 
-/* The rows of time t, older ones from the state; without one, they and their taps are left out. */
-static struct sum sum_at(const struct ctx *c, int64_t b, int64_t t)
+/* Time t of x, before 0 of the state. */
+static const float *row(const struct ctx *c, int64_t b, int64_t t)
 {
-    struct sum s = {.w = c->taps, .bias = c->taps + c->k * c->C, .ws = c->C};
-    for (int64_t j = 0; j < c->k; j++) {
-        int64_t from = t - c->k + 1 + j;
-        if (from >= 0)
-            s.row[s.n++] = at(&c->x, b, from);
-        else if (c->state.p)
-            s.row[s.n++] = at(&c->state, b, c->k - 1 + from);
-        else
-            s.w += c->C;
-    }
+    return t >= 0 ? at(&c->x, b, t) : c->state.p && t >= 1 - c->k ? at(&c->state, b, c->k - 1 + t) : NULL;
+}
+
+static struct block block_at(const struct ctx *c, int64_t b, int64_t t, int64_t end)
+{
+    struct block s = {.taps = c->taps, .C = c->C, .k = (int)c->k, .silu = c->silu, .rows = end - t < ROWS ? (int)(end - t) : ROWS};
+    for (int64_t j = 0; j < c->k - 1; j++) s.before[j] = row(c, b, t - c->k + 1 + j);
+    for (int r = 0; r < s.rows; r++) s.x[r] = t + r < c->T ? row(c, b, t + r) : NULL;
+    s.ahead_x = ROWS * c->x.st, s.ahead_y = ROWS * c->y.st;
     return s;
 }
 
@@ -76,33 +81,30 @@ static void fwd_task(void *arg, int task, int worker)
     int64_t end = (task + 1) * c->each < c->B * c->pieces ? (task + 1) * c->each : c->B * c->pieces;
     for (int64_t i = task * c->each; i < end; i++) {
         int64_t b = i / c->pieces, t0 = i % c->pieces * c->step, t1 = t0 + c->step < c->T ? t0 + c->step : c->T;
-        for (int64_t t = t0; t < t1; t++) {
-            struct sum s = sum_at(c, b, t);
-            fwd_each[cpu_of(c->dev)->isa](at(&c->y, b, t), &s, c->silu, c->C);
+        for (int64_t t = t0; t < t1; t += ROWS) {
+            struct block s = block_at(c, b, t, t1);
+            for (int r = 0; r < s.rows; r++) s.y[r] = at(&c->y, b, t + r);
+            fwd_each[cpu_of(c->dev)->isa](&s);
         }
     }
 }
 
-/* dx_u = sum_j w_j dp_{u+k-1-j}: as a sum over the rows dp_u .. dp_{u+k-1}, the taps in reverse. */
+/* dx_u = sum_j w_j dp_{u+k-1-j}, so that dx comes k - 1 rows after dp; behind the piece there are k - 1 rows of dp alone, and of zeros behind the end. */
 static void bwd_piece(struct ctx *c, int64_t b, int64_t t0, int64_t t1, float *ring, float *part)
 {
-    enum cpu_isa isa = cpu_of(c->dev)->isa;
-    int64_t k = c->k, C = c->C;
-    for (int64_t t = t0; t < t1 + k - 1; t++) {
-        if (t < c->T) {
-            struct sum s = sum_at(c, b, t);
-            const float *dp = at(&c->y, b, t);
-            if (c->silu) {
-                slope_each[isa](ring + t % k * C, dp, &s, C);
-                dp = ring + t % k * C;
-            }
-            if (t < t1) grad_each[isa](part + (k - s.n) * C, part + k * C, dp, &s, C);
+    int64_t k = c->k, end = t1 + k - 1;
+    memset(ring, 0, (size_t)((k - 1) * c->C) * sizeof *ring);
+    for (int64_t t = t0; t < end; t += ROWS) {
+        struct block s = block_at(c, b, t, end);
+        s.ring = ring;
+        s.part = part;
+        s.own = t1 - t < 0 ? 0 : t1 - t < s.rows ? (int)(t1 - t) : s.rows;
+        for (int r = 0; r < s.rows; r++) {
+            int64_t u = t + r - k + 1;
+            if (t + r < c->T) s.dy[r] = at(&c->y, b, t + r);
+            if (u >= t0) s.y[r] = at(&c->dx, b, u);
         }
-        int64_t u = t - k + 1;
-        if (u < t0) continue;
-        struct sum s = {.w = c->taps + (k - 1) * C, .ws = -C};
-        for (int64_t i = u; i <= t && i < c->T; i++) s.row[s.n++] = c->silu ? ring + i % k * C : at(&c->y, b, i);
-        fwd_each[isa](at(&c->dx, b, u), &s, 0, C);
+        bwd_each[cpu_of(c->dev)->isa](&s);
     }
 }
 
@@ -139,7 +141,7 @@ static st_t prepare(struct ctx *c, const struct kn_tensor *x, const struct kn_te
     int64_t B = c->B = x->d[0], T = c->T = x->d[1], C = c->C = x->d[2], k = c->k = w->d[1];
     if (B * T == 0 || C == 0) return ST_OK;
     c->step = (LEAST + C - 1) / C;
-    if (backward && c->step < 8 * k) c->step = 8 * k; /* so that the rows behind a piece cost little */
+    if (backward && c->step < 16 * k) c->step = 16 * k; /* so that the rows behind a piece cost little */
     if (c->step > T) c->step = T;
     c->pieces = (T + c->step - 1) / c->step;
     c->each = backward ? (B * c->pieces + TASKS - 1) / TASKS : 1;
@@ -198,7 +200,7 @@ st_t cpu_conv_bwd(struct kn_dev *dev, const struct kn_tensor *x, const struct kn
                     .silu = silu,
                     .dw = dw,
                     .dbias = dbias};
-    if ((st = cpu_scratch_need(dev, (size_t)(w->d[1] * x->d[2]) * sizeof(float)))) return st;
+    if ((st = cpu_scratch_need(dev, (size_t)((w->d[1] - 1) * x->d[2]) * sizeof(float)))) return st;
     if ((st = prepare(&c, x, w, bias, 1))) return st;
     if (!c.tasks) return ST_OK;
     cpu_run(dev, bwd_task, &c, (int)c.tasks, (double)kn_count(x) * (16 + 3 * (double)c.k) / 10);
@@ -208,27 +210,15 @@ st_t cpu_conv_bwd(struct kn_dev *dev, const struct kn_tensor *x, const struct kn
 
 #else
 
-/* The usual number of taps is known to the compiler. */
-#define TAPS_SWITCH(n, call) \
-    switch (n) {             \
-    case 2: call(2); break;  \
-    case 3: call(3); break;  \
-    case 4: call(4); break;  \
-    default: call(n); break; \
-    }
-
-VEC_FN vf VEC_NAME(sum_of)(const struct sum *s, int taps, int64_t i)
+VEC_FN vf VEC_NAME(in)(const float *p, long n)
 {
-    vf a = s->bias ? vf_load(s->bias + i) : vf_zero();
-    for (int j = 0; j < taps; j++) a = vf_fma(vf_load(s->w + j * s->ws + i), vf_load(s->row[j] + i), a);
-    return a;
+    return n == VL ? vf_load(p) : vf_loadn(p, n);
 }
 
-VEC_FN vf VEC_NAME(sum_ofn)(const struct sum *s, int64_t i, long n)
+VEC_FN void VEC_NAME(out)(float *p, vf x, long n)
 {
-    vf a = s->bias ? vf_loadn(s->bias + i, n) : vf_zero();
-    for (int j = 0; j < s->n; j++) a = vf_fma(vf_loadn(s->w + j * s->ws + i, n), vf_loadn(s->row[j] + i, n), a);
-    return a;
+    if (n == VL) vf_store(p, x);
+    else vf_storen(p, x, n);
 }
 
 VEC_FN vf VEC_NAME(sigmoid)(vf g)
@@ -237,78 +227,113 @@ VEC_FN vf VEC_NAME(sigmoid)(vf g)
     return vf_div(one, vf_add(one, vf_exp(vf_sub(vf_zero(), g))));
 }
 
-VEC_FN vf VEC_NAME(act)(vf a, int silu)
-{
-    return silu ? vf_mul(a, VEC_NAME(sigmoid)(a)) : a;
-}
-
-VEC_FN void VEC_NAME(fwd_whole)(float *y, const struct sum *s, int taps, int silu, int64_t n)
-{
-    for (int64_t i = 0; i + VL <= n; i += VL) vf_store(y + i, VEC_NAME(act)(VEC_NAME(sum_of)(s, taps, i), silu));
-}
-
-static void VEC_NAME(fwd)(float *y, const struct sum *s, int silu, int64_t n)
-{
-    int64_t i = n - n % VL;
-    if (silu) {
-#define CALL(taps) VEC_NAME(fwd_whole)(y, s, taps, 1, n)
-        TAPS_SWITCH(s->n, CALL)
-#undef CALL
-    } else {
-#define CALL(taps) VEC_NAME(fwd_whole)(y, s, taps, 0, n)
-        TAPS_SWITCH(s->n, CALL)
-#undef CALL
-    }
-    if (i < n) vf_storen(y + i, VEC_NAME(act)(VEC_NAME(sum_ofn)(s, i, n - i), silu), n - i);
-}
-
 /* dy d silu(p)/dp,  d silu(p)/dp = g + p g (1 - g) with g = sigmoid(p) */
-VEC_FN vf VEC_NAME(slope1)(vf p, vf dy)
+VEC_FN vf VEC_NAME(slope)(vf p, vf dy)
 {
     vf g = VEC_NAME(sigmoid)(p), pg = vf_mul(p, g);
     return vf_mul(dy, vf_fma(pg, vf_sub(vf_set1(1.0f), g), g));
 }
 
-VEC_FN void VEC_NAME(slope_whole)(float *dp, const float *dy, const struct sum *s, int taps, int64_t n)
+/* x[0 .. k - 2]: the rows before, x[k - 1] is left for the next. */
+VEC_FN void VEC_NAME(begin)(const struct block *s, int k, int64_t i, long n, vf *w, vf *x)
 {
-    for (int64_t i = 0; i + VL <= n; i += VL)
-        vf_store(dp + i, VEC_NAME(slope1)(VEC_NAME(sum_of)(s, taps, i), vf_load(dy + i)));
+#pragma GCC unroll 5
+    for (int j = 0; j <= k; j++) w[j] = VEC_NAME(in)(s->taps + j * s->C + i, n);
+#pragma GCC unroll 5
+    for (int j = 0; j < k - 1; j++) x[j] = s->before[j] ? VEC_NAME(in)(s->before[j] + i, n) : vf_zero();
 }
 
-static void VEC_NAME(slope)(float *dp, const float *dy, const struct sum *s, int64_t n)
+VEC_FN vf VEC_NAME(sum)(const vf *w, const vf *x, int k)
 {
-    int64_t i = n - n % VL;
-#define CALL(taps) VEC_NAME(slope_whole)(dp, dy, s, taps, n)
-    TAPS_SWITCH(s->n, CALL)
-#undef CALL
-    if (i < n) vf_storen(dp + i, VEC_NAME(slope1)(VEC_NAME(sum_ofn)(s, i, n - i), vf_loadn(dy + i, n - i)), n - i);
+    vf a = w[k];
+#pragma GCC unroll 5
+    for (int j = 0; j < k; j++) a = vf_fma(w[j], x[j], a);
+    return a;
 }
 
-VEC_FN void VEC_NAME(grad_whole)(float *dw, float *db, const float *dp, const struct sum *s, int taps, int64_t n)
+VEC_FN void VEC_NAME(fwd_columns)(const struct block *s, int k, int silu, int64_t i, long n)
 {
-    for (int64_t i = 0; i + VL <= n; i += VL) {
-        vf d = vf_load(dp + i);
-        vf_store(db + i, vf_add(vf_load(db + i), d));
-        for (int j = 0; j < taps; j++) {
-            float *p = dw + j * s->ws + i;
-            vf_store(p, vf_fma(d, vf_load(s->row[j] + i), vf_load(p)));
+    vf w[TAPS_MAX + 1], x[TAPS_MAX];
+    VEC_NAME(begin)(s, k, i, n, w, x);
+    for (int r = 0; r < s->rows; r++) {
+        x[k - 1] = VEC_NAME(in)(s->x[r] + i, n);
+        __builtin_prefetch(s->x[r] + i + s->ahead_x);
+        vf a = VEC_NAME(sum)(w, x, k);
+        VEC_NAME(out)(s->y[r] + i, silu ? vf_mul(a, VEC_NAME(sigmoid)(a)) : a, n);
+#pragma GCC unroll 5
+        for (int j = 0; j < k - 1; j++) x[j] = x[j + 1];
+    }
+}
+
+VEC_FN void VEC_NAME(bwd_columns)(const struct block *s, int k, int silu, int64_t i, long n)
+{
+    vf w[TAPS_MAX + 1], x[TAPS_MAX], d[TAPS_MAX], sum[TAPS_MAX + 1];
+    int64_t C = s->C;
+    VEC_NAME(begin)(s, k, i, n, w, x);
+#pragma GCC unroll 5
+    for (int j = 0; j <= k; j++) sum[j] = VEC_NAME(in)(s->part + j * C + i, n);
+#pragma GCC unroll 5
+    for (int j = 0; j < k - 1; j++) d[j] = VEC_NAME(in)(s->ring + j * C + i, n);
+    for (int r = 0; r < s->rows; r++) {
+        vf g = vf_zero();
+        x[k - 1] = g;
+        if (s->x[r]) {
+            x[k - 1] = VEC_NAME(in)(s->x[r] + i, n);
+            g = VEC_NAME(in)(s->dy[r] + i, n);
+            __builtin_prefetch(s->x[r] + i + s->ahead_x);
+            __builtin_prefetch(s->dy[r] + i + s->ahead_y);
+            if (silu) g = VEC_NAME(slope)(VEC_NAME(sum)(w, x, k), g);
         }
+        if (r < s->own) {
+            sum[k] = vf_add(sum[k], g);
+#pragma GCC unroll 5
+            for (int j = 0; j < k; j++) sum[j] = vf_fma(g, x[j], sum[j]);
+        }
+        d[k - 1] = g;
+        if (s->y[r]) {
+            vf a = vf_zero();
+#pragma GCC unroll 5
+            for (int j = 0; j < k; j++) a = vf_fma(w[k - 1 - j], d[j], a);
+            VEC_NAME(out)(s->y[r] + i, a, n);
+        }
+#pragma GCC unroll 5
+        for (int j = 0; j < k - 1; j++) x[j] = x[j + 1], d[j] = d[j + 1];
     }
+#pragma GCC unroll 5
+    for (int j = 0; j <= k; j++) VEC_NAME(out)(s->part + j * C + i, sum[j], n);
+#pragma GCC unroll 5
+    for (int j = 0; j < k - 1; j++) VEC_NAME(out)(s->ring + j * C + i, d[j], n);
 }
 
-static void VEC_NAME(grad)(float *dw, float *db, const float *dp, const struct sum *s, int64_t n)
+VEC_FN void VEC_NAME(fwd_block)(const struct block *s, int k, int silu)
 {
-    int64_t i = n - n % VL;
-#define CALL(taps) VEC_NAME(grad_whole)(dw, db, dp, s, taps, n)
-    TAPS_SWITCH(s->n, CALL)
-#undef CALL
-    if (i == n) return;
-    vf d = vf_loadn(dp + i, n - i);
-    vf_storen(db + i, vf_add(vf_loadn(db + i, n - i), d), n - i);
-    for (int j = 0; j < s->n; j++) {
-        float *p = dw + j * s->ws + i;
-        vf_storen(p, vf_fma(d, vf_loadn(s->row[j] + i, n - i), vf_loadn(p, n - i)), n - i);
-    }
+    int64_t i = 0;
+    for (; i + VL <= s->C; i += VL) VEC_NAME(fwd_columns)(s, k, silu, i, VL);
+    if (i < s->C) VEC_NAME(fwd_columns)(s, k, silu, i, (long)(s->C - i));
+}
+
+VEC_FN void VEC_NAME(bwd_block)(const struct block *s, int k, int silu)
+{
+    int64_t i = 0;
+    for (; i + VL <= s->C; i += VL) VEC_NAME(bwd_columns)(s, k, silu, i, VL);
+    if (i < s->C) VEC_NAME(bwd_columns)(s, k, silu, i, (long)(s->C - i));
+}
+
+/* The usual numbers of taps are known to the compiler. */
+static void VEC_NAME(fwd)(const struct block *s)
+{
+    if (s->k == 4 && s->silu) VEC_NAME(fwd_block)(s, 4, 1);
+    else if (s->k == 3 && s->silu) VEC_NAME(fwd_block)(s, 3, 1);
+    else if (s->k == 2 && s->silu) VEC_NAME(fwd_block)(s, 2, 1);
+    else VEC_NAME(fwd_block)(s, s->k, s->silu);
+}
+
+static void VEC_NAME(bwd)(const struct block *s)
+{
+    if (s->k == 4 && s->silu) VEC_NAME(bwd_block)(s, 4, 1);
+    else if (s->k == 3 && s->silu) VEC_NAME(bwd_block)(s, 3, 1);
+    else if (s->k == 2 && s->silu) VEC_NAME(bwd_block)(s, 2, 1);
+    else VEC_NAME(bwd_block)(s, s->k, s->silu);
 }
 
 /* sum[n] = the rows of part, added in their order. */
