@@ -1,4 +1,4 @@
-/* Training steps by hand: tokens/s and losses of the models that bench/train_vs_torch.py compares.
+/* Training steps by hand: tokens/s and losses of the models a, b, c, e.
  *
  *   bench_train a --steps 20 --threads 2 --data corpus.bin --init weights.safetensors --precision bf16
  *

@@ -23,7 +23,7 @@ enum cli_exit {
     CLI_INTERRUPTED = 130,
 };
 
-/* arg: NULL: a flag; "a|b|c": one of these words; else what stands in the help. Files and folders complete when arg is FILE, DIR or PATH. */
+/* arg: NULL: a flag; "a|b|c": one of these words; FAMILY: completes as one; else what stands in the help. Files and folders complete when arg is FILE, DIR or PATH. */
 struct cli_opt {
     const char *name; /* long, without dashes; NULL ends a table */
     char letter;      /* 0: none */

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "searchspace/families/family.h"
 
 static bool is_file(const char *arg)
 {
@@ -10,12 +11,15 @@ static bool is_file(const char *arg)
 
 static bool is_words(const char *arg)
 {
-    return strchr(arg, '|') && !is_file(arg);
+    return !strcmp(arg, "FAMILY") || (strchr(arg, '|') && !is_file(arg));
 }
 
-/* "a|b|c" with spaces between. */
+/* With spaces between. */
 static void words(FILE *f, const char *arg)
 {
+    const char *const *family = strcmp(arg, "FAMILY") ? NULL : space_family_names();
+    for (int i = 0; family && family[i]; i++) fprintf(f, "%s%s", i ? " " : "", family[i]);
+    if (family) return;
     for (const char *p = arg; *p; p++) fputc(*p == '|' ? ' ' : *p, f);
 }
 

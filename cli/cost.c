@@ -16,6 +16,7 @@
 static const struct cli_opt options[] = {
     {"context", 'c', "L,…", "contexts to count state and FLOPs at (default: 128,1024,4096)", false},
     {"batch", 'b', "N", "sequences a training step (default: 16)", false},
+    {"precision", 0, "auto|f32|bf16", "of products in training: this machine's fastest (default), or this", false},
     {0},
 };
 
@@ -24,6 +25,7 @@ struct cost {
     struct arch_cost total;
     int64_t context[CONTEXTS_MAX];
     int n, batch;
+    enum kn_dtype precision; /* of products in training */
     double train_bytes;
 };
 
@@ -50,11 +52,11 @@ static int print_json(const struct cost *k, const struct stack *s)
     char id[BASE_ID_HEX];
     space_arch_canonical(k->a, &b);
     space_arch_id(k->a, id);
-    json_t *o = json_pack("{s:s, s:o?, s:f, s:f, s:f, s:f, s:o, s:o, s:o, s:o, s:i, s:f, s:o}", "arch_id", id, "arch", b.p ? json_loads(b.p, 0, NULL) : NULL,
+    json_t *o = json_pack("{s:s, s:o?, s:f, s:f, s:f, s:f, s:o, s:o, s:o, s:o, s:i, s:f, s:s, s:o}", "arch_id", id, "arch", b.p ? json_loads(b.p, 0, NULL) : NULL,
                           "params", k->total.params, "active_params", k->total.active_params, "flops_per_token", k->total.flops_per_token, "weight_bytes",
                           k->total.weight_bytes, "state_bytes", by_context(k, space_arch_state_bytes), "decode_flops", by_context(k, space_arch_decode_flops),
                           "prefill_flops", by_context(k, space_arch_prefill_flops), "infer_bytes_planned", by_context(k, infer_bytes), "batch", k->batch,
-                          "train_bytes_planned", k->train_bytes, "layers", stack_json(s, k->context, k->n));
+                          "train_bytes_planned", k->train_bytes, "train_precision", kn_dtype_name(k->precision), "layers", stack_json(s, k->context, k->n));
     int rc = out_json(o);
     json_decref(o);
     base_buf_fini(&b);
@@ -103,12 +105,26 @@ static int print(const struct cost *k, const struct stack *s)
     line("weights", fmt_bytes(buf, k->total.weight_bytes), "in f32");
     snprintf(text, sizeof text, "forward, mean over a window of %d tokens", k->a->context);
     line("FLOP a token", fmt_short(buf, k->total.flops_per_token), text);
-    snprintf(text, sizeof text, "weights, gradients, optimiser and activations at %d x %d tokens a step", k->batch, k->a->context);
+    snprintf(text, sizeof text, "weights, gradients, optimiser and activations at %d x %d tokens a step, products in %s", k->batch, k->a->context, kn_dtype_name(k->precision));
     line("to train", fmt_bytes(buf, k->train_bytes), text);
     putchar('\n');
     stack_print(s, k->context, k->n < STATE_COLUMNS ? k->n : STATE_COLUMNS, 2);
     putchar('\n');
     print_contexts(k);
+    return CLI_OK;
+}
+
+/* As `taut train` has it on this machine, if nothing else is asked for. */
+static int choose_precision(struct cost *k, const struct cli *c)
+{
+    struct base_err err = BASE_ERR_INIT;
+    struct kn_dev *dev;
+    const char *wanted = cli_str(c, "precision", "auto");
+    k->precision = strcmp(wanted, "bf16") ? KN_F32 : KN_BF16;
+    if (strcmp(wanted, "auto")) return CLI_OK;
+    if (kn_dev_open(&dev, "cpu", 1, &err)) return cli_fail_err(CLI_FAILED, "cost", "give --precision", &err);
+    k->precision = dev->info.fastest;
+    kn_dev_close(dev);
     return CLI_OK;
 }
 
@@ -123,9 +139,10 @@ static int run(struct cli *c)
         if (k.context[i] >= ARCH_CONTEXT_MAX)
             return cli_fail(CLI_CALL, "cost", NULL, "--context: %lld is not below %d", (long long)k.context[i], ARCH_CONTEXT_MAX);
     int rc = c->bad ? c->bad : archarg_read(c, c->arg[0], &a, NULL);
+    if (!rc) rc = choose_precision(&k, c);
     if (rc) return rc;
     space_arch_cost(&a, &k.total);
-    k.train_bytes = (double)model_plan_bytes(&a, &(struct model_opts){.train = true, .batch = k.batch});
+    k.train_bytes = (double)model_plan_bytes(&a, &(struct model_opts){.train = true, .batch = k.batch, .precision = k.precision});
     stack_make(&s, &a);
     return c->json ? print_json(&k, &s) : print(&k, &s);
 }
@@ -136,7 +153,8 @@ const struct cli_cmd cmd_cost = {.name = "cost",
                                  .help = "  taut cost arch.json\n"
                                          "  taut cost arch.json --context 256,65536 --json\n"
                                          "  taut cost 3f2a91c0 --dir search          an architecture of a store, by the first digits of its id\n"
-                                         "All exact and in f32; nothing is trained or timed. FLOPs are those of the products and of attention over the pairs that its mask\n"
+                                         "All exact, weights and state in f32; nothing is trained or timed. Memory to train goes by the precision of its products: bf16 keeps some of\n"
+                                         "what lies between them in half the bytes. FLOPs are those of the products and of attention over the pairs that its mask\n"
                                          "lets through, a multiply-add counting 2. A part's norm counts with the part. The scratch memory of the kernels comes on top.\n",
                                  .options = options,
                                  .min_args = 1,

@@ -23,7 +23,7 @@
 
 static const struct cli_opt options[] = {
     {"format", 'f', "arch|safetensors|hf|gguf", "arch: the architecture alone; safetensors (default): weights and architecture; hf: a folder for transformers; gguf is not built yet", false},
-    {"family", 0, "NAME", "hf: whose class it becomes (default: the family of the trial's job; any: the modelling file that is written beside it)", false},
+    {"family", 0, "FAMILY", "hf: whose class it becomes (default: the family of the trial's job; any: the modelling file that is written beside it)", false},
     {"output", 'o', "PATH", "a folder, made if missing, or a file (default: standard output for arch, else ./trial-N)", false},
     {"force", 0, NULL, "replace what is there", false},
     {0},

@@ -23,7 +23,7 @@
 static const struct cli_opt options[] = {
     {"context", 'c', "L,…", "contexts to measure at (default: 128,1024,4096)", false},
     {"batch", 'b', "B,…", "sequences decoded at once, for throughput (default: 8)", false},
-    {"limit", 'l', "S", "seconds for one metric, after which it stands as not converged (default: 3)", false},
+    {"limit", 'l', "S", "seconds to measure a metric, and as many at most before to warm up; then it stands as not converged (default: 3)", false},
     {"threads", 't', "N", "to compute with (default: all CPUs of this process)", false},
     {"device", 0, "NAME", "cpu (default)", false},
     {"weights", 'w', "KIND", "how they are kept in memory: f32 (default), bf16, int8 (as a job's decode_precision)", false},
@@ -78,9 +78,9 @@ static int read_options(struct profile *p)
 static bool go(void *ctx)
 {
     struct profile *p = ctx;
-    double s = (double)(base_clock_ns() - p->since_ns) * 1e-9;
-    progress_draw(p->c, ((double)p->at + fmin(s / p->limit_s, 1)) / p->n, "%s   %d of %d   at most %.0f s more", p->want[p->at].name, p->at + 1, p->n,
-                  (p->n - p->at) * p->limit_s - fmin(s, p->limit_s));
+    double s = (double)(base_clock_ns() - p->since_ns) * 1e-9, most = 2 * p->limit_s;
+    progress_draw(p->c, ((double)p->at + fmin(s / most, 1)) / p->n, "%s   %d of %d   about %.0f s more at most", p->want[p->at].name, p->at + 1, p->n,
+                  (p->n - p->at) * most - fmin(s, most));
     return !interrupted;
 }
 
@@ -132,6 +132,7 @@ static int print_json(const struct profile *p)
         } else {
             v = json_pack("{s:f, s:f, s:f, s:i, s:b, s:i, s:f}", "median", m->median, "low", m->low, "high", m->high, "n", m->n, "converged", m->converged, "rejected",
                           m->rejected, "disturbed", m->disturbed);
+            if (m->overlong) json_object_set_new(v, "overlong", json_true());
             if (!isnan(m->ratio)) json_object_update_new(v, json_pack("{s:f, s:f, s:f}", "ratio", m->ratio, "ratio_low", m->ratio_low, "ratio_high", m->ratio_high));
         }
         json_object_set_new(metrics, p->want[i].name, v);
@@ -163,7 +164,8 @@ static void print_row(const struct profile *p, int i, struct table *t)
     if (!isnan(m->ratio)) table_cell(t, "%s", fmt_number(a, m->ratio));
     else table_cell(t, "%s", "");
     struct base_buf note = BASE_BUF_INIT;
-    if (!m->converged) base_buf_str(&note, "not converged");
+    if (m->overlong) base_buf_str(&note, "not converged: one call takes longer than --limit");
+    else if (!m->converged) base_buf_str(&note, "not converged");
     if (m->rejected) base_buf_printf(&note, "%s%d rejected", note.len ? ", " : "", m->rejected);
     if (m->disturbed > 0) base_buf_printf(&note, "%s%.0f %% disturbed", note.len ? ", " : "", 100 * m->disturbed);
     table_cell(t, "%s", note.p ? note.p : "");
@@ -242,7 +244,8 @@ const struct cli_cmd cmd_profile = {.name = "profile",
                                             "Weights are random and caches are filled with made-up numbers: times do not depend on them. Each sample is followed by one of a fixed\n"
                                             "small network, the anchor; 'to the anchor' is the ratio, which outlasts changes of the machine's clock. A sample is dropped only for an\n"
                                             "outside cause (CPU time stolen, an involuntary switch), never for its value. Measured until the 95 % interval of the median is within\n"
-                                            "2 %, over 30 samples at least, or until --limit. Evaluators on this machine pause meanwhile.\n",
+                                            "2 %, over 30 samples at least, or until --limit. No call is cut: one that takes longer than --limit is made twice and timed once.\n"
+                                            "Evaluators on this machine pause meanwhile.\n",
                                     .options = options,
                                     .min_args = 1,
                                     .max_args = 1,

@@ -39,6 +39,7 @@ struct data {
     int ntrain, nvalid;
     uint64_t train_tokens, valid_tokens, train_windows;
     int vocab, context;
+    double share;          /* of each file that is held out; 0: files of their own are, or nothing */
     bool bytes;
     char id[BASE_ID_HEX];
 };
@@ -172,6 +173,13 @@ static st_t add_split(struct data *d, const struct part *whole, double share)
     return st;
 }
 
+static st_t too_short(const struct data *d, const char *window, int tokens, struct base_err *err)
+{
+    char held[96] = "";
+    if (d->share > 0) snprintf(held, sizeof held, ", less the part of it that is held out to validate (%g of it, one window at least)", d->share);
+    return base_err_set(err, ST_EINVAL, "data.train", "no file is longer than one window of %s%d tokens%s", window, tokens, held);
+}
+
 /* Counts tokens and windows; refuses what is too small to train on. */
 static st_t finish(struct data *d, struct base_err *err)
 {
@@ -184,8 +192,7 @@ static st_t finish(struct data *d, struct base_err *err)
         d->train_tokens += p->tokens;
     }
     for (int i = 0; i < d->nvalid; i++) d->valid_tokens += d->valid[i].tokens;
-    if (!d->train_windows)
-        return base_err_set(err, ST_EINVAL, "data.train", "no file is longer than one window of context + 1 = %llu tokens", (unsigned long long)need);
+    if (!d->train_windows) return too_short(d, "context + 1 = ", d->context + 1, err);
     if (data_valid_windows(d, d->context) < 1)
         return base_err_set(err, ST_EINVAL, "data.valid", "the held-out part has no window of context + 1 = %llu tokens", (unsigned long long)need);
     return ST_OK;
@@ -255,7 +262,7 @@ st_t data_open(struct data **out, json_t *spec, bool verify, struct base_err *er
     if (!d) return ST_ENOMEM;
     struct base_jr r = base_jr_at(spec, "data", err);
     json_t *train = base_jr_need(&r, "train"), *valid = base_jr_get(&r, "valid");
-    double share = base_jr_num(&r, "valid_share", 0, 0, 0.9);
+    d->share = base_jr_num(&r, "valid_share", 0, 0, 0.9);
     d->vocab = (int)base_jr_int(&r, "vocab", 256, 1, ARCH_VOCAB_MAX);
     d->context = (int)base_jr_int(&r, "context", 256, 1, ARCH_CONTEXT_MAX);
     json_t *tokenizer = base_jr_get(&r, "tokenizer");
@@ -264,7 +271,7 @@ st_t data_open(struct data **out, json_t *spec, bool verify, struct base_err *er
     st_t st = r.st;
     if (!st && (!json_is_array(train) || !json_array_size(train))) st = base_err_set(err, ST_EINVAL, "data.train", "no files");
     if (!st && verify) st = data_verify(spec, err);
-    if (!st) st = open_list(d, train, "data.train", share, false, err);
+    if (!st) st = open_list(d, train, "data.train", d->share, false, err);
     if (!st && json_is_array(valid)) st = open_list(d, valid, "data.valid", 0, true, err);
     if (!st) st = finish(d, err);
     if (!st) st = make_id(d, spec);
@@ -388,7 +395,7 @@ st_t data_batch_sequential(struct data *d, uint64_t step, int B, int T, int32_t 
     /* whole windows of T + 1 tokens that overlap by one, file after file */
     uint64_t total = 0;
     for (int i = 0; i < d->ntrain; i++) total += d->train[i].tokens > (uint64_t)T ? (d->train[i].tokens - 1) / (uint64_t)T : 0;
-    if (!total) return base_err_set(err, ST_EINVAL, "data.train", "no file is longer than one window of %d tokens", T);
+    if (!total) return too_short(d, "", T, err);
     for (int b = 0; b < B; b++) {
         uint64_t w = (step * (uint64_t)B + (uint64_t)b) % total;
         int i = 0;

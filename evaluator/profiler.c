@@ -111,9 +111,9 @@ static uint64_t switches(void)
 }
 
 /* One sample: ns of one call, and whether something outside disturbed it. */
-static st_t sample(struct load *w, int times, const struct outside *o, double *ns, bool *disturbed)
+static st_t sample(struct load *w, int times, bool warm, const struct outside *o, double *ns, bool *disturbed)
 {
-    st_t st = load_run(w, 1); /* untimed: brings the weights back into the caches */
+    st_t st = warm ? ST_OK : load_run(w, 1); /* untimed: brings the weights back into the caches */
     if (st) return st;
     uint64_t steal = steal_ticks(o), sw = switches(), t0 = base_clock_ns();
     st = load_run(w, times);
@@ -128,12 +128,28 @@ static double sample_least_ns(void)
     return PROFILE_RESOLUTIONS * (double)base_clock_resolution_ns();
 }
 
-/* Calls a sample needs to last twice as long as it must, warm: the first calls find nothing in the caches and last longer. */
-static st_t calls_needed(struct load *w, int *times)
+static bool late(uint64_t start, double limit)
+{
+    return (double)(base_clock_ns() - start) * 1e-9 >= limit;
+}
+
+static st_t may_go(const struct profile_opts *o, struct base_err *err)
+{
+    return o->go && !o->go(o->ctx) ? base_err_set(err, ST_ECANCELED, "", "profiling was stopped") : ST_OK;
+}
+
+/* Calls a sample needs to last twice as long as it must, warm: the first calls find nothing in the caches and last longer. One call alone, and *hurry,
+ * where that took all of `limit` seconds. */
+static st_t calls_needed(struct load *w, const struct profile_opts *o, double limit, int *times, bool *hurry, struct base_err *err)
 {
     double least = 2 * sample_least_ns();
-    st_t st = load_run(w, 2);
-    for (*times = 1; !st && *times < CALLS_MAX; *times *= 2) {
+    uint64_t start = base_clock_ns();
+    st_t st = load_run(w, 1);
+    *times = 1;
+    *hurry = late(start, limit);
+    if (!st) st = may_go(o, err);
+    if (!st && !*hurry) st = load_run(w, 1);
+    for (; !st && !late(start, limit) && *times < CALLS_MAX; *times *= 2) {
         double best = INFINITY;
         for (int i = 0; !st && i < 3 && best >= least; i++) {
             uint64_t t0 = base_clock_ns();
@@ -171,25 +187,14 @@ static st_t summarise(const struct series *s, int least, double *buf, struct mea
     return st;
 }
 
-static bool late(uint64_t start, double limit)
-{
-    return (double)(base_clock_ns() - start) * 1e-9 >= limit;
-}
-
-static st_t may_go(const struct profile_opts *o, struct base_err *err)
-{
-    return o->go && !o->go(o->ctx) ? base_err_set(err, ST_ECANCELED, "", "profiling was stopped") : ST_OK;
-}
-
-static st_t warm_up(struct load *w, int times, const struct outside *outside, const struct profile_opts *o, double limit, struct base_err *err)
+static st_t warm_up(struct load *w, int times, const struct outside *outside, const struct profile_opts *o, uint64_t start, double limit, struct base_err *err)
 {
     double last = 0, x[WINDOW], low, high, med = 0;
-    uint64_t start = base_clock_ns();
-    for (int k = 0; k < WINDOWS_MAX; k++) {
+    for (int k = 0; k < WINDOWS_MAX && !late(start, limit); k++) {
         bool bad;
         st_t st = ST_OK;
         for (int i = 0; !st && i < WINDOW; i++) {
-            st = sample(w, times, outside, &x[i], &bad);
+            st = sample(w, times, false, outside, &x[i], &bad);
             if (!st) st = may_go(o, err);
             if (!st && late(start, limit)) return ST_OK;
         }
@@ -211,17 +216,20 @@ static st_t measure_ns(struct load *w, struct load *anchor, const struct profile
     struct series s = {malloc(SAMPLES_MAX * sizeof(double)), malloc(SAMPLES_MAX * sizeof(double)), malloc(SAMPLES_MAX * sizeof(bool)), 0, 0};
     double *buf = malloc(SAMPLES_MAX * sizeof *buf);
     st_t st = s.own && s.anchor && s.bad && buf ? ST_OK : ST_ENOMEM;
-    if (!st) st = calls_needed(w, &times);
-    if (!st) st = calls_needed(anchor, &anchor_times);
-    if (!st) st = warm_up(w, times, &outside, o, limit, err);
+    bool hurry;
+    if (!st) st = calls_needed(anchor, o, limit, &anchor_times, &hurry, err);
     uint64_t start = base_clock_ns();
+    if (!st) st = calls_needed(w, o, limit, &times, &hurry, err);
+    if (!st) st = warm_up(w, times, &outside, o, start, limit, err);
+    start = base_clock_ns();
     out->converged = false;
     out->sample_ns = INFINITY;
     for (bool end = false; !st && !end;) {
         bool a, b;
         double *own = &s.own[s.n], *other = &s.anchor[s.n];
-        st = sample(w, times, &outside, own, &a);
-        if (!st) st = sample(anchor, anchor_times, &outside, other, &b);
+        st = sample(w, times, hurry, &outside, own, &a);
+        if (!st) st = sample(anchor, anchor_times, false, &outside, other, &b);
+        hurry = false;
         if (!st) st = may_go(o, err);
         if (st) break;
         bool short_own = *own * times < shortest && times < CALLS_MAX;
@@ -235,6 +243,7 @@ static st_t measure_ns(struct load *w, struct load *anchor, const struct profile
         s.bad[s.n++] = a || b;
         s.nbad += a || b;
         end = late(start, limit) || s.n == SAMPLES_MAX;
+        out->overlong = s.n == 1 && *own >= limit * 1e9;
         /* Looked at every tenth sample: an interval peeked at after each would stop on luck. */
         if (!end && (s.n - s.nbad < least || s.n % 10)) continue;
         st = summarise(&s, least, buf, out, &half);

@@ -4,7 +4,8 @@
  *   - The caller holds the device's host-wide lock exclusively (hostlock.h); trainers on the same device pause at a step boundary meanwhile.
  *   - Threads pinned, one a CPU, for as long as the profile lasts; CLOCK_MONOTONIC_RAW; a sample repeats the call, a number of times fixed beforehand, so that
  *     it lasts at least PROFILE_RESOLUTIONS times the clock's resolution. Should one turn out shorter, the number is doubled and measuring begins anew.
- *   - Warm-up until the medians of two successive windows agree within 1 % (or as long as limit_s).
+ *   - Warm-up until the medians of two successive windows agree within 1 % (or as long as limit_s). No call is cut: both limits are looked at between calls. Where
+ *     the very first call takes as long as limit_s, one more is timed and that is all: n = 1, overlong.
  *   - Each sample of the candidate is followed by one of the anchor, a fixed small network (profile_anchor_arch) decoding at context 128: raw times and the
  *     ratio are both kept (of a throughput: the rate's to the anchor's rate). Before each timed call stands an untimed one of the same kind, so that the other's weights are out of the caches again.
  *   - n >= 30; stops when the 95 % interval of the median (distribution-free, base/stats.h) is within +-2 %, or at the time limit: then converged = false.
@@ -25,6 +26,7 @@ struct measured {
     int n;                       /* samples; 1 and low = high = median for counts */
     double ratio, ratio_low, ratio_high; /* to the anchor; NaN where there is none */
     bool converged;
+    bool overlong;               /* one call takes longer than limit_s: n is 1 */
     int rejected;
     double sample_ns;            /* the shortest sample's length, all its calls together; NaN where nothing was timed so */
     double disturbed;            /* share of kept samples with an outside cause */

@@ -234,6 +234,21 @@ static bool depends(const struct lm_type *t, const struct arch_part *part)
     return memcmp(&p, part, sizeof p) != 0;
 }
 
+/* Did the part become what the choice of knob i says? A switch that is turned off where there is nothing to switch (moe's shared_gate without shared experts)
+ * did not; *why then says what the part would have been refused for. */
+static bool taken(const struct lm_type *t, const struct arch_part *part, const double *genes, int i, struct base_err *why)
+{
+    const struct layer_knob *k = &t->s->knobs[i];
+    int at = k->kind == LAYER_BOOL && t->knob[i].n ? space_layer_param(t->s, k->name) : -1;
+    if (at < 0) return true;
+    int32_t wanted = t->knob[i].v[lm_choice(t, genes, i)] != 0;
+    if (part->v[at] == wanted) return true;
+    struct arch one = {.depth = 1, .layer = {{*part, *part}}};
+    struct arch_part *p = &one.layer[0].ffn;
+    p->v[at] = wanted;
+    return !t->s->check(&one, 0, p, why);
+}
+
 /* Fills t->valid[w]; marks the choices that some architecture can use. *why holds the last reason for a hole. */
 static st_t list_valid(struct space *s, struct lm_type *t, int w, bool used[][SPACE_CHOICES_MAX], struct entry *entry,
                        struct base_err *why)
@@ -248,7 +263,8 @@ static st_t list_valid(struct space *s, struct lm_type *t, int w, bool used[][SP
         if (lm_part(&s->lm, t, genes, (int)s->lm.width.v[w], &e->part, why)) continue;
         e->combo = c;
         v->n++;
-        for (int i = 0; i < t->s->nknobs; i++) used[i][lm_choice(t, genes, i)] = true;
+        for (int i = 0; i < t->s->nknobs; i++)
+            if (taken(t, &e->part, genes, i, why)) used[i][lm_choice(t, genes, i)] = true;
     }
     v->list = base_arena_alloc(&s->arena, (2 * (size_t)v->n + 1) * sizeof *v->list);
     if (!v->list) return ST_ENOMEM;

@@ -1,7 +1,9 @@
 """taut bench: what it counts, against counts made here; what it measures is there and in order. Times themselves are not judged: this machine is never alone."""
+import importlib.util
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -157,6 +159,39 @@ def parts():
     ok("\r" not in r.stdout and "\033" not in r.stdout, "no progress where there is no terminal")
 
 
+def precision():
+    """bench/precision.py has the same models, and tells a difference of rounding from that of a seed."""
+    path = os.path.join(SRC, "bench/precision.py")
+    spec = importlib.util.spec_from_file_location("precision", path)
+    m = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(m)
+    same("".join(m.MODELS), "abd", "bench/precision.py: its models")
+    v = json.loads(taut("models", "--quick", "--model", "a,b,d", "--threads", 1, "--json").stdout)
+    for x in v["models"]:
+        arch = os.path.join(D, "arch.json")
+        with open(arch, "w") as f:
+            json.dump(dict(m.MODELS[x["model"]], context=T), f)
+        c = json.loads(subprocess.run([TAUT, "cost", arch, "--json"], capture_output=True, text=True, timeout=HANG).stdout)
+        same([c["params"], 3 * c["flops_per_token"]], [x["params"], x["flops_per_token"]], "model %s is that of taut bench" % x["model"])
+        os.unlink(arch)
+    text = os.path.join(D, "text")
+    with open(text, "w") as f:
+        f.write("".join("%d and %d are %d\n" % (i, i * i % 97, i * i % 89) for i in range(4000)))
+    r = subprocess.run([sys.executable, path, "--data", text, "--build", BUILD, "--models", "a", "--steps", "2", "--seeds", "2"], capture_output=True, text=True, timeout=HANG)
+    os.unlink(text)
+    if r.returncode and "bf16" in r.stderr:
+        ok(len(r.stderr.splitlines()) == 1, "no bf16 on this machine: bench/precision.py says so")
+        return
+    lines = r.stdout.splitlines()
+    apart = [float(x.split()[-2]) for x in lines[:2]]
+    ok(r.returncode == 0 and len(lines) == 5 and all(x.startswith("a, seed ") for x in lines[:2]), "bench/precision.py: a line a seed")
+    same(lines[2:3], ["a: bf16 against f32, 2 seeds: mean %+.3f %%, least %+.3f, most %+.3f" % tuple(float(x) for x in re.findall(r"[-+][\d.]+", lines[2]))], "mean and spread of rounding")
+    ok(abs(sum(apart) / 2 - float(lines[2].split("mean ")[1].split()[0])) < 0.002, "which are of those lines")
+    ok(all("one seed against another in " + k in x for k, x in zip(("f32", "bf16"), lines[3:])), "beside what a seed does")
+    r = subprocess.run([sys.executable, path, "--data", text, "--models", "c"], capture_output=True, text=True, timeout=HANG)
+    ok(r.returncode == 2 and "--models" in r.stderr, "a model that it lacks is refused")
+
+
 def bf16():
     """A machine that has such products says so among its limits."""
     v = json.loads(taut("limits", "--quick", "--json").stdout)
@@ -252,6 +287,7 @@ try:
     everything()
     parts()
     bf16()
+    precision()
     fake_torch()
     wrong()
 finally:

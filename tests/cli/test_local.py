@@ -1,7 +1,6 @@
 """The verbs that work without a search: cost, space, train, profile, doctor. Numbers against what Python works out by itself."""
 import array
 import fcntl
-import importlib.util
 import itertools
 import json
 import math
@@ -154,6 +153,10 @@ def cost():
     slabs = 4 * v["weight_bytes"]
     ok(v["batch"] == 4 and slabs < v["train_bytes_planned"] < w["train_bytes_planned"] < slabs + 2 * (v["train_bytes_planned"] - slabs) + 4096,
        "memory to train: four times the weights, and activations that grow with the batch")
+    half, full = (rows("cost", path("plain.json"), "--json", "--precision", k)[0] for k in ("bf16", "f32"))
+    same([half["train_precision"], full["train_precision"]], ["bf16", "f32"], "in the precision that is asked for")
+    ok(4 * half["weight_bytes"] < half["train_bytes_planned"] < full["train_bytes_planned"] and half["state_bytes"] == full["state_bytes"], "with less between products in bf16")
+    ok(v["train_precision"] in ("bf16", "f32") and "products in bf16" in good("cost", path("plain.json"), "--precision", "bf16"), "which is said")
     ok("attention heads 2" in good("cost", path("plain.json"), "--context", "128") and "state@128" in good("cost", path("plain.json"), "--context", "128"), "a column of state")
 
 
@@ -241,6 +244,13 @@ def learning():
     same(end["params"], params(SMALL), "parameters")
     planned = rows("cost", path("small.json"), "--json", "--batch", B)[0]["train_bytes_planned"]
     ok(planned <= end["train_bytes"] < planned + (64 << 20), "measured memory is what was planned, and the kernels' scratch")
+    for k in ("f32", "bf16"):
+        r = taut("train", path("small.json"), "--data", path("text.txt"), "--tokens", B * T, "--batch", B, "--json", "--precision", k)
+        if r.returncode:
+            ok(k == "bf16" and "bf16" in r.stderr, "no bf16 on this machine: refused")
+            continue
+        planned = rows("cost", path("small.json"), "--json", "--batch", B, "--precision", k)[0]["train_bytes_planned"]
+        ok(planned <= json.loads(r.stdout.splitlines()[-1])["train_bytes"] < planned + (64 << 20), "and so in %s" % k)
     head = json.loads(open(path("w.safetensors"), "rb").read()[8:].split(b"}}")[0] + b"}}")
     same(sum(math.prod(v["shape"]) for k, v in head.items() if k != "__metadata__"), params(SMALL), "the saved weights are all of them")
 
@@ -380,6 +390,12 @@ def profile():
     ok(0 < saved < 3 * params(json.load(open(path("small.json")))), "in int8 the weights take less room: %d bytes" % saved)
     v, = rows("profile", path("small.json"), "--context", "64", "--limit", "0.001", "--json")
     ok(not any(x["converged"] for k, x in v["metrics"].items() if k.startswith("decode")), "stopped by --limit: not converged")
+    long = ["profile", path("small.json"), "--context", "8192", "--limit", "0.001", "--threads", "1"]
+    v, = rows(*long, "--json")
+    x = v["metrics"]["prefill_ms@8192"]
+    ok((x["n"], x["converged"], x.get("overlong")) == (1, False, True) and x["median"] > 1, "a call that is longer than --limit: timed once, and said")
+    line, = [l for l in good(*long).splitlines() if "prefill_ms@8192" in l]
+    ok("one call takes longer than --limit" in line, "to people as well")
     text = good("profile", path("small.json"), "--context", "16", "--limit", "0.05")
     ok("95 % interval" in text and "decode_ms@16" in text and "thread" in text, "for people")
     p = subprocess.Popen([TAUT, "profile", path("small.json"), "--limit", "86400", "--context", "4096", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -487,6 +503,7 @@ def wrong():
         (["cost", small, "--context", "1,x"], 2, "--context"),
         (["cost", small, "--context", "99999999"], 2, "--context"),
         (["cost", small, "--batch", "0"], 2, "--batch"),
+        (["cost", small, "--precision", "f16"], 2, "f16"),
         (["cost", small, "--contxt", "1"], 2, "did you mean --context"),
         (["cost", "abcdef", "--dir", path("nostore")], 4, "no store there"),
         (["cost", "abcdef", "--socket", path("nosock")], 3, "no tautd"),
@@ -579,20 +596,6 @@ def wrong():
         ok("taut %s" % verb in out.split("\n", 1)[1] and "--json" in out, "taut %s --help, with an example" % verb)
 
 
-def against_torch():
-    """What the comparison script hands to taut is still understood."""
-    spec = importlib.util.spec_from_file_location("train_vs_torch", os.path.join(SRC, "bench/train_vs_torch.py"))
-    m = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(m)
-    m.MODELS = {"t": dict(depth=1, width=32, heads=2, kv_heads=1, hidden=64)}
-    write("t.json", json.dumps(m.arch_json(m.MODELS["t"])))
-    data = write("torch.txt", text_of(4 * m.B * m.T * 2, 5))
-    good("train", path("t.json"), "--data", data, "--tokens", m.B * m.T, "--save", path("t.safetensors"), "--json")
-    o = type("o", (), dict(program="taut", build=BUILD, steps=3, threads=1, data=data))
-    r = m.taut_side(o, "t", path("t.safetensors"), D)
-    ok(len(r["losses"]) == 3 and all(3 < x < 6 for x in r["losses"]) and r["rate"] > 0, "bench/train_vs_torch.py still drives taut train")
-
-
 try:
     cost()
     space()
@@ -603,7 +606,6 @@ try:
     profile()
     by_id()
     doctor()
-    against_torch()
     wrong()
 finally:
     shutil.rmtree(D, ignore_errors=True)

@@ -290,7 +290,8 @@ static void bad_files(void)
     put_file("tiny.txt", "eight ch", 8);
     refused(in("tiny.txt"), 0.1, 256, 8, ST_EINVAL, "no file is longer than one window of context + 1 = 9", "text shorter than a window");
     put_file("tight.txt", "seventeen charact", 17);
-    refused(in("tight.txt"), 0.1, 256, 8, ST_EINVAL, "no file is longer than one window", "nothing left to train on once a window is held out");
+    refused(in("tight.txt"), 0.1, 256, 8, ST_EINVAL, "no file is longer than one window of context + 1 = 9 tokens, less the part of it that is held out to validate (0.1 of it, one window at least)",
+            "nothing left to train on once a window is held out");
     refused(in("tight.txt"), 0, 256, 8, ST_EINVAL, "held-out part has no window", "nothing held out");
     struct data *d = open_path(put_file("enough.txt", "eighteen character", 18), 0.1, 256, 8);
     ok(d != NULL, "two windows are enough");

@@ -110,7 +110,7 @@ else:
         f.write("{}")
     for words, want in ((("taut", "fr"), ["front"]), (("taut", "front", "--obj"), ["--objectives"]), (("taut", "front", "1", "--format", "c"), ["csv"]),
                         (("taut", "front", "1", "--format", "=", "j"), ["json"]), (("taut", "front", "-f", ""), ["table", "csv", "json"]),
-                        (("taut", "front", "1", "--format", "="), ["table", "csv", "json"]), (("taut", "help", "wat"), ["watch"]),
+                        (("taut", "front", "1", "--format", "="), ["table", "csv", "json"]), (("taut", "help", "wat"), ["watch"]), (("taut", "export", "1", "--family", "lf"), ["lfm2"]),
                         (("taut", "completion", "z"), ["zsh"]), (("taut", "submit", "my"), ["my job.json"]), (("taut", "jobs", "--dir", "st"), ["store"]),
                         (("taut", "jobs", "--dir", "tex"), []), (("taut", "nonsense", ""), [])):
         got = [w for w in complete(*words) if w]
