@@ -93,20 +93,20 @@ int gemm_direct(const struct gemm_isa *isa, const struct gemm_args *g, long kc)
 }
 
 void gemm_tile(const struct gemm_isa *isa, const struct gemm_args *g, long as, long kc, const float *a, const float *b, long i, long m,
-               long j, long n, float beta)
+               long j, long n, float beta, struct gemm_ahead *ahead)
 {
     gemm_tile_fn f = (as ? isa->rows : isa->packed)[m - 1][n > isa->vl];
     float *c = g->c + i * g->cm + j * g->cn;
     if (g->cn == 1 && !g->c16) {
-        f(kc, a, as, b, g->alpha, beta, c, g->cm, n);
+        f(kc, a, as, b, g->alpha, beta, c, g->cm, n, ahead);
         return;
     }
     if (g->c16 && g->cn == 1 && beta == 0 && n == 2 * isa->vl) {
-        isa->half[m - 1][as != 0](kc, a, as, b, g->alpha, 0, (float *)((uint16_t *)g->c + i * g->cm + j), g->cm, n);
+        isa->half[m - 1][as != 0](kc, a, as, b, g->alpha, 0, (float *)((uint16_t *)g->c + i * g->cm + j), g->cm, n, ahead);
         return;
     }
     float t[GEMM_MR * GEMM_NR];
-    f(kc, a, as, b, g->alpha, 0, t, GEMM_NR, n);
+    f(kc, a, as, b, g->alpha, 0, t, GEMM_NR, n, ahead);
     if (g->c16) {
         uint16_t *h = (uint16_t *)g->c + i * g->cm + j * g->cn;
         if (g->cn == 1) isa->narrow(h, g->cm, t, GEMM_NR, beta, m, n);
@@ -152,12 +152,10 @@ static void pack_task(void *ctx, int task, int worker)
     }
 }
 
-/* Lines [from, to) of m rows of a, n numbers each, on their way into L2: the panel that is packed next, while this one is multiplied. */
-static void fetch(const struct gemm_args *g, long i, long m, long k, long n, long from, long to)
+struct gemm_ahead gemm_rows_ahead(const float *p, int half, long stride, long rows, long n, long most)
 {
-    long size = g->a16 ? 2 : 4, lines = gemm_ceil_div(n * size, 64);
-    if (to > m * lines) to = m * lines;
-    for (long x = from; x < to; x++) __builtin_prefetch((const char *)gemm_at(g->a, g->a16, (i + x / lines) * g->am + k) + x % lines * 64, 0, 2);
+    long size = half ? 2 : 4, skew = (long)((uintptr_t)p & 63), lines = gemm_ceil_div(skew + n * size, 64);
+    return (struct gemm_ahead){(const char *)p - skew, lines, stride * size, 0, rows * lines, most};
 }
 
 static void tile_task(void *ctx, int task, int worker)
@@ -176,14 +174,16 @@ static void tile_task(void *ctx, int task, int worker)
             pack_panel(s->isa, g, ap, s->kc, s->k0, s->kc, r, m);
             a = ap;
         }
-        /* rows of one after the other; where they lie side by side a panel brings the next ones with it */
-        int ahead = s->isa->fold == 2 && !s->ap && g->ak == 1 && i + 1 < s->mpanels;
-        long r1 = r + m, m1 = ahead ? gemm_cut(g->m, s->mpanels, i + 2) - r1 : 0, k1 = s->k0 * s->isa->fold, n1 = numbers(s->isa, g, s->k0, s->kc);
-        long tiles = gemm_ceil_div(to - from, s->nr), each = gemm_ceil_div(m1 * gemm_ceil_div(n1 * (g->a16 ? 2 : 4), 64), tiles), at = 0;
-        for (long j = from; j < to; j += s->nr, at += each) {
-            if (ahead) fetch(g, r1, m1, k1, n1, at, at + each);
-            gemm_tile(s->isa, g, as, s->kc, a, s->bp + j * s->kc, r, m, s->j0 + j, to - j < s->nr ? to - j : s->nr, s->beta);
+        /* rows of a one after the other; where they lie side by side a panel brings the next ones with it */
+        struct gemm_ahead next, *ahead = NULL;
+        if (s->isa->fold == 2 && !s->ap && g->ak == 1 && i + 1 < s->mpanels) {
+            long r1 = r + m, m1 = gemm_cut(g->m, s->mpanels, i + 2) - r1;
+            next = gemm_rows_ahead(gemm_at(g->a, g->a16, r1 * g->am + s->k0 * s->isa->fold), g->a16, g->am, m1, numbers(s->isa, g, s->k0, s->kc), 0);
+            next.most = gemm_ceil_div(next.left, gemm_ceil_div(to - from, s->nr));
+            ahead = &next;
         }
+        for (long j = from; j < to; j += s->nr)
+            gemm_tile(s->isa, g, as, s->kc, a, s->bp + j * s->kc, r, m, s->j0 + j, to - j < s->nr ? to - j : s->nr, s->beta, ahead);
     }
 }
 

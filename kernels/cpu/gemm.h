@@ -10,10 +10,26 @@
 /* A packed operand is made of places of 32 bits: a float, or two neighbours of the sum as bf16 (gemm_isa.fold; the last place is filled up with 0).
  * Lengths along k are in places from packing on: kc, the stride between rows that are read as they lie, KC, PACK_K. */
 
-/* One tile: c[m, n] = alpha a b + beta c, beta = 0 does not read c. c has unit column stride, ldc between rows.
+/* Memory on its way into L2 while tiles are multiplied, a line a place: `lines` of each row, `stride` bytes between rows. In one burst instead they
+ * hold up b's own stream. */
+struct gemm_ahead {
+    const char *p;
+    long lines, stride, at; /* at: lines of this row that are under way */
+    long left, most;        /* lines to come in all; in one tile */
+};
+
+static inline void gemm_fetch(struct gemm_ahead *f)
+{
+    __builtin_prefetch(f->p, 0, 3);
+    f->p += 64, f->left--;
+    if (++f->at == f->lines) f->p += f->stride - 64 * f->lines, f->at = 0;
+}
+
+/* One tile: c[m, n] = alpha a b + beta c, beta = 0 does not read c. c has unit column stride, ldc between rows. ahead: NULL, or moved on by up to k lines.
  *   b: k rows of nv vectors each, as pack lays them out (zeros beyond n).
  *   a: packed, k groups of m values (as unused); or rows as they are, as between rows and unit stride along k. */
-typedef void (*gemm_tile_fn)(long k, const float *a, long as, const float *b, float alpha, float beta, float *c, long ldc, long n);
+typedef void (*gemm_tile_fn)(long k, const float *a, long as, const float *b, float alpha, float beta, float *c, long ldc, long n,
+                             struct gemm_ahead *ahead);
 
 /* Rows of a against rows of b, both with unit stride along k; m <= 4:  c[i * ldc + j * sc] = alpha a_i.b_j + beta c. */
 typedef void (*gemm_dot_fn)(long k, const float *a, long as, const float *b, long bs, long n, float alpha, float beta, float *c,
@@ -93,7 +109,9 @@ void gemm_pack_a_block(const struct gemm_isa *isa, const struct gemm_args *g, fl
 long gemm_a_stride(const struct gemm_isa *isa, const struct gemm_args *g, int direct, long kc);
 /* One tile of c at (i, j); through a copy where c's columns are not adjacent. as: gemm_a_stride's. */
 void gemm_tile(const struct gemm_isa *isa, const struct gemm_args *g, long as, long kc, const float *a, const float *b, long i, long m,
-               long j, long n, float beta);
+               long j, long n, float beta, struct gemm_ahead *ahead);
+/* Columns [j, j + n) of rows that are `stride` numbers apart, from row k on, `rows` of them. */
+struct gemm_ahead gemm_rows_ahead(const float *p, int half, long stride, long rows, long n, long most);
 /* Whether a's rows are read where they lie, panels of kc places. */
 int gemm_direct(const struct gemm_isa *isa, const struct gemm_args *g, long kc);
 

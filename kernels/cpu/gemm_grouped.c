@@ -110,7 +110,7 @@ static void block(const struct grouped *s, const struct gemm_args *g, long e, lo
             long r = gemm_cut(m, panels, p), rows = gemm_cut(m, panels, p + 1) - r;
             const float *a = direct ? gemm_at(g->a, g->a16, (i0 + r) * g->am + k0 * isa->fold) : ap + r * kc;
             for (long j = 0; j < n; j += nr)
-                gemm_tile(isa, g, as, kc, a, bp + j * kc, i0 + r, rows, j0 + j, n - j < nr ? n - j : nr, kb ? 1 : g->beta);
+                gemm_tile(isa, g, as, kc, a, bp + j * kc, i0 + r, rows, j0 + j, n - j < nr ? n - j : nr, kb ? 1 : g->beta, NULL);
         }
     }
 }

@@ -39,8 +39,9 @@ VEC_FN vf VEC_NAME(step)(vf a, vf b, vf acc)
 
 /* half: c is bf16; then n is 2 VL and beta 0. */
 VEC_FN void VEC_NAME(tile)(const int MR, const int NV, const int packed, const int half, long k, const float *a, long as, const float *b,
-                           float alpha, float beta, float *c, long ldc, long n)
+                           float alpha, float beta, float *c, long ldc, long n, struct gemm_ahead *ahead)
 {
+    long lines = !ahead ? 0 : ahead->left < ahead->most ? ahead->left : ahead->most;
 #define X(r) vf p##r = vf_zero(), q##r = vf_zero();
     ROWS(X)
 #undef X
@@ -51,6 +52,7 @@ VEC_FN void VEC_NAME(tile)(const int MR, const int NV, const int packed, const i
 #undef X
     if (packed) {
         for (; k > 0; k--, a += MR, b += NV * VL) {
+            if (lines-- > 0) gemm_fetch(ahead);
             vf b0 = vf_load(b), b1 = NV > 1 ? vf_load(b + VL) : vf_zero();
 #define X(r)                                                                                                           \
     if (MR > r) {                                                                                                      \
@@ -66,6 +68,7 @@ VEC_FN void VEC_NAME(tile)(const int MR, const int NV, const int packed, const i
         const float *a0 = a, *a4 = a + 4 * as, *a8 = a + 8 * as, *a12 = a + 12 * as;
         long s3 = 3 * as;
         for (; k > 0; k--, a0++, a4++, a8++, a12++, b += NV * VL) {
+            if (lines-- > 0) gemm_fetch(ahead);
             vf b0 = vf_load(b), b1 = NV > 1 ? vf_load(b + VL) : vf_zero();
 #define X(r)                                                                                                           \
     if (MR > r) {                                                                                                      \
@@ -119,9 +122,9 @@ VEC_FN void VEC_NAME(tile)(const int MR, const int NV, const int packed, const i
 
 #define TILE(name, MR, NV, packed, half)                                                                                     \
     static void VEC_NAME(name)(long k, const float *a, long as, const float *b, float alpha, float beta, float *c,     \
-                               long ldc, long n)                                                                       \
+                               long ldc, long n, struct gemm_ahead *ahead)                                             \
     {                                                                                                                  \
-        VEC_NAME(tile)(MR, NV, packed, half, k, a, as, b, alpha, beta, c, ldc, n);                                           \
+        VEC_NAME(tile)(MR, NV, packed, half, k, a, as, b, alpha, beta, c, ldc, n, ahead);                              \
     }
 #define TILES(MR) TILE(p1_##MR, MR, 1, 1, 0) TILE(p2_##MR, MR, 2, 1, 0) TILE(r1_##MR, MR, 1, 0, 0) TILE(r2_##MR, MR, 2, 0, 0)
 #define HALVES(MR) TILE(hp_##MR, MR, 2, 1, 1) TILE(hr_##MR, MR, 2, 0, 1)
@@ -326,17 +329,33 @@ VEC_FN uint16_t VEC_NAME(one)(const int half, const void *src, long i)
     return half ? ((const uint16_t *)src)[i] : (uint16_t)_mm_extract_epi16((__m128i)_mm_cvtneps_pbh(_mm_set_ss(((const float *)src)[i])), 0);
 }
 
+/* k rows, sk bytes between them, one or two vectors of columns. all: live and room are all ones. */
+VEC_FN void VEC_NAME(pack_columns)(const int half, const int NV, const int all, float *dst, long w, const char *p, long sk, long k, __mmask16 live, __mmask16 room)
+{
+    if (all) live = room = 0xffff;
+    for (; k > 0; k -= 2, dst += w, p += 2 * sk)
+        for (int i = 0; i < NV; i++) {
+            const char *q = p + i * VL * (half ? 2 : 4);
+            __m512i v = k > 1 ? VEC_NAME(pairs)(half, q, q + sk, live) : VEC_NAME(pairs)(half, q, NULL, live);
+            if (all) _mm512_storeu_si512(dst + i * VL, v);
+            else _mm512_mask_storeu_epi32(dst + i * VL, room, v);
+        }
+}
+
 VEC_FN void VEC_NAME(pack_any)(const int half, float *dst, long w, const void *src, long si, long sk, long n, long k)
 {
     const long size = half ? 2 : 4;
     const char *p = src;
     if (si == 1) {
-        for (long kk = 0; kk < k; kk += 2, dst += w, p += 2 * sk * size)
-            for (long i = 0; i < w; i += VL) {
-                long live = n - i < 0 ? 0 : n - i < VL ? n - i : VL, room = w - i < VL ? w - i : VL;
-                __m512i v = VEC_NAME(pairs)(half, p + i * size, kk + 1 < k ? p + (sk + i) * size : NULL, (__mmask16)((1u << live) - 1));
-                _mm512_mask_storeu_epi32(dst + i, (__mmask16)((1u << room) - 1), v);
-            }
+        for (long i = 0; i < w; i += VL) {
+            long live = n - i < 0 ? 0 : n - i < VL ? n - i : VL, room = w - i < VL ? w - i : VL;
+            __mmask16 lm = (__mmask16)((1u << live) - 1), rm = (__mmask16)((1u << room) - 1);
+            if (n - i >= 2 * VL) {
+                VEC_NAME(pack_columns)(half, 2, 1, dst + i, w, p + i * size, sk * size, k, lm, rm);
+                i += VL;
+            } else if (live == VL) VEC_NAME(pack_columns)(half, 1, 1, dst + i, w, p + i * size, sk * size, k, lm, rm);
+            else VEC_NAME(pack_columns)(half, 1, 0, dst + i, w, p + i * size, sk * size, k, lm, rm);
+        }
         return;
     }
     if (sk == 1) {

@@ -8,19 +8,18 @@
 
 #define LONG_K 1024       /* sums from here on */
 #define LONG_MN (4 << 20) /* elements of c up to here */
-#define KC 256
-#define MB 280            /* rows and columns of a block: its parts of a, b and c fill an L2 of 1 MiB */
-#define NB 384
-#define KC_BF16 128       /* the same of bf16, whose next block waits in L2 as f32 */
-#define NB_BF16 256
-#define NB_LEAST 96
+#define KC 128            /* places at a time: two blocks of b, one multiplied and one being packed, fill half an L2 of 1 MiB */
+#define MB 512            /* rows and columns of a block of c, which is read and written once for KC places and need not stay in L2 */
+#define NB 512
+#define PIECE 8           /* places packed between two tiles */
+#define NB_LEAST 128
 #define MIN_TASKS 12
 #define MIN_SLICE 256
 #define REDUCE 4096       /* elements of c a task of the last step */
 
 int gemm_own_fits(const struct gemm_args *g)
 {
-    return g->m <= MB || (g->k >= LONG_K && g->m * g->n <= LONG_MN && g->k >= 2 * g->m && g->k >= 2 * g->n);
+    return g->m <= MB || (g->k >= LONG_K && g->m * g->n <= LONG_MN);
 }
 
 struct own {
@@ -32,16 +31,86 @@ struct own {
     int direct; /* a is read where it lies */
 };
 
-static long kc_of(const struct gemm_isa *isa)
+/* A block's operands, packed. */
+struct packs {
+    float *a, *b;
+};
+
+/* What a task works on: rows and columns of c. */
+struct part {
+    long i0, m, j0, n;
+};
+
+/* Operands whose places lie in rows are packed a few places at a time, between the tiles of the block before: while those are multiplied the rows come
+ * into L2. The others are packed when their block begins. */
+static int rows_a(const struct own *s)
 {
-    return isa->fold == 2 ? KC_BF16 : KC;
+    return s->g->am == 1 && !s->direct;
 }
 
-/* Rows [from, to) of n numbers that the next block will pack, on their way into L2 while this one is multiplied. */
-static void fetch(const float *p, int half, long stride, long n, long from, long to)
+static int rows_b(const struct own *s)
 {
-    for (long k = from; k < to; k++)
-        for (long x = 0; x < n; x += half ? 32 : 16) __builtin_prefetch(gemm_at(p, half, k * stride + x), 0, 2);
+    return s->g->bn == 1;
+}
+
+/* Places [from, to) of the block of kc places at k0. */
+static void pack_places(const struct own *s, const struct gemm_args *g, const struct packs *dst, const struct part *c, long k0, long kc, long from, long to)
+{
+    if (from == to) return;
+    if (rows_b(s)) gemm_pack_block(s->isa, g, dst->b, k0, kc, k0 + from, to - from, c->j0, c->n);
+    if (rows_a(s)) gemm_pack_a_block(s->isa, g, dst->a, k0, kc, k0 + from, to - from, c->i0, c->m);
+}
+
+static void pack_whole(const struct own *s, const struct gemm_args *g, const struct packs *to, const struct part *c, long k0, long kc)
+{
+    if (!rows_b(s)) gemm_pack_block(s->isa, g, to->b, k0, kc, k0, kc, c->j0, c->n);
+    if (!rows_a(s) && !s->direct) gemm_pack_a_block(s->isa, g, to->a, k0, kc, k0, kc, c->i0, c->m);
+}
+
+/* The next block of a task: piece after piece, the lines of b and of a come into L2 while `tiles` tiles are multiplied, and a piece is packed when the
+ * one after it is on its way. */
+struct coming {
+    long k0, places, pieces; /* the block; none: 0 places */
+    long tile, tiles;        /* multiplied of the block before */
+    long packed;             /* places */
+    long run;                /* runs of lines begun, two a piece */
+    struct gemm_ahead lines; /* of this run */
+};
+
+static long line_count(long n, int half)
+{
+    return n * (half ? 2 : 4) / 64 + 1;
+}
+
+static struct coming coming(const struct own *s, const struct part *c, long k0, long places, long tiles)
+{
+    long pieces = gemm_ceil_div(places, PIECE), a_place = (rows_b(s) ? line_count(c->n, s->g->b16) : 0) + (rows_a(s) ? line_count(c->m, s->g->a16) : 0);
+    struct coming f = {.k0 = k0, .places = places, .pieces = pieces, .tiles = tiles};
+    if (pieces) f.lines.most = places * s->isa->fold * a_place * (pieces + 1) / (tiles * pieces) + 1;
+    return f;
+}
+
+/* The lines to fetch with the tile that comes now. */
+static struct gemm_ahead *lines_ahead(const struct own *s, const struct part *c, struct coming *f)
+{
+    const struct gemm_args *g = s->g;
+    for (; f->lines.left == 0 && f->run < 2 * f->pieces; f->run++) {
+        long from = f->run / 2 * PIECE, to = from + PIECE < f->places ? from + PIECE : f->places, most = f->lines.most;
+        long k = (f->k0 + from) * s->isa->fold, end = (f->k0 + to) * s->isa->fold, rows = (end < g->k ? end : g->k) - k;
+        if (f->run % 2 == 0 && rows_b(s)) f->lines = gemm_rows_ahead(gemm_at(g->b, g->b16, k * g->bk + c->j0), g->b16, g->bk, rows, c->n, most);
+        if (f->run % 2 == 1 && rows_a(s)) f->lines = gemm_rows_ahead(gemm_at(g->a, g->a16, k * g->ak + c->i0), g->a16, g->ak, rows, c->m, most);
+    }
+    return f->lines.left ? &f->lines : NULL;
+}
+
+/* After a tile. */
+static void pack_coming(const struct own *s, const struct gemm_args *g, const struct packs *to, const struct part *c, struct coming *f)
+{
+    long ready = (++f->tile * (f->pieces + 1) / f->tiles - 1) * PIECE;
+    if (f->tile == f->tiles || ready > f->places) ready = f->places;
+    if (ready <= f->packed) return;
+    pack_places(s, g, to, c, f->k0, f->places, f->packed, ready);
+    f->packed = ready;
 }
 
 static void block_task(void *ctx, int task, int worker)
@@ -50,25 +119,28 @@ static void block_task(void *ctx, int task, int worker)
     const struct gemm_isa *isa = s->isa;
     struct gemm_args g = *s->g;
     long slice = task % s->slices, mb = task / s->slices % s->mblocks, nb = task / s->slices / s->mblocks, nr = 2 * isa->vl;
-    long i0 = gemm_cut(g.m, s->mblocks, mb), m = gemm_cut(g.m, s->mblocks, mb + 1) - i0, panels = gemm_ceil_div(m, isa->mr);
-    long j0 = gemm_cut(s->npanels, s->nblocks, nb) * nr, j1 = gemm_cut(s->npanels, s->nblocks, nb + 1) * nr, n = (j1 < g.n ? j1 : g.n) - j0;
-    long places = gemm_places(isa, &g), f = isa->fold;
-    long k1 = gemm_cut(places, s->slices, slice), k2 = gemm_cut(places, s->slices, slice + 1), kc_most = kc_of(isa), kblocks = gemm_ceil_div(k2 - k1, kc_most);
-    float *ap = cpu_scratch(s->dev, worker), *bp = ap + MB * kc_most;
+    struct part c = {.i0 = gemm_cut(g.m, s->mblocks, mb), .j0 = gemm_cut(s->npanels, s->nblocks, nb) * nr};
+    long j1 = gemm_cut(s->npanels, s->nblocks, nb + 1) * nr;
+    c.m = gemm_cut(g.m, s->mblocks, mb + 1) - c.i0, c.n = (j1 < g.n ? j1 : g.n) - c.j0;
+    long places = gemm_places(isa, &g), panels = gemm_ceil_div(c.m, isa->mr);
+    long k1 = gemm_cut(places, s->slices, slice), k2 = gemm_cut(places, s->slices, slice + 1), kblocks = gemm_ceil_div(k2 - k1, KC);
+    float *mem = cpu_scratch(s->dev, worker);
+    struct packs p[2] = {{mem, mem + MB * KC}, {mem + (MB + NB) * KC, mem + (2 * MB + NB) * KC}};
     if (slice) g.c = s->part + (slice - 1) * g.m * g.n, g.cm = g.n, g.cn = 1, g.beta = 0;
     for (long kb = 0; kb < kblocks; kb++) {
-        long k0 = k1 + gemm_cut(k2 - k1, kblocks, kb), kc = k1 + gemm_cut(k2 - k1, kblocks, kb + 1) - k0;
-        long as = gemm_a_stride(isa, &g, s->direct, kc), tile = 0, tiles = panels * gemm_ceil_div(n, nr), next = kb + 1 < kblocks ? k2 - k0 - kc < kc_most ? k2 - k0 - kc : kc : 0;
-        gemm_pack_block(isa, &g, bp, k0, kc, k0, kc, j0, n);
-        if (!s->direct) gemm_pack_a_block(isa, &g, ap, k0, kc, k0, kc, i0, m);
-        for (long p = 0; p < panels; p++) {
-            long r = gemm_cut(m, panels, p), rows = gemm_cut(m, panels, p + 1) - r;
-            const float *a = s->direct ? gemm_at(g.a, g.a16, (i0 + r) * g.am + k0 * f) : ap + r * kc;
-            for (long j = 0; j < n; j += nr, tile++) {
-                long from = k0 + kc + next * tile / tiles, to = k0 + kc + next * (tile + 1) / tiles;
-                if (g.bn == 1) fetch(gemm_at(g.b, g.b16, j0), g.b16, g.bk, n, from * f, to * f < g.k ? to * f : g.k);
-                if (g.am == 1 && !s->direct) fetch(gemm_at(g.a, g.a16, i0), g.a16, g.ak, m, from * f, to * f < g.k ? to * f : g.k);
-                gemm_tile(isa, &g, as, kc, a, bp + j * kc, i0 + r, rows, j0 + j, n - j < nr ? n - j : nr, kb ? 1 : g.beta);
+        const struct packs *now = &p[kb % 2], *then = &p[(kb + 1) % 2];
+        long k0 = k1 + gemm_cut(k2 - k1, kblocks, kb), kn = k1 + gemm_cut(k2 - k1, kblocks, kb + 1), kc = kn - k0;
+        if (kb == 0) pack_places(s, &g, now, &c, k0, kc, 0, kc);
+        pack_whole(s, &g, now, &c, k0, kc);
+        struct coming f = coming(s, &c, kn, kb + 1 < kblocks ? k1 + gemm_cut(k2 - k1, kblocks, kb + 2) - kn : 0, panels * gemm_ceil_div(c.n, nr));
+        long as = gemm_a_stride(isa, &g, s->direct, kc);
+        for (long i = 0; i < panels; i++) {
+            long r = gemm_cut(c.m, panels, i), rows = gemm_cut(c.m, panels, i + 1) - r;
+            const float *a = s->direct ? gemm_at(g.a, g.a16, (c.i0 + r) * g.am + k0 * isa->fold) : now->a + r * kc;
+            for (long j = 0; j < c.n; j += nr) {
+                long n = c.n - j < nr ? c.n - j : nr;
+                gemm_tile(isa, &g, as, kc, a, now->b + j * kc, c.i0 + r, rows, c.j0 + j, n, kb ? 1 : g.beta, lines_ahead(s, &c, &f));
+                pack_coming(s, &g, then, &c, &f);
             }
         }
     }
@@ -96,20 +168,20 @@ static void reduce_task(void *ctx, int task, int worker)
 st_t gemm_own(struct kn_dev *dev, const struct gemm_isa *isa, const struct gemm_args *g)
 {
     struct own s = {.isa = isa, .dev = dev, .g = g, .slices = 1, .mblocks = gemm_ceil_div(g->m, MB), .npanels = gemm_ceil_div(g->n, 2 * isa->vl)};
-    long nb = isa->fold == 2 ? NB_BF16 : NB, kc = kc_of(isa), places = gemm_places(isa, g);
-    s.direct = gemm_direct(isa, g, places < kc ? places : kc);
+    long nb = NB, places = gemm_places(isa, g);
+    s.direct = gemm_direct(isa, g, places < KC ? places : KC);
     /* Too few tasks: short sums get narrower blocks, long ones slices (narrow blocks would pack a again and again). */
     while (g->k < LONG_K && nb > NB_LEAST && s.mblocks * gemm_ceil_div(g->n, nb) < MIN_TASKS) nb /= 2;
     s.nblocks = gemm_ceil_div(g->n, nb);
     if (g->k >= LONG_K) {
         /* Adding slices costs the more the larger c is: few where there are blocks enough, but an even number of tasks where there are few. */
         long blocks = s.mblocks * s.nblocks;
-        s.slices = blocks == 1 ? 8 : gemm_ceil_div(4, blocks);
+        s.slices = gemm_ceil_div(4, blocks);
         if (blocks * s.slices % 2 && blocks < 16) s.slices *= 2;
         if (s.slices > g->k / MIN_SLICE) s.slices = g->k / MIN_SLICE;
     }
     void *part = NULL;
-    st_t st = cpu_scratch_need(dev, (size_t)((MB + NB + GEMM_NR) * KC) * 4);
+    st_t st = cpu_scratch_need(dev, (size_t)(2 * (MB + NB) * KC) * 4);
     if (st) return st;
     if (s.slices > 1) st = cpu_shared(dev, CPU_SLOT_GEMM, (size_t)((s.slices - 1) * g->m * g->n) * 4, &part);
     if (st) return st;
