@@ -13,7 +13,9 @@ __attribute__((unused)) static inline float VEC_NAME(ssd_softplus)(float x, floa
     return (x > 0 ? x : 0) + log1pf(e);
 }
 
-/* The same of a vector; the logarithm as in gates.c. */
+#ifdef VEC_BF16
+/* The same of a vector, the logarithm as in gates.c: within 2e-7, but the errors of like steps are alike and add up along a sequence, where libm's do not;
+ * so that f32 does without. */
 VEC_FN vf VEC_NAME(ssd_softplus_of)(vf x, vf *slope)
 {
     vf zero = vf_zero(), one = vf_set1(1.0f), up = vf_max(x, zero), t = vf_exp(vf_sub(vf_min(x, zero), up));
@@ -28,18 +30,23 @@ VEC_FN vf VEC_NAME(ssd_softplus_of)(vf x, vf *slope)
     p = vf_fma(p, z, vf_set1(2.0f));
     return vf_fma(p, s, up);
 }
+#endif
 
 static void VEC_NAME(ssd_decay)(const struct ssd *w, int64_t b, int64_t h, int64_t t0, int n, struct ssd_decay *d)
 {
     double A = -exp((double)ssd_of(&w->a_log, h)) * SSD_LOG2E, sum = 0;
-    vf bias = vf_set1(ssd_of(&w->bias, h));
+    float bias = ssd_of(&w->bias, h);
     const float *dt = w->dt.p + b * w->dt.sb + t0 * w->dt.st + h * w->dt.sh;
-    for (int l = 0; l < SSD_CHUNK; l++) d->dt[l] = l < n ? dt[l * w->dt.st] : 0;
+#ifdef VEC_BF16
+    for (int l = 0; l < SSD_CHUNK; l++) d->dt[l] = l < n ? dt[l * w->dt.st] + bias : 0;
     for (int l = 0; l < SSD_CHUNK; l += VL) {
-        vf slope, t = VEC_NAME(ssd_softplus_of)(vf_add(vf_load(d->dt + l), bias), &slope);
+        vf slope, t = VEC_NAME(ssd_softplus_of)(vf_load(d->dt + l), &slope);
         vf_store(d->dt + l, t);
         vf_store(d->slope + l, slope);
     }
+#else
+    for (int l = 0; l < n; l++) d->dt[l] = VEC_NAME(ssd_softplus)(dt[l * w->dt.st] + bias, &d->slope[l]);
+#endif
     for (int l = n; l < SSD_CHUNK; l++) d->dt[l] = 0, d->slope[l] = 0;
     for (int l = 0; l < SSD_CHUNK; l++) {
         if (l < n) sum += A * (double)d->dt[l];
