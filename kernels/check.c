@@ -96,7 +96,7 @@ st_t kn_check_rmsnorm(const struct kn_tensor *x, const struct kn_tensor *r, cons
     NEED(x && is_float(x->dtype) && is(x, 2, x->dtype));
     NEED(kn_absent(r) || is2(r, x->dtype, x->d[0], x->d[1]));
     NEED(is1(w, x->dtype, x->d[1]));
-    NEED(is2(y, x->dtype, x->d[0], x->d[1]));
+    NEED(is2(y, x->dtype, x->d[0], x->d[1]) || (x->dtype == KN_F32 && is2(y, KN_BF16, x->d[0], x->d[1]) && y->s[1] == 1));
     NEED(is1(rstd, x->dtype, x->d[0]));
     return ST_OK;
 }
@@ -106,6 +106,7 @@ st_t kn_check_rmsnorm_bwd(const struct kn_tensor *x, const struct kn_tensor *w, 
 {
     st_t st = kn_check_rmsnorm(x, dx, w, 0, dy, rstd);
     if (st) return st;
+    NEED(dy->dtype == x->dtype);
     NEED(is2(dx, x->dtype, x->d[0], x->d[1]));
     NEED(is1(dw, x->dtype, x->d[1]));
     return ST_OK;
@@ -116,6 +117,7 @@ st_t kn_check_layernorm(const struct kn_tensor *x, const struct kn_tensor *r, co
 {
     st_t st = kn_check_rmsnorm(x, r, w, eps, y, rstd);
     if (st) return st;
+    NEED(y->dtype == x->dtype);
     NEED(is1(b, x->dtype, x->d[1]));
     NEED(is1(mean, x->dtype, x->d[0]));
     return ST_OK;

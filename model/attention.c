@@ -421,6 +421,7 @@ static st_t decode(const struct layer_ctx *c, const struct kn_tensor *x, const s
 
 const struct layer_body body_attention = {
     .name = "attention",
+    .half_input = true,
     .params = params,
     .saved_bytes = saved_bytes,
     .scratch_bytes = scratch_bytes,

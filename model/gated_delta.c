@@ -215,6 +215,7 @@ static st_t backward(const struct layer_ctx *c, const struct kn_tensor *x, const
 
 const struct layer_body body_gated_delta = {
     .name = "gated_delta",
+    .half_input = true,
     .params = params,
     .saved_bytes = saved_bytes,
     .scratch_bytes = scratch_bytes,

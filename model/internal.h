@@ -14,6 +14,7 @@ struct part {
     int32_t v[ARCH_PARAMS_MAX];
     int norm;                  /* index of the norm's first parameter */
     void *x, *xn, *stat;       /* [N,D] stream before the branch (sum done), [N,D] normed, its statistics */
+    enum kn_dtype xn_dtype;
     void *saved;
     bool recomputed;           /* xn and saved are shared, and filled again before this branch's backward */
     struct part *lender; /* NULL: none */

@@ -47,6 +47,7 @@ struct layer_ctx {
 
 struct layer_body {
     const char *name;
+    bool half_input; /* forward and backward take x as bf16 too where ctx.act is: products alone read it */
     /* Names that the body reads, NULL-terminated: looked up once, at build; their values are c->v. */
     const char *const *params;
     /* Sizes: c holds no memory and no tensors then (dev, w, g, saved … NULL). They grow with B and T, so that what

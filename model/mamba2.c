@@ -177,6 +177,7 @@ static st_t backward(const struct layer_ctx *c, const struct kn_tensor *x, const
 
 const struct layer_body body_mamba2 = {
     .name = "mamba2",
+    .half_input = true,
     .params = params,
     .saved_bytes = saved_bytes,
     .scratch_bytes = scratch_bytes,

@@ -177,6 +177,20 @@ static void carve_shared(struct model *m, struct carve *c, void **xn, void **sav
     *saved = n ? carve_bytes(c, max, 1) : NULL;
 }
 
+/* What products round to bf16 anyway is kept as bf16. */
+static enum kn_dtype normed_dtype(const struct model *m, const struct part *p)
+{
+    return m->opts.train && m->arch.norm == ARCH_NORM_RMS && p->body->half_input ? p->ctx.act : m->dtype;
+}
+
+static struct kn_tensor carve_normed(const struct model *m, struct carve *c, enum kn_dtype dtype)
+{
+    struct carve n = {c->base, dtype, c->used};
+    struct kn_tensor t = carve2(&n, m->opts.batch * (int64_t)m->arch.context, m->arch.width);
+    c->used = n.used;
+    return t;
+}
+
 uint64_t plan_carve(struct model *m)
 {
     const struct model_opts *o = &m->opts;
@@ -198,6 +212,7 @@ uint64_t plan_carve(struct model *m)
         struct part *p = &m->part[i];
         struct layer_ctx ctx = p->ctx;
         ctx.B = o->batch, ctx.T = (int)T;
+        p->xn_dtype = normed_dtype(m, p);
         if (!o->train) {
             p->x = k ? other : m->x, p->xn = m->xn, p->stat = m->stat;
             p->saved = p->ctx.lends ? carve_bytes(&c, p->body->saved_bytes(&ctx), 1) : saved;
@@ -205,7 +220,7 @@ uint64_t plan_carve(struct model *m)
         }
         p->recomputed = recomputes(m, i);
         p->x = carve2(&c, N, D).p;
-        p->xn = p->recomputed ? xn : carve2(&c, N, D).p;
+        p->xn = p->recomputed ? xn : carve_normed(m, &c, p->xn_dtype).p;
         p->stat = carve2(&c, N, norm_stats(&m->arch)).p;
         p->saved = p->recomputed ? kept : carve_bytes(&c, p->body->saved_bytes(&ctx), 1);
     }

@@ -8,6 +8,12 @@ static struct kn_tensor rows(const struct model *m, void *p, int64_t N)
     return kn_t2(p, m->dtype, N, m->arch.width);
 }
 
+/* What part p reads. */
+static struct kn_tensor normed(const struct model *m, const struct part *p, int64_t N)
+{
+    return kn_t2(p->xn, p->xn_dtype, N, m->arch.width);
+}
+
 /* The stream before part i; after the last one for i = parts. */
 static void *stream(const struct model *m, int i)
 {
@@ -50,7 +56,7 @@ static st_t forward(struct model *m, int B, int T)
     TRY(m->dev->op->embed(m->dev, &tok, &m->w[m->embed], &x));
     for (int i = 0; i < m->plan.parts; i++) {
         struct part *p = &m->part[i];
-        struct kn_tensor xn = rows(m, p->xn, N);
+        struct kn_tensor xn = normed(m, p, N);
         struct kn_tensor y = rows(m, stream(m, i + 1), N); /* the branch's output, then the next stream */
         TRY(stack_norm(m, p->norm, &x, &r, &xn, p->stat));
         p->ctx.B = B, p->ctx.T = T, p->ctx.saved = p->saved, p->ctx.scratch = m->scratch, p->ctx.aux = m->aux;
@@ -65,7 +71,7 @@ static st_t forward(struct model *m, int B, int T)
 /* Fills xn and saved of a branch that shares them, as forward had them. What it gives is in the way of nobody in m->dxn. */
 static st_t again(struct model *m, struct part *p, int64_t N)
 {
-    struct kn_tensor x = rows(m, p->x, N), none = {0}, xn = rows(m, p->xn, N), y = rows(m, m->dxn, N);
+    struct kn_tensor x = rows(m, p->x, N), none = {0}, xn = normed(m, p, N), y = rows(m, m->dxn, N);
     TRY(stack_norm(m, p->norm, &x, &none, &xn, p->stat));
     p->ctx.aux = NULL; /* counted once */
     return p->body->forward(&p->ctx, &xn, &y);
@@ -81,7 +87,7 @@ static st_t backward(struct model *m, int B, int T)
     TRY(norm_backward(m, m->norm, m->x, m->stat, N));
     for (int i = m->plan.parts - 1; i >= 0; i--) {
         struct part *p = &m->part[i];
-        struct kn_tensor xn = rows(m, p->xn, N);
+        struct kn_tensor xn = normed(m, p, N);
         if (p->recomputed) TRY(again(m, p, N));
         TRY(p->body->backward(&p->ctx, &xn, &dx, &dxn));
         TRY(norm_backward(m, p->norm, p->x, p->stat, N));

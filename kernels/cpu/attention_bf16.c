@@ -65,13 +65,13 @@ VEC_FN void softmax_bf16(const float *s, float *p, int n, vf scale, float *m, fl
     m0 = vf_max(vf_mul(vf_max(m0, m1), scale), old);
     vf sum = vf_load(l), sum1 = vf_zero(), neg = vf_sub(vf_zero(), m0);
     if (any_lt_bf16(old, m0)) {
-        vf alpha = exp2_bf16(vf_sub(old, m0));
+        vf alpha = vf_exp2_bf16(vf_sub(old, m0));
         sum = vf_mul(sum, alpha);
         for (int64_t k = 0; k < K; k++) vf_store(o + k * LANES, vf_mul(vf_load(o + k * LANES), alpha));
         vf_store(m, m0);
     }
     for (int j = 0; j < n; j += 2) {
-        vf x = exp2_bf16(vf_fma(vf_load(s + j * LANES), scale, neg)), y = exp2_bf16(vf_fma(vf_load(s + (j + 1) * LANES), scale, neg));
+        vf x = vf_exp2_bf16(vf_fma(vf_load(s + j * LANES), scale, neg)), y = vf_exp2_bf16(vf_fma(vf_load(s + (j + 1) * LANES), scale, neg));
         sum = vf_add(sum, x);
         sum1 = vf_add(sum1, y);
         vf_store(p + j / 2 * LANES, vf_pairs_bf16(x, y));

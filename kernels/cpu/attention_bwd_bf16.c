@@ -66,7 +66,7 @@ VEC_FN void weigh2(const float *s, const float *dp, float *pr, float *dr, float 
         x = seen_bf16(x, vf_set1(key), pos, low, never);
         y = seen_bf16(y, vf_set1(key + 1), pos, low, never);
     }
-    x = exp2_bf16(x), y = exp2_bf16(y);
+    x = vf_exp2_bf16(x), y = vf_exp2_bf16(y);
     vf e = vf_mul(x, vf_sub(vf_load(dp), d)), f = vf_mul(y, vf_sub(vf_load(dp + LANES), d));
     __m512i p = (__m512i)_mm512_cvtne2ps_pbh(y, x), q = (__m512i)_mm512_cvtne2ps_pbh(f, e);
     _mm256_storeu_si256((void *)pr, _mm512_castsi512_si256(p));

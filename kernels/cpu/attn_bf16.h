@@ -2,17 +2,6 @@
  * 32 bits; "rows of pairs" are rows [n][K2] with their numbers in order, K2 = K / 2 rounded up; "pairs of rows" [n / 2][K] hold rows 2 i and 2 i + 1 in
  * place i. Scores, weights before rounding, and all sums are f32. */
 
-/* 2^x, relative error 3e-6, for what is rounded to bf16 next; x up to a little above 0, however far below. 2^0 is exactly 1. */
-VEC_FN vf exp2_bf16(vf x)
-{
-    vf n = vf_round(x), f = vf_sub(x, n);
-    vf p = vf_fma(vf_set1(0x1.3a02ccp-7f), f, vf_set1(0x1.c9fc46p-5f));
-    p = vf_fma(p, f, vf_set1(0x1.ec0378p-3f));
-    p = vf_fma(p, f, vf_set1(0x1.62e12cp-1f));
-    p = vf_fma(p, f, vf_set1(1.0f));
-    return vf_scale2(p, n);
-}
-
 /* x where the row at pos sees key `at`, which is when low <= at <= pos; else never. */
 VEC_FN vf seen_bf16(vf x, vf at, vf pos, vf low, vf never)
 {

@@ -3,6 +3,7 @@
  * the blocks. */
 #ifndef VEC_PASS
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/gemm.h"
 #include "kernels/cpu/rows.h"
 
 #define VEC_FILE "kernels/cpu/rmsnorm.c"
@@ -26,6 +27,7 @@ struct ctx {
     int64_t rs, n, d, step;
     float eps;
     int whole;
+    uint16_t *half; /* y, where it is bf16; y.s0 between rows */
     float *part; /* [blocks][d] partial dw */
     int64_t blocks;
     struct rows dw; /* one row */
@@ -40,15 +42,16 @@ static void fwd_task(void *arg, int task, int worker)
 {
     struct ctx *c = arg;
     int64_t d = c->d, end = (task + 1) * c->step < c->n ? (task + 1) * c->step : c->n;
-    float *buf = c->whole ? NULL : cpu_scratch(c->dev, worker);
+    float *buf = c->whole && !c->half ? NULL : cpu_scratch(c->dev, worker);
     const float *w = row_in(&c->w_row, 0, d, buf);
     for (int64_t i = task * c->step; i < end; i++) {
         float *x = row_in(&c->x, i, d, buf + d);
         const float *r = c->r.p ? row_in(&c->r, i, d, buf + 2 * d) : NULL;
-        float *y = row_out(&c->y, i, buf + 3 * d);
+        float *y = c->half ? buf + 3 * d : row_out(&c->y, i, buf + 3 * d);
         c->rstd[i * c->rs] = fwd_each[cpu_of(c->dev)->isa](x, r, w, y, d, c->eps);
         if (r) row_done(&c->x, i, d, x);
-        row_done(&c->y, i, d, y);
+        if (c->half) cpu_gemm_bf16->narrow(c->half + i * c->y.s0, 0, y, 0, 0, 1, d);
+        else row_done(&c->y, i, d, y);
     }
 }
 
@@ -81,7 +84,7 @@ static void dw_task(void *arg, int task, int worker)
 
 static st_t scratch(struct ctx *c)
 {
-    return c->whole ? ST_OK : cpu_scratch_need(c->dev, 4 * (size_t)c->d * sizeof(float));
+    return c->whole && !c->half ? ST_OK : cpu_scratch_need(c->dev, 4 * (size_t)c->d * sizeof(float));
 }
 
 st_t cpu_rmsnorm(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_tensor *r, const struct kn_tensor *w,
@@ -89,11 +92,12 @@ st_t cpu_rmsnorm(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_
 {
     st_t st = kn_check_rmsnorm(x, r, w, eps, y, rstd);
     if (st) return st;
-    if (x->dtype != KN_F32) return ST_ENOTSUP;
+    if (x->dtype != KN_F32 || (y->dtype == KN_BF16 && dev->precision != KN_BF16)) return ST_ENOTSUP;
     struct ctx c = {.dev = dev,
                     .x = rows_of(x),
                     .w_row = row_of(w),
                     .y = rows_of(y),
+                    .half = y->dtype == KN_BF16 ? y->p : NULL,
                     .rstd = rstd->p,
                     .rs = rstd->s[0],
                     .n = x->d[0],

@@ -29,8 +29,9 @@ VEC_FN void narrow_to(uint16_t *p, __mmask16 m, vf x)
 
 VEC_FN vf sigmoid_bf16(vf g)
 {
-    vf one = vf_set1(1.0f);
-    return vf_div(one, vf_add(one, vf_exp(vf_sub(vf_zero(), g))));
+    vf x = vf_min(vf_set1(126.0f), vf_mul(g, vf_set1(-0x1.715476p+0f))); /* 1 / (1 + 2^x) stays a normal number */
+    vf e = vf_add(vf_set1(1.0f), vf_exp2_bf16(x)), r = _mm512_rcp14_ps(e);
+    return vf_mul(r, vf_fnma(e, r, vf_set1(2.0f)));
 }
 
 void swiglu_fwd_bf16(uint16_t *h, const uint16_t *g, const uint16_t *u, int64_t n)

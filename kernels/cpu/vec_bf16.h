@@ -24,6 +24,17 @@ VEC_FN vf vf_pairs_bf16(vf lo, vf hi)
     return (vf)_mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh(hi, lo));
 }
 
+/* 2^x, relative error 3e-6, for what is rounded to bf16 next; x up to 127, however far below. 2^0 is exactly 1. */
+VEC_FN vf vf_exp2_bf16(vf x)
+{
+    vf n = vf_round(x), f = vf_sub(x, n);
+    vf p = vf_fma(vf_set1(0x1.3a02ccp-7f), f, vf_set1(0x1.c9fc46p-5f));
+    p = vf_fma(p, f, vf_set1(0x1.ec0378p-3f));
+    p = vf_fma(p, f, vf_set1(0x1.62e12cp-1f));
+    p = vf_fma(p, f, vf_set1(1.0f));
+    return _mm512_scalef_ps(p, n);
+}
+
 #include VEC_FILE
 #undef VL
 #undef VEC_PASS

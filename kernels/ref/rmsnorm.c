@@ -5,7 +5,7 @@ st_t ref_rmsnorm(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_
 {
     st_t st = kn_check_rmsnorm(x, r, w, eps, y, rstd);
     if (st) return st;
-    if (!ref_has(x)) return ST_ENOTSUP;
+    if (!ref_has(x) || (y->dtype == KN_BF16 && dev->precision != KN_BF16)) return ST_ENOTSUP;
     int64_t D = x->d[1];
     for (int64_t n = 0; n < x->d[0]; n++) {
         double ss = 0;

@@ -38,9 +38,49 @@ static void check(int64_t n, int64_t d, int residual, int strided, double amp)
     for (int i = 0; i < 8; i++) kt_free(all[i]);
 }
 
+/* y in bf16, rows wider than y: what f32 gives, rounded to nearest even; x, rstd to the bit. */
+static void halves(void)
+{
+    enum { N = 37, D = 101, WIDE = D + 2 };
+    struct kn_dev *dev = kt_cpu[KT_ISAS - 1][1];
+    static float x[3][N * D], w[D], y[N * D], rstd[3][N];
+    static uint16_t h[2][N * WIDE];
+    struct base_rng g = base_rng_at(1, RNG_TEST, 0);
+    if (!dev || kn_precision(dev, KN_BF16)) {
+        tap_skip("no bf16");
+        return;
+    }
+    for (int i = 0; i < N * D; i++) x[0][i] = x[1][i] = x[2][i] = (float)base_rng_normal(&g);
+    for (int i = 0; i < D; i++) w[i] = (float)base_rng_normal(&g);
+    memset(h, 0xff, sizeof h);
+    struct kn_tensor tw = kn_t1(w, KN_F32, D), none = {0}, ty = kn_t2(y, KN_F32, N, D);
+    struct kn_tensor th[2] = {{h[0], KN_BF16, 2, {N, D}, {WIDE, 1}}, {h[1], KN_BF16, 2, {N, D}, {WIDE, 1}}};
+    struct kn_tensor tx[3] = {kn_t2(x[0], KN_F32, N, D), kn_t2(x[1], KN_F32, N, D), kn_t2(x[2], KN_F32, N, D)};
+    struct kn_tensor ts[3] = {kn_t1(rstd[0], KN_F32, N), kn_t1(rstd[1], KN_F32, N), kn_t1(rstd[2], KN_F32, N)};
+    struct kn_dev *plain = kt_cpu[KT_ISAS - 1][0];
+    is_int(plain->op->rmsnorm(plain, &tx[2], &none, &tw, 1e-5, &th[0], &ts[2]), ST_ENOTSUP, "y in bf16 under precision f32");
+    kn_precision(kt_ref, KN_BF16);
+    int bad = dev->op->rmsnorm(dev, &tx[0], &none, &tw, 1e-5, &th[0], &ts[0]) || kt_ref->op->rmsnorm(kt_ref, &tx[1], &none, &tw, 1e-5, &th[1], &ts[1]) ||
+              dev->op->rmsnorm(dev, &tx[2], &none, &tw, 1e-5, &ty, &ts[2]);
+    kn_precision(kt_ref, KN_F32), kn_precision(dev, KN_F32);
+    int differ = 0, far = 0, outside = 0;
+    for (int i = 0; i < N; i++)
+        for (int k = 0; k < WIDE; k++) {
+            uint32_t u;
+            memcpy(&u, &y[i * D + (k < D ? k : 0)], 4);
+            u += 0x7fff + (u >> 16 & 1);
+            differ += k < D && h[0][i * WIDE + k] != u >> 16;
+            far += k < D && abs(h[0][i * WIDE + k] - h[1][i * WIDE + k]) > 1;
+            outside += k >= D && h[0][i * WIDE + k] != 0xffff;
+        }
+    ok(!bad && !differ && !memcmp(rstd[0], rstd[2], sizeof rstd[0]), "y in bf16: f32's, rounded (%d differ)", differ);
+    ok(!far && !outside, "y in bf16: the reference's within a unit, nothing beyond it (%d, %d)", far, outside);
+}
+
 int main(void)
 {
     kt_open();
+    halves();
     check(1, 1, 1, 0, 1);
     check(1, 256, 1, 0, 1);
     check(33, 20, 1, 0, 1);
