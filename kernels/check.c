@@ -47,6 +47,14 @@ static int is4(const struct kn_tensor *t, enum kn_dtype dtype, int64_t d0, int64
     return is(t, 4, dtype) && t->d[0] == d0 && t->d[1] == d1 && t->d[2] == d2 && t->d[3] == d3 && (t->s[3] == 1 || d3 <= 1);
 }
 
+/* As is said, or, of f32, rounded to bf16 when it is written: what products alone will read. */
+static struct kn_tensor unrounded(const struct kn_tensor *t, enum kn_dtype dtype)
+{
+    struct kn_tensor u = t ? *t : (struct kn_tensor){0};
+    if (dtype == KN_F32 && u.dtype == KN_BF16) u.dtype = KN_F32;
+    return u;
+}
+
 static int same_shape(const struct kn_tensor *a, const struct kn_tensor *b)
 {
     if (!a || !b || a->rank != b->rank || a->rank < 1 || a->rank > KN_RANK) return 0;
@@ -252,8 +260,9 @@ st_t kn_check_conv(const struct kn_tensor *x, const struct kn_tensor *w, const s
 st_t kn_check_conv_bwd(const struct kn_tensor *x, const struct kn_tensor *w, const struct kn_tensor *bias, int silu,
                        const struct kn_tensor *dy, const struct kn_tensor *dx, const struct kn_tensor *dw, const struct kn_tensor *dbias)
 {
+    struct kn_tensor whole = unrounded(dx, x ? x->dtype : KN_F32);
     st_t st = kn_check_conv(x, w, bias, silu, NULL, dy);
-    if (!st) st = kn_check_conv(x, dw, dbias, silu, NULL, dx);
+    if (!st) st = kn_check_conv(x, dw, dbias, silu, NULL, &whole);
     if (st) return st;
     NEED(w->d[1] == dw->d[1] && kn_absent(bias) == kn_absent(dbias));
     return ST_OK;
@@ -281,7 +290,8 @@ st_t kn_check_ssd_bwd(const struct kn_tensor *x, const struct kn_tensor *dt, con
                       const struct kn_tensor *dbm, const struct kn_tensor *dcm, const struct kn_tensor *dd)
 {
     st_t st = kn_check_ssd(x, dt, dt_bias, a_log, bm, cm, d, NULL, dy);
-    if (!st) st = kn_check_ssd(dx, ddt, ddt_bias, da_log, dbm, dcm, dd, NULL, dx);
+    struct kn_tensor whole = unrounded(ddt, x ? x->dtype : KN_F32);
+    if (!st) st = kn_check_ssd(dx, &whole, ddt_bias, da_log, dbm, dcm, dd, NULL, dx);
     if (st) return st;
     NEED(same_shape(x, dx) && same_shape(bm, dbm) && x->dtype == dx->dtype);
     return ST_OK;
@@ -466,7 +476,8 @@ st_t kn_check_gatednorm(const struct kn_tensor *x, const struct kn_tensor *z, co
     NEED(x && is_float(x->dtype) && x->rank == 2 && group > 0 && x->d[1] % group == 0);
     NEED(is_rows(x, x->dtype, x->d[0], x->d[1]));
     NEED(is_rows(z, x->dtype, x->d[0], x->d[1]));
-    NEED(is_rows(y, x->dtype, x->d[0], x->d[1]));
+    struct kn_tensor whole = unrounded(y, x->dtype);
+    NEED(is_rows(&whole, x->dtype, x->d[0], x->d[1]));
     NEED(is1(w, x->dtype, x->d[1]) || is1(w, x->dtype, group));
     NEED(is2(rstd, x->dtype, x->d[0], x->d[1] / group));
     return ST_OK;
@@ -478,8 +489,9 @@ st_t kn_check_gatednorm_bwd(const struct kn_tensor *x, const struct kn_tensor *z
 {
     st_t st = kn_check_gatednorm(x, z, w, group, 0, gate_first, dy, rstd);
     if (st) return st;
-    NEED(is_rows(dx, x->dtype, x->d[0], x->d[1]));
-    NEED(is_rows(dz, x->dtype, x->d[0], x->d[1]));
+    struct kn_tensor whole = unrounded(dz, x->dtype);
+    NEED(dy->dtype == x->dtype && is_rows(dx, x->dtype, x->d[0], x->d[1]));
+    NEED(is_rows(&whole, x->dtype, x->d[0], x->d[1]));
     NEED(is1(dw, x->dtype, w->d[0]));
     return ST_OK;
 }

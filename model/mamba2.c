@@ -21,6 +21,12 @@ static struct dims dims_of(const struct layer_ctx *c)
     return d;
 }
 
+/* What products alone read is kept as they round it. */
+static enum kn_dtype factor(const struct layer_ctx *c)
+{
+    return c->arch->bias || c->state_context ? c->dtype : c->act;
+}
+
 struct saved {
     struct kn_tensor in, mixed; /* [N,in] z, xBC, dt;  [N,Di+2GS] xBC after the convolution */
     struct kn_tensor y, h;      /* [N,Di] what the scan gives, the gated norm of it */
@@ -34,7 +40,9 @@ static uint64_t carve_saved(const struct layer_ctx *c, void *base, struct saved 
     s->in = carve2(&m, d.N, d.in);
     s->mixed = carve2(&m, d.N, d.mixed);
     s->y = carve2(&m, d.N, d.inner);
+    m.dtype = factor(c);
     s->h = carve2(&m, d.N, d.inner);
+    m.dtype = c->dtype;
     s->rstd = carve2(&m, d.N, d.G);
     return m.used;
 }
@@ -47,7 +55,9 @@ static uint64_t carve_back(const struct layer_ctx *c, void *base, struct back *s
 {
     struct dims d = dims_of(c);
     struct carve m = {base, c->dtype, 0};
+    m.dtype = factor(c);
     s->din = carve2(&m, d.N, d.in);
+    m.dtype = c->dtype;
     s->dmixed = carve2(&m, d.N, d.mixed);
     s->dh = carve2(&m, d.N, d.inner);
     return m.used;
@@ -80,7 +90,7 @@ struct parts {
 static struct parts parts_of(const struct layer_ctx *c, const struct kn_tensor *in)
 {
     struct dims d = dims_of(c);
-    struct kn_tensor by_time = kn_t3(in->p, c->dtype, c->B, c->T, d.in);
+    struct kn_tensor by_time = kn_t3(in->p, in->dtype, c->B, c->T, d.in);
     return (struct parts){kn_slice(in, 1, 0, d.inner), kn_slice(&by_time, 2, d.inner, d.mixed),
                           kn_slice(&by_time, 2, d.inner + d.mixed, d.H)};
 }

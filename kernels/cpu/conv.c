@@ -14,12 +14,12 @@ struct block {
     const float *before[TAPS_MAX]; /* the k - 1 rows before it, oldest first */
     const float *x[ROWS], *dy[ROWS];
     int64_t ahead_x, ahead_y; /* numbers from a row to the one of the next block */
-    float *y[ROWS];                /* dx of k - 1 rows further up in the backward */
+    void *y[ROWS];                 /* dx of k - 1 rows further up in the backward, bf16 where half */
     const float *taps;
     float *ring;                   /* [k - 1][C]: the last gradients before silu, oldest first */
     float *part;                   /* [k + 1][C]: partial gradients of taps and bias, */
     int64_t C;
-    int rows, own, k, silu;        /* of the first `own` rows */
+    int rows, own, k, silu, half;  /* of the first `own` rows */
 };
 
 #define VEC_FILE "kernels/cpu/conv.c"
@@ -42,7 +42,7 @@ struct ctx {
     struct kn_dev *dev;
     struct view x, y, state, dx; /* y: dy in the backward */
     int64_t B, T, C, k;
-    int silu;
+    int silu, half; /* half: dx is bf16 */
     int64_t step, pieces; /* times a piece, pieces a sequence */
     int64_t each, tasks;  /* pieces a task */
     float *taps;          /* [k + 1][C], the last row the bias */
@@ -98,11 +98,13 @@ static void bwd_piece(struct ctx *c, int64_t b, int64_t t0, int64_t t1, float *r
         struct block s = block_at(c, b, t, end);
         s.ring = ring;
         s.part = part;
+        s.half = c->half;
         s.own = t1 - t < 0 ? 0 : t1 - t < s.rows ? (int)(t1 - t) : s.rows;
         for (int r = 0; r < s.rows; r++) {
             int64_t u = t + r - k + 1;
             if (t + r < c->T) s.dy[r] = at(&c->y, b, t + r);
-            if (u >= t0) s.y[r] = at(&c->dx, b, u);
+            if (u >= t0 && c->half) s.y[r] = (uint16_t *)(void *)c->dx.p + b * c->dx.sb + u * c->dx.st;
+            else if (u >= t0) s.y[r] = at(&c->dx, b, u);
         }
         bwd_each[cpu_of(c->dev)->isa](&s);
     }
@@ -198,6 +200,7 @@ st_t cpu_conv_bwd(struct kn_dev *dev, const struct kn_tensor *x, const struct kn
                     .y = view_of(dy),
                     .dx = view_of(dx),
                     .silu = silu,
+                    .half = dx->dtype == KN_BF16,
                     .dw = dw,
                     .dbias = dbias};
     if ((st = cpu_scratch_need(dev, (size_t)((w->d[1] - 1) * x->d[2]) * sizeof(float)))) return st;
@@ -209,6 +212,8 @@ st_t cpu_conv_bwd(struct kn_dev *dev, const struct kn_tensor *x, const struct kn
 }
 
 #else
+
+#include "kernels/cpu/vec_put.h"
 
 VEC_FN vf VEC_NAME(in)(const float *p, long n)
 {
@@ -259,7 +264,7 @@ VEC_FN void VEC_NAME(fwd_columns)(const struct block *s, int k, int silu, int64_
         x[k - 1] = VEC_NAME(in)(s->x[r] + i, n);
         __builtin_prefetch(s->x[r] + i + s->ahead_x);
         vf a = VEC_NAME(sum)(w, x, k);
-        VEC_NAME(out)(s->y[r] + i, silu ? vf_mul(a, VEC_NAME(sigmoid)(a)) : a, n);
+        VEC_NAME(out)((float *)s->y[r] + i, silu ? vf_mul(a, VEC_NAME(sigmoid)(a)) : a, n);
 #pragma GCC unroll 5
         for (int j = 0; j < k - 1; j++) x[j] = x[j + 1];
     }
@@ -294,7 +299,7 @@ VEC_FN void VEC_NAME(bwd_columns)(const struct block *s, int k, int silu, int64_
             vf a = vf_zero();
 #pragma GCC unroll 5
             for (int j = 0; j < k; j++) a = vf_fma(w[k - 1 - j], d[j], a);
-            VEC_NAME(out)(s->y[r] + i, a, n);
+            VEC_NAME(put)(s->y[r], s->half, i, a, n);
         }
 #pragma GCC unroll 5
         for (int j = 0; j < k - 1; j++) x[j] = x[j + 1], d[j] = d[j + 1];

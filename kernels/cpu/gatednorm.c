@@ -7,10 +7,10 @@
 #define VEC_FILE "kernels/cpu/gatednorm.c"
 #include "kernels/cpu/vec_each.h"
 
-static float (*const fwd_each[])(const float *x, const float *z, const float *w, float *y, int64_t d, float eps,
+static float (*const fwd_each[])(const float *x, const float *z, const float *w, void *y, int half, float *mem, int64_t d, float eps,
                                  int gate_first) = VEC_EACH(fwd);
-static void (*const bwd_each[])(const float *x, const float *z, const float *w, float rstd, const float *dy, float *dx,
-                                float *dz, float *dw, float *mem, int64_t d, int gate_first) = VEC_EACH(bwd);
+static void (*const bwd_each[])(const float *x, const float *z, const float *w, float rstd, const float *dy, float *dx, void *dz, int half,
+                                float *dw, float *mem, int64_t d, int gate_first) = VEC_EACH(bwd);
 static void (*const add_each[])(float *dw, const float *part, int64_t rows, int64_t stride, int64_t n) = VEC_EACH(add);
 
 #define BLOCKS  64 /* partial rows of dw at most */
@@ -24,11 +24,17 @@ struct ctx {
     float *rstd;
     int64_t rs0, rs1, n, d, group, step;
     float eps;
-    int gate_first;
-    float *part; /* [blocks][wn] partial dw */
+    int gate_first, half; /* half: y, or dz in the backward, is bf16 */
+    float *part;          /* [blocks][wn] partial dw */
     int64_t blocks;
     struct rows dw; /* one row */
 };
+
+/* Number j of row i. */
+static void *place(const struct rows *r, int half, int64_t i, int64_t j)
+{
+    return half ? (void *)((uint16_t *)(void *)r->p + i * r->s0 + j) : (void *)(r->p + i * r->s0 + j);
+}
 
 static void fwd_task(void *arg, int task, int worker)
 {
@@ -36,11 +42,10 @@ static void fwd_task(void *arg, int task, int worker)
     int64_t end = (task + 1) * c->step < c->n ? (task + 1) * c->step : c->n, step = c->wn == c->d ? c->group : 0;
     for (int64_t i = task * c->step; i < end; i++) {
         const float *x = c->x.p + i * c->x.s0, *z = c->z.p + i * c->z.s0;
-        float *y = c->y.p + i * c->y.s0;
         for (int64_t g = 0; g < c->d / c->group; g++)
             c->rstd[i * c->rs0 + g * c->rs1] =
-                fwd_each[cpu_of(c->dev)->isa](x + g * c->group, z + g * c->group, c->w + g * step, y + g * c->group,
-                                              c->group, c->eps, c->gate_first);
+                fwd_each[cpu_of(c->dev)->isa](x + g * c->group, z + g * c->group, c->w + g * step, place(&c->y, c->half, i, g * c->group), c->half,
+                                              cpu_scratch(c->dev, worker), c->group, c->eps, c->gate_first);
     }
 }
 
@@ -52,11 +57,11 @@ static void bwd_task(void *arg, int task, int worker)
     memset(dw, 0, (size_t)c->wn * sizeof *dw);
     for (int64_t i = task * c->step; i < end; i++) {
         const float *x = c->x.p + i * c->x.s0, *z = c->z.p + i * c->z.s0, *dy = c->y.p + i * c->y.s0;
-        float *dx = c->dx.p + i * c->dx.s0, *dz = c->dz.p + i * c->dz.s0;
+        float *dx = c->dx.p + i * c->dx.s0;
         for (int64_t g = 0; g < c->d / c->group; g++) {
             int64_t o = g * c->group;
             bwd_each[cpu_of(c->dev)->isa](x + o, z + o, c->w + g * step, c->rstd[i * c->rs0 + g * c->rs1], dy + o,
-                                          dx + o, dz + o, dw + g * step, mem, c->group, c->gate_first);
+                                          dx + o, place(&c->dz, c->half, i, o), c->half, dw + g * step, mem, c->group, c->gate_first);
         }
     }
 }
@@ -106,8 +111,9 @@ st_t cpu_gatednorm(struct kn_dev *dev, const struct kn_tensor *x, const struct k
     if (st) return st;
     if (x->dtype != KN_F32) return ST_ENOTSUP;
     if (kn_count(x) == 0) return ST_OK;
-    struct ctx c = {.dev = dev, .eps = (float)eps};
+    struct ctx c = {.dev = dev, .eps = (float)eps, .half = y->dtype == KN_BF16};
     if ((st = begin(&c, x, z, w, y, rstd, group, gate_first, 0))) return st;
+    if ((st = cpu_scratch_need(dev, (size_t)group * sizeof(float)))) return st;
     c.step = rows_a_task(c.n, c.d, 8192);
     cpu_run(dev, fwd_task, &c, (int)((c.n + c.step - 1) / c.step), (double)c.n * (double)c.d * 12 / 10);
     return ST_OK;
@@ -128,6 +134,7 @@ st_t cpu_gatednorm_bwd(struct kn_dev *dev, const struct kn_tensor *x, const stru
                     .dx = rows_of(dx),
                     .dz = rows_of(dz),
                     .dw = {dw->p, 0, dw->s[0]},
+                    .half = dz->dtype == KN_BF16,
                     .step = step,
                     .blocks = (n + step - 1) / step};
     if ((st = begin(&c, x, z, w, dy, rstd, group, gate_first, c.blocks * w->d[0]))) return st;
@@ -138,6 +145,8 @@ st_t cpu_gatednorm_bwd(struct kn_dev *dev, const struct kn_tensor *x, const stru
 }
 
 #else
+
+#include "kernels/cpu/vec_put.h"
 
 /* k lanes: all of them, where the compiler sees that k is VL. */
 VEC_FN vf VEC_NAME(in)(const float *p, long k)
@@ -159,46 +168,46 @@ VEC_FN vf VEC_NAME(sigmoid)(vf g)
     return vf_div(one, vf_add(one, vf_exp(vf_sub(vf_zero(), g))));
 }
 
-/* Where the gate comes first, u (what is normed) goes into y, which the second pass scales. */
-VEC_FN vf VEC_NAME(fwd1)(const float *x, const float *z, float *y, long k, int gate_first, vf sum)
+/* Where the gate comes first, u (what is normed) is kept for the second pass, which scales it. */
+VEC_FN vf VEC_NAME(fwd1)(const float *x, const float *z, float *keep, long k, int gate_first, vf sum)
 {
     vf u = VEC_NAME(in)(x, k);
     if (gate_first) {
         vf g = VEC_NAME(in)(z, k);
         u = vf_mul(u, vf_mul(g, VEC_NAME(sigmoid)(g)));
-        VEC_NAME(out)(y, u, k);
+        VEC_NAME(out)(keep, u, k);
     }
     return vf_fma(u, u, sum);
 }
 
-VEC_FN void VEC_NAME(fwd2)(const float *x, const float *z, const float *w, float *y, long k, int gate_first, vf s)
+VEC_FN void VEC_NAME(fwd2)(const float *x, const float *z, const float *w, const float *keep, void *y, int half, int64_t i, long k, int gate_first,
+                        vf s)
 {
-    vf v = vf_mul(vf_mul(VEC_NAME(in)(gate_first ? y : x, k), s), VEC_NAME(in)(w, k));
+    vf v = vf_mul(vf_mul(VEC_NAME(in)(gate_first ? keep : x, k), s), VEC_NAME(in)(w, k));
     if (!gate_first) {
         vf g = VEC_NAME(in)(z, k);
         v = vf_mul(v, vf_mul(g, VEC_NAME(sigmoid)(g)));
     }
-    VEC_NAME(out)(y, v, k);
+    VEC_NAME(put)(y, half, i, v, k);
 }
 
-VEC_FN float VEC_NAME(fwd_group)(const float *x, const float *z, const float *w, float *y, int64_t d, float eps,
-                                 int gate_first)
+VEC_FN float VEC_NAME(fwd_group)(const float *x, const float *z, const float *w, void *y, int half, float *mem, int64_t d, float eps,
+                              int gate_first)
 {
     vf sum = vf_zero();
     int64_t i = 0;
-    for (; i + VL <= d; i += VL) sum = VEC_NAME(fwd1)(x + i, z + i, y + i, VL, gate_first, sum);
-    if (i < d) sum = VEC_NAME(fwd1)(x + i, z + i, y + i, d - i, gate_first, sum);
+    for (; i + VL <= d; i += VL) sum = VEC_NAME(fwd1)(x + i, z + i, mem + i, VL, gate_first, sum);
+    if (i < d) sum = VEC_NAME(fwd1)(x + i, z + i, mem + i, d - i, gate_first, sum);
     float rstd = 1.0f / sqrtf(vf_hsum(sum) / (float)d + eps);
     vf s = vf_set1(rstd);
-    for (i = 0; i + VL <= d; i += VL) VEC_NAME(fwd2)(x + i, z + i, w + i, y + i, VL, gate_first, s);
-    if (i < d) VEC_NAME(fwd2)(x + i, z + i, w + i, y + i, d - i, gate_first, s);
+    for (i = 0; i + VL <= d; i += VL) VEC_NAME(fwd2)(x + i, z + i, w + i, mem + i, y, half, i, VL, gate_first, s);
+    if (i < d) VEC_NAME(fwd2)(x + i, z + i, w + i, mem + i, y, half, i, d - i, gate_first, s);
     return rstd;
 }
 
-static float VEC_NAME(fwd)(const float *x, const float *z, const float *w, float *y, int64_t d, float eps,
-                           int gate_first)
+static float VEC_NAME(fwd)(const float *x, const float *z, const float *w, void *y, int half, float *mem, int64_t d, float eps, int gate_first)
 {
-    return gate_first ? VEC_NAME(fwd_group)(x, z, w, y, d, eps, 1) : VEC_NAME(fwd_group)(x, z, w, y, d, eps, 0);
+    return gate_first ? VEC_NAME(fwd_group)(x, z, w, y, half, mem, d, eps, 1) : VEC_NAME(fwd_group)(x, z, w, y, half, mem, d, eps, 0);
 }
 
 /* sum += w dy silu(z) x; sigmoid(z) is kept for the second pass. */
@@ -211,7 +220,7 @@ VEC_FN vf VEC_NAME(bwd1)(const float *x, const float *z, const float *w, const f
 
 /* With a = silu(z), n = u s:   du = s (w e - n c), c = mean(w e n). */
 VEC_FN void VEC_NAME(bwd2)(const float *x, const float *z, const float *w, const float *dy, const float *keep,
-                           float *dx, float *dz, float *dw, long k, int gate_first, vf s, vf c)
+                        float *dx, void *dz, int half, int64_t i, float *dw, long k, int gate_first, vf s, vf c)
 {
     vf xv = VEC_NAME(in)(x, k), zv = VEC_NAME(in)(z, k), wv = VEC_NAME(in)(w, k), g = VEC_NAME(in)(dy, k), sig = VEC_NAME(in)(keep, k);
     vf a = vf_mul(zv, sig), slope = vf_fma(a, vf_sub(vf_set1(1.0f), sig), sig);
@@ -219,17 +228,17 @@ VEC_FN void VEC_NAME(bwd2)(const float *x, const float *z, const float *w, const
         vf n = vf_mul(vf_mul(xv, a), s), du = vf_mul(s, vf_fnma(n, c, vf_mul(wv, g)));
         VEC_NAME(out)(dw, vf_fma(g, n, VEC_NAME(in)(dw, k)), k);
         VEC_NAME(out)(dx, vf_mul(du, a), k);
-        VEC_NAME(out)(dz, vf_mul(vf_mul(du, xv), slope), k);
+        VEC_NAME(put)(dz, half, i, vf_mul(vf_mul(du, xv), slope), k);
     } else {
         vf n = vf_mul(xv, s), e = vf_mul(g, a);
         VEC_NAME(out)(dw, vf_fma(e, n, VEC_NAME(in)(dw, k)), k);
         VEC_NAME(out)(dx, vf_mul(s, vf_fnma(n, c, vf_mul(wv, e))), k);
-        VEC_NAME(out)(dz, vf_mul(vf_mul(vf_mul(g, wv), n), slope), k);
+        VEC_NAME(put)(dz, half, i, vf_mul(vf_mul(vf_mul(g, wv), n), slope), k);
     }
 }
 
 VEC_FN void VEC_NAME(bwd_group)(const float *x, const float *z, const float *w, float rstd, const float *dy, float *dx,
-                                float *dz, float *dw, float *mem, int64_t d, int gate_first)
+                             void *dz, int half, float *dw, float *mem, int64_t d, int gate_first)
 {
     vf sum = vf_zero();
     int64_t i = 0;
@@ -237,17 +246,17 @@ VEC_FN void VEC_NAME(bwd_group)(const float *x, const float *z, const float *w, 
     if (i < d) sum = VEC_NAME(bwd1)(x + i, z + i, w + i, dy + i, mem + i, d - i, sum);
     vf s = vf_set1(rstd), c = vf_set1(vf_hsum(sum) * rstd / (float)d);
     for (i = 0; i + VL <= d; i += VL)
-        VEC_NAME(bwd2)(x + i, z + i, w + i, dy + i, mem + i, dx + i, dz + i, dw + i, VL, gate_first, s, c);
-    if (i < d) VEC_NAME(bwd2)(x + i, z + i, w + i, dy + i, mem + i, dx + i, dz + i, dw + i, d - i, gate_first, s, c);
+        VEC_NAME(bwd2)(x + i, z + i, w + i, dy + i, mem + i, dx + i, dz, half, i, dw + i, VL, gate_first, s, c);
+    if (i < d) VEC_NAME(bwd2)(x + i, z + i, w + i, dy + i, mem + i, dx + i, dz, half, i, dw + i, d - i, gate_first, s, c);
 }
 
 static void VEC_NAME(bwd)(const float *x, const float *z, const float *w, float rstd, const float *dy, float *dx,
-                          float *dz, float *dw, float *mem, int64_t d, int gate_first)
+                          void *dz, int half, float *dw, float *mem, int64_t d, int gate_first)
 {
     if (gate_first)
-        VEC_NAME(bwd_group)(x, z, w, rstd, dy, dx, dz, dw, mem, d, 1);
+        VEC_NAME(bwd_group)(x, z, w, rstd, dy, dx, dz, half, dw, mem, d, 1);
     else
-        VEC_NAME(bwd_group)(x, z, w, rstd, dy, dx, dz, dw, mem, d, 0);
+        VEC_NAME(bwd_group)(x, z, w, rstd, dy, dx, dz, half, dw, mem, d, 0);
 }
 
 /* dw[n] += the sum of rows of part, in their order. */

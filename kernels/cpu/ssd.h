@@ -76,6 +76,7 @@ struct ssd_bwd {
     struct ssd_rows dy, dx, ddt, db, dc; /* db, dc: [B,T,G,N], or of each block its share, in shared memory */
     int64_t db_block;                    /* numbers from one block's share to the next; 0: one block */
     float *heads;                        /* [B,H,3]: gradients of dt_bias, a_log, d */
+    bool half;                           /* ddt is bf16 */
 };
 
 /* What flows through a chunk's rows: from before a row into it (row: from rows of the chunk, in: from the state), from it

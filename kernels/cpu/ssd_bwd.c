@@ -68,7 +68,7 @@ st_t cpu_ssd_bwd(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_
     struct ssd_bwd *f = &c.f;
     struct ssd *w = &f->w;
     *w = ssd_make(x, dt, dt_bias, a_log, bm, cm, d, dy, lanes_each[cpu_of(dev)->isa]);
-    f->dy = w->y, f->dx = ssd_rows(dx), f->ddt = ssd_rows(ddt), f->db = c.db, f->dc = c.dc;
+    f->dy = w->y, f->dx = ssd_rows(dx), f->ddt = ssd_rows(ddt), f->db = c.db, f->dc = c.dc, f->half = ddt->dtype == KN_BF16;
     if (kn_count(x) == 0) return ST_OK;
     int64_t one = w->B * w->T * w->G * w->N;
     void *shared;

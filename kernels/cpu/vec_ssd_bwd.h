@@ -1,4 +1,5 @@
 /* What the backward of Mamba-2's scan shares with its kind in bf16 (names as in ssd_bwd.c). Included after vec_ssd.h; no guard. */
+#include "kernels/cpu/vec_put.h"
 
 static float VEC_NAME(ssd_dot)(const float *a, const float *b, int64_t n)
 {
@@ -40,7 +41,8 @@ static void VEC_NAME(ssd_finish)(const struct ssd_bwd *f, const struct ssd_task 
         left -= flow->out[l];
         float g = cross + into + left + flow->through, raw = (own[l] + A * g) * d->slope[l];
         dA += d->dt[l] * g;
-        *ssd_at(&f->ddt, k->b, t0 + l, h) = raw;
+        int64_t at = k->b * f->ddt.sb + (t0 + l) * f->ddt.st + h * f->ddt.sh;
+        VEC_NAME(put)(f->ddt.p, f->half, at, vf_set1(raw), 1);
         dbias += raw;
     }
     float *sum = f->heads + (k->b * w->H + h) * 3;

@@ -119,16 +119,38 @@ __attribute__((unused)) static int kt_gaps(const struct kt *x)
     return 1;
 }
 
+static inline uint16_t kt_round(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, 4);
+    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+
 /* Rounds the first values to bf16, to nearest even: products in bf16 then round only what they compute themselves. */
 __attribute__((unused)) static void kt_half(struct kt *x)
 {
     for (int64_t i = 0; i < x->n; i++) {
-        uint32_t u;
-        memcpy(&u, &x->init[i], 4);
-        u = (u + 0x7fff + (u >> 16 & 1)) & 0xffff0000u;
+        uint32_t u = (uint32_t)kt_round(x->init[i]) << 16;
         memcpy(&x->init[i], &u, 4);
     }
     kt_reset(x);
+}
+
+/* x's shape and strides in bf16, in memory of its own (x->n numbers, 0x5555 each); and whether that holds x's f32 numbers rounded, and as before between
+ * them. */
+__attribute__((unused)) static struct kn_tensor kt_in_bf16(const struct kt *x, uint16_t *p)
+{
+    struct kn_tensor t = x->t;
+    t.p = p, t.dtype = KN_BF16;
+    for (int64_t i = 0; i < x->n; i++) p[i] = 0x5555;
+    return t;
+}
+
+__attribute__((unused)) static int kt_is_rounded(const struct kt *x, const uint16_t *p)
+{
+    for (int64_t i = 0; i < x->n; i++)
+        if (p[i] != (x->used[i] ? kt_round(x->f[i]) : 0x5555)) return 0;
+    return 1;
 }
 
 static enum kn_dtype kt_precision = KN_F32; /* of kt_compare's devices; those that lack it are left out */

@@ -58,6 +58,24 @@ static void check(int64_t B, int64_t T, int64_t C, int64_t k, int strided, int s
     call_free(&c);
 }
 
+/* dx in bf16: what it is in f32, rounded; the rest to the bit. */
+static void check_rounded(int set, int64_t k, int silu)
+{
+    struct kn_dev *dev = kt_cpu[set][1];
+    struct call c = call_new(2, 75, 37, k, 1, silu, 1, 0);
+    uint16_t *half = malloc(sizeof *half * (size_t)c.dx.n);
+    float *dw = malloc(sizeof *dw * (size_t)c.dw.n);
+    if (!half || !dw) abort();
+    struct kn_tensor dx = kt_in_bf16(&c.dx, half);
+    st_t st = backward(dev, 0, &c);
+    memcpy(dw, c.dw.f, sizeof *dw * (size_t)c.dw.n);
+    kt_reset(&c.dw);
+    if (!st) st = dev->op->conv_bwd(dev, kt_f(&c.x), kt_f(&c.w), kt_f(&c.bias), silu, kt_f(&c.dy), &dx, kt_f(&c.dw), kt_f(&c.dbias));
+    ok(!st && kt_is_rounded(&c.dx, half) && !memcmp(dw, c.dw.f, sizeof *dw * (size_t)c.dw.n), "%s: dx of %d taps rounded", kt_isa[set], (int)k);
+    free(half), free(dw);
+    call_free(&c);
+}
+
 /* T tokens at once are those of any cut, with the state between; what a call leaves is the last k - 1 inputs. */
 static void check_cuts(struct kn_dev *dev, const char *name, int64_t k)
 {
@@ -195,6 +213,8 @@ int main(void)
     check(2, 40, 64, 1, 0, 1, 1, 1);
     check(2, 500, 70, 7, 1, 0, 1, 1);
     check(2, 2, 16, 9, 0, 0, 1, 1);
+    for (int i = 0; i < KT_ISAS; i++)
+        for (int64_t k = 3; k <= 4 && kt_cpu[i][1]; k++) check_rounded(i, k, k > 3);
     for (int i = 0; i < KT_ISAS; i++)
         for (int64_t k = 1; k <= 5; k++)
             if (kt_cpu[i][1]) check_cuts(kt_cpu[i][1], kt_isa[i], k);

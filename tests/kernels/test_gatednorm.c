@@ -29,6 +29,22 @@ static st_t in_place(struct kn_dev *dev, int ref, void *arg)
                                        of(&c->x), of(&c->z), of(&c->dw));
 }
 
+/* y and dz in bf16: what they are in f32, rounded. */
+static void rounded(struct kn_dev *dev, const char *name, const char *what, struct call *c)
+{
+    uint16_t *half = malloc(sizeof *half * (size_t)c->y.n), *dhalf = malloc(sizeof *dhalf * (size_t)c->dz.n);
+    if (!half || !dhalf) abort();
+    struct kn_tensor y = kt_in_bf16(&c->y, half), dz = kt_in_bf16(&c->dz, dhalf);
+    kt_reset(&c->x), kt_reset(&c->z);
+    st_t st = run(dev, 0, c);
+    if (!st) st = dev->op->gatednorm(dev, kt_f(&c->x), kt_f(&c->z), kt_f(&c->w), c->group, 1e-5, c->gate_first, &y, kt_f(&c->rstd));
+    if (!st)
+        st = dev->op->gatednorm_bwd(dev, kt_f(&c->x), kt_f(&c->z), kt_f(&c->w), c->group, c->gate_first, kt_f(&c->rstd), kt_f(&c->dy), kt_f(&c->dx), &dz,
+                                    kt_f(&c->dw));
+    ok(!st && kt_is_rounded(&c->y, half) && kt_is_rounded(&c->dz, dhalf), "%s: %s y and dz rounded", what, name);
+    free(half), free(dhalf);
+}
+
 static void check(int64_t n, int64_t groups, int64_t group, int shared, int gate_first, int strided, double amp)
 {
     int64_t d = groups * group, nd[] = {n, d}, ng[] = {n, groups}, wide[] = {d + 5, 1}, two[] = {2}, apart[] = {2 * groups + 1, 2};
@@ -51,6 +67,8 @@ static void check(int64_t n, int64_t groups, int64_t group, int shared, int gate
              shared ? " one w" : "", gate_first ? "first" : "last", strided, amp);
     kt_compare(what, run, &c, (struct kt *const[]){&c.y, &c.rstd, &c.dx, &c.dz, &c.dw}, 5, 1e-11);
     kt_compare(what, in_place, &c, (struct kt *const[]){&c.x, &c.z, &c.y, &c.rstd, &c.dw}, 5, 1e-11);
+    for (int i = 0; i < KT_ISAS; i++)
+        if (kt_cpu[i][0]) rounded(kt_cpu[i][0], kt_isa[i], what, &c);
     struct kt *all[] = {&c.x, &c.z, &c.w, &c.y, &c.rstd, &c.dy, &c.dx, &c.dz, &c.dw};
     for (int i = 0; i < 9; i++) kt_free(all[i]);
 }
@@ -124,6 +142,9 @@ int main(void)
     is_int(dev->op->gatednorm(dev, kt_f(&x), kt_f(&x), kt_f(&w), 2, 1e-5, 0, kt_f(&x), kt_f(&r)), ST_EINVAL, "w of neither length");
     is_int(dev->op->gatednorm(dev, kt_f(&x), kt_f(&x), kt_f(&w), 3, 1e-5, 0, kt_f(&x), kt_f(&r)), ST_EINVAL, "a group that does not divide");
     is_int(dev->op->gatednorm(dev, kt_d(&x), kt_d(&x), kt_d(&w), 4, 1e-5, 0, kt_d(&x), kt_d(&r)), ST_ENOTSUP, "f64");
+    struct kn_tensor halved = x.t;
+    halved.dtype = KN_BF16;
+    is_int(dev->op->gatednorm(dev, &halved, kt_f(&x), kt_f(&w), 4, 1e-5, 0, kt_f(&x), kt_f(&r)), ST_EINVAL, "x in bf16");
     kt_free(&x);
     kt_free(&w);
     kt_free(&r);

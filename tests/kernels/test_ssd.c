@@ -109,6 +109,24 @@ static void check_cuts(struct kn_dev *dev, const char *name, const int *cuts, in
     call_free(&c);
 }
 
+/* ddt in bf16: what it is in f32, rounded. */
+static void check_rounded(int set)
+{
+    struct kn_dev *dev = kt_cpu[set][1];
+    struct call c = call_new((struct shape){2, 70, 4, 16, 2, 16}, 1, 0, 0.1);
+    uint16_t *half = malloc(sizeof *half * (size_t)c.t[DDT].n);
+    if (!half) abort();
+    st_t st = backward(dev, 0, &c);
+    struct kn_tensor ddt = kt_in_bf16(&c.t[DDT], half);
+    const struct kn_tensor *t[COUNT];
+    for (int i = 0; i < COUNT; i++) t[i] = kt_f(&c.t[i]);
+    if (!st)
+        st = dev->op->ssd_bwd(dev, t[X], t[DT], t[BIAS], t[ALOG], t[BM], t[CM], t[D], t[DY], t[DX], &ddt, t[DBIAS], t[DALOG], t[DBM], t[DCM], t[DD]);
+    ok(!st && kt_is_rounded(&c.t[DDT], half), "%s: ddt rounded", kt_isa[set]);
+    free(half);
+    call_free(&c);
+}
+
 static double loss(void *arg)
 {
     struct call *c = arg;
@@ -197,6 +215,8 @@ int main(void)
         check_cuts(dev, name, most, 2);
         check_cuts(dev, name, chunks, 1);
     }
+    for (int i = 0; i < KT_ISAS; i++)
+        if (kt_cpu[i][1]) check_rounded(i);
     check_gradients((struct shape){2, 5, 4, 3, 2, 2}, 0.1);
     check_gradients((struct shape){1, 4, 2, 2, 1, 3}, 1);
     check_bad();
