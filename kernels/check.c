@@ -144,7 +144,7 @@ st_t kn_check_layernorm_bwd(const struct kn_tensor *x, const struct kn_tensor *w
 
 st_t kn_check_rope(const struct kn_tensor *x, int64_t pos0, double theta, int inverse)
 {
-    NEED(x && is_float(x->dtype) && is(x, 4, x->dtype));
+    NEED(x && (is_float(x->dtype) || x->dtype == KN_BF16) && is(x, 4, x->dtype));
     NEED(is4(x, x->dtype, x->d[0], x->d[1], x->d[2], x->d[3]));
     NEED(x->d[3] % 2 == 0 && theta > 0 && pos0 >= 0);
     return ST_OK;
@@ -189,7 +189,7 @@ st_t kn_check_headgate_bwd(const struct kn_tensor *x, const struct kn_tensor *g,
 st_t kn_check_attention(const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, int64_t window,
                         double scale, const struct kn_tensor *out, const struct kn_tensor *lse)
 {
-    NEED(q && is_float(q->dtype) && is(q, 4, q->dtype));
+    NEED(q && (is_float(q->dtype) || q->dtype == KN_BF16) && is(q, 4, q->dtype));
     NEED(k && is(k, 4, q->dtype));
     NEED(v && is(v, 4, q->dtype));
     int64_t B = q->d[0], T = q->d[1], H = q->d[2], K = q->d[3], S = k->d[1], G = k->d[2], E = v->d[3];
@@ -198,7 +198,7 @@ st_t kn_check_attention(const struct kn_tensor *q, const struct kn_tensor *k, co
     NEED(is4(v, q->dtype, B, S, G, E));
     NEED(is4(out, q->dtype, B, T, H, E));
     NEED(S >= T && window >= 0 && (G ? H % G == 0 : H == 0) && (K > 0) == (E > 0));
-    NEED(kn_absent(lse) || (is(lse, 3, q->dtype) && lse->d[0] == B && lse->d[1] == H && lse->d[2] == T));
+    NEED(kn_absent(lse) || (is(lse, 3, q->dtype == KN_BF16 ? KN_F32 : q->dtype) && lse->d[0] == B && lse->d[1] == H && lse->d[2] == T));
     return ST_OK;
 }
 

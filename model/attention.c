@@ -48,15 +48,24 @@ struct saved {
     struct kn_tensor dkv;      /* of a lender: gradients of k and v from its borrowers [N,2GK] */
 };
 
+/* What lies between the products, where nothing but products, RoPE and attention touches it. */
+static enum kn_dtype between(const struct layer_ctx *c)
+{
+    bool plain = !c->v[QK_NORM] && !c->v[GATE] && !c->arch->bias && !c->lender && !c->lends && !c->state_context;
+    return plain ? c->act : c->dtype;
+}
+
 static void carve_qkv(const struct layer_ctx *c, struct carve *m, struct saved *s)
 {
     struct dims d = dims_of(c);
+    m->dtype = between(c);
     s->qkv = carve2(m, d.N, d.M);
     if (c->v[QK_NORM]) {
         s->qk = carve2(m, d.N, (d.H + d.own) * d.K);
         s->rstd = kn_t3(carve2(m, d.N, d.H + d.own).p, c->dtype, c->B, c->T, d.H + d.own);
     }
     s->out = carve2(m, d.N, d.H * d.K);
+    m->dtype = c->dtype;
 }
 
 static uint64_t carve_saved(const struct layer_ctx *c, void *base, struct saved *s)
@@ -78,7 +87,7 @@ struct back {
 static uint64_t carve_back(const struct layer_ctx *c, void *base, struct back *s)
 {
     struct dims d = dims_of(c);
-    struct carve m = {base, c->dtype, 0};
+    struct carve m = {base, between(c), 0};
     if (c->v[GATE]) s->gated = carve2(&m, d.N, d.H * d.K);
     s->dout = carve2(&m, d.N, d.H * d.K);
     s->dqkv = carve2(&m, d.N, d.M);
@@ -144,15 +153,15 @@ static uint64_t state_bytes(const struct layer_ctx *c)
 /* [N, heads K] as [B,T,heads,K] */
 static struct kn_tensor by_heads(const struct layer_ctx *c, const struct kn_tensor *x, int64_t heads)
 {
-    return kn_t4(x->p, c->dtype, c->B, c->T, heads, c->v[HEAD_DIM]);
+    return kn_t4(x->p, x->dtype, c->B, c->T, heads, c->v[HEAD_DIM]);
 }
 
 /* Heads that lie in rows of x [N,M]: n of them from column `from` on, `step` columns from one to the next. */
 static struct kn_tensor heads_in(const struct layer_ctx *c, const struct kn_tensor *x, int64_t from, int64_t n, int64_t step)
 {
-    char *p = (char *)x->p + (size_t)from * kn_dtype_size(c->dtype);
+    char *p = (char *)x->p + (size_t)from * kn_dtype_size(x->dtype);
     int64_t row = x->s[0];
-    return (struct kn_tensor){p, c->dtype, 4, {c->B, c->T, n, c->v[HEAD_DIM]}, {c->T * row, row, step, 1}};
+    return (struct kn_tensor){p, x->dtype, 4, {c->B, c->T, n, c->v[HEAD_DIM]}, {c->T * row, row, step, 1}};
 }
 
 /* The heads of one layer's product, or of its gradient. */

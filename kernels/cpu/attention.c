@@ -29,11 +29,11 @@ st_t cpu_attention(struct kn_dev *dev, const struct kn_tensor *q, const struct k
 {
     st_t st = kn_check_attention(q, k, v, window, scale, out, lse);
     if (st) return st;
-    if (q->dtype != KN_F32) return ST_ENOTSUP;
+    if (q->dtype == KN_F64 || !attn_half_fits(dev, q, v, scale)) return ST_ENOTSUP;
     if (kn_count(out) == 0) return ST_OK;
     struct ctx c = {dev, attn_of(q, k, v, window, scale, out, lse)};
     const struct attn *a = &c.a;
-    if (a->T == 1) return cpu_attention_decode(dev, a);
+    if (a->T == 1 && !a->half) return cpu_attention_decode(dev, a);
     if (dev->precision == KN_BF16 && a->scale > 0 && a->E == a->K) return cpu_attention_bf16(dev, a);
     if ((st = cpu_scratch_need(dev, (size_t)(a->K + a->E + ATTN_KEYS) * ATTN_ROWS * sizeof(float)))) return st;
     double pairs = (double)(a->B * a->H * a->T) * (double)(a->W ? a->W : a->S);

@@ -34,7 +34,7 @@ st_t cpu_attention_bf16(struct kn_dev *dev, const struct attn *a)
 {
     int64_t heads = a->B * a->G, parts = (TASKS + heads - 1) / heads, K2 = (a->K + 1) / 2;
     struct ctx c = {dev, a, parts < a->blocks ? parts : a->blocks};
-    size_t floats = head_floats(a) + (size_t)(2 * K2 + a->K + ATTN_KEYS + ATTN_KEYS / 2) * ATTN_ROWS;
+    size_t floats = head_floats(a) + (size_t)(2 * K2 + (a->half ? 2 : 1) * a->K + ATTN_KEYS + ATTN_KEYS / 2) * ATTN_ROWS;
     st_t st = cpu_scratch_need(dev, floats * sizeof(float));
     if (st) return st;
     double pairs = (double)(a->B * a->H * a->T) * (double)(a->W ? a->W : a->S);
@@ -91,15 +91,15 @@ static void block_bf16(const struct attn *a, int64_t b, int64_t g, const struct 
 {
     int64_t K = a->K, K2 = (K + 1) / 2;
     int nv = (x->n + VL - 1) / VL;
-    float *qb = mem, *qt = qb + K2 * LANES, *o = qt + K2 * LANES, *s = o + K * LANES, *pt = s + ATTN_KEYS * LANES;
+    float *qb = mem, *qt = qb + K2 * LANES, *o = qt + K2 * LANES, *s = o + K * LANES, *pt = s + ATTN_KEYS * LANES, *tmp = pt + ATTN_KEYS / 2 * LANES;
     float m[LANES], l[LANES];
     const float *rows[LANES];
     for (int i = 0; i < LANES; i++) {
-        rows[i] = a->q + attn_row(a, &a->sq, x, b, g, i);
+        rows[i] = attn_at(a, a->q, attn_row(a, &a->sq, x, b, g, i));
         m[i] = NEVER;
         l[i] = 0;
     }
-    block_of_pairs(qb, rows, K);
+    block_of_pairs(qb, rows, a->half, K);
     lanes_of_pairs(qt, qb, K);
     memset(o, 0, (size_t)(K * LANES) * sizeof *o);
     vf reach = vf_set1((float)(a->W ? a->W - 1 : a->S)), scale = vf_set1((float)(a->scale * ATTN_LOG2E));
@@ -134,11 +134,11 @@ static void block_bf16(const struct attn *a, int64_t b, int64_t g, const struct 
 
     float *out[LANES], inv[LANES];
     for (int i = 0; i < x->n; i++) {
-        out[i] = a->out + attn_row(a, &a->so, x, b, g, i);
+        out[i] = attn_at(a, a->out, attn_row(a, &a->so, x, b, g, i));
         inv[i] = 1.0f / l[i];
         if (a->lse) a->lse[attn_row(a, &a->sl, x, b, g, i)] = (float)(((double)m[i] + (double)log2f(l[i])) * ATTN_LN2);
     }
-    lanes_to_rows_bf16(out, o, x->n, K, inv);
+    lanes_to_any(out, a->half, o, x->n, K, inv, tmp);
 }
 
 static void head_bf16(const struct attn *a, int64_t b, int64_t g, int64_t part, int64_t parts, float *mem)
@@ -146,8 +146,8 @@ static void head_bf16(const struct attn *a, int64_t b, int64_t g, int64_t part, 
     struct attn_block x = attn_block(a, a->blocks - 1 - part, 2); /* the longest first */
     int64_t keys = x.last + 1, even = keys + keys % 2, K2 = (a->K + 1) / 2;
     float *kb = mem, *vp = kb + even * K2;
-    rows_of_pairs(kb, a->k + b * a->sk.b + g * a->sk.h, a->sk.t, keys, a->K);
-    cpu_gemm_bf16->pack(vp, a->K, a->v + b * a->sv.b + g * a->sv.h, 1, a->sv.t, a->K, keys);
+    rows_of_pairs(kb, attn_at(a, a->k, b * a->sk.b + g * a->sk.h), a->half, a->sk.t, keys, a->K);
+    pairs_of_rows(vp, attn_at(a, a->v, b * a->sv.b + g * a->sv.h), a->half, a->sv.t, keys, a->K);
     for (int64_t i = a->blocks - 1 - part; i >= 0; i -= parts) {
         x = attn_block(a, i, 2);
         block_bf16(a, b, g, &x, kb, vp, mem + head_floats(a));

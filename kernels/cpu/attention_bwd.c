@@ -31,7 +31,7 @@ st_t cpu_attention_bwd(struct kn_dev *dev, const struct kn_tensor *q, const stru
 {
     st_t st = kn_check_attention_bwd(q, k, v, out, lse, dout, window, scale, dq, dk, dv);
     if (st) return st;
-    if (q->dtype != KN_F32) return ST_ENOTSUP;
+    if (q->dtype == KN_F64 || !attn_half_fits(dev, q, v, scale)) return ST_ENOTSUP;
     if (kn_count(q) == 0 || kn_count(v) == 0) return ST_OK;
     int vl = lanes_each[cpu_of(dev)->isa];
     struct ctx c = {dev,

@@ -17,7 +17,7 @@ static size_t head_floats(const struct attn_bwd *c)
 static size_t block_floats(const struct attn_bwd *c)
 {
     int64_t K2 = (c->a.K + 1) / 2;
-    return (size_t)((4 * K2 + c->a.K + c->Kp + 2 * ATTN_KEYS + 3 * ATTN_KEYS / 2) * ATTN_ROWS);
+    return (size_t)((4 * K2 + (c->a.half ? 2 : 1) * c->a.K + c->Kp + 2 * ATTN_KEYS + 3 * ATTN_KEYS / 2) * ATTN_ROWS);
 }
 
 #define VEC_FILE "kernels/cpu/attention_bwd_bf16.c"
@@ -76,12 +76,14 @@ VEC_FN void weigh2(const float *s, const float *dp, float *pr, float *dr, float 
     vf_store(ds, vf_pairs_bf16(e, f));
 }
 
-static float dot_bf16(const float *a, const float *b, int64_t n)
+static float dot_bf16(int half, const float *a, const float *b, int64_t n)
 {
     vf s = vf_zero();
-    int64_t i = 0;
-    for (; i + VL <= n; i += VL) s = vf_fma(vf_load(a + i), vf_load(b + i), s);
-    if (i < n) s = vf_fma(vf_loadn(a + i, n - i), vf_loadn(b + i, n - i), s);
+    for (int64_t i = 0; i < n; i += VL) {
+        __mmask16 m = (__mmask16)(n - i < VL ? (1u << (n - i)) - 1 : 0xffffu);
+        if (half) s = vf_fma(vf_widen_bf16((const uint16_t *)a + i, m), vf_widen_bf16((const uint16_t *)b + i, m), s);
+        else s = vf_fma(_mm512_maskz_loadu_ps(m, a + i), _mm512_maskz_loadu_ps(m, b + i), s);
+    }
     return vf_hsum(s);
 }
 
@@ -98,20 +100,20 @@ static void rows_bf16(const struct attn_bwd *c, int64_t b, int64_t g, int64_t in
     int64_t K = a->K, Kp = c->Kp, K2 = (K + 1) / 2;
     float *qb = mem, *qt = qb + K2 * LANES, *dot = qt + K2 * LANES, *dob = dot + K2 * LANES, *dqt = dob + K2 * LANES, *qn = dqt + K * LANES,
           *don = qn + Kp * LANES / 2, *s = don + Kp * LANES / 2, *dp = s + ATTN_KEYS * LANES, *pr = dp + ATTN_KEYS * LANES,
-          *dr = pr + ATTN_KEYS * LANES / 2, *ds = dr + ATTN_KEYS * LANES / 2;
+          *dr = pr + ATTN_KEYS * LANES / 2, *ds = dr + ATTN_KEYS * LANES / 2, *tmp = ds + ATTN_KEYS * LANES / 2;
     float lse[LANES], d[LANES], scale[LANES];
     const float *rows[LANES], *drows[LANES];
     float *dqrows[LANES];
     for (int i = 0; i < LANES; i++) {
-        rows[i] = a->q + attn_row(a, &a->sq, &x, b, g, i);
-        drows[i] = c->dout + attn_row(a, &c->sdout, &x, b, g, i);
-        dqrows[i] = c->dq + attn_row(a, &c->sdq, &x, b, g, i);
+        rows[i] = attn_at(a, a->q, attn_row(a, &a->sq, &x, b, g, i));
+        drows[i] = attn_at(a, c->dout, attn_row(a, &c->sdout, &x, b, g, i));
+        dqrows[i] = attn_at(a, c->dq, attn_row(a, &c->sdq, &x, b, g, i));
         lse[i] = (float)((double)a->lse[attn_row(a, &a->sl, &x, b, g, i)] * -ATTN_LOG2E);
-        d[i] = i < x.n ? dot_bf16(drows[i], a->out + attn_row(a, &a->so, &x, b, g, i), K) : 0;
+        d[i] = i < x.n ? dot_bf16(a->half, drows[i], attn_at(a, a->out, attn_row(a, &a->so, &x, b, g, i)), K) : 0;
         scale[i] = a->scale;
     }
-    block_of_pairs(qb, rows, K);
-    block_of_pairs(dob, drows, K);
+    block_of_pairs(qb, rows, a->half, K);
+    block_of_pairs(dob, drows, a->half, K);
     lanes_of_pairs(qt, qb, K);
     lanes_of_pairs(dot, dob, K);
     cpu_gemm_bf16->pack_half(qn, Kp, (const uint16_t *)qb, 1, 2 * K2, K, x.n);
@@ -141,28 +143,35 @@ static void rows_bf16(const struct attn_bwd *c, int64_t b, int64_t g, int64_t in
         }
         j0 += t.n;
     }
-    lanes_to_rows_bf16(dqrows, dqt, x.n, K, scale);
+    lanes_to_any(dqrows, a->half, dqt, x.n, K, scale, tmp);
 }
 
 static void head_bf16(const struct attn_bwd *c, int64_t b, int64_t g, float *mem)
 {
     const struct attn *a = &c->a;
     int64_t K = a->K, Kp = c->Kp, K2 = (K + 1) / 2, even = a->S + a->S % 2;
-    const float *k = a->k + b * a->sk.b + g * a->sk.h, *v = a->v + b * a->sv.b + g * a->sv.h;
-    float *dk = c->dk + b * c->sdk.b + g * c->sdk.h, *dv = c->dv + b * c->sdv.b + g * c->sdv.h;
+    const float *k = attn_at(a, a->k, b * a->sk.b + g * a->sk.h), *v = attn_at(a, a->v, b * a->sv.b + g * a->sv.h);
+    float *dk = attn_at(a, c->dk, b * c->sdk.b + g * c->sdk.h), *dv = attn_at(a, c->dv, b * c->sdv.b + g * c->sdv.h);
     float *kb = mem, *vb = kb + even * K2, *kp = vb + even * K2, *dks = kp + even / 2 * K, *dvs = dks + even * Kp;
     struct head h = {kb, vb, kp, dks, dvs};
-    rows_of_pairs(kb, k, a->sk.t, a->S, K);
-    rows_of_pairs(vb, v, a->sv.t, a->S, K);
-    cpu_gemm_bf16->pack(kp, K, k, 1, a->sk.t, K, a->S);
+    rows_of_pairs(kb, k, a->half, a->sk.t, a->S, K);
+    rows_of_pairs(vb, v, a->half, a->sv.t, a->S, K);
+    pairs_of_rows(kp, k, a->half, a->sk.t, a->S, K);
     memset(dks, 0, (size_t)(2 * even * Kp) * sizeof *dks);
     for (int64_t i = 0; i < a->blocks; i++) rows_bf16(c, b, g, i, &h, mem + head_floats(c));
     vf scale = vf_set1(a->scale);
     for (int64_t j = 0; j < a->S; j++)
         for (int64_t i = 0; i < K; i += VL) {
             int64_t n = K - i < VL ? K - i : VL;
-            vf_storen(dk + j * c->sdk.t + i, vf_mul(vf_load(dks + j * Kp + i), scale), n);
-            vf_storen(dv + j * c->sdv.t + i, vf_load(dvs + j * Kp + i), n);
+            vf x = vf_mul(vf_load(dks + j * Kp + i), scale), y = vf_load(dvs + j * Kp + i);
+            __mmask16 m = (__mmask16)((1u << n) - 1);
+            if (a->half) {
+                vf_narrow_bf16((uint16_t *)dk + j * c->sdk.t + i, m, x);
+                vf_narrow_bf16((uint16_t *)dv + j * c->sdv.t + i, m, y);
+            } else {
+                _mm512_mask_storeu_ps(dk + j * c->sdk.t + i, m, x);
+                _mm512_mask_storeu_ps(dv + j * c->sdv.t + i, m, y);
+            }
         }
 }
 

@@ -23,6 +23,7 @@ struct attn_strides {
 struct attn {
     const float *q, *k, *v;
     float *out, *lse; /* lse may be NULL */
+    int half;         /* all but lse are bf16 in memory (attention_bf16.c alone) */
     struct attn_strides sq, sk, sv, so, sl;
     int64_t B, T, S, H, G, R, K, E, W; /* K, E: of a key, of a value; W: 0 when no window cuts anything */
     float scale;
@@ -52,6 +53,12 @@ struct attn_block {
     int64_t h[ATTN_ROWS]; /* its head among those of the key head */
 };
 
+/* A number of q, k, v, out or of their gradients. */
+static inline float *attn_at(const struct attn *a, const float *p, int64_t offset)
+{
+    return a->half ? (float *)((uint16_t *)p + offset) : (float *)p + offset;
+}
+
 static inline struct attn_strides attn_strides(const struct kn_tensor *t)
 {
     return (struct attn_strides){t->s[0], t->s[1], t->s[2]};
@@ -65,6 +72,7 @@ static inline struct attn attn_of(const struct kn_tensor *q, const struct kn_ten
                      .k = k->p,
                      .v = v->p,
                      .out = out->p,
+                     .half = q->dtype == KN_BF16,
                      .sq = attn_strides(q),
                      .sk = attn_strides(k),
                      .sv = attn_strides(v),
@@ -85,6 +93,11 @@ static inline struct attn attn_of(const struct kn_tensor *q, const struct kn_ten
     a.R = a.G ? a.H / a.G : 0;
     a.blocks = (a.R * a.T + ATTN_ROWS - 1) / ATTN_ROWS;
     return a;
+}
+
+static inline int attn_half_fits(const struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *v, double scale)
+{
+    return q->dtype != KN_BF16 || (dev->precision == KN_BF16 && (float)scale > 0 && q->d[3] == v->d[3]);
 }
 
 /* Offset of row i of a block of key head g. */

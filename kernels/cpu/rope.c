@@ -7,6 +7,11 @@
 
 #define VEC_FILE "kernels/cpu/rope.c"
 #include "kernels/cpu/vec_each.h"
+#ifdef __x86_64__
+#include "kernels/cpu/vec_bf16.h"
+#else
+#define rotate_bf16 NULL /* never: no such device has the precision */
+#endif
 
 #define TABLE_MAX 32768 /* positions */
 #define TABLE_MIN 128
@@ -17,6 +22,7 @@ static void (*const rotate_each[])(float *x, int64_t heads, int64_t stride, cons
 struct ctx {
     void (*rotate)(float *x, int64_t heads, int64_t stride, const float *cs, int64_t half, float sign);
     float *x;
+    int half_x; /* it is bf16 */
     int64_t sb, st, sh, b, t, h, half, step;
     const float *cs; /* [t][2][half] cos, sin */
     float sign;
@@ -28,7 +34,8 @@ static void task(void *arg, int i, int worker)
     int64_t rows = c->b * c->t, end = (i + 1) * c->step < rows ? (i + 1) * c->step : rows;
     for (int64_t n = i * c->step; n < end; n++) {
         int64_t b = n / c->t, t = n % c->t;
-        c->rotate(c->x + b * c->sb + t * c->st, c->h, c->sh, c->cs + t * 2 * c->half, c->half, c->sign);
+        int64_t at = b * c->sb + t * c->st;
+        c->rotate(c->half_x ? (float *)((uint16_t *)c->x + at) : c->x + at, c->h, c->sh, c->cs + t * 2 * c->half, c->half, c->sign);
     }
 }
 
@@ -96,10 +103,12 @@ st_t cpu_rope(struct kn_dev *dev, const struct kn_tensor *x, int64_t pos0, doubl
 {
     st_t st = kn_check_rope(x, pos0, theta, inverse);
     if (st) return st;
-    if (x->dtype != KN_F32) return ST_ENOTSUP;
+    int half = x->dtype == KN_BF16;
+    if (x->dtype == KN_F64 || (half && dev->precision != KN_BF16)) return ST_ENOTSUP;
     if (kn_count(x) == 0) return ST_OK;
-    struct ctx c = {.rotate = rotate_each[cpu_of(dev)->isa],
+    struct ctx c = {.rotate = half ? rotate_bf16 : rotate_each[cpu_of(dev)->isa],
                     .x = x->p,
+                    .half_x = half,
                     .sb = x->s[0],
                     .st = x->s[1],
                     .sh = x->s[2],
@@ -113,6 +122,24 @@ st_t cpu_rope(struct kn_dev *dev, const struct kn_tensor *x, int64_t pos0, doubl
     c.step = (8192 + width - 1) / width;
     cpu_run(dev, task, &c, (int)((c.b * c.t + c.step - 1) / c.step), (double)kn_count(x) * 8 / 10);
     return ST_OK;
+}
+
+#elif defined(VEC_BF16)
+
+/* Every head of one position, numbers that are bf16. */
+static void rotate_bf16(float *x, int64_t heads, int64_t stride, const float *cs, int64_t half, float sign)
+{
+    vf sg = vf_set1(sign);
+    for (int64_t i = 0; i < half; i += VL) {
+        __mmask16 m = (__mmask16)(half - i < VL ? (1u << (half - i)) - 1 : 0xffffu);
+        vf c = _mm512_maskz_loadu_ps(m, cs + i), s = vf_mul(_mm512_maskz_loadu_ps(m, cs + half + i), sg);
+        for (int64_t h = 0; h < heads; h++) {
+            uint16_t *p = (uint16_t *)x + h * stride + i, *q = p + half;
+            vf a = vf_widen_bf16(p, m), b = vf_widen_bf16(q, m);
+            vf_narrow_bf16(p, m, vf_fnma(b, s, vf_mul(a, c)));
+            vf_narrow_bf16(q, m, vf_fma(a, s, vf_mul(b, c)));
+        }
+    }
 }
 
 #else

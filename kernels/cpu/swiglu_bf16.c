@@ -17,16 +17,6 @@ void swiglu_bwd_bf16(uint16_t *dg, uint16_t *du, const uint16_t *g, const uint16
 
 #else
 
-VEC_FN vf widen_bf16(const uint16_t *p, __mmask16 m)
-{
-    return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, p)), 16);
-}
-
-VEC_FN void narrow_to(uint16_t *p, __mmask16 m, vf x)
-{
-    _mm256_mask_storeu_epi16(p, m, (__m256i)_mm512_cvtneps_pbh(x));
-}
-
 VEC_FN vf sigmoid_bf16(vf g)
 {
     vf x = vf_min(vf_set1(126.0f), vf_mul(g, vf_set1(-0x1.715476p+0f))); /* 1 / (1 + 2^x) stays a normal number */
@@ -38,8 +28,8 @@ void swiglu_fwd_bf16(uint16_t *h, const uint16_t *g, const uint16_t *u, int64_t 
 {
     for (int64_t i = 0; i < n; i += VL) {
         __mmask16 m = (__mmask16)(n - i < VL ? (1u << (n - i)) - 1 : 0xffffu);
-        vf x = widen_bf16(g + i, m);
-        narrow_to(h + i, m, vf_mul(vf_mul(x, sigmoid_bf16(x)), widen_bf16(u + i, m)));
+        vf x = vf_widen_bf16(g + i, m);
+        vf_narrow_bf16(h + i, m, vf_mul(vf_mul(x, sigmoid_bf16(x)), vf_widen_bf16(u + i, m)));
     }
 }
 
@@ -47,9 +37,9 @@ void swiglu_bwd_bf16(uint16_t *dg, uint16_t *du, const uint16_t *g, const uint16
 {
     for (int64_t i = 0; i < n; i += VL) {
         __mmask16 m = (__mmask16)(n - i < VL ? (1u << (n - i)) - 1 : 0xffffu);
-        vf x = widen_bf16(g + i, m), y = widen_bf16(u + i, m), d = widen_bf16(dh + i, m), s = sigmoid_bf16(x), xs = vf_mul(x, s);
-        narrow_to(dg + i, m, vf_mul(vf_mul(d, y), vf_fma(xs, vf_sub(vf_set1(1.0f), s), s)));
-        narrow_to(du + i, m, vf_mul(d, xs));
+        vf x = vf_widen_bf16(g + i, m), y = vf_widen_bf16(u + i, m), d = vf_widen_bf16(dh + i, m), s = sigmoid_bf16(x), xs = vf_mul(x, s);
+        vf_narrow_bf16(dg + i, m, vf_mul(vf_mul(d, y), vf_fma(xs, vf_sub(vf_set1(1.0f), s), s)));
+        vf_narrow_bf16(du + i, m, vf_mul(d, xs));
     }
 }
 

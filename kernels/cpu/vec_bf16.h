@@ -35,6 +35,16 @@ VEC_FN vf vf_exp2_bf16(vf x)
     return _mm512_scalef_ps(p, n);
 }
 
+/* 16 numbers that are bf16 in memory, those of the mask; and back, rounded. */
+VEC_FN vf vf_widen_bf16(const uint16_t *p, __mmask16 m)
+{
+    return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, p)), 16);
+}
+VEC_FN void vf_narrow_bf16(uint16_t *p, __mmask16 m, vf x)
+{
+    _mm256_mask_storeu_epi16(p, m, (__m256i)_mm512_cvtneps_pbh(x));
+}
+
 #include VEC_FILE
 #undef VL
 #undef VEC_PASS

@@ -4,7 +4,7 @@ st_t ref_rope(struct kn_dev *dev, const struct kn_tensor *x, int64_t pos0, doubl
 {
     st_t st = kn_check_rope(x, pos0, theta, inverse);
     if (st) return st;
-    if (!ref_has(x)) return ST_ENOTSUP;
+    if (!ref_has(x) && dev->precision != KN_BF16) return ST_ENOTSUP;
     int64_t half = x->d[3] / 2;
     for (int64_t b = 0; b < x->d[0]; b++)
         for (int64_t t = 0; t < x->d[1]; t++)

@@ -160,6 +160,65 @@ static void halves(void)
     kt_precision = KN_F32;
 }
 
+static uint16_t rounded(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+
+/* t's numbers rounded, in memory of their own. */
+static struct kn_tensor halved(const struct kt *t)
+{
+    struct kn_tensor h = t->t;
+    uint16_t *p = malloc((size_t)t->n * sizeof *p);
+    if (!p) exit(99);
+    for (int64_t i = 0; i < t->n; i++) p[i] = rounded(t->f[i]);
+    h.p = p, h.dtype = KN_BF16;
+    return h;
+}
+
+/* How many numbers of h are not t's, rounded. */
+static int64_t unlike(const struct kn_tensor *h, const struct kt *t)
+{
+    int64_t bad = 0;
+    for (int64_t i = 0; i < t->n; i++) bad += ((uint16_t *)h->p)[i] != rounded(t->f[i]);
+    return bad;
+}
+
+/* bf16 in memory gives what the same numbers in f32 give, rounded once; outside the tensors nothing is touched. */
+static void in_memory(const struct shape *s)
+{
+    struct kn_dev *dev = kt_cpu[KT_ISAS - 1][1];
+    if (!dev || kn_precision(dev, KN_BF16)) {
+        tap_skip("no bf16");
+        return;
+    }
+    struct call c;
+    call_init(&c, s);
+    struct kt *ins[] = {&c.q, &c.k, &c.v, &c.dout}, *outs[] = {&c.out, &c.dq, &c.dk, &c.dv};
+    struct kn_tensor i[4], o[4];
+    for (int n = 0; n < 4; n++) {
+        kt_half(ins[n]), kt_half(outs[n]);
+        i[n] = halved(ins[n]), o[n] = halved(outs[n]);
+    }
+    ok(!forward(dev, 0, &c) && !dev->op->attention(dev, &i[0], &i[1], &i[2], c.window, c.scale, &o[0], kt_f(&c.lse)) && !unlike(&o[0], &c.out),
+       "bf16 in memory, T %d K %d: forward", s->T, s->K);
+    for (int64_t n = 0; n < c.out.n; n++) {
+        uint32_t u = (uint32_t)rounded(c.out.f[n]) << 16;
+        memcpy(&c.out.f[n], &u, 4);
+    }
+    ok(!dev->op->attention_bwd(dev, kt_f(&c.q), kt_f(&c.k), kt_f(&c.v), kt_f(&c.out), kt_f(&c.lse), kt_f(&c.dout), c.window, c.scale, kt_f(&c.dq), kt_f(&c.dk),
+                               kt_f(&c.dv)) &&
+           !dev->op->attention_bwd(dev, &i[0], &i[1], &i[2], &o[0], kt_f(&c.lse), &i[3], c.window, c.scale, &o[1], &o[2], &o[3]) && !unlike(&o[1], &c.dq) &&
+           !unlike(&o[2], &c.dk) && !unlike(&o[3], &c.dv),
+       "bf16 in memory, T %d K %d: backward", s->T, s->K);
+    kn_precision(dev, KN_F32);
+    is_int(dev->op->attention(dev, &i[0], &i[1], &i[2], c.window, c.scale, &o[0], kt_f(&c.lse)), ST_ENOTSUP, "bf16 in memory under precision f32");
+    for (int n = 0; n < 4; n++) free(i[n].p), free(o[n].p);
+    call_fini(&c);
+}
+
 /* Scores of about 1e4 leave f32 with three digits of the exponent, so the tolerance is that of the inputs' rounding. */
 static void extremes(void)
 {
@@ -265,6 +324,11 @@ int main(void)
     shapes(1e-11);
     uneven(1e-11);
     halves();
+    in_memory(&(struct shape){2, 70, 70, 4, 2, 32, 0, 1, 1});
+    in_memory(&(struct shape){1, 67, 67, 3, 1, 20, 7, 0, 1});
+    in_memory(&(struct shape){1, 129, 129, 2, 2, 64, 0, 1, 1});
+    in_memory(&(struct shape){1, 45, 45, 2, 1, 3, 0, 1, 1});
+    in_memory(&(struct shape){2, 1, 1, 2, 2, 16, 0, 0, 1});
     extremes();
     chunks(0);
     chunks(20);

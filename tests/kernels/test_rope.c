@@ -25,9 +25,46 @@ static void check(int64_t b, int64_t t, int64_t h, int64_t k, int64_t pos0, doub
     kt_free(&c.x);
 }
 
+/* Numbers that are bf16: what the same give in f32, rounded once. */
+static void halves(int64_t K, int64_t rows)
+{
+    struct kn_dev *dev = kt_cpu[KT_ISAS - 1][1];
+    if (!dev || kn_precision(dev, KN_BF16)) {
+        tap_skip("no bf16");
+        return;
+    }
+    enum { MOST = 3000 };
+    static float f[MOST];
+    static uint16_t h[MOST];
+    struct base_rng r = base_rng_at(1, RNG_TEST, 0);
+    int64_t row = 2 * K + 3, n = rows * row, bad = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t u;
+        f[i] = (float)base_rng_normal(&r);
+        memcpy(&u, &f[i], 4);
+        h[i] = (uint16_t)(u >> 16), u &= 0xffff0000u;
+        memcpy(&f[i], &u, 4);
+    }
+    struct kn_tensor t = {f, KN_F32, 4, {1, rows, 2, K}, {n, row, K, 1}}, th = t;
+    th.p = h, th.dtype = KN_BF16;
+    st_t st = dev->op->rope(dev, &t, 3, 10000, 0);
+    if (!st) st = dev->op->rope(dev, &th, 3, 10000, 0);
+    kn_precision(dev, KN_F32);
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t u;
+        memcpy(&u, &f[i], 4);
+        bad += h[i] != (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+    }
+    ok(!st && !bad, "bf16 in memory, %d wide", (int)K);
+    is_int(dev->op->rope(dev, &th, 3, 10000, 0), ST_ENOTSUP, "not under precision f32");
+}
+
 int main(void)
 {
     kt_open();
+    halves(64, 9);
+    halves(32, 20);
+    halves(20, 30);
     check(2, 37, 3, 32, 0, 10000, 0, 0);
     check(1, 5, 2, 2, 3, 10000, 0, 0);
     check(1, 40, 1, 4, 0, 10000, 1, 1);
