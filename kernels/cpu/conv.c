@@ -93,7 +93,7 @@ static void fwd_task(void *arg, int task, int worker)
 static void bwd_piece(struct ctx *c, int64_t b, int64_t t0, int64_t t1, float *ring, float *part)
 {
     int64_t k = c->k, end = t1 + k - 1;
-    memset(ring, 0, (size_t)((k - 1) * c->C) * sizeof *ring);
+    if (k > 1) memset(ring, 0, (size_t)((k - 1) * c->C) * sizeof *ring);
     for (int64_t t = t0; t < end; t += ROWS) {
         struct block s = block_at(c, b, t, end);
         s.ring = ring;
