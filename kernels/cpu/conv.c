@@ -60,9 +60,10 @@ static float *at(const struct view *v, int64_t b, int64_t t)
     return v->p + b * v->sb + t * v->st;
 }
 
-/* Time t of x, before 0 of the state. */
+/* Time t of x, before 0 of the state; NULL where there is none. */
 static const float *row(const struct ctx *c, int64_t b, int64_t t)
 {
+    if (t >= c->T) return NULL;
     return t >= 0 ? at(&c->x, b, t) : c->state.p && t >= 1 - c->k ? at(&c->state, b, c->k - 1 + t) : NULL;
 }
 
@@ -70,7 +71,7 @@ static struct block block_at(const struct ctx *c, int64_t b, int64_t t, int64_t 
 {
     struct block s = {.taps = c->taps, .C = c->C, .k = (int)c->k, .silu = c->silu, .rows = end - t < ROWS ? (int)(end - t) : ROWS};
     for (int64_t j = 0; j < c->k - 1; j++) s.before[j] = row(c, b, t - c->k + 1 + j);
-    for (int r = 0; r < s.rows; r++) s.x[r] = t + r < c->T ? row(c, b, t + r) : NULL;
+    for (int r = 0; r < s.rows; r++) s.x[r] = row(c, b, t + r);
     s.ahead_x = ROWS * c->x.st, s.ahead_y = ROWS * c->y.st;
     return s;
 }
