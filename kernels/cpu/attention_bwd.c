@@ -85,15 +85,6 @@ static void VEC_NAME(pack)(float *dst, const float *const *src, int n, int64_t K
     }
 }
 
-static float VEC_NAME(dot)(const float *a, const float *b, int64_t n)
-{
-    vf s = vf_zero();
-    int64_t i = 0;
-    for (; i + VL <= n; i += VL) s = vf_fma(vf_load(a + i), vf_load(b + i), s);
-    if (i < n) s = vf_fma(vf_loadn(a + i, n - i), vf_loadn(b + i, n - i), s);
-    return vf_hsum(s);
-}
-
 /* One block of rows of a key head: its dq, and its share of dk and dv (rows of dks and dvs floats). */
 static void VEC_NAME(rows)(const struct attn_bwd *c, int64_t b, int64_t g, int64_t index, float *mem, float *dk,
                            int64_t dks, float *dv, int64_t dvs)
@@ -112,7 +103,7 @@ static void VEC_NAME(rows)(const struct attn_bwd *c, int64_t b, int64_t g, int64
         drows[i] = c->dout + attn_row(a, &c->sdout, &x, b, g, i);
         dqrows[i] = c->dq + attn_row(a, &c->sdq, &x, b, g, i);
         lse[i] = (float)((double)a->lse[attn_row(a, &a->sl, &x, b, g, i)] * ATTN_LOG2E);
-        d[i] = i < x.n ? VEC_NAME(dot)(drows[i], a->out + attn_row(a, &a->so, &x, b, g, i), E) : 0;
+        d[i] = i < x.n ? VEC_NAME(mm_dot)(drows[i], a->out + attn_row(a, &a->so, &x, b, g, i), E) : 0;
         scale[i] = a->scale;
     }
     VEC_NAME(rows_to_lanes)(qt, rows, nv * VL, K, (float)(a->scale * ATTN_LOG2E));

@@ -157,26 +157,18 @@ st_t cpu_logsigmoid_bwd(struct kn_dev *dev, const struct kn_tensor *x, double al
 
 #else
 
+#include "kernels/cpu/vec_softplus.h"
+
 VEC_FN vf VEC_NAME(sigmoid)(vf x)
 {
     vf one = vf_set1(1.0f);
     return vf_div(one, vf_add(one, vf_exp(vf_sub(vf_zero(), x))));
 }
 
-/* max(x, 0) + log(1 + t), t = e^-|x| in (0, 1]: log(1 + t) = 2 artanh(s), s = t / (2 + t) <= 1/3, by its series up to s^15 (the next
- * term is below 2^-26 of the sum). */
 VEC_FN vf VEC_NAME(softplus)(vf x)
 {
-    vf zero = vf_zero(), up = vf_max(x, zero), t = vf_exp(vf_sub(vf_min(x, zero), up));
-    vf s = vf_div(t, vf_add(t, vf_set1(2.0f))), z = vf_mul(s, s), p = vf_set1(2.0f / 15);
-    p = vf_fma(p, z, vf_set1(2.0f / 13));
-    p = vf_fma(p, z, vf_set1(2.0f / 11));
-    p = vf_fma(p, z, vf_set1(2.0f / 9));
-    p = vf_fma(p, z, vf_set1(2.0f / 7));
-    p = vf_fma(p, z, vf_set1(2.0f / 5));
-    p = vf_fma(p, z, vf_set1(2.0f / 3));
-    p = vf_fma(p, z, vf_set1(2.0f));
-    return vf_fma(p, s, up);
+    vf zero = vf_zero(), up = vf_max(x, zero);
+    return VEC_NAME(add_log1p)(up, vf_exp(vf_sub(vf_min(x, zero), up)));
 }
 
 static void VEC_NAME(rate)(float *rate, int64_t n)

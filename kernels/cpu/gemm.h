@@ -110,7 +110,7 @@ long gemm_a_stride(const struct gemm_isa *isa, const struct gemm_args *g, int di
 /* One tile of c at (i, j); through a copy where c's columns are not adjacent. as: gemm_a_stride's. */
 void gemm_tile(const struct gemm_isa *isa, const struct gemm_args *g, long as, long kc, const float *a, const float *b, long i, long m,
                long j, long n, float beta, struct gemm_ahead *ahead);
-/* Columns [j, j + n) of rows that are `stride` numbers apart, from row k on, `rows` of them. */
+/* `rows` rows of n numbers each at p, `stride` numbers apart; `most` lines of them a tile. */
 struct gemm_ahead gemm_rows_ahead(const float *p, int half, long stride, long rows, long n, long most);
 /* Whether a's rows are read where they lie, panels of kc places. */
 int gemm_direct(const struct gemm_isa *isa, const struct gemm_args *g, long kc);

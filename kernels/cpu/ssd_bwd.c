@@ -224,7 +224,7 @@ static void VEC_NAME(head)(const struct ssd_bwd *f, const struct ssd_task *k, in
         VEC_NAME(ssd_turn)(m->dyst, m->dys, Pp, L, w->P, NULL);
         VEC_NAME(mm_set)(w->N, L / VL, state, Pp, 1, m->dyst, L, w->P, m->tmp, L);
         VEC_NAME(gather)(m->dct, m->tmp, m->ct, w->N, flow.in);
-        if (behind) flow.through = d.total * VEC_NAME(ssd_dot)(q, state, w->N * Pp);
+        if (behind) flow.through = d.total * VEC_NAME(mm_dot)(q, state, w->N * Pp);
         struct ssd_sum dq = {.keep = behind ? d.total : 0, .a2 = m->cp, .ar2 = 1, .ac2 = m->Np, .b2 = m->dys, .bs2 = Pp, .n2 = n, .c = q, .cs = Pp};
         VEC_NAME(ssd_sum)(&dq, w->N, Pp);
     }

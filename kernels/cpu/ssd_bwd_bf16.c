@@ -175,7 +175,7 @@ static void head_bf16(const struct ssd_bwd *f, const struct ssd_task *k, int64_t
         lanes_of_pairs(m[DY_TURNED], m[ROWS], P);
         rows_of_pairs(m[STATE_ROWS], N, state, P, N, P, NULL);
         share_bf16(m[DCT], flow.in, m[STATE_ROWS], m[DY_TURNED], P / 2, d.in, m[CT], N);
-        if (behind) flow.through = d.total * ssd_dot_bf16(q, state, cells);
+        if (behind) flow.through = d.total * mm_dot_bf16(q, state, cells);
         pairs_of_rows(m[REACH], L, dy, f->dy.st, n, P, d.in);
         struct ssd_sum dq = {.keep = behind ? d.total : 0, .a2 = m[C_PAIRS], .ar2 = 1, .ac2 = N, .b2 = m[REACH], .bs2 = P, .n2 = even / 2, .c = q, .cs = P};
         ssd_sum_bf16(&dq, N, P);

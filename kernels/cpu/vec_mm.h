@@ -88,6 +88,15 @@ __attribute__((unused)) static void VEC_NAME(mm_add)(int64_t rows, int64_t nv, c
     VEC_NAME(mm_any)(1, rows, nv, a, ar, ac, b, bs, n, c, cs);
 }
 
+__attribute__((unused)) static float VEC_NAME(mm_dot)(const float *a, const float *b, int64_t n)
+{
+    vf s = vf_zero();
+    int64_t i = 0;
+    for (; i + VL <= n; i += VL) s = vf_fma(vf_load(a + i), vf_load(b + i), s);
+    if (i < n) s = vf_fma(vf_loadn(a + i, n - i), vf_loadn(b + i, n - i), s);
+    return vf_hsum(s);
+}
+
 /* d_j[i] = s_i[j] * m_j for a block of 4 x 4. */
 VEC_FN void VEC_NAME(transpose4)(float *d0, float *d1, float *d2, float *d3, const float *s0, const float *s1,
                                  const float *s2, const float *s3, float m0, float m1, float m2, float m3)

@@ -14,21 +14,15 @@ __attribute__((unused)) static inline float VEC_NAME(ssd_softplus)(float x, floa
 }
 
 #ifdef VEC_BF16
-/* The same of a vector, the logarithm as in gates.c: within 2e-7, but the errors of like steps are alike and add up along a sequence, where libm's do not;
+#include "kernels/cpu/vec_softplus.h"
+
+/* The same of a vector, the logarithm by its series: within 2e-7, but the errors of like steps are alike and add up along a sequence, where libm's do not;
  * so that f32 does without. */
 VEC_FN vf VEC_NAME(ssd_softplus_of)(vf x, vf *slope)
 {
     vf zero = vf_zero(), one = vf_set1(1.0f), up = vf_max(x, zero), t = vf_exp(vf_sub(vf_min(x, zero), up));
     *slope = vf_div(VEC_NAME(where_ge)(x, zero, one, t), vf_add(one, t));
-    vf s = vf_div(t, vf_add(t, vf_set1(2.0f))), z = vf_mul(s, s), p = vf_set1(2.0f / 15);
-    p = vf_fma(p, z, vf_set1(2.0f / 13));
-    p = vf_fma(p, z, vf_set1(2.0f / 11));
-    p = vf_fma(p, z, vf_set1(2.0f / 9));
-    p = vf_fma(p, z, vf_set1(2.0f / 7));
-    p = vf_fma(p, z, vf_set1(2.0f / 5));
-    p = vf_fma(p, z, vf_set1(2.0f / 3));
-    p = vf_fma(p, z, vf_set1(2.0f));
-    return vf_fma(p, s, up);
+    return VEC_NAME(add_log1p)(up, t);
 }
 #endif
 

@@ -1,15 +1,6 @@
 /* What the backward of Mamba-2's scan shares with its kind in bf16 (names as in ssd_bwd.c). Included after vec_ssd.h; no guard. */
 #include "kernels/cpu/vec_put.h"
 
-static float VEC_NAME(ssd_dot)(const float *a, const float *b, int64_t n)
-{
-    vf s = vf_zero();
-    int64_t i = 0;
-    for (; i + VL <= n; i += VL) s = vf_fma(vf_load(a + i), vf_load(b + i), s);
-    if (i < n) s = vf_fma(vf_loadn(a + i, n - i), vf_loadn(b + i, n - i), s);
-    return vf_hsum(s);
-}
-
 /* From dx' and the flow: dx, and what the head's own numbers and steps get. */
 static void VEC_NAME(ssd_finish)(const struct ssd_bwd *f, const struct ssd_task *k, int64_t h, int64_t t0, int n,
                                  const struct ssd_decay *d, const float *dxd, const struct ssd_flow *flow)
