@@ -20,15 +20,15 @@
 #define SPIN_NS 30000 /* a futex wake-up costs 5 to 50 us, the gap between two kernels of a decode step about 1 us */
 
 struct worker {
+    /* The tasks of this round that are still to be taken from its share: end << 32 | first. A worker that comes late,
+     * or has slept through whole rounds, either takes a task of the present round or sees that none is left. */
+    _Alignas(64) _Atomic uint64_t left;
     struct base_pool *pool;
     int index;
     pthread_t thread;
 };
 
 struct base_pool {
-    /* ntasks << 32 | next task: one word says all about who may take what, so a worker that comes late, or has slept through
-     * whole rounds, either takes a task of the present round or sees that none is left. */
-    _Alignas(64) _Atomic uint64_t work;
     _Alignas(64) _Atomic uint32_t done; /* tasks finished in this round; a futex for the caller */
     _Atomic uint32_t caller_sleeps;
     _Alignas(64) _Atomic uint32_t round; /* a futex for the workers */
@@ -37,6 +37,7 @@ struct base_pool {
     /* Written between rounds only; read by whoever holds a task, which keeps the round open. */
     _Alignas(64) base_pool_fn fn;
     void *ctx;
+    uint32_t ntasks;
     int threads;
     uint64_t spin_ns;
     int pinned;
@@ -84,20 +85,32 @@ static int spin_while(_Atomic uint32_t *word, uint32_t value, uint64_t ns)
     return 0;
 }
 
-/* Takes tasks until none is left. */
+/* Takes and runs tasks of one share, its owner from the front, the others from the end; returns how many. */
+static uint32_t take_share(struct base_pool *p, _Atomic uint64_t *left, int own, int worker)
+{
+    uint32_t count = 0;
+    uint64_t w = atomic_load_explicit(left, memory_order_acquire);
+    while ((uint32_t)w < w >> 32) {
+        uint64_t rest = own ? w + 1 : w - (UINT64_C(1) << 32);
+        if (!atomic_compare_exchange_weak_explicit(left, &w, rest, memory_order_acq_rel, memory_order_acquire))
+            continue;
+        p->fn(p->ctx, (int)(own ? (uint32_t)w : rest >> 32), worker);
+        count++;
+        w = atomic_load_explicit(left, memory_order_acquire);
+    }
+    return count;
+}
+
+/* Takes tasks until none is left: those of its own share, then what others have not got to. */
 static void take_tasks(struct base_pool *p, int worker)
 {
-    uint32_t count = 0, ntasks = 0;
-    uint64_t w = atomic_load_explicit(&p->work, memory_order_acquire);
-    while ((uint32_t)w < w >> 32) {
-        if (!atomic_compare_exchange_weak_explicit(&p->work, &w, w + 1, memory_order_acq_rel, memory_order_acquire)) continue;
-        p->fn(p->ctx, (int)(uint32_t)w, worker);
-        ntasks = (uint32_t)(w >> 32);
-        count++;
-        w = atomic_load_explicit(&p->work, memory_order_acquire);
-    }
+    uint32_t count = 0;
+    for (int i = 0; i < p->threads; i++)
+        count += take_share(p, &p->workers[(worker + i) % p->threads].left, i == 0, worker);
+    if (!count) return;
     /* The round cannot end before this count arrives, so all of it belongs to one round. */
-    if (count && atomic_fetch_add(&p->done, count) + count == ntasks && atomic_load(&p->caller_sleeps)) futex_wake(&p->done, 1);
+    uint32_t ntasks = p->ntasks;
+    if (atomic_fetch_add(&p->done, count) + count == ntasks && atomic_load(&p->caller_sleeps)) futex_wake(&p->done, 1);
 }
 
 static void *worker_main(void *arg)
@@ -122,7 +135,8 @@ static void *worker_main(void *arg)
 static void next_round(struct base_pool *p, int wake)
 {
     atomic_fetch_add(&p->round, 1);
-    /* A worker counts itself asleep before it looks at round for the last time, so it is either counted here or saw this round. */
+    /* A worker counts itself asleep before it looks at round for the last time, so it is either counted here or saw
+     * this round. */
     uint32_t sleepers = atomic_load(&p->sleepers);
     if (sleepers) futex_wake(&p->round, (uint32_t)wake < sleepers ? wake : (int)sleepers);
 }
@@ -141,7 +155,12 @@ void base_pool_run(struct base_pool *p, base_pool_fn fn, void *ctx, int ntasks)
     p->fn = fn;
     p->ctx = ctx;
     atomic_store_explicit(&p->done, 0, memory_order_relaxed);
-    atomic_store_explicit(&p->work, (uint64_t)ntasks << 32, memory_order_release);
+    p->ntasks = (uint32_t)ntasks;
+    for (int i = 0; i < p->threads; i++) {
+        uint64_t first = (uint64_t)ntasks * (uint64_t)i / (uint64_t)p->threads,
+                 end = (uint64_t)ntasks * (uint64_t)(i + 1) / (uint64_t)p->threads;
+        atomic_store_explicit(&p->workers[i].left, end << 32 | first, memory_order_release);
+    }
     next_round(p, ntasks - 1);
     inside.pool = p;
     inside.worker = 0;
@@ -176,7 +195,8 @@ static cpu_set_t *affinity(size_t *bytes)
     return NULL;
 }
 
-/* Binds a thread to the i-th CPU of the mask, counted round when there are fewer. Best effort: an unbound thread is only slower. */
+/* Binds a thread to the i-th CPU of the mask, counted round when there are fewer. Best effort: an unbound thread is
+ * only slower. */
 static void pin_thread(struct base_pool *p, pthread_t t, int i)
 {
     int count = CPU_COUNT_S(p->mask_bytes, p->before);
@@ -199,12 +219,14 @@ st_t base_pool_new(struct base_pool **out, int threads, int pin)
     struct base_pool *p = aligned_alloc(_Alignof(struct base_pool), sizeof *p);
     if (!p) return ST_ENOMEM;
     memset(p, 0, sizeof *p);
-    p->workers = calloc((size_t)threads, sizeof *p->workers);
+    p->workers = aligned_alloc(_Alignof(struct worker), (size_t)threads * sizeof *p->workers);
     if (!p->workers) {
         free(p);
         return ST_ENOMEM;
     }
-    p->spin_ns = threads <= base_cpu_count() ? SPIN_NS : 0; /* spinning for a CPU that somebody needs only delays them */
+    memset(p->workers, 0, (size_t)threads * sizeof *p->workers);
+    p->spin_ns =
+        threads <= base_cpu_count() ? SPIN_NS : 0; /* spinning for a CPU that somebody needs only delays them */
     /* Signals are for the threads that the program made itself. */
     sigset_t all, mask;
     sigfillset(&all);
@@ -223,8 +245,10 @@ st_t base_pool_new(struct base_pool **out, int threads, int pin)
     }
     pthread_sigmask(SIG_SETMASK, &mask, NULL);
     if (!st && pin) base_pool_pin(p, 1);
-    if (st) base_pool_free(p);
-    else *out = p;
+    if (st)
+        base_pool_free(p);
+    else
+        *out = p;
     return st;
 }
 
@@ -235,7 +259,8 @@ void base_pool_pin(struct base_pool *p, int pin)
         p->pinned = 1;
         for (int i = 0; i < p->threads; i++) pin_thread(p, i ? p->workers[i].thread : pthread_self(), i);
     } else if (!pin && p->pinned) {
-        for (int i = 0; i < p->threads; i++) pthread_setaffinity_np(i ? p->workers[i].thread : pthread_self(), p->mask_bytes, p->before);
+        for (int i = 0; i < p->threads; i++)
+            pthread_setaffinity_np(i ? p->workers[i].thread : pthread_self(), p->mask_bytes, p->before);
         CPU_FREE(p->before);
         p->before = NULL;
         p->pinned = 0;
@@ -295,7 +320,8 @@ static int cgroup_quota(void)
         if (!v2 && !strstr(controllers, ",cpu,")) continue;
         for (;;) {
             char quota[8192], period[8192];
-            snprintf(quota, sizeof quota, "/sys/fs/cgroup%s%s/%s", v2 ? "" : "/cpu", path, v2 ? "cpu.max" : "cpu.cfs_quota_us");
+            snprintf(quota, sizeof quota, "/sys/fs/cgroup%s%s/%s", v2 ? "" : "/cpu", path,
+                     v2 ? "cpu.max" : "cpu.cfs_quota_us");
             snprintf(period, sizeof period, "/sys/fs/cgroup/cpu%s/cpu.cfs_period_us", path);
             int cpus = quota_of(quota, v2 ? NULL : period);
             if (cpus < least) least = cpus;

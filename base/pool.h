@@ -4,6 +4,8 @@
  *
  * Invariants: tasks are cut by shape, never by the number of threads, and a task writes memory no other task writes, so
  * results do not depend on threads or order. worker is in [0, base_pool_threads(pool)) and names scratch memory.
+ * Worker w of W begins with tasks [w n / W, (w + 1) n / W), in order, and then helps others from the end of theirs: kernels that cut the same rows
+ * in the same order find them in the cache of the core that wrote them.
  * The caller is worker 0 and takes tasks too. Workers spin for a short while (spin_us) before they sleep on a futex, so that a
  * decode step does not pay a wake-up a layer. A pool belongs to one caller thread; base_pool_run does not nest (a nested call
  * runs its tasks inline). NULL pool: runs inline. */

@@ -10,10 +10,10 @@ enum { TASKS = 64 };
 
 struct round {
     struct base_pool *pool;
-    int hits[TASKS];       /* not atomic: a task is nobody else's */
+    int hits[TASKS]; /* not atomic: a task is nobody else's */
     _Atomic int bad, inner;
     int threads;
-    long scratch[8][16];   /* by worker, a cache line and more each */
+    long scratch[8][16]; /* by worker, a cache line and more each */
 };
 
 static void task(void *ctx, int i, int worker)
@@ -40,6 +40,51 @@ static void outer(void *ctx, int i, int worker)
     base_pool_run(r->pool, inner, r, 5);
     if (r->scratch[worker][0] != before + 5) r->bad++;
     r->hits[i]++;
+}
+
+struct meeting {
+    int threads, ntasks;
+    _Atomic int begun, ended, astray;
+};
+
+/* All threads are held in their first task until each has one, so nobody can have helped anybody. */
+static void first_of_share(void *ctx, int i, int worker)
+{
+    struct meeting *m = ctx;
+    if (m->begun++ < m->threads && i != worker * m->ntasks / m->threads) m->astray++;
+    while (m->begun < m->threads) sched_yield();
+    m->ended++;
+}
+
+/* Task 0 ends last: the rest of its share has to be done by others. */
+static void last_is_first(void *ctx, int i, int worker)
+{
+    struct meeting *m = ctx;
+    while (!i && m->ended < m->ntasks - 1) sched_yield();
+    m->ended++;
+    (void)worker;
+}
+
+static void test_shares(int threads)
+{
+    struct base_pool *p;
+    if (base_pool_new(&p, threads, 0)) {
+        ok(0, "a pool of %d", threads);
+        return;
+    }
+    int astray = 0, ended = 0;
+    for (int k = 0; k < 200; k++) {
+        struct meeting m = {.threads = threads, .ntasks = threads * (1 + k % 5)};
+        base_pool_run(p, first_of_share, &m, m.ntasks);
+        astray += m.astray;
+        ended += m.ended == m.ntasks;
+        m.ended = 0;
+        base_pool_run(p, last_is_first, &m, m.ntasks);
+        ended += m.ended == m.ntasks;
+    }
+    is_int(astray, 0, "%d threads: each begins with its own share of the tasks", threads);
+    is_int(ended, 400, "%d threads: what is left of a share is done by others", threads);
+    base_pool_free(p);
 }
 
 static void test_threads(int threads, int rounds)
@@ -71,6 +116,9 @@ int main(void)
     test_threads(2, 5000);
     test_threads(4, 2000);
     test_threads(7, 1000);
+
+    test_shares(2);
+    test_shares(3);
 
     struct round r = {.threads = 1};
     base_pool_run(NULL, task, &r, TASKS);
