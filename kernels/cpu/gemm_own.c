@@ -118,7 +118,8 @@ static void block_task(void *ctx, int task, int worker)
     const struct own *s = ctx;
     const struct gemm_isa *isa = s->isa;
     struct gemm_args g = *s->g;
-    long slice = task % s->slices, mb = task / s->slices % s->mblocks, nb = task / s->slices / s->mblocks, nr = 2 * isa->vl;
+    /* slices last: a core's share of the tasks is a share of the sum, rows that it wrote itself if the kernel before was cut by rows */
+    long mb = task % s->mblocks, nb = task / s->mblocks % s->nblocks, slice = task / s->mblocks / s->nblocks, nr = 2 * isa->vl;
     struct part c = {.i0 = gemm_cut(g.m, s->mblocks, mb), .j0 = gemm_cut(s->npanels, s->nblocks, nb) * nr};
     long j1 = gemm_cut(s->npanels, s->nblocks, nb + 1) * nr;
     c.m = gemm_cut(g.m, s->mblocks, mb + 1) - c.i0, c.n = (j1 < g.n ? j1 : g.n) - c.j0;
