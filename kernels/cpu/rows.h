@@ -15,6 +15,14 @@ static inline struct rows rows_of(const struct kn_tensor *t)
     return (struct rows){t->p, t->s[0], t->s[1]};
 }
 
+/* Asks for row i, n numbers of `size` bytes side by side, a row before it is read: where rows begin and end the machine loses track of them. No row i: asks in
+ * vain. */
+static inline void rows_ahead(const struct rows *r, int64_t i, int64_t size, int64_t n)
+{
+    const char *p = (const char *)r->p + i * r->s0 * size;
+    for (int64_t at = 0; at < n * size; at += 64) __builtin_prefetch(p + at);
+}
+
 /* For reading. */
 static inline float *row_in(const struct rows *r, int64_t i, int64_t n, float *buf)
 {

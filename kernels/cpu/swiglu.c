@@ -56,6 +56,9 @@ static void half_task(void *arg, int task, int worker)
     struct ctx *c = arg;
     int64_t end = (task + 1) * c->step < c->n ? (task + 1) * c->step : c->n;
     for (int64_t i = task * c->step; i < end; i++) {
+        rows_ahead(&c->g, i + 1, 2, c->f);
+        rows_ahead(&c->u, i + 1, 2, c->f);
+        if (c->dg.p) rows_ahead(&c->h, i + 1, 2, c->f);
         uint16_t *g = half_row(&c->g, i), *u = half_row(&c->u, i), *h = half_row(&c->h, i);
         if (c->dg.p) swiglu_bwd_bf16(half_row(&c->dg, i), half_row(&c->du, i), g, u, h, c->f);
         else swiglu_fwd_bf16(h, g, u, c->f);
