@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "cli/bench.h"
+#include "cli/bench_compare.h"
 #include "cli/format.h"
 #include "cli/interrupt.h"
 #include "cli/out.h"
@@ -19,10 +19,10 @@ static const struct cli_opt options[] = {
     {"precision", 0, "auto|f32|bf16", "of products in training: the device's fastest (default), or this", false},
     {"device", 0, "NAME", "cpu (default)", false},
     {"quick", 0, NULL, "tiny sizes, to see that all is there; the times mean nothing", false},
-    {"compare-torch", 0, NULL, "instead: the models here and in PyTorch, in turns ($TAUT_TORCH_PYTHON, else python3)", false},
+    {"compare-torch", 0, NULL, "instead: the models here, in PyTorch and in llama.cpp, in turns ($TAUT_TORCH_PYTHON, else python3; $TAUT_LLAMA_BENCH, else llama-bench)", false},
     {"rounds", 0, "N", "of the comparison (default: 5)", false},
     {"wall-steps", 0, "N", "of the comparison's wall clock, from process start (default: 200)", false},
-    {"skip", 0, "wall,…", "parts of the comparison to leave out, of wall, decode, memory", false},
+    {"skip", 0, "wall,…", "parts of the comparison to leave out, of wall, decode, memory, torch, llama", false},
     {0},
 };
 
@@ -49,16 +49,19 @@ enum { LIMITS = 1, OPS = 2, MODELS = 4, COMPARE = 8 };
 static int read_sections(struct bench *b, int *sections)
 {
     static const char *const names[] = {"limits", "ops", "models"};
-    static const char *const of_comparison[] = {"rounds", "wall-steps", "skip"};
+    static const char *const of_comparison[] = {"rounds", "wall-steps", "skip"}, *const parts[] = {"wall", "decode", "memory", "torch", "llama"};
+    enum { PARTS = sizeof parts / sizeof parts[0] };
     bool compare = cli_has(b->c, "compare-torch");
     *sections = compare ? COMPARE : b->c->nargs ? 0 : LIMITS | OPS | MODELS;
     for (int i = 0; !compare && i < 3; i++)
         if (cli_has(b->c, of_comparison[i])) return cli_fail(CLI_CALL, "bench", NULL, "--%s: means something with --compare-torch alone", of_comparison[i]);
     for (const char *p = b->skip; *p; p += strcspn(p, ","), p += *p == ',') {
         size_t n = strcspn(p, ",");
-        if (!(n == 4 && !memcmp(p, "wall", n)) && !(n == 6 && (!memcmp(p, "decode", n) || !memcmp(p, "memory", n))))
-            return cli_fail(CLI_CALL, "bench", "give some of wall, decode, memory", "--skip: there is no part '%.*s'", (int)n, p);
+        int k = 0;
+        while (k < PARTS && !(strlen(parts[k]) == n && !memcmp(p, parts[k], n))) k++;
+        if (k == PARTS) return cli_fail(CLI_CALL, "bench", "give some of wall, decode, memory, torch, llama", "--skip: there is no part '%.*s'", (int)n, p);
     }
+    if (compare_skipped(b, "torch") && compare_skipped(b, "llama")) return cli_fail(CLI_CALL, "bench", "leave one of them", "--skip: without torch and llama nothing is left");
     for (int i = 0; i < b->c->nargs; i++) {
         int k = 0;
         while (k < 3 && strcmp(b->c->arg[i], names[k])) k++;
@@ -165,7 +168,7 @@ static int work(struct bench *b, int sections)
     }
     if (b->others > BENCH_BUSY)
         cli_note(b->c, "others took up to %.0f %% of the CPUs meanwhile: these times are not this machine's; run it when nothing else does", 100 * b->others);
-    return rc;
+    return rc ? rc : b->failed ? CLI_FAILED : CLI_OK;
 }
 
 static int run(struct cli *c)
@@ -215,6 +218,7 @@ const struct cli_cmd cmd_bench = {.name = "bench",
                                           "  taut bench ops --model b              each op at that model's shapes\n"
                                           "  taut bench models --model a,b --json\n"
                                           "  taut bench --compare-torch --model a --skip wall\n"
+                                          "  taut bench --compare-torch --model b --skip torch    beside llama.cpp alone\n"
                                           "A share is held against what binds: operations / peak of multiply-adds, or bytes / bandwidth at that working set, each measured first.\n"
                                           "Beside the figures stands what others took of the CPUs meanwhile; over 5 % they are worth little. Evaluators on this machine pause\n"
                                           "meanwhile. All of it takes a few minutes.\n",

@@ -28,13 +28,14 @@ struct bench {
     struct hostlock *lock;
     bool quick;                   /* tiny sizes and few rounds: is everything there? The times mean nothing. */
     int batch, context;           /* of a training step */
-    int rounds, wall_steps;       /* of the comparison with PyTorch */
-    const char *skip;             /* "wall,decode": parts of it that are not wanted */
+    int rounds, wall_steps;       /* of the comparison */
+    const char *skip;             /* "wall,llama": parts of it that are not wanted */
     bool model[BENCH_MODELS];     /* wanted */
     const char *op;               /* ops whose name, pass or shape has this word; "": all */
     struct kn_limits limits;
     json_t *json;                 /* what --json prints at the end */
     double others;                /* the largest share that others took of a section */
+    bool failed;                  /* a program to compare with: what else was measured is printed, and the exit status tells */
 };
 
 /* ---- models ---- */

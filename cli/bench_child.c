@@ -30,7 +30,7 @@ static void become(const char *const *argv, char **env, int in, int out, int log
     sigprocmask(SIG_SETMASK, &none, NULL);
     for (int s = 1; s < 32; s++) signal(s, SIG_DFL);
     execvpe(argv[0], (char *const *)argv, env);
-    _exit(127);
+    _exit(BENCH_CHILD_NONE);
 }
 
 /* environ with env's names in place of its own. Freed by the caller; NULL: out of memory. */

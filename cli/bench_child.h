@@ -12,6 +12,7 @@ struct bench_child {
     FILE *to, *from; /* its stdin and stdout */
 };
 
+#define BENCH_CHILD_NONE 127 /* exit status where there is no such program */
 /* argv[0] is looked for on the path. env: "NAME=value" that are added or put in place of others, or "NAME" to be taken away; NULL-terminated. What it says on stderr goes to `log`. */
 st_t bench_child_start(struct bench_child *c, const char *const *argv, const char *const *env, const char *log, struct base_err *err);
 /* A line of JSON (new reference) from it; NULL: it has ended, or was interrupted. */

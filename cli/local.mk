@@ -7,7 +7,8 @@ taut_SOURCES = cli/cli.h cli/cmds.def cli/main.c cli/options.c cli/help.c cli/he
 	cli/run.c cli/status.c cli/watch.c cli/submit.c cli/jobs.c cli/front.c cli/pause.c cli/resume.c cli/cancel.c \
 	cli/archarg.h cli/archarg.c cli/stack.h cli/stack.c cli/cost.c cli/progress.h cli/progress.c \
 	cli/space.c cli/train.c cli/profile.c cli/show.c cli/export.c cli/hf.h cli/hf.c cli/spark.h cli/spark.c cli/doctor.h cli/doctor.c cli/doctor_machine.c
-taut_SOURCES += cli/bench.h cli/bench.c cli/bench_child.h cli/bench_child.c cli/bench_measure.c cli/bench_ops.c cli/bench_presets.c cli/bench_whole.c cli/bench_torch.c
+taut_SOURCES += cli/bench.h cli/bench.c cli/bench_child.h cli/bench_child.c cli/bench_measure.c cli/bench_ops.c cli/bench_presets.c cli/bench_whole.c \
+	cli/bench_compare.h cli/bench_compare.c cli/bench_torch.c cli/bench_rounds.c cli/bench_llama.c
 nodist_taut_SOURCES = cli/bench_torch_script.c
 EXTRA_DIST += cli/bench_torch.py
 CLEANFILES += cli/bench_torch_script.c

@@ -265,11 +265,163 @@ def fake_torch():
     os.unlink(fake)
 
 
+FAKE_LLAMA = r"""#!%s
+import json, os, struct, sys
+if "--help" in sys.argv:
+    sys.exit()
+o = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+data, at = open(o["-m"], "rb").read(), 0
+def take(fmt):
+    global at
+    v, = struct.unpack_from("<" + fmt, data, at)
+    at += struct.calcsize("<" + fmt)
+    return v
+def text():
+    n = take("Q")
+    return struct.unpack("%%ds" %% n, bytes(take("c")[0] for _ in range(n)))[0].decode()
+assert [take("I"), take("I")] == [0x46554747, 3]
+n, nfields = take("Q"), take("Q")
+fields = {text(): {4: lambda: take("I"), 6: lambda: take("f"), 8: text}[take("I")]() for _ in range(nfields)}
+tensors = {text(): ([take("Q") for _ in range(take("I"))], take("I"), take("Q")) for _ in range(n)}
+start = (at + 31) // 32 * 32
+count = lambda dims: dims[0] * (dims[1] if len(dims) > 1 else 1)
+size = {0: lambda n: 4 * n, 30: lambda n: 2 * n, 8: lambda n: n // 32 * 34}
+end = 0
+for dims, kind, offset in tensors.values(): # one behind the other, on multiples of 32
+    assert offset == end
+    end = (offset + size[kind](count(dims)) + 31) // 32 * 32
+assert start + end == len(data)
+def numbers(name):
+    dims, kind, offset = tensors[name]
+    n, raw = count(dims), data[start + offset:start + offset + size[kind](count(dims))]
+    if kind == 0:
+        return struct.unpack("<%%df" %% n, raw)
+    if kind == 30:
+        return struct.unpack("<%%df" %% n, b"".join(b"\0\0" + raw[i:i + 2] for i in range(0, len(raw), 2)))
+    return [x * d for d, *v in struct.iter_unpack("<e32b", raw) for x in v]
+with open(os.path.join(os.path.dirname(o["-m"]), "weights.safetensors"), "rb") as f:
+    names = json.loads(f.read(int.from_bytes(f.read(8), "little")))
+    weights = f.read()
+# Ours of the other's row r: heads of k rows, whose halves became neighbours.
+k = fields["llama.attention.key_length"]
+turned = lambda r: r // k * k + r %% k // 2 + r %% 2 * (k // 2)
+worst = {}
+for theirs, ours, row in (("token_embd", "embed_tokens", None), ("output_norm", "norm", None), ("blk.1.attn_norm", "layers.1.input_layernorm", None),
+                          ("blk.1.attn_q", "layers.1.self_attn.q_proj", turned), ("blk.2.attn_k", "layers.2.self_attn.k_proj", turned), ("blk.2.attn_v", "layers.2.self_attn.v_proj", None),
+                          ("blk.3.ffn_down", "layers.3.mlp.down_proj", None)):
+    t = names["model." + ours + ".weight"]
+    x, y = struct.unpack("<%%df" %% count(t["shape"]), weights[slice(*t["data_offsets"])]), numbers(theirs + ".weight")
+    d = t["shape"][-1]
+    if row:
+        x = [v for r in range(t["shape"][0]) for v in x[row(r) * d:(row(r) + 1) * d]]
+    kind = tensors[theirs + ".weight"][1]
+    block = [max(map(abs, x[i:i + 32])) for i in range(0, len(x), 32)]
+    allowed = {0: lambda i: 1e-30, 30: lambda i: abs(x[i]) / 256, 8: lambda i: block[i // 32] * (0.5 / 127 + 1 / 1024)}[kind]
+    assert list(reversed(tensors[theirs + ".weight"][0])) == t["shape"]
+    worst[theirs] = max(abs(a - b) / allowed(i) for i, (a, b) in enumerate(zip(x, y)))
+with open(os.environ["FAKE_SEEN"], "a") as f:
+    f.write(json.dumps({"args": o, "fields": fields, "worst": worst, "names": sorted(tensors)}) + "\n")
+kind = tensors["token_embd.weight"][1]
+how = os.environ.get("FAKE_LLAMA", "") if kind else ""
+if how == "fails":
+    sys.exit("loading\nerror: out of luck")
+prompt, gen, depth = int(o["-p"]), int(o["-n"]), int(o["-d"])
+for flash in (0, 1):
+    ms = ((8, 4)[flash] * gen + (50, 70)[flash] * (prompt > 0)) * {0: 1, 30: 2, 8: 3}[kind]
+    answer = {"n_prompt": prompt, "n_gen": gen, "n_depth": depth, "n_threads": int(o["-t"]), "flash_attn": flash, "samples_ns": [ms * 10**6] * int(o["-r"])}
+    if how == "other tokens":
+        answer["n_gen"] += 1
+    if how == "no times":
+        answer["samples_ns"] = []
+    if how != "words" and (how != "half" or flash):
+        print("chatter\n" + json.dumps(answer), flush=True)
+if how == "words":
+    print("all is well\n[]\n{}")
+"""
+
+
+def llama():
+    """Rows for llama.cpp, with a program in llama-bench's place that reads the file and whose answers are known."""
+    bin, seen = os.path.join(D, "bin"), os.path.join(D, "seen")
+    os.mkdir(bin)
+    fake = os.path.join(bin, "llama-bench")
+    with open(fake, "w") as f:
+        f.write(FAKE_LLAMA % sys.executable)
+    os.chmod(fake, 0o755)
+    bare = {k: v for k, v in os.environ.items() if k != "TAUT_LLAMA_BENCH"}
+    env = dict(bare, TAUT_LLAMA_BENCH=fake, FAKE_SEEN=seen)
+
+    def look():
+        with open(seen) as f:
+            v = [json.loads(x) for x in f]
+        os.unlink(seen)
+        return v
+
+    def rows(r):
+        return {x["what"]: x for x in json.loads(r.stdout)["compare"]}
+
+    r = taut("--compare-torch", "--quick", "--model", "b,d", "--rounds", 3, "--threads", 2, "--skip", "torch", "--json", env=env)
+    same([r.returncode, r.stderr if "llama" in r.stderr else ""], [0, ""], "llama.cpp alone")
+    line, calls = rows(r), look()
+    same([len(line), {x["model"] for x in line.values()}], [6, {"b"}], "two rows a precision, of the model that it holds")
+    for i, kind in enumerate(("f32", "bf16", "int8")):
+        for what, ms, flash in (("llama.cpp: decoding, %s, ms a token" % kind, 4, " (flash attention)"), ("llama.cpp: prefill, %s, ms" % kind, 50, "")):
+            x = line[what]
+            ours, ms = float(x["taut"]), ms * (i + 1)
+            same(x["llama"], "%.3f%s" % (ms, flash), "%s: the faster of its two" % what)
+            ok(0 < x["low"] <= x["figure"] <= x["high"] and abs(x["figure"] - ms / ours) <= x["figure"] * 0.0006 / ours, "its time over ours (%g of %g / %g)" % (x["figure"], ms, ours))
+            same([x["target"], x["met"], x["at_most"], 0 <= x["others"] <= 1], [1.0, x["figure"] >= 1, False, True], "wanted: 1")
+    same([(c["args"]["-p"], c["args"]["-n"], c["args"]["-d"]) for c in calls], [("0", "4", "64"), ("64", "0", "0")] * 9, "asked in turns: tokens after 64, a prefill of 64")
+    same({(c["args"]["-t"], c["args"]["-ngl"], c["args"]["-o"]) for c in calls}, {("2", "0", "jsonl")}, "as many threads, no other device")
+    depth, d, h, g, f = DENSE["b"]
+    want = {"general.architecture": "llama", "llama.vocab_size": V, "llama.embedding_length": d, "llama.block_count": depth, "llama.attention.head_count": h,
+            "llama.attention.head_count_kv": g, "llama.attention.key_length": d // h, "llama.attention.value_length": d // h, "llama.rope.dimension_count": d // h,
+            "llama.feed_forward_length": f, "llama.rope.freq_base": 10000.0, "tokenizer.ggml.model": "no_vocab"}
+    got = calls[0]["fields"]
+    same({k: got.get(k) for k in want}, want, "the file says what the model is")
+    ok(abs(got["llama.attention.layer_norm_rms_epsilon"] - 1e-5) < 1e-12, "and the norm's epsilon")
+    parts = ["attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down"]
+    same(calls[0]["names"], sorted([x + ".weight" for x in ("token_embd", "output", "output_norm")] + ["blk.%d.%s.weight" % (i, x) for i in range(depth) for x in parts]), "all tensors")
+    ok(all(w <= 1 for c in calls for w in c["worst"].values()), "whose numbers are the model's, rounded as they should: %s" % [max(c["worst"].values()) for c in calls[::6]])
+
+    fake_python = os.path.join(D, "fake-python")
+    with open(fake_python, "w") as f:
+        f.write(FAKE % sys.executable)
+    os.chmod(fake_python, 0o755)
+    both = dict(bare, TAUT_TORCH_PYTHON=fake_python, FAKE_SEEN=seen, PATH=bin + os.pathsep + bare.get("PATH", ""))
+    r = taut("--compare-torch", "--quick", "--model", "b", "--rounds", 1, "--skip", "wall,memory,decode", env=both)
+    same([r.returncode, r.stdout.count("model b"), r.stdout.count("against llama.cpp"), r.stdout.count("llama.cpp: prefill"), "Q8_0" in r.stdout], [0, 2, 1, 3, True],
+         "found on the path; for people: a table of its own")
+    same(len(look()), 6, "one round")
+    r = taut("--compare-torch", "--quick", "--model", "b", "--rounds", 1, "--skip", "wall,memory,decode,llama", "--json", env=both)
+    ok(r.returncode == 0 and not os.path.exists(seen) and not any("llama" in x for x in rows(r)) and "llama" not in r.stderr, "--skip llama: not looked for")
+    alone = dict(both, PATH=os.path.join(D, "nowhere"))
+    r = taut("--compare-torch", "--quick", "--model", "b", "--rounds", 1, "--skip", "wall,memory,decode", "--json", env=alone)
+    ok(r.returncode == 0 and "training, tokens/s" in rows(r) and not any("llama" in x for x in rows(r)), "no llama-bench: the rest is compared")
+    same([x for x in r.stderr.splitlines() if "llama" in x], ["llama.cpp is left out: there is no llama-bench on the path, and TAUT_LLAMA_BENCH names none"], "and a line says so")
+    for e, what in ((alone, "nothing to compare with"), (dict(env, TAUT_LLAMA_BENCH="/nowhere/llama-bench"), "one that is not there")):
+        r = taut("--compare-torch", "--quick", "--skip", "torch", env=e)
+        ok(r.returncode == 1 and "TAUT_LLAMA_BENCH" in r.stderr and "llama-bench cannot be run" in r.stderr and len(r.stderr.splitlines()) == 1, "%s: exit 1" % what)
+
+    for how, words in (("fails", "error: out of luck"), ("words", "not what llama-bench"), ("half", "not what llama-bench"), ("other tokens", "not what llama-bench"),
+                       ("no times", "not what llama-bench")):
+        r = taut("--compare-torch", "--quick", "--model", "a", "--rounds", 1, "--skip", "torch", "--json", env=dict(env, FAKE_LLAMA=how))
+        line = rows(r)
+        same([r.returncode, sorted(line)], [1, ["llama.cpp: bf16", "llama.cpp: decoding, f32, ms a token", "llama.cpp: prefill, f32, ms"]], "%s, in bf16: f32 stays, exit 1" % how)
+        ok(words in line["llama.cpp: bf16"]["failed"] and any("model a" in x and words in x for x in r.stderr.splitlines()), "and a line says why")
+        look()
+    r = taut("--compare-torch", "--quick", "--model", "a,b", "--rounds", 1, "--skip", "torch", env=dict(env, FAKE_LLAMA="fails"))
+    same([r.returncode, len(re.findall("  llama.cpp: bf16 +failed", r.stdout)), r.stderr.count("out of luck")], [1, 2, 2], "for people: each model's table and line")
+    for f in (fake, fake_python, seen):
+        os.unlink(f)
+    os.rmdir(bin)
+
+
 def wrong():
     for args, words in ((["sums"], "no part 'sums'"), (["--model", "a,f"], "'f'"), (["--model", "a,a"], "twice"), (["--model", ""], "empty"), (["--model", "a,"], "''"),
                         (["--threads", "0"], "--threads"), (["--threads", "x"], "--threads"), (["--precision", "f16"], "f16"), (["--device", "cuda:0"], "CUDA"),
                         (["--skip", "wall"], "--compare-torch"), (["--rounds", "3"], "--compare-torch"), (["--compare-torch", "--skip", "lunch"], "'lunch'"),
-                        (["--compare-torch", "--rounds", "0"], "--rounds"), (["--device", "ref"], "ref"), (["--device", "moon"], "moon"), (["--colour"], "--colour"), (["limits", "ops", "models", "ops"], "ops"),
+                        (["--compare-torch", "--skip", "torch,wall,llama"], "nothing is left"), (["--compare-torch", "--rounds", "0"], "--rounds"), (["--device", "ref"], "ref"), (["--device", "moon"], "moon"), (["--colour"], "--colour"), (["limits", "ops", "models", "ops"], "ops"),
                         (["ops", "--compare-torch"], "'ops'"), (["models", "--op", "gemm"], "--op")):
         r = taut(*args)
         ok(r.returncode == 2 and not r.stdout and words in r.stderr and len(r.stderr.splitlines()) == 1, "exit 2: taut bench %s" % " ".join(args))
@@ -289,6 +441,7 @@ try:
     bf16()
     precision()
     fake_torch()
+    llama()
     wrong()
 finally:
     shutil.rmtree(D, ignore_errors=True)
