@@ -101,7 +101,8 @@ static void print(const struct compare *c, int from, enum compare_peer peer)
     const struct {
         const char *title;
         enum table_align align;
-    } columns[] = {{"", TABLE_LEFT}, {"Taut", TABLE_RIGHT}, {peers[peer].title, TABLE_RIGHT}, {"figure (least to most)", TABLE_RIGHT}, {"wanted", TABLE_RIGHT}, {"", TABLE_LEFT}, {"others", TABLE_RIGHT}};
+    } columns[] = {{"", TABLE_LEFT},        {"Taut", TABLE_RIGHT}, {peers[peer].title, TABLE_RIGHT}, {"figure (least to most)", TABLE_RIGHT},
+                   {"wanted", TABLE_RIGHT}, {"", TABLE_LEFT},      {"others", TABLE_RIGHT}};
     t.indent = 2;
     for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++) table_column(&t, columns[i].title, columns[i].align);
     for (int i = from, n = 0; i < c->nlines; i++) {

@@ -201,10 +201,14 @@ static int64_t row_from(int64_t r, int k)
     return r - in + in / 2 + in % 2 * (k / 2);
 }
 
+static st_t why_not(void)
+{
+    return errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? ST_ENOSPC : ST_EIO;
+}
+
 static st_t put(FILE *f, const void *p, size_t n)
 {
-    if (fwrite(p, 1, n, f) == n) return ST_OK;
-    return errno == ENOSPC || errno == EDQUOT ? ST_ENOSPC : ST_EIO;
+    return fwrite(p, 1, n, f) == n ? ST_OK : why_not();
 }
 
 static st_t put_param(struct model *m, const struct model_param *p, int type, FILE *f)
@@ -244,7 +248,7 @@ st_t model_write_gguf(struct model *m, enum arch_weights as, const char *path, s
             const struct model_param *p = model_param(m, i);
             st = put_param(m, p, type_of(p, as), f);
         }
-        if (fclose(f) && !st) st = ST_EIO;
+        if (fclose(f) && !st) st = why_not();
         if (st) unlink(path), base_err_set(err, st, path, "cannot be written: %s", base_status_text(st));
     }
     base_buf_fini(&head);
