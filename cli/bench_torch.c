@@ -20,7 +20,7 @@ int torch_find(struct compare *c)
     const char *argv[] = {c->python, "-c", "import torch", NULL};
     const char *env[] = {"OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", NULL};
     if (!bench_child_start(&child, argv, env, c->log, &err) && !bench_child_end(&child)) return CLI_OK;
-    return interrupted ? interrupt_status() : cli_fail(CLI_FAILED, "--compare-torch", "set TAUT_TORCH_PYTHON to one that does", "%s cannot import torch", c->python);
+    return interrupted ? interrupt_status() : cli_fail(CLI_FAILED, "--compare-torch", "set TAUT_TORCH_PYTHON to one that does, or --skip torch", "%s cannot import torch", c->python);
 }
 
 st_t torch_start(struct compare *c, struct bench_child *child, const char *mode, int steps, struct base_err *err)
