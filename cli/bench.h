@@ -18,6 +18,7 @@
 
 #define BENCH_BUSY 0.05
 #define BENCH_MODELS 5
+#define BENCH_OTHERS 2
 #define BENCH_VOCAB 256
 #define BENCH_COMPARE_ROUNDS 64
 
@@ -45,10 +46,13 @@ struct bench_preset {
     int depth, width;
     const char *mixer[2], *ffn;   /* JSON; */
     const char *pattern;          /* a letter a layer: '0' the first mixer, '1' the second */
+    const char *other[BENCH_OTHERS]; /* mixers that might stand in a mixer's place (NULL: no more): their ops are measured with the model's */
 };
 extern const struct bench_preset bench_presets[BENCH_MODELS];
 /* ST_ENOTSUP: a layer type that this build lacks; err->what names it. */
 st_t bench_arch(int model, int context, struct arch *out, struct base_err *err);
+/* One layer of that model with other[i] as its mixer. */
+st_t bench_arch_other(int model, int i, int context, struct arch *out, struct base_err *err);
 
 /* ---- measuring ---- */
 

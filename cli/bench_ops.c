@@ -22,7 +22,7 @@
 #include "searchspace/layer.h"
 
 #define MEM_MAX 64
-#define ROWS_MAX 96
+#define ROWS_MAX 128
 #define DECODE_AT 1024
 
 enum pass { FORWARD, BACKWARD, DECODE };
@@ -42,8 +42,8 @@ struct row {
 
 struct ops {
     struct bench *b;
-    const struct arch *a;
-    int model;
+    const struct arch *a, *other; /* other: [nothers], of one layer each */
+    int model, nothers;
     int64_t n, d;            /* rows of a step; width */
     struct {
         void *p;
@@ -164,6 +164,20 @@ static void product(struct ops *o, const char *what, int64_t in, int64_t out)
     OP(o, "gemm", DECODE, READ, kn_cost_gemm(1, u, i, 4), dev->op->gemm(dev, 1, &x1, &wt, 0, &y1), "%s 1x%dx%d", what, i, u);
 }
 
+/* n columns of [B,T,all] from `from` on, by heads. */
+static struct kn_tensor heads_of(const struct kn_tensor *all, int64_t from, int64_t n, int heads)
+{
+    struct kn_tensor c = kn_slice(all, 2, from, n);
+    return kn_split(&c, 2, heads, n / heads);
+}
+
+/* The first token of [B,T,…]. */
+static struct kn_tensor first(const struct kn_tensor *x)
+{
+    struct kn_tensor one = kn_slice(x, 0, 0, 1);
+    return kn_slice(&one, 1, 0, 1);
+}
+
 static void attention(struct ops *o, const struct arch_part *p)
 {
     struct kn_dev *dev = o->b->dev;
@@ -177,10 +191,7 @@ static void attention(struct ops *o, const struct arch_part *p)
     struct kn_tensor all[2], part[2][3];
     for (int i = 0; i < 2; i++) {
         all[i] = floats(o, 3, B, T, qn + 2 * kn, 0);
-        for (int j = 0; j < 3; j++) {
-            struct kn_tensor c = kn_slice(&all[i], 2, j ? qn + (j - 1) * kn : 0, j ? kn : qn);
-            part[i][j] = kn_split(&c, 2, j ? G : H, K);
-        }
+        for (int j = 0; j < 3; j++) part[i][j] = heads_of(&all[i], j ? qn + (j - 1) * kn : 0, j ? kn : qn, j ? G : H);
     }
     struct kn_tensor *q = &part[0][0], *k = &part[0][1], *v = &part[0][2];
     struct kn_tensor out = floats(o, 4, B, T, H, K), dout = floats(o, 4, B, T, H, K), lse = floats(o, 3, B, H, T, 0);
@@ -214,6 +225,29 @@ static void swiglu(struct ops *o, const struct arch_part *p)
     OP(o, "swiglu_bwd", BACKWARD, COPY, kn_cost_swiglu_bwd(n, f, 4), dev->op->swiglu_bwd(dev, &g, &u, &h, &dg, &du), "%dx%d", n, f);
 }
 
+/* x, y, dx [B,T,C] */
+static void conv(struct ops *o, const struct kn_tensor *x, const struct kn_tensor *y, const struct kn_tensor *dx, int taps, bool biased)
+{
+    struct kn_dev *dev = o->b->dev;
+    int B = o->b->batch, T = o->b->context, n = (int)o->n, C = (int)x->d[2];
+    struct kn_tensor w = floats(o, 2, C, taps, 0, 0), dw = floats(o, 2, C, taps, 0, 0), bias = floats(o, 1, C, 0, 0, 0), dbias = floats(o, 1, C, 0, 0, 0);
+    const struct kn_tensor *b = biased ? &bias : NULL, *db = biased ? &dbias : NULL;
+    OP(o, "conv", FORWARD, COPY, kn_cost_conv(n, C, taps, 1, 4), dev->op->conv(dev, x, &w, b, 1, NULL, y), "%dx%dx%d, %d taps", B, T, C, taps);
+    OP(o, "conv_bwd", BACKWARD, COPY, kn_cost_conv_bwd(n, C, taps, 1, 4), dev->op->conv_bwd(dev, x, &w, b, 1, y, dx, &dw, db), "%dx%dx%d, %d taps", B, T, C, taps);
+}
+
+/* d columns in groups, weights of `weights` of them. */
+static void gatednorm(struct ops *o, int d, int group, int weights, int gate_first)
+{
+    struct kn_dev *dev = o->b->dev;
+    int n = (int)o->n;
+    struct kn_tensor a = floats(o, 2, n, d, 0, 0), z = floats(o, 2, n, d, 0, 0), c = floats(o, 2, n, d, 0, 0), e = floats(o, 2, n, d, 0, 0), dz = floats(o, 2, n, d, 0, 0);
+    struct kn_tensor w = floats(o, 1, weights, 0, 0, 0), dw = floats(o, 1, weights, 0, 0, 0), rstd = floats(o, 2, n, d / group, 0, 0);
+    OP(o, "gatednorm", FORWARD, COPY, kn_cost_gatednorm(n, d, group, 4), dev->op->gatednorm(dev, &a, &z, &w, group, 1e-5, gate_first, &c, &rstd), "%dx%d", n, d);
+    OP(o, "gatednorm_bwd", BACKWARD, COPY, kn_cost_gatednorm_bwd(n, d, group, 4), dev->op->gatednorm_bwd(dev, &a, &z, &w, group, gate_first, &rstd, &c, &e, &dz, &dw),
+       "%dx%d", n, d);
+}
+
 static void mamba2(struct ops *o, const struct arch_part *p)
 {
     struct kn_dev *dev = o->b->dev;
@@ -223,17 +257,12 @@ static void mamba2(struct ops *o, const struct arch_part *p)
     drop(o);
     product(o, "out", inner, o->d);
     drop(o);
-    struct kn_tensor x = floats(o, 3, B, T, C, 0), y = floats(o, 3, B, T, C, 0), dx = floats(o, 3, B, T, C, 0), w = floats(o, 2, C, taps, 0, 0), dw = floats(o, 2, C, taps, 0, 0);
-    struct kn_tensor bias = floats(o, 1, C, 0, 0, 0), dbias = floats(o, 1, C, 0, 0, 0);
-    OP(o, "conv", FORWARD, COPY, kn_cost_conv(n, C, taps, 1, 4), dev->op->conv(dev, &x, &w, &bias, 1, NULL, &y), "%dx%dx%d, %d taps", B, T, C, taps);
-    OP(o, "conv_bwd", BACKWARD, COPY, kn_cost_conv_bwd(n, C, taps, 1, 4), dev->op->conv_bwd(dev, &x, &w, &bias, 1, &y, &dx, &dw, &dbias), "%dx%dx%d, %d taps", B, T, C, taps);
+    struct kn_tensor x = floats(o, 3, B, T, C, 0), y = floats(o, 3, B, T, C, 0), dx = floats(o, 3, B, T, C, 0);
+    conv(o, &x, &y, &dx, taps, true);
     /* columns of what the convolution gives, as in the model */
     struct kn_tensor part[2][3];
     for (int i = 0; i < 2; i++)
-        for (int j = 0; j < 3; j++) {
-            struct kn_tensor c = kn_slice(i ? &dx : &y, 2, j ? inner + (j - 1) * G * S : 0, j ? G * S : inner);
-            part[i][j] = kn_split(&c, 2, j ? G : H, j ? S : P);
-        }
+        for (int j = 0; j < 3; j++) part[i][j] = heads_of(i ? &dx : &y, j ? inner + (j - 1) * G * S : 0, j ? G * S : inner, j ? G : H);
     struct kn_tensor dt = floats(o, 3, B, T, H, 0), ddt = floats(o, 3, B, T, H, 0), v[3], dv[3], out = floats(o, 4, B, T, H, P), dout = floats(o, 4, B, T, H, P);
     for (int i = 0; i < 3; i++) v[i] = floats(o, 1, H, 0, 0, 0), dv[i] = floats(o, 1, H, 0, 0, 0); /* dt's bias, log of A, D */
     OP(o, "ssd", FORWARD, COPY, kn_cost_ssd(n, H, P, G, S, 4), dev->op->ssd(dev, &part[0][0], &dt, &v[0], &v[1], &part[0][1], &part[0][2], &v[2], NULL, &out), "%dx%dx%dx%d, state %d",
@@ -241,19 +270,81 @@ static void mamba2(struct ops *o, const struct arch_part *p)
     OP(o, "ssd_bwd", BACKWARD, COPY, kn_cost_ssd_bwd(n, H, P, G, S, 4),
        dev->op->ssd_bwd(dev, &part[0][0], &dt, &v[0], &v[1], &part[0][1], &part[0][2], &v[2], &dout, &part[1][0], &ddt, &dv[0], &dv[1], &part[1][1], &part[1][2], &dv[2]),
        "%dx%dx%dx%d, state %d", B, T, H, P, S);
-    struct kn_tensor state = floats(o, 4, 1, H, P, S), one[3], o1 = kn_slice(&out, 0, 0, 1), d1 = kn_slice(&dt, 0, 0, 1);
-    o1 = kn_slice(&o1, 1, 0, 1), d1 = kn_slice(&d1, 1, 0, 1);
-    for (int i = 0; i < 3; i++) one[i] = kn_slice(&part[0][i], 0, 0, 1), one[i] = kn_slice(&one[i], 1, 0, 1);
+    struct kn_tensor state = floats(o, 4, 1, H, P, S), one[3], o1 = first(&out), d1 = first(&dt);
+    for (int i = 0; i < 3; i++) one[i] = first(&part[0][i]);
     struct kn_cost step = kn_cost_ssd(1, H, P, G, S, 4);
     step.bytes += 8.0 * H * P * S; /* the state, in and out */
     OP(o, "ssd", DECODE, COPY, step, dev->op->ssd(dev, &one[0], &d1, &v[0], &v[1], &one[1], &one[2], &v[2], &state, &o1), "1x1x%dx%d, state %d", H, P, S);
     drop(o);
-    struct kn_tensor a = floats(o, 2, n, inner, 0, 0), z = floats(o, 2, n, inner, 0, 0), c = floats(o, 2, n, inner, 0, 0), e = floats(o, 2, n, inner, 0, 0), dz = floats(o, 2, n, inner, 0, 0);
-    struct kn_tensor scale = floats(o, 1, inner, 0, 0, 0), dscale = floats(o, 1, inner, 0, 0, 0), rstd = floats(o, 2, n, G, 0, 0);
-    int group = inner / G;
-    OP(o, "gatednorm", FORWARD, COPY, kn_cost_gatednorm(n, inner, group, 4), dev->op->gatednorm(dev, &a, &z, &scale, group, 1e-5, 1, &c, &rstd), "%dx%d", n, inner);
-    OP(o, "gatednorm_bwd", BACKWARD, COPY, kn_cost_gatednorm_bwd(n, inner, group, 4),
-       dev->op->gatednorm_bwd(dev, &a, &z, &scale, group, 1, &rstd, &c, &e, &dz, &dscale), "%dx%d", n, inner);
+    gatednorm(o, inner, inner / G, inner, 1);
+}
+
+static void gated_delta(struct ops *o, const struct arch_part *p)
+{
+    struct kn_dev *dev = o->b->dev;
+    int B = o->b->batch, T = o->b->context, n = (int)o->n, H = space_part_get(p, "heads"), G = space_part_get(p, "key_heads");
+    int K = space_part_get(p, "head_dim"), V = space_part_get(p, "value_dim"), keys = G * K, values = H * V, C = 2 * keys + values;
+    product(o, "gated_delta in", o->d, C + values + 2 * H);
+    drop(o);
+    product(o, "gated_delta out", values, o->d);
+    drop(o);
+    /* columns of fused buffers, as in the model: q, k, v, z, b, a */
+    struct kn_tensor in = floats(o, 3, B, T, C + values + 2 * H, 0), din = floats(o, 3, B, T, C + values + 2 * H, 0), x = floats(o, 3, B, T, C, 0), dx = floats(o, 3, B, T, C, 0);
+    struct kn_tensor from = kn_slice(&in, 2, 0, keys), dfrom = kn_slice(&din, 2, 0, keys), to = kn_slice(&x, 2, 0, keys);
+    conv(o, &from, &to, &dfrom, space_part_get(p, "conv"), false);
+    struct kn_tensor ba[2], dba[2], gate[2], dgate[2], own[2], down[2];
+    for (int i = 0; i < 2; i++) {
+        ba[i] = kn_slice(&in, 2, C + values + i * H, H), dba[i] = kn_slice(&din, 2, C + values + i * H, H);
+        ba[i] = (struct kn_tensor){ba[i].p, KN_F32, 2, {n, H}, {in.s[1], 1}}, dba[i] = (struct kn_tensor){dba[i].p, KN_F32, 2, {n, H}, {in.s[1], 1}};
+        gate[i] = floats(o, 2, n, H, 0, 0), dgate[i] = floats(o, 2, n, H, 0, 0);
+        own[i] = floats(o, 1, H, 0, 0, 0), down[i] = floats(o, 1, H, 0, 0, 0);
+    }
+    /* the scan needs gates that are some, also where this op is not asked for */
+    if (!o->st) o->st = dev->op->delta_gates(dev, &ba[1], &ba[0], &own[0], &own[1], &gate[0], &gate[1]);
+    OP(o, "delta_gates", FORWARD, COPY, kn_cost_delta_gates(n, H, 4), dev->op->delta_gates(dev, &ba[1], &ba[0], &own[0], &own[1], &gate[0], &gate[1]), "%dx%d", n, H);
+    OP(o, "delta_gates_bwd", BACKWARD, COPY, kn_cost_delta_gates_bwd(n, H, 4),
+       dev->op->delta_gates_bwd(dev, &ba[1], &ba[0], &own[0], &own[1], &dgate[0], &dgate[1], &dba[1], &dba[0], &down[0], &down[1]), "%dx%d", n, H);
+    struct kn_tensor q = heads_of(&x, 0, keys, G), k = heads_of(&x, keys, keys, G), v = heads_of(&x, 2 * keys, values, H), out = floats(o, 4, B, T, H, V);
+    struct kn_tensor dq = heads_of(&dx, 0, keys, G), dk = heads_of(&dx, keys, keys, G), dv = heads_of(&dx, 2 * keys, values, H), dout = floats(o, 4, B, T, H, V);
+    struct kn_tensor g = kn_t3(gate[0].p, KN_F32, B, T, H), beta = kn_t3(gate[1].p, KN_F32, B, T, H), dg = kn_t3(dgate[0].p, KN_F32, B, T, H), dbeta = kn_t3(dgate[1].p, KN_F32, B, T, H);
+    double scale = 1 / sqrt(K);
+    OP(o, "delta_rule", FORWARD, COPY, kn_cost_delta_rule(B, T, G, H, K, V, 0, 4), dev->op->delta_rule(dev, &q, &k, &v, &g, &beta, 1e-6, scale, NULL, &out), "%dx%dx%d/%dx%dx%d",
+       B, T, H, G, K, V);
+    OP(o, "delta_rule_bwd", BACKWARD, COPY, kn_cost_delta_rule_bwd(B, T, G, H, K, V, 4),
+       dev->op->delta_rule_bwd(dev, &q, &k, &v, &g, &beta, 1e-6, scale, &dout, &dq, &dk, &dv, &dg, &dbeta), "%dx%dx%d/%dx%dx%d", B, T, H, G, K, V);
+    struct kn_tensor state = floats(o, 4, 1, H, K, V), q1 = first(&q), k1 = first(&k), v1 = first(&v), g1 = first(&g), beta1 = first(&beta), o1 = first(&out);
+    OP(o, "delta_rule", DECODE, COPY, kn_cost_delta_rule(1, 1, G, H, K, V, 1, 4), dev->op->delta_rule(dev, &q1, &k1, &v1, &g1, &beta1, 1e-6, scale, &state, &o1),
+       "1x1x%d/%dx%dx%d", H, G, K, V);
+    drop(o);
+    gatednorm(o, values, V, V, 0);
+}
+
+static void linear(struct ops *o, const struct arch_part *p)
+{
+    struct kn_dev *dev = o->b->dev;
+    int B = o->b->batch, T = o->b->context, n = (int)o->n, H = space_part_get(p, "heads"), K = space_part_get(p, "head_dim"), V = space_part_get(p, "value_dim");
+    int keys = H * K, values = H * V, rank = space_part_get(p, "gate_rank"), all = 2 * keys + 2 * values + rank;
+    product(o, "linear in", o->d, all);
+    drop(o);
+    product(o, "linear gate", rank, keys);
+    drop(o);
+    product(o, "linear out", values, o->d);
+    drop(o);
+    struct kn_tensor x = floats(o, 2, n, keys, 0, 0), y = floats(o, 2, n, keys, 0, 0), dy = floats(o, 2, n, keys, 0, 0);
+    /* as delta_gates above */
+    if (!o->st) o->st = dev->op->logsigmoid(dev, &x, 1.0 / 16, &y);
+    OP(o, "logsigmoid", FORWARD, COPY, kn_cost_logsigmoid(n, keys, 4), dev->op->logsigmoid(dev, &x, 1.0 / 16, &y), "%dx%d", n, keys);
+    OP(o, "logsigmoid_bwd", BACKWARD, COPY, kn_cost_logsigmoid_bwd(n, keys, 4), dev->op->logsigmoid_bwd(dev, &x, 1.0 / 16, &dy, &dy), "%dx%d", n, keys);
+    struct kn_tensor in = floats(o, 3, B, T, all, 0), din = floats(o, 3, B, T, all, 0), out = floats(o, 4, B, T, H, V), dout = floats(o, 4, B, T, H, V);
+    struct kn_tensor q = heads_of(&in, 0, keys, H), k = heads_of(&in, keys, keys, H), v = heads_of(&in, 2 * keys, values, H), g = kn_t4(y.p, KN_F32, B, T, H, K);
+    struct kn_tensor dq = heads_of(&din, 0, keys, H), dk = heads_of(&din, keys, keys, H), dv = heads_of(&din, 2 * keys, values, H), dg = kn_t4(dy.p, KN_F32, B, T, H, K);
+    double scale = 1 / sqrt(K);
+    OP(o, "gla", FORWARD, COPY, kn_cost_gla(B, T, H, K, V, 0, 4), dev->op->gla(dev, &q, &k, &v, &g, scale, NULL, &out), "%dx%dx%dx%dx%d", B, T, H, K, V);
+    OP(o, "gla_bwd", BACKWARD, COPY, kn_cost_gla_bwd(B, T, H, K, V, 4), dev->op->gla_bwd(dev, &q, &k, &v, &g, scale, &dout, &dq, &dk, &dv, &dg), "%dx%dx%dx%dx%d", B, T, H, K, V);
+    struct kn_tensor state = floats(o, 4, 1, H, K, V), q1 = first(&q), k1 = first(&k), v1 = first(&v), g1 = first(&g), o1 = first(&out);
+    OP(o, "gla", DECODE, COPY, kn_cost_gla(1, 1, H, K, V, 1, 4), dev->op->gla(dev, &q1, &k1, &v1, &g1, scale, &state, &o1), "1x1x%dx%dx%d", H, K, V);
+    drop(o);
+    gatednorm(o, values, V, V, 0);
 }
 
 static void moe(struct ops *o, const struct arch_part *p)
@@ -293,6 +384,8 @@ static const struct {
     {"swiglu", swiglu},
     {"moe", moe},
     {"mamba2", mamba2},
+    {"gated_delta", gated_delta},
+    {"linear", linear},
 };
 
 /* What the stack does around its layers, and what the optimiser does. */
@@ -325,6 +418,13 @@ static void stack(struct ops *o)
     OP(o, "fill", BACKWARD, COPY, ((struct kn_cost){0, 4.0 * (double)np}), dev->op->fill(dev, &g, 0), "%lld", (long long)np);
 }
 
+static void part_ops(struct ops *o, const struct arch_part *p)
+{
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
+        if (!strcmp(parts[i].type, space_layer(p->type)->name)) parts[i].ops(o, p);
+    drop(o);
+}
+
 /* Each part once, however many layers have it. */
 static void model_ops(struct ops *o)
 {
@@ -337,10 +437,9 @@ static void model_ops(struct ops *o)
             for (int i = 0; i < nseen; i++) again |= !memcmp(seen[i], p, sizeof *p);
             if (again) continue;
             seen[nseen++] = p;
-            for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
-                if (!strcmp(parts[i].type, space_layer(p->type)->name)) parts[i].ops(o, p);
-            drop(o);
+            part_ops(o, p);
         }
+    for (int i = 0; i < o->nothers; i++) part_ops(o, &o->other[i].layer[0].mixer);
     stack(o);
     drop(o);
     kn_trim(o->b->dev);
@@ -364,9 +463,11 @@ static void print_json(const struct ops *o, double others)
 static void print(const struct ops *o, double others)
 {
     struct table t = TABLE_INIT;
-    char text[96];
+    char text[96] = "";
     const struct bench_preset *m = &bench_presets[o->model];
-    bench_section(o->b, "\nops of model %s (%s), %d x %d tokens; others took %.0f %% of the CPUs", m->name, m->what, o->b->batch, o->b->context, 100 * others);
+    for (int i = 0; i < o->nothers; i++)
+        snprintf(text + strlen(text), sizeof text - strlen(text), "%s%s", i ? ", " : " and of ", space_layer(o->other[i].layer[0].mixer.type)->name);
+    bench_section(o->b, "\nops of model %s (%s)%s, %d x %d tokens; others took %.0f %% of the CPUs", m->name, m->what, text, o->b->batch, o->b->context, 100 * others);
     t.indent = 2;
     table_column(&t, "op", TABLE_LEFT);
     table_column(&t, "pass", TABLE_LEFT);
@@ -400,7 +501,7 @@ static void print(const struct ops *o, double others)
 int bench_ops(struct bench *b)
 {
     static struct ops o;
-    static struct arch a;
+    static struct arch a, other[BENCH_OTHERS];
     int rows = 0;
     if (b->json) json_object_set_new(b->json, "ops", json_array());
     for (int i = 0; i < BENCH_MODELS; i++) {
@@ -410,7 +511,10 @@ int bench_ops(struct bench *b)
         st_t st = bench_arch(i, b->context, &a, &err);
         if (st == ST_ENOTSUP) continue; /* said with the whole models */
         if (st) return cli_fail_err(CLI_FAILED, "bench", NULL, &err);
-        o = (struct ops){.b = b, .a = &a, .model = i, .n = (int64_t)b->batch * b->context, .d = a.width};
+        int nothers = 0;
+        for (; nothers < BENCH_OTHERS && bench_presets[i].other[nothers] && !st; nothers++) st = bench_arch_other(i, nothers, b->context, &other[nothers], &err);
+        if (st) return cli_fail_err(CLI_FAILED, "bench", NULL, &err);
+        o = (struct ops){.b = b, .a = &a, .other = other, .nothers = nothers, .model = i, .n = (int64_t)b->batch * b->context, .d = a.width};
         if (!bench_begin(b, &y, NULL)) return interrupt_status();
         o.st = kn_precision(b->dev, b->precision);
         model_ops(&o);

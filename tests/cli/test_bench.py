@@ -151,6 +151,14 @@ def parts():
     found = {(o["op"], o["pass"]) for o in v3["ops"] if "us" in o}
     ok({("conv", "forward"), ("conv_bwd", "backward"), ("ssd", "forward"), ("ssd_bwd", "backward"), ("ssd", "decode"), ("gatednorm_bwd", "backward")} <= found,
        "and those of mamba2")
+    other = {(o["op"], o["pass"]): o for o in v3["ops"] if o["op"] in ("delta_gates", "delta_gates_bwd", "delta_rule", "delta_rule_bwd", "logsigmoid", "logsigmoid_bwd", "gla", "gla_bwd")}
+    ok(len(other) == 10 and all(rate(o["us"]) and o["share"] > 0 for o in other.values()), "and those of gated_delta and linear, which model d might have instead, with their shares")
+    n, h, k = B * T, 8, 32
+    for name, cell, rest, numbers in (("delta_rule", 7, 8 * k, 4 * k + 2), ("gla", 5, k, 5 * k)):
+        same([other[name, "forward"]["flops"], other[name, "forward"]["bytes"]], [n * h * (cell * k * k + rest), 4 * n * h * numbers], "%s: its recurrence, each operand once" % name)
+        ok(other[name, "decode"]["bytes"] >= 4 * h * 2 * k * k, "of one token: the state in and out")
+    ok(any(o["shape"].startswith("gated_delta in %dx256x%d" % (n, 4 * 256 + 16)) for o in v3["ops"]) and any(o["shape"].startswith("linear gate %dx16x256" % n) for o in v3["ops"]),
+       "their products as well")
     ok(all(("tokens_per_s" in x) != ("not_built" in x) for x in v["models"]) and [x["model"] for x in v["models"]] == ["d", "e"], "a model is measured, or said to be not built")
     r = taut("--quick", "--model", "a", "--op", "rmsnorm")
     lines = r.stdout.splitlines()
