@@ -12,8 +12,9 @@
 #define TAUT_KERNELS_CPU_DELTA_H
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/rows.h"
 
-#define DELTA_CHUNK 64 /* tokens */
+#define DELTA_CHUNK 32 /* tokens */
 
 struct delta_strides {
     int64_t b, t, h;
@@ -65,6 +66,18 @@ static inline struct delta delta_of(const struct kn_tensor *q, const struct kn_t
 static inline int64_t delta_chunks(const struct delta *d)
 {
     return (d->T + DELTA_CHUNK - 1) / DELTA_CHUNK;
+}
+
+static inline int64_t delta_rows(const struct delta *d, int64_t t0)
+{
+    return d->T - t0 < DELTA_CHUNK ? d->T - t0 : DELTA_CHUNK;
+}
+
+/* Asks for a chunk's rows of one head or key head: those from t0 on, if there are such. */
+__attribute__((always_inline)) static inline void delta_fetch(const struct delta *d, const float *p, const struct delta_strides *s, int64_t b, int64_t h, int64_t t0,
+                                                              int64_t width)
+{
+    if (t0 >= 0 && t0 < d->T) rows_fetch(p + b * s->b + t0 * s->t + h * s->h, s->t, delta_rows(d, t0), width);
 }
 
 /* A chunk's own numbers; the memory of its matrices is carved by the op. */

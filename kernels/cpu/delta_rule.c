@@ -61,15 +61,21 @@ static void VEC_NAME(head)(const struct delta *o, int64_t b, int64_t h, float *m
     x.qk = x.kk + C * C;
     x.d = x.qk + C * C;
     float *tile = x.d + C * Vp, *S = tile + C * Vp, *state = o->s ? o->s + b * o->ss[0] + h * o->ss[1] : NULL;
+    delta_fetch(o, o->k, &o->sk, b, h / o->R, 0, K);
+    delta_fetch(o, o->q, &o->sq, b, h / o->R, 0, K);
+    delta_fetch(o, o->v, &o->sv, b, h, 0, V);
     int known = 0; /* is S other than zero? */
     if (state) {
         for (int64_t i = 0; i < K; i++) VEC_NAME(pad_row)(S + i * Vp, state + i * o->ss[2], V, 1);
         known = 1;
     }
     for (x.t0 = 0; x.t0 < o->T; x.t0 += C) {
-        x.n = o->T - x.t0 < C ? o->T - x.t0 : C;
+        x.n = delta_rows(o, x.t0);
         VEC_NAME(delta_begin)(o, &x, b, h, 1);
+        delta_fetch(o, o->k, &o->sk, b, h / o->R, x.t0 + C, K);
+        delta_fetch(o, o->q, &o->sq, b, h / o->R, x.t0 + C, K);
         VEC_NAME(delta_solve)(o, &x, b, h, known ? S : NULL);
+        delta_fetch(o, o->v, &o->sv, b, h, x.t0 + C, V);
         float *out = o->out + b * o->so.b + x.t0 * o->so.t + h * o->so.h, *to = V == Vp ? out : tile;
         int64_t ts = V == Vp ? o->so.t : Vp;
         if (known) VEC_NAME(mm_set)(x.n, Vp / VL, x.q, Kp, 1, S, Vp, K, to, ts);

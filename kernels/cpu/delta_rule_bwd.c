@@ -185,6 +185,7 @@ static void VEC_NAME(back)(const struct delta_bwd *c, struct delta_chunk *x, con
     float *dv = c->dv + b * c->sdv.b + x->t0 * c->sdv.t + h * c->sdv.h;
 
     VEC_NAME(delta_begin)(o, x, b, h, 1);
+    delta_fetch(o, c->dv, &c->sdv, b, h, x->t0, V);
     for (int64_t i = 0; i < n; i++) {
         VEC_NAME(pad_row)(don + i * Vp, dout + i * c->sdout.t, V, 1);
         VEC_NAME(scale_row)(eo + i * Vp, don + i * Vp, Vp, x->e[i]);
@@ -197,7 +198,9 @@ static void VEC_NAME(back)(const struct delta_bwd *c, struct delta_chunk *x, con
         memset(w, 0, (size_t)(n * Vp) * sizeof *w);
     }
     VEC_NAME(mm_trit)(n, nv, x->qk, C, don, Vp, w, Vp);
+    delta_fetch(o, c->dq, &c->sdq, b, key, x->t0, K);
     VEC_NAME(solve_back)(o, x, w, dbeta);
+    delta_fetch(o, c->dk, &c->sdk, b, key, x->t0, K);
     for (int64_t i = 0; i < n; i++) {
         VEC_NAME(unpad_row)(dv + i * c->sdv.t, w + i * Vp, V);
         VEC_NAME(scale_row)(ex + i * Vp, w + i * Vp, Vp, -x->e[i]);
@@ -224,7 +227,9 @@ static void VEC_NAME(back)(const struct delta_bwd *c, struct delta_chunk *x, con
     } else {
         memset(dkw, 0, (size_t)(n * Kp) * sizeof *dkw);
     }
+    delta_fetch(o, o->q, &o->sq, b, key, x->t0 - C, K);
     VEC_NAME(mm_tri)(n, nk, mo, C, x->k, Kp, dq, Kp);
+    delta_fetch(o, c->dout, &c->sdout, b, h, x->t0 - C, V);
     VEC_NAME(mm_tri)(n, nk, mx, C, x->k, Kp, dkr, Kp);
     VEC_NAME(mm_trit)(n, nk, mx, C, x->k, Kp, dkw, Kp);
     VEC_NAME(mm_trit)(n, nk, mo, C, x->q, Kp, dkw, Kp);
@@ -259,20 +264,26 @@ static void VEC_NAME(head)(const struct delta_bwd *c, int64_t b, int64_t h, floa
     struct delta_chunk x = {
         .q = mem + l.q, .k = mem + l.k, .kt = mem + l.kt, .kk = mem + l.kk, .qk = mem + l.qk, .D = NULL};
     float *states = mem + l.states; /* [chunks][K][Vp]: after each chunk */
+    delta_fetch(o, o->k, &o->sk, b, h / o->R, 0, o->K);
+    delta_fetch(o, o->v, &o->sv, b, h, 0, o->V);
     for (int64_t i = 0; i < chunks; i++) {
         x.t0 = i * C;
-        x.n = o->T - x.t0 < C ? o->T - x.t0 : C;
+        x.n = delta_rows(o, x.t0);
         x.d = mem + l.d + x.t0 * o->Vp;
         x.err = mem + l.err + x.t0 * o->Vp;
         const float *S = i ? states + (i - 1) * cells : NULL;
         VEC_NAME(delta_begin)(o, &x, b, h, 0);
+        delta_fetch(o, o->k, &o->sk, b, h / o->R, x.t0 + C, o->K);
         VEC_NAME(delta_solve)(o, &x, b, h, S);
+        delta_fetch(o, o->v, &o->sv, b, h, x.t0 + C, o->V);
         if (i + 1 < chunks) VEC_NAME(delta_advance)(o, &x, mem + l.fd, S, states + i * cells);
     }
     x.D = mem + l.D;
+    delta_fetch(o, o->q, &o->sq, b, h / o->R, (chunks - 1) * C, o->K);
+    delta_fetch(o, c->dout, &c->sdout, b, h, (chunks - 1) * C, o->V);
     for (int64_t i = chunks - 1; i >= 0; i--) {
         x.t0 = i * C;
-        x.n = o->T - x.t0 < C ? o->T - x.t0 : C;
+        x.n = delta_rows(o, x.t0);
         x.d = mem + l.d + x.t0 * o->Vp;
         x.err = mem + l.err + x.t0 * o->Vp;
         VEC_NAME(back)(c, &x, &l, b, h, mem, i ? states + (i - 1) * cells : NULL, i + 1 < chunks);

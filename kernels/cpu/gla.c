@@ -66,9 +66,11 @@ static void VEC_NAME(head)(const struct gla *o, int64_t b, int64_t h, float *mem
     float *S = x.tile + GLA_PIECE * Kp, *state = o->s ? o->s + b * o->ss[0] + h * o->ss[1] : NULL;
     int known = state != NULL; /* is S other than zero? */
     for (int64_t i = 0; i < K && state; i++) VEC_NAME(pad_row)(S + i * Vp, state + i * o->ss[2], V, 1);
+    gla_fetch_in(o, b, h, 0);
     for (x.t0 = 0; x.t0 < o->T; x.t0 += C) {
-        x.n = o->T - x.t0 < C ? o->T - x.t0 : C;
+        x.n = gla_rows(o, x.t0);
         VEC_NAME(gla_begin)(o, &x, b, h);
+        gla_fetch_in(o, b, h, x.t0 + C);
         VEC_NAME(gla_pairs)(o, &x, near, B);
         float *out = o->out + b * o->so.b + x.t0 * o->so.t + h * o->so.h, *to = V == Vp ? out : out_tile;
         int64_t ts = V == Vp ? o->so.t : Vp;

@@ -12,8 +12,9 @@
 #define TAUT_KERNELS_CPU_GLA_H
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/rows.h"
 
-#define GLA_CHUNK 64 /* tokens */
+#define GLA_CHUNK 32 /* tokens */
 #define GLA_PIECE 8
 
 struct gla_strides {
@@ -59,6 +60,25 @@ static inline struct gla gla_of(const struct kn_tensor *q, const struct kn_tenso
 static inline int64_t gla_chunks(const struct gla *o)
 {
     return (o->T + GLA_CHUNK - 1) / GLA_CHUNK;
+}
+
+static inline int64_t gla_rows(const struct gla *o, int64_t t0)
+{
+    return o->T - t0 < GLA_CHUNK ? o->T - t0 : GLA_CHUNK;
+}
+
+/* Asks for a chunk's rows of one head: those from t0 on, if there are such. */
+__attribute__((always_inline)) static inline void gla_fetch(const struct gla *o, const float *p, const struct gla_strides *s, int64_t b, int64_t h, int64_t t0, int64_t width)
+{
+    if (t0 >= 0 && t0 < o->T) rows_fetch(p + b * s->b + t0 * s->t + h * s->h, s->t, gla_rows(o, t0), width);
+}
+
+__attribute__((always_inline)) static inline void gla_fetch_in(const struct gla *o, int64_t b, int64_t h, int64_t t0)
+{
+    gla_fetch(o, o->q, &o->sq, b, h, t0, o->K);
+    gla_fetch(o, o->k, &o->sk, b, h, t0, o->K);
+    gla_fetch(o, o->v, &o->sv, b, h, t0, o->V);
+    gla_fetch(o, o->g, &o->sg, b, h, t0, o->K);
 }
 
 /* A chunk's own numbers; the memory is carved by the op. Rows of Kp or Vp floats. */

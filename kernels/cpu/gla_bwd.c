@@ -194,7 +194,11 @@ static void VEC_NAME(back)(const struct gla_bwd *c, struct gla_chunk *x, const s
     const float *dout = c->dout + b * c->sdout.b + x->t0 * c->sdout.t + h * c->sdout.h;
 
     VEC_NAME(gla_begin)(o, x, b, h);
+    gla_fetch(o, c->dv, &c->sdv, b, h, x->t0, V);
+    gla_fetch(o, c->dq, &c->sdq, b, h, x->t0, K);
     VEC_NAME(gla_pairs)(o, x, mem + l->near, mem + l->B);
+    gla_fetch(o, c->dk, &c->sdk, b, h, x->t0, K);
+    gla_fetch(o, c->dg, &c->sdg, b, h, x->t0, K);
     for (int64_t i = 0; i < n; i++) VEC_NAME(pad_row)(don + i * Vp, dout + i * c->sdout.t, V, 1);
     if (after)
         VEC_NAME(mm_set)(n, nv, x->fk, Kp, 1, ds, Vp, K, dv, Vp);
@@ -206,6 +210,7 @@ static void VEC_NAME(back)(const struct gla_bwd *c, struct gla_chunk *x, const s
 
     memset(dqp, 0, (size_t)(2 * C * Kp) * sizeof *dqp);
     VEC_NAME(pairs_back)(o, x, l, mem, dqp, dkp);
+    gla_fetch(o, c->dout, &c->sdout, b, h, x->t0 - C, V);
     if (S) {
         VEC_NAME(flip)(st, Kp, S, Vp, K, V);
         VEC_NAME(mm_set)(n, nk, don, Vp, 1, st, Kp, V, dq, Kp);
@@ -251,15 +256,18 @@ static void VEC_NAME(head)(const struct gla_bwd *c, int64_t b, int64_t h, float 
     struct gla_chunk x = {.q = mem + l.q, .k = mem + l.k, .v = mem + l.v, .a = mem + l.a, .eq = mem + l.eq, .fk = mem + l.fk,
                           .last = mem + l.last, .kt = mem + l.kt, .P = mem + l.P, .tile = mem + l.tile};
     float *states = mem + l.states; /* [chunks][K][Vp]: after each chunk */
+    gla_fetch_in(o, b, h, 0);
     for (int64_t i = 0; i + 1 < chunks; i++) {
         x.t0 = i * C;
         x.n = C;
         VEC_NAME(gla_begin)(o, &x, b, h);
+        gla_fetch_in(o, b, h, x.t0 + C);
         VEC_NAME(gla_advance)(o, &x, i ? states + (i - 1) * cells : NULL, states + i * cells);
     }
+    gla_fetch(o, c->dout, &c->sdout, b, h, (chunks - 1) * C, o->V);
     for (int64_t i = chunks - 1; i >= 0; i--) {
         x.t0 = i * C;
-        x.n = o->T - x.t0 < C ? o->T - x.t0 : C;
+        x.n = gla_rows(o, x.t0);
         VEC_NAME(back)(c, &x, &l, b, h, mem, i ? states + (i - 1) * cells : NULL, i + 1 < chunks);
     }
 }

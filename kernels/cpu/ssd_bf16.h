@@ -35,10 +35,3 @@ __attribute__((unused)) static void lanes_of_pairs(float *dst, const float *src,
 {
     cpu_gemm_bf16->pack_half(dst, SSD_CHUNK, (const uint16_t *)src, K, 1, SSD_CHUNK, K);
 }
-
-/* Asks for n rows of K, which the next head reads. */
-__attribute__((unused)) static void fetch(const float *src, int64_t stride, int n, int64_t K)
-{
-    for (int l = 0; l < n; l++, src += stride)
-        for (int64_t k = 0; k < K; k += VL) __builtin_prefetch(src + k, 0, 2);
-}

@@ -1,6 +1,7 @@
 /* Mamba-2's scan backward with products in bf16: as ssd_bwd.c, but that the factors of products are rounded to pairs. States and their gradients, R, all
  * sums and decays stay f32. */
 #include "kernels/cpu/gemm.h"
+#include "kernels/cpu/rows.h"
 #include "kernels/cpu/ssd.h"
 
 #ifndef VEC_PASS
@@ -160,7 +161,7 @@ static void head_bf16(const struct ssd_bwd *f, const struct ssd_task *k, int64_t
     rows_of_pairs(m[ROWS], L, dy, f->dy.st, n, P, NULL);
     pairs_of_rows(m[DY_PAIRS], L, dy, f->dy.st, n, P, NULL);
     ssd_scores_bf16(m[DM], m[ROWS], P / 2, even, m[X_TURNED], P / 2);
-    if (i + 1 < k->heads) fetch(ssd_at(&w->x, k->b, t0, h + 1), w->x.st, n, P), fetch(ssd_at(&f->dy, k->b, t0, h + 1), f->dy.st, n, P);
+    if (i + 1 < k->heads) rows_fetch(ssd_at(&w->x, k->b, t0, h + 1), w->x.st, n, P), rows_fetch(ssd_at(&f->dy, k->b, t0, h + 1), f->dy.st, n, P);
     weigh_bf16(m[M], m[R], m[DM], m[SCORES], &d, even, &flow);
     if (behind) {
         pairs_of_rows(m[Q_PAIRS], N, q, P, N, P, NULL);
