@@ -15,7 +15,7 @@ libkernels_a_SOURCES += kernels/cpu/rows.h kernels/cpu/vec_mm.h kernels/cpu/attn
 libkernels_a_SOURCES += kernels/ref/gatednorm.c kernels/cpu/gatednorm.c
 libkernels_a_SOURCES += kernels/ref/conv.c kernels/ref/mul.c kernels/cpu/conv.c kernels/cpu/mul.c
 libkernels_a_SOURCES += kernels/limits.h kernels/cpu/limits.c
-libkernels_a_SOURCES += kernels/ref/ssd.c kernels/cpu/ssd.c kernels/cpu/ssd.h kernels/cpu/ssd_bwd.c kernels/cpu/vec_ssd.h kernels/cpu/vec_ssd_bwd.h kernels/cpu/vec_put.h kernels/cpu/vec_softplus.h kernels/cpu/ssd_bf16.h \
+libkernels_a_SOURCES += kernels/ref/ssd.c kernels/cpu/ssd.c kernels/cpu/ssd.h kernels/cpu/ssd_bwd.c kernels/cpu/scan_sum.h kernels/cpu/vec_scan.h kernels/cpu/vec_ssd.h kernels/cpu/vec_ssd_bwd.h kernels/cpu/vec_put.h kernels/cpu/vec_softplus.h kernels/cpu/ssd_bf16.h \
 	kernels/cpu/ssd_bf16.c kernels/cpu/ssd_bwd_bf16.c
 libkernels_a_SOURCES += kernels/ref/moe.c kernels/cpu/expert.c kernels/cpu/gemm_grouped.c kernels/cpu/route.c
 libkernels_a_SOURCES += kernels/ref/delta_rule.c kernels/ref/gates.c kernels/cpu/chunk.h kernels/cpu/delta.h kernels/cpu/delta_chunk.h \

@@ -57,6 +57,7 @@ st_t cpu_ssd(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_tens
 #else
 
 #include "kernels/cpu/vec_mm.h"
+#include "kernels/cpu/vec_scan.h"
 #include "kernels/cpu/vec_ssd.h"
 
 enum { VEC_NAME(lanes) = VL };
@@ -85,9 +86,9 @@ static void VEC_NAME(head)(const struct ssd_fwd *f, const struct ssd_task *k, in
     VEC_NAME(ssd_factors)(&d);
     VEC_NAME(weights)(m, cb, &d, n);
     VEC_NAME(ssd_pack)(xd, x, st, n, P, Pp, d.dt);
-    struct ssd_sum out = {.a1 = c, .ar1 = w->c.st, .ac1 = 1, .b1 = state, .bs1 = Pp, .n1 = begun ? w->N : 0, .scale = begun ? d.in : NULL,
-                          .shape = SSD_LOWER, .a2 = m, .ar2 = SSD_CHUNK, .ac2 = 1, .b2 = xd, .bs2 = Pp, .n2 = n, .c = y, .cs = Pp};
-    VEC_NAME(ssd_sum)(&out, n, Pp);
+    struct scan_sum out = {.a1 = c, .ar1 = w->c.st, .ac1 = 1, .b1 = state, .bs1 = Pp, .n1 = begun ? w->N : 0, .scale = begun ? d.in : NULL,
+                          .shape = SCAN_LOWER, .a2 = m, .ar2 = SSD_CHUNK, .ac2 = 1, .b2 = xd, .bs2 = Pp, .n2 = n, .c = y, .cs = Pp};
+    VEC_NAME(scan_sum)(&out, n, Pp);
     vf D = vf_set1(ssd_of(&w->d, h));
     for (int l = 0; l < n; l++, x += st, y += Pp) {
         float *to = ssd_at(&w->y, k->b, t0 + l, h);
@@ -97,8 +98,8 @@ static void VEC_NAME(head)(const struct ssd_fwd *f, const struct ssd_task *k, in
     }
     if (ends && !f->state.p) return;
     VEC_NAME(ssd_pack)(xe, xd, Pp, n, Pp, Pp, d.out);
-    struct ssd_sum next = {.keep = begun ? d.total : 0, .a2 = b, .ar2 = 1, .ac2 = w->b.st, .b2 = xe, .bs2 = Pp, .n2 = n, .c = state, .cs = Pp};
-    VEC_NAME(ssd_sum)(&next, w->N, Pp);
+    struct scan_sum next = {.keep = begun ? d.total : 0, .a2 = b, .ar2 = 1, .ac2 = w->b.st, .b2 = xe, .bs2 = Pp, .n2 = n, .c = state, .cs = Pp};
+    VEC_NAME(scan_sum)(&next, w->N, Pp);
 }
 
 static void VEC_NAME(chunks)(const struct ssd_fwd *f, int64_t task, float *mem)

@@ -9,6 +9,7 @@
 #define TAUT_KERNELS_CPU_SSD_H
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/scan_sum.h"
 
 #define SSD_CHUNK 64 /* also LANES of vec_mm.h: the width of tiles whose columns are times */
 #define SSD_TASKS 16 /* heads of a group are cut into blocks until there are so many tasks */
@@ -43,27 +44,6 @@ struct ssd_decay {
     float dt[SSD_CHUNK], slope[SSD_CHUNK], a[SSD_CHUNK], in[SSD_CHUNK], out[SSD_CHUNK];
     float total;
     float near[SSD_CHUNK], far[SSD_CHUNK / 4][SSD_CHUNK]; /* ssd_factors' */
-};
-
-/* One product or two with what stands before them:
- *   c[r][v] = scale_r (keep c[r][v] + sum over i < n1 of a1[r,i] b1[i][v]) + sum over i < n2 of a2[r,i] b2[i][v]
- * a2 of shape SSD_LOWER: i <= r alone; SSD_UPPER: i >= r; its entries beyond, within four of the diagonal, are read and must be zero. keep 0 does not
- * read c; scale NULL: 1. Strides ar between rows, ac along the sum. In bf16 sums are over pairs. */
-enum { SSD_ALL, SSD_LOWER, SSD_UPPER };
-struct ssd_sum {
-    float keep;
-    const float *a1;
-    int64_t ar1, ac1;
-    const float *b1;
-    int64_t bs1, n1;
-    const float *scale;
-    int shape;
-    const float *a2;
-    int64_t ar2, ac2;
-    const float *b2;
-    int64_t bs2, n2;
-    float *c;
-    int64_t cs;
 };
 
 struct ssd_fwd {

@@ -51,6 +51,7 @@ st_t cpu_ssd_bf16(struct kn_dev *dev, const struct ssd_fwd *f)
 #else
 
 #include "kernels/cpu/vec_mm.h"
+#include "kernels/cpu/vec_scan.h"
 #include "kernels/cpu/vec_ssd.h"
 #include "kernels/cpu/ssd_bf16.h"
 
@@ -77,9 +78,9 @@ static void head_bf16(const struct ssd_fwd *f, const struct ssd_task *k, int64_t
     weights_bf16(m[WEIGHTS], m[SCORES], &d, n);
     pairs_of_rows(m[X], L, x, st, n, P, d.dt);
     if (begun) pairs_of_rows(m[STATE], N, state, P, N, P, NULL);
-    struct ssd_sum out = {.a1 = m[C], .ar1 = N / 2, .ac1 = 1, .b1 = m[STATE], .bs1 = P, .n1 = begun ? N / 2 : 0, .scale = begun ? d.in : NULL,
-                          .shape = SSD_LOWER, .a2 = m[WEIGHTS], .ar2 = L / 2, .ac2 = 1, .b2 = m[X], .bs2 = P, .n2 = (n + 1) / 2, .c = m[Y], .cs = P};
-    ssd_sum_bf16(&out, n, P);
+    struct scan_sum out = {.a1 = m[C], .ar1 = N / 2, .ac1 = 1, .b1 = m[STATE], .bs1 = P, .n1 = begun ? N / 2 : 0, .scale = begun ? d.in : NULL,
+                          .shape = SCAN_LOWER, .a2 = m[WEIGHTS], .ar2 = L / 2, .ac2 = 1, .b2 = m[X], .bs2 = P, .n2 = (n + 1) / 2, .c = m[Y], .cs = P};
+    scan_sum_bf16(&out, n, P);
     vf D = vf_set1(ssd_of(&w->d, h));
     for (int l = 0; l < n; l++) {
         float *to = ssd_at(&w->y, k->b, t0 + l, h);
@@ -88,8 +89,8 @@ static void head_bf16(const struct ssd_fwd *f, const struct ssd_task *k, int64_t
     if (ends && !f->state.p) return;
     for (int l = 0; l < SSD_CHUNK; l++) d.out[l] *= d.dt[l];
     pairs_of_rows(m[X], L, x, st, n, P, d.out);
-    struct ssd_sum next = {.keep = begun ? d.total : 0, .a2 = m[B_PAIRS], .ar2 = 1, .ac2 = N, .b2 = m[X], .bs2 = P, .n2 = (n + 1) / 2, .c = state, .cs = P};
-    ssd_sum_bf16(&next, N, P);
+    struct scan_sum next = {.keep = begun ? d.total : 0, .a2 = m[B_PAIRS], .ar2 = 1, .ac2 = N, .b2 = m[X], .bs2 = P, .n2 = (n + 1) / 2, .c = state, .cs = P};
+    scan_sum_bf16(&next, N, P);
 }
 
 static void chunks_bf16(const struct ssd_fwd *f, int64_t index, float *mem)

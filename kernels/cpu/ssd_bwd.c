@@ -102,6 +102,7 @@ st_t cpu_ssd_bwd(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_
 #else
 
 #include "kernels/cpu/vec_mm.h"
+#include "kernels/cpu/vec_scan.h"
 #include "kernels/cpu/vec_ssd.h"
 #include "kernels/cpu/vec_ssd_bwd.h"
 
@@ -149,9 +150,9 @@ static void VEC_NAME(restate)(const struct ssd *w, const struct ssd_task *k, con
             VEC_NAME(ssd_pack)(m->xe, ssd_at(&w->x, k->b, t0, k->h0 + i), w->x.st, SSD_CHUNK, w->P, w->Pp, d.out);
             float *next = VEC_NAME(state)(w, m, chunk + 1, i);
             if (chunk) memcpy(next, VEC_NAME(state)(w, m, chunk, i), (size_t)(w->N * w->Pp) * sizeof(float));
-            struct ssd_sum s = {.keep = chunk ? d.total : 0, .a2 = ssd_at(&w->b, k->b, t0, k->g), .ar2 = 1, .ac2 = w->b.st, .b2 = m->xe,
+            struct scan_sum s = {.keep = chunk ? d.total : 0, .a2 = ssd_at(&w->b, k->b, t0, k->g), .ar2 = 1, .ac2 = w->b.st, .b2 = m->xe,
                                 .bs2 = w->Pp, .n2 = SSD_CHUNK, .c = next, .cs = w->Pp};
-            VEC_NAME(ssd_sum)(&s, w->N, w->Pp);
+            VEC_NAME(scan_sum)(&s, w->N, w->Pp);
         }
 }
 
@@ -209,9 +210,9 @@ static void VEC_NAME(head)(const struct ssd_bwd *f, const struct ssd_task *k, in
     VEC_NAME(ssd_turn)(m->xdt, m->xd, Pp, L, w->P, NULL);
     VEC_NAME(ssd_scores)(m->dm, m->dy, Pp, n, m->xdt, w->P);
     VEC_NAME(weigh)(m->m, m->r, m->dm, m->cb, &d, n, flow.row, flow.column);
-    struct ssd_sum dx = {.a1 = m->bp, .ar1 = m->Np, .ac1 = 1, .b1 = q, .bs1 = Pp, .n1 = behind ? w->N : 0, .scale = behind ? d.out : NULL,
-                         .shape = SSD_UPPER, .a2 = m->m, .ar2 = 1, .ac2 = L, .b2 = m->dy, .bs2 = Pp, .n2 = n, .c = m->dxd, .cs = Pp};
-    VEC_NAME(ssd_sum)(&dx, n, Pp);
+    struct scan_sum dx = {.a1 = m->bp, .ar1 = m->Np, .ac1 = 1, .b1 = q, .bs1 = Pp, .n1 = behind ? w->N : 0, .scale = behind ? d.out : NULL,
+                         .shape = SCAN_UPPER, .a2 = m->m, .ar2 = 1, .ac2 = L, .b2 = m->dy, .bs2 = Pp, .n2 = n, .c = m->dxd, .cs = Pp};
+    VEC_NAME(scan_sum)(&dx, n, Pp);
     if (behind) {
         for (int64_t p = 0; p < w->P; p++)
             for (int l = 0; l < SSD_CHUNK; l += VL) vf_store(m->xet + p * L + l, vf_mul(vf_load(d.out + l), vf_load(m->xdt + p * L + l)));
@@ -225,8 +226,8 @@ static void VEC_NAME(head)(const struct ssd_bwd *f, const struct ssd_task *k, in
         VEC_NAME(mm_set)(w->N, L / VL, state, Pp, 1, m->dyst, L, w->P, m->tmp, L);
         VEC_NAME(gather)(m->dct, m->tmp, m->ct, w->N, flow.in);
         if (behind) flow.through = d.total * VEC_NAME(mm_dot)(q, state, w->N * Pp);
-        struct ssd_sum dq = {.keep = behind ? d.total : 0, .a2 = m->cp, .ar2 = 1, .ac2 = m->Np, .b2 = m->dys, .bs2 = Pp, .n2 = n, .c = q, .cs = Pp};
-        VEC_NAME(ssd_sum)(&dq, w->N, Pp);
+        struct scan_sum dq = {.keep = behind ? d.total : 0, .a2 = m->cp, .ar2 = 1, .ac2 = m->Np, .b2 = m->dys, .bs2 = Pp, .n2 = n, .c = q, .cs = Pp};
+        VEC_NAME(scan_sum)(&dq, w->N, Pp);
     }
     VEC_NAME(ssd_finish)(f, k, h, t0, n, &d, m->dxd, &flow);
 }
@@ -241,10 +242,10 @@ static void VEC_NAME(shared)(const struct ssd_bwd *f, const struct ssd_task *k, 
     VEC_NAME(lanes_to_rows)(rows, m->dbt, n, N, one);
     for (int l = 0; l < n; l++) rows[l] = m->dcp + l * Np;
     VEC_NAME(lanes_to_rows)(rows, m->dct, n, N, one);
-    struct ssd_sum dc = {.keep = 1, .shape = SSD_LOWER, .a2 = m->r, .ar2 = L, .ac2 = 1, .b2 = m->bp, .bs2 = Np, .n2 = n, .c = m->dcp, .cs = Np};
-    VEC_NAME(ssd_sum)(&dc, n, Np);
-    struct ssd_sum db = {.keep = 1, .shape = SSD_UPPER, .a2 = m->r, .ar2 = 1, .ac2 = L, .b2 = m->cp, .bs2 = Np, .n2 = n, .c = m->dbp, .cs = Np};
-    VEC_NAME(ssd_sum)(&db, n, Np);
+    struct scan_sum dc = {.keep = 1, .shape = SCAN_LOWER, .a2 = m->r, .ar2 = L, .ac2 = 1, .b2 = m->bp, .bs2 = Np, .n2 = n, .c = m->dcp, .cs = Np};
+    VEC_NAME(scan_sum)(&dc, n, Np);
+    struct scan_sum db = {.keep = 1, .shape = SCAN_UPPER, .a2 = m->r, .ar2 = 1, .ac2 = L, .b2 = m->cp, .bs2 = Np, .n2 = n, .c = m->dbp, .cs = Np};
+    VEC_NAME(scan_sum)(&db, n, Np);
     for (int l = 0; l < n; l++) {
         memcpy(ssd_at(&f->db, k->b, t0 + l, k->g) + k->block * f->db_block, m->dbp + l * Np, (size_t)N * sizeof(float));
         memcpy(ssd_at(&f->dc, k->b, t0 + l, k->g) + k->block * f->db_block, m->dcp + l * Np, (size_t)N * sizeof(float));

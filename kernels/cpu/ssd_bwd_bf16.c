@@ -61,6 +61,7 @@ st_t cpu_ssd_bwd_bf16(struct kn_dev *dev, const struct ssd_bwd *f)
 #else
 
 #include "kernels/cpu/vec_mm.h"
+#include "kernels/cpu/vec_scan.h"
 #include "kernels/cpu/vec_ssd.h"
 #include "kernels/cpu/vec_ssd_bwd.h"
 #include "kernels/cpu/ssd_bf16.h"
@@ -78,8 +79,8 @@ static void restate_bf16(const struct ssd *w, const struct ssd_task *k, float *c
             for (int l = 0; l < SSD_CHUNK; l++) d.out[l] *= d.dt[l];
             pairs_of_rows(m[REACH], L, ssd_at(&w->x, k->b, t0, k->h0 + i), w->x.st, L, P, d.out);
             if (chunk) memcpy(next, next - w->heads * cells, (size_t)cells * sizeof *next);
-            struct ssd_sum s = {.keep = chunk ? d.total : 0, .a2 = m[B_PAIRS], .ar2 = 1, .ac2 = N, .b2 = m[REACH], .bs2 = P, .n2 = L / 2, .c = next, .cs = P};
-            ssd_sum_bf16(&s, N, P);
+            struct scan_sum s = {.keep = chunk ? d.total : 0, .a2 = m[B_PAIRS], .ar2 = 1, .ac2 = N, .b2 = m[REACH], .bs2 = P, .n2 = L / 2, .c = next, .cs = P};
+            scan_sum_bf16(&s, N, P);
         }
     }
 }
@@ -127,7 +128,7 @@ static void share_bf16(float *sum, float *dot, const float *a, const float *turn
         for (int r = 0; r < 4; r++)
 #pragma GCC unroll 4
             for (int v = 0; v < 4; v++) acc[r][v] = vf_zero();
-        ssd_run_bf16(4, 4, acc, a, K2, 1, turned, SSD_CHUNK, K2);
+        scan_run_bf16(4, 4, acc, a, K2, 1, turned, SSD_CHUNK, K2);
 #pragma GCC unroll 4
         for (int v = 0; v < 4; v++) {
             vf s = vf_load(scale + v * VL);
@@ -168,9 +169,9 @@ static void head_bf16(const struct ssd_bwd *f, const struct ssd_task *k, int64_t
         rows_of_pairs(m[STATE_ROWS], N, q, P, N, P, NULL);
         share_bf16(m[DBT], flow.out, m[STATE_ROWS], m[X_TURNED], P / 2, d.out, m[BT], N);
     }
-    struct ssd_sum dx = {.a1 = m[B_ROWS], .ar1 = N / 2, .ac1 = 1, .b1 = m[Q_PAIRS], .bs1 = P, .n1 = behind ? N / 2 : 0, .scale = behind ? d.out : NULL,
-                         .shape = SSD_UPPER, .a2 = m[M], .ar2 = 1, .ac2 = L, .b2 = m[DY_PAIRS], .bs2 = P, .n2 = even / 2, .c = m[DM], .cs = P};
-    ssd_sum_bf16(&dx, n, P);
+    struct scan_sum dx = {.a1 = m[B_ROWS], .ar1 = N / 2, .ac1 = 1, .b1 = m[Q_PAIRS], .bs1 = P, .n1 = behind ? N / 2 : 0, .scale = behind ? d.out : NULL,
+                         .shape = SCAN_UPPER, .a2 = m[M], .ar2 = 1, .ac2 = L, .b2 = m[DY_PAIRS], .bs2 = P, .n2 = even / 2, .c = m[DM], .cs = P};
+    scan_sum_bf16(&dx, n, P);
     if (before) {
         const float *state = m[STATES] + ((t0 / L - 1) * w->heads + i) * cells;
         lanes_of_pairs(m[DY_TURNED], m[ROWS], P);
@@ -178,8 +179,8 @@ static void head_bf16(const struct ssd_bwd *f, const struct ssd_task *k, int64_t
         share_bf16(m[DCT], flow.in, m[STATE_ROWS], m[DY_TURNED], P / 2, d.in, m[CT], N);
         if (behind) flow.through = d.total * mm_dot_bf16(q, state, cells);
         pairs_of_rows(m[REACH], L, dy, f->dy.st, n, P, d.in);
-        struct ssd_sum dq = {.keep = behind ? d.total : 0, .a2 = m[C_PAIRS], .ar2 = 1, .ac2 = N, .b2 = m[REACH], .bs2 = P, .n2 = even / 2, .c = q, .cs = P};
-        ssd_sum_bf16(&dq, N, P);
+        struct scan_sum dq = {.keep = behind ? d.total : 0, .a2 = m[C_PAIRS], .ar2 = 1, .ac2 = N, .b2 = m[REACH], .bs2 = P, .n2 = even / 2, .c = q, .cs = P};
+        scan_sum_bf16(&dq, N, P);
     }
     ssd_finish_bf16(f, k, h, t0, n, &d, m[DM], &flow);
 }
@@ -195,11 +196,11 @@ static void shared_bf16(const struct ssd_bwd *f, const struct ssd_task *k, int64
     lanes_to_rows_bf16(db, m[DBT], even, N, one);
     lanes_to_rows_bf16(dc, m[DCT], even, N, one);
     rows_of_pairs(m[R_HALF], L, m[R], L, even, L, NULL);
-    struct ssd_sum c = {.keep = 1, .shape = SSD_LOWER, .a2 = m[R_HALF], .ar2 = L / 2, .ac2 = 1, .b2 = m[B_PAIRS], .bs2 = N, .n2 = even / 2, .c = m[DC], .cs = N};
-    ssd_sum_bf16(&c, n, N);
+    struct scan_sum c = {.keep = 1, .shape = SCAN_LOWER, .a2 = m[R_HALF], .ar2 = L / 2, .ac2 = 1, .b2 = m[B_PAIRS], .bs2 = N, .n2 = even / 2, .c = m[DC], .cs = N};
+    scan_sum_bf16(&c, n, N);
     pairs_of_rows(m[R_HALF], L, m[R], L, even, L, NULL);
-    struct ssd_sum b = {.keep = 1, .shape = SSD_UPPER, .a2 = m[R_HALF], .ar2 = 1, .ac2 = L, .b2 = m[C_PAIRS], .bs2 = N, .n2 = even / 2, .c = m[DB], .cs = N};
-    ssd_sum_bf16(&b, n, N);
+    struct scan_sum b = {.keep = 1, .shape = SCAN_UPPER, .a2 = m[R_HALF], .ar2 = 1, .ac2 = L, .b2 = m[C_PAIRS], .bs2 = N, .n2 = even / 2, .c = m[DB], .cs = N};
+    scan_sum_bf16(&b, n, N);
     for (int l = 0; l < n; l++) {
         memcpy(ssd_at(&f->db, k->b, t0 + l, k->g) + k->block * f->db_block, db[l], (size_t)N * sizeof(float));
         memcpy(ssd_at(&f->dc, k->b, t0 + l, k->g) + k->block * f->db_block, dc[l], (size_t)N * sizeof(float));
