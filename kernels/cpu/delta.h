@@ -13,6 +13,7 @@
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/rows.h"
+#include "kernels/cpu/scan_sum.h"
 
 #define DELTA_CHUNK 32 /* tokens */
 

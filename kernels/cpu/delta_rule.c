@@ -48,6 +48,7 @@ st_t cpu_delta_rule(struct kn_dev *dev, const struct kn_tensor *q, const struct 
 #else
 
 #include "kernels/cpu/vec_mm.h"
+#include "kernels/cpu/vec_scan.h"
 #include "kernels/cpu/chunk.h"
 #include "kernels/cpu/delta_chunk.h"
 
@@ -78,14 +79,9 @@ static void VEC_NAME(head)(const struct delta *o, int64_t b, int64_t h, float *m
         delta_fetch(o, o->v, &o->sv, b, h, x.t0 + C, V);
         float *out = o->out + b * o->so.b + x.t0 * o->so.t + h * o->so.h, *to = V == Vp ? out : tile;
         int64_t ts = V == Vp ? o->so.t : Vp;
-        if (known) VEC_NAME(mm_set)(x.n, Vp / VL, x.q, Kp, 1, S, Vp, K, to, ts);
-        for (int64_t i = 0; i < x.n; i++) {
-            if (known)
-                VEC_NAME(scale_row)(to + i * ts, to + i * ts, Vp, x.e[i]);
-            else
-                memset(to + i * ts, 0, (size_t)Vp * sizeof *to);
-        }
-        VEC_NAME(mm_tri)(x.n, Vp / VL, x.qk, C, x.d, Vp, to, ts);
+        struct scan_sum sum = {.a1 = x.q, .ar1 = Kp, .ac1 = 1, .b1 = S, .bs1 = Vp, .n1 = known ? K : 0, .scale = known ? x.e : NULL,
+                               .shape = SCAN_LOWER, .a2 = x.qk, .ar2 = C, .ac2 = 1, .b2 = x.d, .bs2 = Vp, .n2 = x.n, .c = to, .cs = ts};
+        VEC_NAME(scan_sum)(&sum, x.n, Vp);
         for (int64_t i = 0; i < x.n && V != Vp; i++) VEC_NAME(unpad_row)(out + i * o->so.t, tile + i * Vp, V);
         if (state || x.t0 + x.n < o->T) VEC_NAME(delta_advance)(o, &x, x.d, known ? S : NULL, S);
         known = 1;
@@ -120,9 +116,9 @@ VEC_FN void VEC_NAME(ask)(const float *S, int64_t stride, int64_t K, const float
 static void VEC_NAME(token)(const struct delta *o, int64_t b, int64_t h, float *mem)
 {
     int64_t K = o->K, Kp = o->Kp, V = o->V, key = h / o->R;
-    float *q = mem, *k = mem + Kp, *S = o->s + b * o->ss[0] + h * o->ss[1], a[VL] = {0};
-    VEC_NAME(unit_row)(q, o->q + b * o->sq.b + key * o->sq.h, K, Kp, o->eps, o->scale);
-    VEC_NAME(unit_row)(k, o->k + b * o->sk.b + key * o->sk.h, K, Kp, o->eps, 1);
+    float *q = mem, *k = mem + Kp, *S = o->s + b * o->ss[0] + h * o->ss[1], r[VL], a[VL] = {0};
+    VEC_NAME(unit_rows)(q, o->q + b * o->sq.b + key * o->sq.h, 0, 1, K, Kp, o->eps, o->scale, r);
+    VEC_NAME(unit_rows)(k, o->k + b * o->sk.b + key * o->sk.h, 0, 1, K, Kp, o->eps, 1, r);
     a[0] = o->g[b * o->sg.b + h * o->sg.h];
     vf_store(a, vf_exp(vf_load(a)));
     vf decay = vf_set1(a[0]), beta = vf_set1(o->beta[b * o->sbeta.b + h * o->sbeta.h]);

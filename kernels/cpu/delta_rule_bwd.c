@@ -105,6 +105,7 @@ st_t cpu_delta_rule_bwd(struct kn_dev *dev, const struct kn_tensor *q, const str
 #else
 
 #include "kernels/cpu/vec_mm.h"
+#include "kernels/cpu/vec_scan.h"
 #include "kernels/cpu/chunk.h"
 #include "kernels/cpu/delta_chunk.h"
 

@@ -13,6 +13,7 @@
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/rows.h"
+#include "kernels/cpu/scan_sum.h"
 
 #define GLA_CHUNK 32 /* tokens */
 #define GLA_PIECE 8
