@@ -111,25 +111,59 @@ st_t cpu_delta_rule_bwd(struct kn_dev *dev, const struct kn_tensor *q, const str
 
 enum { VEC_NAME(lanes) = VL };
 
-/* w = dd becomes dx; dbeta [n] = dr . err. */
-static void VEC_NAME(solve_back)(const struct delta *o, const struct delta_chunk *x, float *w, float *dbeta)
+/* Rows r0 .. r0 + mr - 1 of dx in nv vectors from v0 on, those after are known: dr = f K dS' + P^T dout - K'^T dx, dx = beta dr (ds NULL: no dS').
+ * dbeta += dr . err. */
+VEC_FN void VEC_NAME(solve_back_block)(int mr, int nv, const struct delta *o, const struct delta_chunk *x, const float *ds, const float *dout, float *dx,
+                                       float *dbeta, int64_t r0, int64_t v0)
 {
-    int64_t n = x->n, Vp = o->Vp, C = DELTA_CHUNK;
-    for (int64_t i0 = (n - 1) / 4 * 4; i0 >= 0; i0 -= 4) {
-        int64_t end = i0 + 4 < n ? i0 + 4 : n;
-        if (end < n)
-            VEC_NAME(mm_add)(end - i0, Vp / VL, x->kk + end * C + i0, 1, C, w + end * Vp, Vp, n - end, w + i0 * Vp, Vp);
-        for (int64_t i = end - 1; i >= i0; i--) {
-            vf beta = vf_set1(x->beta[i]), sum = vf_zero();
-            for (int64_t j = 0; j < Vp; j += VL) {
-                vf y = vf_load(w + i * Vp + j);
-                for (int64_t m = i + 1; m < end; m++) y = vf_fma(vf_set1(x->kk[m * C + i]), vf_load(w + m * Vp + j), y);
-                sum = vf_fma(y, vf_load(x->err + i * Vp + j), sum);
-                vf_store(w + i * Vp + j, vf_mul(y, beta));
-            }
-            dbeta[i] = vf_hsum(sum);
+    int64_t n = x->n, Vp = o->Vp, C = DELTA_CHUNK, end = r0 + mr;
+    vf acc[4][MM_VECTORS];
+#pragma GCC unroll 4
+    for (int r = 0; r < mr; r++)
+#pragma GCC unroll 4
+        for (int v = 0; v < nv; v++) acc[r][v] = vf_zero();
+    if (ds) {
+        VEC_NAME(scan_run)(mr, nv, acc, x->k + r0 * o->Kp, o->Kp, 1, ds + v0, Vp, o->K);
+#pragma GCC unroll 4
+        for (int r = 0; r < mr; r++) {
+            vf f = vf_set1(x->f[r0 + r]);
+#pragma GCC unroll 4
+            for (int v = 0; v < nv; v++) acc[r][v] = vf_mul(acc[r][v], f);
         }
     }
+    VEC_NAME(scan_run)(mr, nv, acc, x->qk + r0 * C + r0, 1, C, dout + r0 * Vp + v0, Vp, n - r0);
+    VEC_NAME(scan_run)(mr, nv, acc, x->kk + end * C + r0, 1, C, dx + end * Vp + v0, Vp, n - end);
+#pragma GCC unroll 4
+    for (int r = mr - 1; r >= 0; r--) {
+        int64_t i = r0 + r;
+        vf beta = vf_set1(x->beta[i]), sum = vf_zero();
+#pragma GCC unroll 4
+        for (int v = 0; v < nv; v++) {
+            vf y = acc[r][v];
+#pragma GCC unroll 4
+            for (int m = r + 1; m < mr; m++) y = vf_fma(vf_set1(x->kk[(r0 + m) * C + i]), acc[m][v], y);
+            sum = vf_fma(y, vf_load(x->err + i * Vp + v0 + v * VL), sum);
+            acc[r][v] = vf_mul(y, beta);
+            vf_store(dx + i * Vp + v0 + v * VL, acc[r][v]);
+        }
+        dbeta[i] += vf_hsum(sum);
+    }
+}
+
+VEC_FN void VEC_NAME(solve_back_panel)(int nv, const struct delta *o, const struct delta_chunk *x, const float *ds, const float *dout, float *dx, float *dbeta,
+                                       int64_t v0)
+{
+    int64_t r = x->n;
+    while (r % 4) r--, VEC_NAME(solve_back_block)(1, nv, o, x, ds, dout, dx, dbeta, r, v0);
+    while (r) r -= 4, VEC_NAME(solve_back_block)(4, nv, o, x, ds, dout, dx, dbeta, r, v0);
+}
+
+static void VEC_NAME(solve_back)(const struct delta *o, const struct delta_chunk *x, const float *ds, const float *dout, float *dx, float *dbeta)
+{
+    int64_t j = 0;
+    memset(dbeta, 0, (size_t)x->n * sizeof *dbeta);
+    for (; j + 2 * VL <= o->Vp; j += 2 * VL) VEC_NAME(solve_back_panel)(2, o, x, ds, dout, dx, dbeta, j);
+    if (j < o->Vp) VEC_NAME(solve_back_panel)(1, o, x, ds, dout, dx, dbeta, j);
 }
 
 /* mo = dout d^T and mx = dx d^T become the gradients of q.k and k.k (D times them, the latter negative and strictly below the diagonal);
@@ -177,7 +211,7 @@ static void VEC_NAME(back)(const struct delta_bwd *c, struct delta_chunk *x, con
                            float *mem, const float *S, int after)
 {
     const struct delta *o = &c->o;
-    int64_t n = x->n, K = o->K, V = o->V, Kp = o->Kp, Vp = o->Vp, C = DELTA_CHUNK, nk = Kp / VL, nv = Vp / VL, key = h / o->R;
+    int64_t n = x->n, K = o->K, V = o->V, Kp = o->Kp, Vp = o->Vp, C = DELTA_CHUNK, nk = Kp / VL, key = h / o->R;
     float *w = mem + l->w, *ds = mem + l->ds, *don = mem + l->dout, *dt = mem + l->dt, *st = mem + l->st, *tst = mem + l->tst;
     float *mo = mem + l->mo, *mx = mem + l->mx, *eo = mem + l->eo, *ex = mem + l->ex, *fd = mem + l->fd;
     float *dq = mem + l->dq, *dkr = mem + l->dkr, *dkw = mem + l->dkw, dbeta[DELTA_CHUNK];
@@ -192,15 +226,8 @@ static void VEC_NAME(back)(const struct delta_bwd *c, struct delta_chunk *x, con
         VEC_NAME(scale_row)(eo + i * Vp, don + i * Vp, Vp, x->e[i]);
         VEC_NAME(scale_row)(fd + i * Vp, x->d + i * Vp, Vp, x->f[i]);
     }
-    if (after) {
-        VEC_NAME(mm_set)(n, nv, x->k, Kp, 1, ds, Vp, K, w, Vp);
-        for (int64_t i = 0; i < n; i++) VEC_NAME(scale_row)(w + i * Vp, w + i * Vp, Vp, x->f[i]);
-    } else {
-        memset(w, 0, (size_t)(n * Vp) * sizeof *w);
-    }
-    VEC_NAME(mm_trit)(n, nv, x->qk, C, don, Vp, w, Vp);
     delta_fetch(o, c->dq, &c->sdq, b, key, x->t0, K);
-    VEC_NAME(solve_back)(o, x, w, dbeta);
+    VEC_NAME(solve_back)(o, x, after ? ds : NULL, don, w, dbeta);
     delta_fetch(o, c->dk, &c->sdk, b, key, x->t0, K);
     for (int64_t i = 0; i < n; i++) {
         VEC_NAME(unpad_row)(dv + i * c->sdv.t, w + i * Vp, V);
@@ -249,12 +276,9 @@ static void VEC_NAME(back)(const struct delta_bwd *c, struct delta_chunk *x, con
         through += wrote[i];
     }
     if (!S) return; /* nothing before it */
-    if (after)
-        VEC_NAME(scale_row)(ds, ds, K * Vp, x->e[n - 1]);
-    else
-        memset(ds, 0, (size_t)(K * Vp) * sizeof *ds);
-    VEC_NAME(mm_add)(K, nv, x->q, 1, Kp, eo, Vp, n, ds, Vp);
-    VEC_NAME(mm_add)(K, nv, x->kt, C, 1, ex, Vp, n, ds, Vp);
+    struct scan_sum before = {.keep = after ? x->e[n - 1] : 0, .a1 = x->q, .ar1 = 1, .ac1 = Kp, .b1 = eo, .bs1 = Vp, .n1 = n,
+                              .a2 = x->kt, .ar2 = C, .ac2 = 1, .b2 = ex, .bs2 = Vp, .n2 = n, .c = ds, .cs = Vp};
+    VEC_NAME(scan_sum)(&before, K, Vp);
 }
 
 static void VEC_NAME(head)(const struct delta_bwd *c, int64_t b, int64_t h, float *mem)
