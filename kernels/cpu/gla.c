@@ -46,6 +46,7 @@ st_t cpu_gla(struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tens
 #else
 
 #include "kernels/cpu/vec_mm.h"
+#include "kernels/cpu/vec_scan.h"
 #include "kernels/cpu/chunk.h"
 #include "kernels/cpu/gla_chunk.h"
 
@@ -74,11 +75,9 @@ static void VEC_NAME(head)(const struct gla *o, int64_t b, int64_t h, float *mem
         VEC_NAME(gla_pairs)(o, &x, near, B);
         float *out = o->out + b * o->so.b + x.t0 * o->so.t + h * o->so.h, *to = V == Vp ? out : out_tile;
         int64_t ts = V == Vp ? o->so.t : Vp;
-        if (known)
-            VEC_NAME(mm_set)(x.n, Vp / VL, x.eq, Kp, 1, S, Vp, K, to, ts);
-        else
-            for (int64_t i = 0; i < x.n; i++) memset(to + i * ts, 0, (size_t)Vp * sizeof *to);
-        VEC_NAME(mm_tri)(x.n, Vp / VL, x.P, C, x.v, Vp, to, ts);
+        struct scan_sum sum = {.a1 = x.eq, .ar1 = Kp, .ac1 = 1, .b1 = S, .bs1 = Vp, .n1 = known ? K : 0,
+                               .shape = SCAN_LOWER, .a2 = x.P, .ar2 = C, .ac2 = 1, .b2 = x.v, .bs2 = Vp, .n2 = x.n, .c = to, .cs = ts};
+        VEC_NAME(scan_sum)(&sum, x.n, Vp);
         for (int64_t i = 0; i < x.n && V != Vp; i++) VEC_NAME(unpad_row)(out + i * o->so.t, out_tile + i * Vp, V);
         if (state || x.t0 + x.n < o->T) VEC_NAME(gla_advance)(o, &x, known ? S : NULL, S);
         known = 1;

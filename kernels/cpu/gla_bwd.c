@@ -98,6 +98,7 @@ st_t cpu_gla_bwd(struct kn_dev *dev, const struct kn_tensor *q, const struct kn_
 #else
 
 #include "kernels/cpu/vec_mm.h"
+#include "kernels/cpu/vec_scan.h"
 #include "kernels/cpu/chunk.h"
 #include "kernels/cpu/gla_chunk.h"
 
@@ -188,7 +189,7 @@ static void VEC_NAME(back)(const struct gla_bwd *c, struct gla_chunk *x, const s
                            const float *S, int after)
 {
     const struct gla *o = &c->o;
-    int64_t n = x->n, K = o->K, V = o->V, Kp = o->Kp, Vp = o->Vp, C = GLA_CHUNK, nk = Kp / VL, nv = Vp / VL;
+    int64_t n = x->n, K = o->K, V = o->V, Kp = o->Kp, Vp = o->Vp, C = GLA_CHUNK, nk = Kp / VL;
     float *ds = mem + l->ds, *don = mem + l->dout, *dv = mem + l->dv, *dP = mem + l->dP, *st = mem + l->st, *vt = mem + l->vt;
     float *dq = mem + l->dq, *dk = mem + l->dk, *dqp = mem + l->own, *dkp = dqp + C * Kp, *dg = mem + l->dg, *through = mem + l->B;
     const float *dout = c->dout + b * c->sdout.b + x->t0 * c->sdout.t + h * c->sdout.h;
@@ -200,11 +201,9 @@ static void VEC_NAME(back)(const struct gla_bwd *c, struct gla_chunk *x, const s
     gla_fetch(o, c->dk, &c->sdk, b, h, x->t0, K);
     gla_fetch(o, c->dg, &c->sdg, b, h, x->t0, K);
     for (int64_t i = 0; i < n; i++) VEC_NAME(pad_row)(don + i * Vp, dout + i * c->sdout.t, V, 1);
-    if (after)
-        VEC_NAME(mm_set)(n, nv, x->fk, Kp, 1, ds, Vp, K, dv, Vp);
-    else
-        memset(dv, 0, (size_t)(n * Vp) * sizeof *dv);
-    VEC_NAME(mm_trit)(n, nv, x->P, C, don, Vp, dv, Vp);
+    struct scan_sum values = {.a1 = x->fk, .ar1 = Kp, .ac1 = 1, .b1 = ds, .bs1 = Vp, .n1 = after ? K : 0,
+                              .shape = SCAN_UPPER, .a2 = x->P, .ar2 = 1, .ac2 = C, .b2 = don, .bs2 = Vp, .n2 = n, .c = dv, .cs = Vp};
+    VEC_NAME(scan_sum)(&values, n, Vp);
     VEC_NAME(flip)(vt, C, x->v, Vp, n, V);
     VEC_NAME(mm_lower)(n, don, Vp, vt, C, V, dP, C);
 
@@ -241,11 +240,9 @@ static void VEC_NAME(back)(const struct gla_bwd *c, struct gla_chunk *x, const s
         VEC_NAME(unpad_row)(to_g + i * c->sdg.t, dg + i * Kp, K);
     }
     if (!S) return; /* nothing before it */
-    if (after)
-        for (int64_t k = 0; k < K; k++) VEC_NAME(scale_row)(ds + k * Vp, ds + k * Vp, Vp, x->last[k]);
-    else
-        memset(ds, 0, (size_t)(K * Vp) * sizeof *ds);
-    VEC_NAME(mm_add)(K, nv, x->eq, 1, Kp, don, Vp, n, ds, Vp);
+    struct scan_sum before = {.keep = after ? 1 : 0, .scale = after ? x->last : NULL, .a2 = x->eq, .ar2 = 1, .ac2 = Kp, .b2 = don, .bs2 = Vp,
+                              .n2 = n, .c = ds, .cs = Vp};
+    VEC_NAME(scan_sum)(&before, K, Vp);
 }
 
 static void VEC_NAME(head)(const struct gla_bwd *c, int64_t b, int64_t h, float *mem)

@@ -1,4 +1,4 @@
-/* One chunk of gated linear attention, in the vectors of vec.h (what it computes: gla.h). Included after chunk.h; no guard. */
+/* One chunk of gated linear attention, in the vectors of vec.h (what it computes: gla.h). Included after chunk.h and vec_scan.h; no guard. */
 
 VEC_FN void VEC_NAME(mul_row)(float *dst, const float *a, const float *b, int64_t Np)
 {
@@ -11,19 +11,18 @@ static void VEC_NAME(gla_begin)(const struct gla *o, struct gla_chunk *x, int64_
     int64_t n = x->n, Kp = o->Kp;
     const float *q = o->q + b * o->sq.b + x->t0 * o->sq.t + h * o->sq.h, *k = o->k + b * o->sk.b + x->t0 * o->sk.t + h * o->sk.h;
     const float *v = o->v + b * o->sv.b + x->t0 * o->sv.t + h * o->sv.h, *g = o->g + b * o->sg.b + x->t0 * o->sg.t + h * o->sg.h;
-    for (int64_t i = 0; i < n; i++) {
-        float *a = x->a + i * Kp;
-        VEC_NAME(pad_row)(x->q + i * Kp, q + i * o->sq.t, o->K, o->scale);
-        VEC_NAME(pad_row)(x->k + i * Kp, k + i * o->sk.t, o->K, 1);
-        VEC_NAME(pad_row)(x->v + i * o->Vp, v + i * o->sv.t, o->V, 1);
-        VEC_NAME(pad_row)(a, g + i * o->sg.t, o->K, 1);
-        for (int64_t j = 0; j < Kp; j += VL) vf_store(a + j, vf_exp(vf_load(a + j)));
-    }
     for (int64_t j = 0; j < Kp; j += VL) {
-        vf e = vf_set1(1.0f), f = e;
+        vf e = vf_set1(1.0f), f = e, scale = vf_set1(o->scale);
+        int64_t left = o->K - j;
         for (int64_t i = 0; i < n; i++) {
-            e = vf_mul(e, vf_load(x->a + i * Kp + j));
-            vf_store(x->eq + i * Kp + j, vf_mul(e, vf_load(x->q + i * Kp + j)));
+            const float *qi = q + i * o->sq.t + j, *ki = k + i * o->sk.t + j, *gi = g + i * o->sg.t + j;
+            int64_t at = i * Kp + j;
+            vf a = vf_exp(left >= VL ? vf_load(gi) : vf_loadn(gi, left)), query = vf_mul(left >= VL ? vf_load(qi) : vf_loadn(qi, left), scale);
+            e = vf_mul(e, a);
+            vf_store(x->a + at, a);
+            vf_store(x->q + at, query);
+            vf_store(x->eq + at, vf_mul(e, query));
+            vf_store(x->k + at, left >= VL ? vf_load(ki) : vf_loadn(ki, left));
         }
         vf_store(x->last + j, e);
         for (int64_t i = n - 1; i >= 0; i--) {
@@ -31,6 +30,7 @@ static void VEC_NAME(gla_begin)(const struct gla *o, struct gla_chunk *x, int64_
             f = vf_mul(f, vf_load(x->a + i * Kp + j));
         }
     }
+    for (int64_t i = 0; i < n; i++) VEC_NAME(pad_row)(x->v + i * o->Vp, v + i * o->sv.t, o->V, 1);
 }
 
 /* dst_i = src_i a_from .. a_i for i in [from, end); B [Kp], if wanted, is all of them. */
@@ -89,10 +89,7 @@ static void VEC_NAME(gla_pairs)(const struct gla *o, struct gla_chunk *x, float 
 static void VEC_NAME(gla_advance)(const struct gla *o, const struct gla_chunk *x, const float *before, float *S)
 {
     int64_t Vp = o->Vp;
-    if (!before) {
-        VEC_NAME(mm_set)(o->K, Vp / VL, x->fk, 1, o->Kp, x->v, Vp, x->n, S, Vp);
-        return;
-    }
-    for (int64_t k = 0; k < o->K; k++) VEC_NAME(scale_row)(S + k * Vp, before + k * Vp, Vp, x->last[k]);
-    VEC_NAME(mm_add)(o->K, Vp / VL, x->fk, 1, o->Kp, x->v, Vp, x->n, S, Vp);
+    struct scan_sum next = {.keep = before ? 1 : 0, .was = before, .scale = before ? x->last : NULL, .a2 = x->fk, .ar2 = 1, .ac2 = o->Kp, .b2 = x->v, .bs2 = Vp,
+                            .n2 = x->n, .c = S, .cs = Vp};
+    VEC_NAME(scan_sum)(&next, o->K, Vp);
 }
