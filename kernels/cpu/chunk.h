@@ -7,11 +7,10 @@ static inline int64_t VEC_NAME(padded)(int64_t n)
     return (n + VL - 1) / VL * VL;
 }
 
-/* dst[c][r] = src[r][c], rows x cols; the rows of dst are filled with zeros to whole vectors. */
-__attribute__((unused)) static void VEC_NAME(flip)(float *dst, int64_t ds, const float *src, int64_t ss, int64_t rows,
-                                                   int64_t cols)
+/* dst[c][r] = src[r][c], rows x cols */
+__attribute__((unused)) static void VEC_NAME(turn)(float *dst, int64_t ds, const float *src, int64_t ss, int64_t rows, int64_t cols)
 {
-    int64_t r = 0, whole = VEC_NAME(padded)(rows);
+    int64_t r = 0;
     for (; r + 4 <= rows; r += 4) {
         const float *s = src + r * ss;
         float *d = dst + r;
@@ -22,8 +21,16 @@ __attribute__((unused)) static void VEC_NAME(flip)(float *dst, int64_t ds, const
         for (; c < cols; c++, d += ds)
             for (int i = 0; i < 4; i++) d[i] = s[i * ss + c];
     }
-    for (; r < whole; r++)
-        for (int64_t c = 0; c < cols; c++) dst[c * ds + r] = r < rows ? src[r * ss + c] : 0;
+    for (; r < rows; r++)
+        for (int64_t c = 0; c < cols; c++) dst[c * ds + r] = src[r * ss + c];
+}
+
+/* The same, and the rows of dst are filled with zeros to whole vectors. */
+__attribute__((unused)) static void VEC_NAME(flip)(float *dst, int64_t ds, const float *src, int64_t ss, int64_t rows, int64_t cols)
+{
+    VEC_NAME(turn)(dst, ds, src, ss, rows, cols);
+    for (int64_t r = rows; r < VEC_NAME(padded)(rows); r++)
+        for (int64_t c = 0; c < cols; c++) dst[c * ds + r] = 0;
 }
 
 /* dst[i][Np] = src[i][0..N) * m, zeros after. */

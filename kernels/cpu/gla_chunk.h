@@ -81,7 +81,8 @@ static void VEC_NAME(gla_pairs)(const struct gla *o, struct gla_chunk *x, float 
         if (end == n) break;
         for (int64_t k = 0; k < K && from; k++) VEC_NAME(scale_row)(x->kt + k * C, x->kt + k * C, VEC_NAME(padded)(from), B[k]);
         VEC_NAME(to_end)(near, x->k, x->a, Kp, from, end);
-        VEC_NAME(flip)(x->kt + from, C, near + from * Kp, Kp, end - from, K);
+        /* what is beyond in its vector is overwritten where the product puts it */
+        VEC_NAME(turn)(x->kt + from, C, near + from * Kp, Kp, end - from, K);
     }
 }
 
