@@ -125,7 +125,7 @@ static struct row *begin(struct ops *o, const char *op, enum pass pass, enum kn_
 /* Ops that compute in the device's precision (kn_precision); the rest is f32. */
 static bool has_products(const char *op)
 {
-    return !strncmp(op, "gemm", 4) || !strncmp(op, "attention", 9) || !strcmp(op, "head_ce");
+    return !strncmp(op, "gemm", 4) || !strncmp(op, "attention", 9) || !strncmp(op, "ssd", 3) || !strcmp(op, "head_ce");
 }
 
 static void end(struct ops *o, struct row *r, const struct bench_timer *t)

@@ -210,6 +210,11 @@ def bf16():
         return
     v = json.loads(r.stdout)
     ok(r.returncode == 0 and v["precision"] == "bf16" and rate(v["models"][0]["tokens_per_s"]) and rate(v["models"][0]["product_flops"]), "in bf16")
+    v = json.loads(taut("limits", "ops", "--quick", "--model", "d", "--op", "ward", "--precision", "bf16", "--json").stdout)
+    peak = {p: max(x["flops"]["high"] for x in v["limits"]["products"] if x["dtype"] == p) for p in ("f32", "bf16")}
+    for name, p in (("ssd", "bf16"), ("delta_rule", "f32"), ("gla", "f32")):
+        o, = [o for o in v["ops"] if o["op"] == name and o["pass"] == "forward"]
+        ok(o["bound"] == "products" and near(o["share"], o["flops"] / peak[p] / (o["us"]["median"] * 1e-6)), "%s is held against the peak of %s products" % (name, p))
 
 
 FAKE = r"""#!%s
