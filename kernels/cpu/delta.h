@@ -75,8 +75,8 @@ static inline int64_t delta_rows(const struct delta *d, int64_t t0)
 }
 
 /* Asks for a chunk's rows of one head or key head: those from t0 on, if there are such. */
-__attribute__((always_inline)) static inline void delta_fetch(const struct delta *d, const float *p, const struct delta_strides *s, int64_t b, int64_t h, int64_t t0,
-                                                              int64_t width)
+__attribute__((always_inline)) static inline void delta_fetch(const struct delta *d, const float *p, const struct delta_strides *s, int64_t b, int64_t h,
+                                                              int64_t t0, int64_t width)
 {
     if (t0 >= 0 && t0 < d->T) rows_fetch(p + b * s->b + t0 * s->t + h * s->h, s->t, delta_rows(d, t0), width);
 }

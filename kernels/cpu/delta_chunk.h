@@ -135,6 +135,7 @@ static void VEC_NAME(delta_advance)(const struct delta *o, struct delta_chunk *x
 {
     int64_t n = x->n, Vp = o->Vp;
     for (int64_t i = 0; i < n; i++) VEC_NAME(scale_row)(fd + i * Vp, x->d + i * Vp, Vp, x->f[i]);
-    struct scan_sum next = {.keep = before ? x->e[n - 1] : 0, .was = before, .a2 = x->kt, .ar2 = DELTA_CHUNK, .ac2 = 1, .b2 = fd, .bs2 = Vp, .n2 = n, .c = S, .cs = Vp};
+    struct scan_sum next = {.keep = before ? x->e[n - 1] : 0, .was = before, .a2 = x->kt, .ar2 = DELTA_CHUNK, .ac2 = 1, .b2 = fd, .bs2 = Vp,
+                            .n2 = n, .c = S, .cs = Vp};
     VEC_NAME(scan_sum)(&next, o->K, Vp);
 }

@@ -69,11 +69,13 @@ static inline int64_t gla_rows(const struct gla *o, int64_t t0)
 }
 
 /* Asks for a chunk's rows of one head: those from t0 on, if there are such. */
-__attribute__((always_inline)) static inline void gla_fetch(const struct gla *o, const float *p, const struct gla_strides *s, int64_t b, int64_t h, int64_t t0, int64_t width)
+__attribute__((always_inline)) static inline void gla_fetch(const struct gla *o, const float *p, const struct gla_strides *s, int64_t b, int64_t h,
+                                                            int64_t t0, int64_t width)
 {
     if (t0 >= 0 && t0 < o->T) rows_fetch(p + b * s->b + t0 * s->t + h * s->h, s->t, gla_rows(o, t0), width);
 }
 
+/* Those of q, k, v and g. */
 __attribute__((always_inline)) static inline void gla_fetch_in(const struct gla *o, int64_t b, int64_t h, int64_t t0)
 {
     gla_fetch(o, o->q, &o->sq, b, h, t0, o->K);
