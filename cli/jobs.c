@@ -49,7 +49,8 @@ static void print(json_t *list)
         table_cell(&t, "%lld", (long long)out_int(row, "id"));
         table_cell(&t, "%s", out_str(row, "name"));
         table_cell(&t, "%s", out_str(row, "state"));
-        if (isnan(budget)) table_cell(&t, "%lld", (long long)out_int(row, "evaluations"));
+        if (!json_object_get(row, "evaluations")) table_cell(&t, "?"); /* a job that tautd does not read */
+        else if (isnan(budget)) table_cell(&t, "%lld", (long long)out_int(row, "evaluations"));
         else table_cell(&t, "%lld/%.0f", (long long)out_int(row, "evaluations"), budget);
         table_cell(&t, "%s", fmt_duration(busy, out_num(row, "busy_s")));
         table_cell(&t, "%s", fmt_ago(ago, out_int(row, "submitted_ms")));

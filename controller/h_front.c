@@ -30,7 +30,7 @@ static bool start(struct reading *q, struct ctl *c, struct wire_call *call, json
     if (!q->j) return false;
     st_t st = ctl_job_archive(c, q->j, &q->err);
     if (st) {
-        wire_call_error(call, WIRE_EINTERNAL, "%s", q->err.what);
+        wire_call_error(call, st == ST_EVERSION ? WIRE_ESTATE : WIRE_EINTERNAL, "%s", q->err.what);
         return false;
     }
     if (!where || !*where) return true;

@@ -40,14 +40,15 @@ static json_t *row_json(struct ctl *c, struct ctl_job *j, bool trials, bool brie
 {
     json_t *o = json_pack("{s:I,s:s,s:s,s:s,s:I}", "id", (json_int_t)j->id, "name", j->name, "state", ctl_state_name(j->state), "identity",
                           j->identity, "submitted_ms", (json_int_t)j->submitted_ms);
-    if (!brief) {
+    if (!brief && j->job) {
         ctl_job_summary(c, j);
         json_object_set_new(o, "evaluations", json_integer((json_int_t)j->sum_n));
     }
     json_object_set_new(o, "budget", budget_json(j));
     json_object_set_new(o, "objectives", objectives_json(j->job));
     if (!brief) json_object_set_new(o, "best", best_json(j, trials));
-    if (*j->reason) json_object_set_new(o, "reason", json_string(j->reason));
+    const char *reason = *j->unread ? j->unread : j->reason;
+    if (*reason) json_object_set_new(o, "reason", json_string(reason));
     json_object_set_new(o, "busy_s", json_real(ctl_job_busy_s(j)));
     return o;
 }
@@ -135,7 +136,7 @@ CTL_HANDLER(job_get)
         wire_call_error(call, WIRE_EINTERNAL, "%s", err.what);
         return;
     }
-    json_object_set(o, "job", j->json);
+    if (j->json) json_object_set(o, "job", j->json);
     if (j->files) json_object_set(o, "files", j->files);
     if (j->job) {
         const struct job *job = j->job;

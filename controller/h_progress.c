@@ -31,8 +31,9 @@ CTL_HANDLER(job_progress)
     base_jr_done(&r, keys, 1);
     struct ctl_job *j = ctl_job_param(c, call, &r, "id");
     if (!j) return;
-    if (ctl_job_archive(c, j, &err)) {
-        wire_call_error(call, WIRE_EINTERNAL, "%s", err.what);
+    st_t st = ctl_job_archive(c, j, &err);
+    if (st) {
+        wire_call_error(call, st == ST_EVERSION ? WIRE_ESTATE : WIRE_EINTERNAL, "%s", err.what);
         return;
     }
     const struct archive *a = j->archive;
@@ -42,7 +43,7 @@ CTL_HANDLER(job_progress)
     double *v = malloc(((size_t)n + 1) * (size_t)(m + 2) * sizeof *v), *hv = v, *busy = v + n, *best = v + 2 * n;
     struct base_buf b = BASE_BUF_INIT;
     struct base_jw w;
-    st_t st = v ? ST_OK : ST_ENOMEM;
+    st = v ? ST_OK : ST_ENOMEM;
     if (!st && j->nref) st = archive_progress(a, job, j->ref, hv);
     if (st) {
         free(v);

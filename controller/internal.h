@@ -52,8 +52,9 @@ struct ctl_job {
     char name[JOB_NAME_MAX], identity[BASE_ID_HEX];
     enum ctl_state state;
     char reason[256];
-    json_t *json, *files;        /* as given; what a lease carries as data (NULL: none) */
-    struct job *job;             /* NULL: the stored text is of a version that this one does not read */
+    json_t *json, *files;        /* as given (NULL: no JSON any more); what a lease carries as data (NULL: none) */
+    struct job *job;             /* NULL: unread */
+    char unread[256];            /* why this tautd does not read what the store has of it; "": it does */
     double evaluations, hours, joules; /* budget; +inf: unbounded */
     int64_t device;              /* target; 0: none yet */
     char precision[8];           /* of its training; "": settled at the first lease */

@@ -71,6 +71,17 @@ struct load {
     struct base_err *err;
 };
 
+/* A job stays in the list whatever its text or its trials have become; the scheduler stops it. */
+static void set_unread(struct ctl_job *j, const char *what, const struct base_err *err)
+{
+    char text[1100], why[1200];
+    snprintf(why, sizeof why, "this tautd does not read its %s: %s", what, base_err_text(err, text, sizeof text));
+    snprintf(j->unread, sizeof j->unread, "%.*s", (int)base_utf8_cut(why, sizeof j->unread - 1), why);
+    log_warn("job %lld: %s", (long long)j->id, j->unread);
+    job_free(j->job);
+    j->job = NULL;
+}
+
 static st_t job_new(struct ctl *c, const struct db_job *d, struct ctl_job **out)
 {
     struct ctl_job **grown = realloc(c->job, ((size_t)c->njobs + 1) * sizeof *grown);
@@ -84,15 +95,15 @@ static st_t job_new(struct ctl *c, const struct db_job *d, struct ctl_job **out)
     memcpy(j->identity, d->identity, sizeof j->identity);
     j->submitted_ms = d->submitted_ms;
     for (int i = 0; i < JOB_OBJECTIVES_MAX; i++) j->best[i] = NAN;
-    j->json = json_loads(d->text, 0, NULL);
-    j->files = d->files ? json_loads(d->files, JSON_DECODE_ANY, NULL) : NULL;
-    if (!j->json) {
-        job_free_memory(j);
-        return ST_ENOMEM;
-    }
     struct base_err err = BASE_ERR_INIT;
-    if (job_from_json(&j->job, j->json, &err))
-        log_warn("job %lld: this version cannot go on with it: %s: %s", (long long)j->id, err.where, err.what);
+    st_t st = base_json_parse(&j->json, d->text, strlen(d->text), "job", &err);
+    if (!st) st = job_from_json(&j->job, j->json, &err);
+    if (st == ST_ENOMEM) {
+        job_free_memory(j);
+        return st;
+    }
+    if (st) set_unread(j, "job", &err);
+    j->files = d->files ? json_loads(d->files, JSON_DECODE_ANY, NULL) : NULL;
     c->job[c->njobs++] = j;
     *out = j;
     return ST_OK;
@@ -131,7 +142,7 @@ st_t ctl_job_load(struct ctl *c, int64_t id, struct ctl_job **out, struct base_e
     struct load l = {.c = c, .err = err};
     st_t st = db_jobs(c->db, id, load_one, &l);
     if (!st && !l.out) st = ST_ENOTFOUND;
-    if (!st && (ctl_state_active(l.out->state) || l.out->nleases)) st = ctl_job_archive(c, l.out, err);
+    if (!st && l.out->job && (ctl_state_active(l.out->state) || l.out->nleases)) st = ctl_job_archive(c, l.out, err);
     if (st) return base_err_set(err, st, "", "cannot load job %lld: %s", (long long)id, base_status_text(st));
     if (out) *out = l.out;
     return ST_OK;
@@ -142,8 +153,18 @@ st_t ctl_jobs_load(struct ctl *c, struct base_err *err)
     struct load l = {.c = c, .err = err};
     st_t st = db_jobs(c->db, 0, load_one, &l);
     if (st) return base_err_set(err, st, db_path(c->db), "cannot read the jobs: %s", base_status_text(st));
-    for (int i = 0; !st && i < c->njobs; i++)
-        if (ctl_state_active(c->job[i]->state)) st = ctl_job_archive(c, c->job[i], err);
+    for (int i = 0; !st && i < c->njobs; i++) {
+        struct ctl_job *j = c->job[i];
+        struct base_err why = BASE_ERR_INIT;
+        if (!j->job || !ctl_state_active(j->state)) continue;
+        st = ctl_job_archive(c, j, &why);
+        if (st == ST_ECORRUPT) {
+            set_unread(j, "trials", &why);
+            st = ST_OK;
+        } else if (st) {
+            *err = why;
+        }
+    }
     return st;
 }
 
@@ -199,7 +220,7 @@ st_t ctl_job_archive(struct ctl *c, struct ctl_job *j, struct base_err *err)
 {
     j->used_ns = base_clock_ns();
     if (j->archive) return ST_OK;
-    if (!j->job) return base_err_set(err, ST_EVERSION, "", "job %lld is of a version that this tautd does not read", (long long)j->id);
+    if (!j->job) return base_err_set(err, ST_EVERSION, "", "job %lld: %s", (long long)j->id, j->unread);
     st_t st = archive_load(&j->archive, c->db, j->id, j->job, err);
     if (st) j->archive = NULL;
     else make_room(c, j);

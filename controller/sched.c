@@ -104,6 +104,16 @@ static void update(struct ctl *c, struct ctl_job *j)
     ctl_job_state(c, j, served ? CTL_RUNNING : CTL_WAITING, served ? NULL : why);
 }
 
+/* What this tautd does not read it cannot go on with: the trials that are out come back, and the job waits for one that reads it. */
+static void stop_unread(struct ctl *c, struct ctl_job *j)
+{
+    for (struct ctl_lease *l = j->nleases ? c->leases : NULL, *next; l; l = next) {
+        next = l->next;
+        if (l->job == j) ctl_lease_return(c, l, "this tautd does not read its job", false);
+    }
+    if (ctl_state_active(j->state)) ctl_job_state(c, j, CTL_PAUSED, j->unread);
+}
+
 /* ---- what is handed out ---- */
 
 static bool has_work(const struct ctl_job *j)
@@ -263,8 +273,10 @@ static bool serve(struct ctl *c, struct ctl_wait *w)
 
 void ctl_sched(struct ctl *c)
 {
-    for (int i = 0; i < c->njobs; i++)
-        if (ctl_state_active(c->job[i]->state) && c->job[i]->job) update(c, c->job[i]);
+    for (int i = 0; i < c->njobs; i++) {
+        if (!c->job[i]->job) stop_unread(c, c->job[i]);
+        else if (ctl_state_active(c->job[i]->state)) update(c, c->job[i]);
+    }
     struct ctl_wait **p = &c->waits;
     while (*p && !c->failed) {
         struct ctl_wait *w = *p;
