@@ -7,7 +7,7 @@
 
 #include "base/json.h"
 
-enum form { FORM_NONE, FORM_L, FORM_BL };
+enum form { FORM_NONE, FORM_L, FORM_NEXT, FORM_BL };
 
 static const struct def {
     const char *name;
@@ -24,7 +24,7 @@ static const struct def {
 
 #define BATCH_MAX 65536
 
-static const char *const form_example[] = {[FORM_NONE] = "", [FORM_L] = "@1024", [FORM_BL] = "@8x1024"};
+static const char *const form_example[] = {[FORM_NONE] = "", [FORM_L] = "@1024", [FORM_NEXT] = "@1024", [FORM_BL] = "@8x1024"};
 
 static int find(const char *base)
 {
@@ -100,15 +100,16 @@ st_t space_metric_parse(struct metric *out, const char *name, bool custom, const
     }
     if (arg) {
         const char *s = arg;
+        int context_max = d->form == FORM_L ? ARCH_CONTEXT_MAX : ARCH_CONTEXT_MAX - 1;
         m.batch = 1;
         if (d->form == FORM_BL) {
             s = number(s, BATCH_MAX, &m.batch);
             s = s && *s == 'x' ? s + 1 : NULL;
         }
-        if (s) s = number(s, ARCH_CONTEXT_MAX, &m.context);
+        if (s) s = number(s, context_max, &m.context);
         if (!s || *s) {
             return base_err_set(err, ST_EINVAL, where, "'@%s' is not of the form '%s' (context from 1 to %d%s)", arg,
-                                form_example[d->form], ARCH_CONTEXT_MAX, d->form == FORM_BL ? ", batch from 1 to 65536" : "");
+                                form_example[d->form], context_max, d->form == FORM_BL ? ", batch from 1 to 65536" : "");
         }
     }
     *out = m;
