@@ -20,6 +20,7 @@
 #define FEATURES_MAX 40
 #define FAILED_MAX 300       /* … failed ones, of which the reasons are read */
 #define REASONS_MAX 20
+#define UNREAD_MAX 20        /* trials that cannot be read, each in a line of its own */
 #define TEXT_MAX 200
 #define VALUE_BYTES 20000    /* of one key of the job, of one custom candidate */
 #define ERROR_BYTES 500
@@ -34,6 +35,7 @@ struct data {
     json_t *columns;          /* of the other trials: name to array */
     long ok, failed, stride;  /* trials; every stride-th of the others is shown */
     long others, looked;      /* others seen so far; failed ones looked at */
+    long unread;
     double failed_busy_s;
     json_t *reasons, *failures;
 };
@@ -52,9 +54,18 @@ static void note(struct data *d, const char *fmt, ...)
     va_end(ap);
 }
 
-static int trial_get(struct data *d, int64_t id, json_t **trial)
+/* *trial NULL: the store has none, or none that can be read; that is said, here and in the page. without: what the page then lacks. */
+static int trial_get(struct data *d, int64_t id, const char *without, json_t **trial)
 {
-    return conn_call(d->k, "trial.get", json_pack("{s:I}", "id", (json_int_t)id), NULL, trial);
+    struct base_err err = BASE_ERR_INIT;
+    int code;
+    st_t st = wire_client_call(d->k->wire, "trial.get", json_pack("{s:I}", "id", (json_int_t)id), -1, trial, &code, &err);
+    if (!st) return CLI_OK;
+    if (code != WIRE_EINTERNAL && code != WIRE_ENOTFOUND) return conn_error(d->k, st, code, NULL, &err);
+    *trial = NULL;
+    if (++d->unread > UNREAD_MAX) return CLI_OK;
+    note(d, "Trial %lld cannot be read%s left out: %s.", (long long)id, without, err.what);
+    return cli_fail(CLI_OK, "report", NULL, "trial %lld cannot be read%s left out: %s", (long long)id, without, err.what);
 }
 
 /* ---- the job ---- */
@@ -153,15 +164,16 @@ static int add_details(struct data *d, json_t *front)
         char key[24];
         json_t *trial;
         int64_t id = out_int(json_array_get(front, spread(had, k, n)), "trial");
-        int rc = trial_get(d, id, &trial);
+        int rc = trial_get(d, id, "; its architecture and curve are", &trial);
         if (rc) return rc;
+        if (!trial) continue;
         json_t *o = detail(d, trial);
         json_decref(trial);
         snprintf(key, sizeof key, "%lld", (long long)id);
         bytes += bytes_of(o);
         json_object_set_new(d->details, key, o);
     }
-    if (had < n) note(d, "%zu of the %zu architectures of the front are drawn layer by layer, with curves and knobs.", had, n);
+    if (had < n) note(d, "%zu of the %zu architectures of the front are drawn layer by layer, with curves and knobs.", json_object_size(d->details), n);
     return CLI_OK;
 }
 
@@ -222,8 +234,8 @@ static int add_row(struct data *d, json_t *row)
     bool failed = !strcmp(state, "failed");
     if (!failed && (strcmp(state, "ok") || json_object_get(d->in_front, key))) return CLI_OK;
     if (failed ? d->looked >= FAILED_MAX : d->others++ % d->stride != 0) return CLI_OK;
-    int rc = trial_get(d, out_int(row, "trial"), &trial);
-    if (rc) return rc;
+    int rc = trial_get(d, out_int(row, "trial"), " and is", &trial);
+    if (rc || !trial) return rc;
     d->looked += failed;
     if (failed) add_failed(d, row, trial);
     else add_other(d, row, trial);
@@ -254,6 +266,10 @@ static int add_others(struct data *d)
     }
     json_decref(after);
     if (rc) return rc;
+    if (d->unread > UNREAD_MAX) {
+        note(d, "%ld trials cannot be read, the first %d of them for these reasons.", d->unread, UNREAD_MAX);
+        cli_fail(CLI_OK, "report", NULL, "%ld trials cannot be read, the first %d of them for these reasons", d->unread, UNREAD_MAX);
+    }
     if (d->stride > 1) note(d, "Of the %ld trials beside the front, one in %ld is shown.", others, d->stride);
     if (d->looked < d->failed) note(d, "Reasons and times of the first %ld of %ld failed trials are counted.", d->looked, d->failed);
     return CLI_OK;

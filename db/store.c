@@ -148,10 +148,12 @@ static st_t check_header(const char *path, bool wal, struct base_err *err)
 
 static st_t damaged(struct db *db, st_t st, struct base_err *err)
 {
-    if (st == ST_ECORRUPT)
+    if (st == ST_ECORRUPT) {
+        if (!*db->error && err) snprintf(db->error, sizeof db->error, "%.200s", err->what); /* not what SQLite found, but we */
         return base_err_set(err, st, db->path,
                             "is damaged (%s); restore it from a backup, or see what sqlite3's .recover can save",
                             db->error);
+    }
     if (st == ST_EBUSY) return base_err_set(err, st, db->path, "is locked by another program; end it and start again");
     return st;
 }

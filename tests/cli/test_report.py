@@ -8,6 +8,7 @@ import resource
 import shlex
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -169,6 +170,44 @@ def test_shapes(c, d):
     p = check_page(r.stdout, c, id, "empty")
     keep("empty", r.stdout, front=0, others=0, charts=0, curves=False, says="no results yet")
     c.call("job.cancel", id=id)
+
+
+def test_damaged(d, c):
+    """A trial that the store can no longer give is left out, and that is said."""
+    id = run_job(c, custom_job(name="damaged"), score, fails=lambda n: n in (5, 9))
+    front = [r["trial"] for r in c.call("job.front", id=id)]
+    others = [r["trial"] for r in c.call("trial.list", job=id) if r["state"] == "ok" and r["trial"] not in front]
+    failed = [r["trial"] for r in c.call("trial.list", job=id) if r["state"] == "failed"]
+    db = sqlite3.connect(os.path.join(d.dir, "taut.db"))
+    for trial, body in ((front[-1], "no JSON"), (others[0], "no JSON"), (failed[0], None)):
+        where = "WHERE job=? AND seq=(SELECT proposed_seq FROM trial_data WHERE id=?)"
+        if body:
+            db.execute("UPDATE event SET body=? " + where, (body, id, trial))
+        else:
+            db.execute("DELETE FROM event " + where, (id, trial))
+    db.commit()
+    db.close()
+    r = taut("report", str(id), "-o", "-", "--socket", d.socket)
+    out = ["trial %d cannot be read and is left out: %s" % (t, why) for t, why in ((others[0], "malformed JSON"), (failed[0], "no trial %d" % failed[0]))]
+    out.append("trial %d cannot be read; its architecture and curve are left out: malformed JSON" % front[-1])
+    same((r.returncode, sorted(r.stderr.splitlines())), (0, sorted("taut: report: " + line for line in out)), "three trials that are damaged: a page, and a line for each")
+    page = island(r.stdout)
+    same(sorted(int(t) for t in page["details"]), sorted(front[:-1]), "… the front is there in detail but for the one")
+    same([p["trial"] for p in page["front"]], front, "… whose numbers are among its points")
+    same(sorted(page["others"]["trial"]), others[1:], "… and so are the others")
+    same(({len(v) for v in page["others"].values()}, page["failed"]["seen"]), ({len(others) - 1}, 1), "… in columns of one length, and the failed one that can be read")
+    same(sorted(n for n in page["notes"] if "cannot be read" in n), sorted(line[0].upper() + line[1:] + "." for line in out), "… which the page says")
+    keep("damaged", r.stdout, front=len(front), cards=len(front) - 1, others=len(others) - 1, charts=1, curves=True, says="Trial %d cannot be read and is left out" % others[0])
+
+
+def test_many_damaged(d, c):
+    id = run_job(c, custom_job(name="ruin", budget={"evaluations": 40}), score)
+    db = sqlite3.connect(os.path.join(d.dir, "taut.db"))
+    db.execute("UPDATE event SET body='no JSON' WHERE job=? AND type='proposed'", (id,))
+    db.commit()
+    db.close()
+    r = taut("report", str(id), "-o", "-", "--socket", d.socket)
+    same((r.returncode, r.stderr.count("\n"), r.stderr.splitlines()[-1]), (0, 21, "taut: report: 40 trials cannot be read, the first 20 of them for these reasons"), "many damaged trials: few lines")
 
 
 def test_calls(d, id):
@@ -354,7 +393,7 @@ def test_drawn(chromium):
             same(sum(m["faint"]) + beyond, want["others"] * want["charts"], at + "… and every other trial, or says how many lie beyond")
             same((m["curves"] > 0, m["threads"] > 0), (want["curves"], want["front"] > 0), at + "curves and knobs are drawn")
             if want["front"]:
-                ok(m["rows"] >= min(want["front"], 12) and m["cards"] >= min(want["front"], 12), at + "rows and cards")
+                ok(m["rows"] >= min(want["front"], 12) and m["cards"] >= min(want.get("cards", want["front"]), 12), at + "rows and cards")
                 same((m["marked"], m["markedRows"], m["bar"]), (want["charts"], 2, True), at + "a chosen trial is marked in every chart, its row and its card")
             if "title" in want:
                 same(m["h1"], want["title"], at + "the name is text")
@@ -368,6 +407,8 @@ def main():
     c = d.conn()
     id = test_custom(d, c)
     test_shapes(c, d)
+    test_damaged(d, c)
+    test_many_damaged(d, c)
     test_calls(d, id)
     test_whole(d, id)
     c.close()

@@ -142,6 +142,13 @@ static void refusals(void)
     unlink(file);
 
     db = open_or_die(dir);
+    begin_search(db);
+    db_close(db);
+    is_sql(dir, "INSERT INTO metric_set(id,slot,name,measured) VALUES(1,7,'a',0)", "", "a slot whose number is wrong");
+    refused(dir, DB_CREATE, ST_ECORRUPT, "is damaged (metric_set 1 is not as Taut writes it); restore it", "which is the reason");
+    unlink(file);
+
+    db = open_or_die(dir);
     db_close(db);
     sqlite3 *other;
     ok(!sqlite3_open(file, &other) &&
