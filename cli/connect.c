@@ -257,9 +257,53 @@ int conn_trial(struct conn *k, const char *trial, int64_t job, json_t **out)
     return st ? conn_error(k, st, code, NULL, &err) : CLI_OK;
 }
 
+/* Of the last row; 0: there is none, or it has no number. */
+static int64_t last_trial(json_t *page)
+{
+    size_t n = json_array_size(page);
+    return n ? json_integer_value(json_object_get(json_array_get(page, n - 1), "trial")) : 0;
+}
+
+st_t conn_trials(struct conn *k, int64_t job, int64_t *after, json_t **page, int *code, struct base_err *err)
+{
+    json_t *rows;
+    st_t st = wire_client_call(k->wire, "trial.list", json_pack("{s:I,s:I}", "job", (json_int_t)job, "after", (json_int_t)*after), -1, &rows, code, err);
+    if (st) return st;
+    int64_t last = last_trial(rows);
+    if (json_array_size(rows) && last <= *after) {
+        char word[32] = "no trial";
+        if (last) snprintf(word, sizeof word, "trial %lld", (long long)last);
+        json_decref(rows);
+        return base_err_set(err, ST_EPARSE, "", "trial.list: after trial %lld comes a page that ends with %s", (long long)*after, word);
+    }
+    if (last) *after = last;
+    *page = rows;
+    return ST_OK;
+}
+
+/* A front is in no order of numbers, but has each trial once: no two of its pages end alike. */
+struct ends {
+    int64_t *trial;
+    size_t n;
+};
+
+static int add_end(struct conn *k, const char *method, struct ends *e, int64_t trial)
+{
+    const char *verb = k->cli->cmd->name;
+    if (trial < 1) return cli_fail(CLI_FAILED, verb, NULL, "%s: a page does not end with a trial", method);
+    for (size_t i = 0; i < e->n; i++)
+        if (e->trial[i] == trial) return cli_fail(CLI_FAILED, verb, NULL, "%s: a page ends with trial %lld, as one before it did", method, (long long)trial);
+    int64_t *grown = realloc(e->trial, (e->n + 1) * sizeof *grown);
+    if (!grown) return cli_fail(CLI_FAILED, verb, NULL, "out of memory");
+    e->trial = grown;
+    e->trial[e->n++] = trial;
+    return CLI_OK;
+}
+
 int conn_pages(struct conn *k, const char *method, json_t *params, long limit, json_t **rows)
 {
     json_t *all = NULL, *page;
+    struct ends ends = {NULL, 0};
     int rc = CLI_OK;
     for (;;) {
         long left = limit < 0 ? -1 : limit - (long)json_array_size(all);
@@ -268,17 +312,18 @@ int conn_pages(struct conn *k, const char *method, json_t *params, long limit, j
         rc = conn_call(k, method, json_incref(params), NULL, &page);
         if (rc) break;
         size_t n = json_array_size(page);
-        json_t *last = n ? json_object_get(json_array_get(page, n - 1), "trial") : NULL;
         bool whole = !n || (long)n == left || wire_client_reply_bytes(k->wire) < PAGE_BYTES;
-        if (last) json_object_set(params, "after", last);
+        if (!whole) rc = add_end(k, method, &ends, last_trial(page));
+        json_object_set_new(params, "after", json_integer(last_trial(page)));
         if (!all) {
             all = page;
         } else {
             json_array_extend(all, page);
             json_decref(page);
         }
-        if (whole) break;
+        if (whole || rc) break;
     }
+    free(ends.trial);
     json_decref(params);
     if (rc) json_decref(all);
     else *rows = all ? all : json_array();

@@ -33,6 +33,9 @@ void conn_note_idle(const struct conn *k, int64_t job);
 int conn_trial(struct conn *k, const char *trial, int64_t job, json_t **out);
 /* All rows of a paged list: calls method with params (stolen) and "after" until nothing more comes or limit (< 0: none) is reached. */
 int conn_pages(struct conn *k, const char *method, json_t *params, long limit, json_t **rows);
+/* The next of a job's trials, in the order of their numbers: those after *after (0: the first), which becomes the last one's. *page: owned by the caller,
+ * empty at the end. As wire_client_call, and ST_EPARSE for a page that does not go on: a list ends, whatever tautd says. */
+st_t conn_trials(struct conn *k, int64_t job, int64_t *after, json_t **page, int *code, struct base_err *err);
 
 /* ---- for run ---- */
 

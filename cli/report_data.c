@@ -33,7 +33,8 @@ struct data {
     struct job *job; /* NULL: a store of another version, whose job cannot be read */
     json_t *out, *notes, *in_front, *details, *curves;
     json_t *columns;          /* of the other trials: name to array */
-    long ok, failed, stride;  /* trials; every stride-th of the others is shown */
+    double trials;            /* as many as there were when the job was asked for */
+    long ok, failed, stride;  /* of them; every stride-th of the others is shown */
     long others, looked;      /* others seen so far; failed ones looked at */
     long unread;
     double failed_busy_s;
@@ -245,26 +246,26 @@ static int add_row(struct data *d, json_t *row)
 
 static int add_others(struct data *d)
 {
-    json_t *after = json_integer(0), *page, *row;
+    json_t *page, *row;
     size_t i, n = 1;
-    int rc = CLI_OK;
+    int64_t after = 0;
+    int code, rc = CLI_OK;
+    double left = d->trials;
     int genes = d->job ? space_genes(d->job->space) : 0, most = OTHERS_VALUES / ((genes < FEATURES_MAX ? genes : FEATURES_MAX) + 1);
     long others = d->ok - (long)json_object_size(d->in_front);
     if (most > OTHERS_MAX) most = OTHERS_MAX;
     d->stride = others > most ? (others + most - 1) / most : 1;
-    while (!rc && n) {
-        rc = conn_call(d->k, "trial.list", json_pack("{s:I,s:O}", "job", (json_int_t)d->id, "after", after), NULL, &page);
-        if (rc) break;
+    while (!rc && n && left > 0) {
+        struct base_err err = BASE_ERR_INIT;
+        st_t st = conn_trials(d->k, d->id, &after, &page, &code, &err);
+        if (st) return conn_error(d->k, st, code, NULL, &err);
         n = json_array_size(page);
-        json_decref(after);
-        after = n ? json_incref(json_object_get(json_array_get(page, n - 1), "trial")) : NULL;
         json_array_foreach(page, i, row)
         {
-            if (!rc) rc = add_row(d, row);
+            if (!rc && left-- > 0) rc = add_row(d, row);
         }
         json_decref(page);
     }
-    json_decref(after);
     if (rc) return rc;
     if (d->unread > UNREAD_MAX) {
         note(d, "%ld trials cannot be read, the first %d of them for these reasons.", d->unread, UNREAD_MAX);
@@ -364,6 +365,7 @@ json_t *report_data(struct conn *k, json_t *info, const char *where, int *rc)
     json_t *trials = json_object_get(info, "trials");
     struct data d = {.k = k, .info = info, .id = out_int(info, "id"), .out = json_object(), .notes = json_array(), .in_front = json_object(),
                      .details = json_object(), .curves = json_array(), .columns = json_object(), .reasons = json_object(), .failures = json_array(),
+                     .trials = out_num(trials, "ready") + out_num(trials, "leased") + out_num(trials, "ok") + out_num(trials, "failed"),
                      .ok = (long)out_int(trials, "ok"), .failed = (long)out_int(trials, "failed")};
     if (job_from_json(&d.job, json_object_get(info, "job"), NULL)) d.job = NULL;
     *rc = collect(&d, where);

@@ -10,26 +10,22 @@
 #define ERRORS_MAX 200 /* failed trials looked at */
 #define FRONT_ROWS 20
 
-static bool failed_page(struct conn *k, int64_t job, json_t **after, json_t **page)
+static bool next_page(struct conn *k, int64_t job, int64_t *after, json_t **page)
 {
-    json_t *params = json_pack("{s:I}", "job", (json_int_t)job);
-    if (*after) json_object_set(params, "after", *after);
-    if (wire_client_call(k->wire, "trial.list", params, -1, page, NULL, NULL)) return false;
-    size_t n = json_array_size(*page);
-    json_decref(*after);
-    *after = n ? json_incref(json_object_get(json_array_get(*page, n - 1), "trial")) : NULL;
-    if (n) return true;
+    if (conn_trials(k, job, after, page, NULL, NULL)) return false;
+    if (json_array_size(*page)) return true;
     json_decref(*page);
     return false;
 }
 
 char *result_common_error(struct conn *k, int64_t job, long *failed, long *same)
 {
-    json_t *counts = json_object(), *after = NULL, *page, *row, *v;
+    json_t *counts = json_object(), *page, *row, *v;
     const char *text, *best = NULL;
     size_t i;
+    int64_t after = 0;
     *failed = *same = 0;
-    while (failed_page(k, job, &after, &page)) {
+    while (next_page(k, job, &after, &page)) {
         json_array_foreach(page, i, row)
         {
             json_t *trial = NULL;
@@ -42,7 +38,6 @@ char *result_common_error(struct conn *k, int64_t job, long *failed, long *same)
         }
         json_decref(page);
     }
-    json_decref(after);
     json_object_foreach(counts, text, v)
     {
         if (!*text || json_integer_value(v) <= *same) continue;

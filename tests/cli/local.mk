@@ -16,3 +16,6 @@ EXTRA_DIST += tests/cli/test_bench.py
 
 tap_scripts += tests/cli/test_export_hf.py
 EXTRA_DIST += tests/cli/test_export_hf.py
+
+tap_scripts += tests/cli/test_liar.py
+EXTRA_DIST += tests/cli/test_liar.py
