@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Golden numbers for model/short_conv.c: a tiny Lfm2ForCausalLM of short convolutions, as make_llama.py makes its own.
+"""Golden numbers for model/short_conv.c, and for the attention beside it: tiny Lfm2ForCausalLM, as make_llama.py makes its own.
 
     python3 make_lfm2.py            # writes lfm2_*.safetensors beside itself
 
-Needs torch, transformers and safetensors; made with torch 2.15, transformers 5.23. Tensors under Taut's names: the class calls the
-norms operator_norm, ffn_norm and embedding_norm, and the feed-forward's matrices w1, w3, w2.
+Needs torch, transformers and safetensors; made with torch 2.15, transformers 5.24. Tensors under Taut's names: the class calls the
+norms operator_norm, ffn_norm, embedding_norm, q_layernorm and k_layernorm, the feed-forward's matrices w1, w3, w2, and attention's last
+one out_proj.
 """
 import os
 
@@ -16,6 +17,7 @@ from transformers import Lfm2Config, Lfm2ForCausalLM
 HERE = os.path.dirname(os.path.abspath(__file__))
 B, T, V = 2, 12, 19
 OURS = {"operator_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm", "embedding_norm": "norm",
+        "self_attn.q_layernorm": "self_attn.q_norm", "self_attn.k_layernorm": "self_attn.k_norm", "self_attn.out_proj": "self_attn.o_proj",
         "feed_forward.w1": "mlp.gate_proj", "feed_forward.w3": "mlp.up_proj", "feed_forward.w2": "mlp.down_proj"}
 
 
@@ -44,7 +46,9 @@ def make(name, model):
     print(name, sum(p.numel() for p in model.parameters()), "parameters, loss", loss.item())
 
 
-make("lfm2", Lfm2ForCausalLM(Lfm2Config(
-    vocab_size=V, hidden_size=24, intermediate_size=36, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-    max_position_embeddings=64, norm_eps=1e-5, tie_word_embeddings=False, pad_token_id=None, conv_bias=False, conv_L_cache=3,
-    block_auto_adjust_ff_dim=False, layer_types=["conv", "conv"], attn_implementation="eager")))
+for name, types in (("lfm2", ["conv", "conv"]), ("lfm2_attention", ["full_attention", "conv"])):
+    make(name, Lfm2ForCausalLM(Lfm2Config(
+        vocab_size=V, hidden_size=24, intermediate_size=36, num_hidden_layers=len(types), num_attention_heads=4, num_key_value_heads=2,
+        max_position_embeddings=64, norm_eps=1e-5, tie_word_embeddings=False, pad_token_id=None, conv_bias=False, conv_L_cache=3,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+        block_auto_adjust_ff_dim=False, layer_types=types, attn_implementation="eager")))

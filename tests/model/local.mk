@@ -12,7 +12,8 @@ EXTRA_DIST += tests/golden/make_mlp.py tests/golden/gpt2_weights.safetensors tes
 	tests/golden/nemotron_mlp_weights.safetensors tests/golden/nemotron_mlp_golden.safetensors \
 	tests/golden/llama_bias_weights.safetensors tests/golden/llama_bias_golden.safetensors \
 	tests/golden/lfm2_bias_weights.safetensors tests/golden/lfm2_bias_golden.safetensors
-EXTRA_DIST += tests/golden/make_lfm2.py tests/golden/lfm2_weights.safetensors tests/golden/lfm2_golden.safetensors
+EXTRA_DIST += tests/golden/make_lfm2.py tests/golden/lfm2_weights.safetensors tests/golden/lfm2_golden.safetensors \
+	tests/golden/lfm2_attention_weights.safetensors tests/golden/lfm2_attention_golden.safetensors
 EXTRA_DIST += tests/golden/make_attention.py tests/golden/qwen3_weights.safetensors tests/golden/qwen3_golden.safetensors \
 	tests/golden/qwen3_next_weights.safetensors tests/golden/qwen3_next_golden.safetensors \
 	tests/golden/shared_kv_weights.safetensors tests/golden/shared_kv_golden.safetensors

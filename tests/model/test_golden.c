@@ -138,6 +138,12 @@ int main(void)
     for (int i = 0; i < 2; i++) add(&lfm2, short_conv(3), swiglu(36, 0));
     check(&lfm2, "lfm2", "ref", KN_F64, 2e-6);
     check(&lfm2, "lfm2", "cpu", KN_F32, 5e-6);
+    struct arch hybrid = net(V, 64, 24, 0);
+    struct arch_part normed = attention(4, 2, 6, 0, 1);
+    set(&normed, "qk_norm", 1);
+    add(&hybrid, normed, swiglu(36, 0)), add(&hybrid, short_conv(3), swiglu(36, 0));
+    check(&hybrid, "lfm2_attention", "ref", KN_F64, 2e-6);
+    check(&hybrid, "lfm2_attention", "cpu", KN_F32, 5e-6);
     struct arch bamba = net(V, 64, 24, 0), biased_bamba = bamba;
     biased_bamba.bias = true;
     for (int i = 0; i < 2; i++) {
