@@ -56,7 +56,7 @@ double stack_decode_flops(const struct stack *s, int row, int64_t context)
 double stack_prefill_flops(const struct stack *s, int row, int64_t context)
 {
     const struct stack_row *r = &s->row[row];
-    return r->is ? space_layer(r->is->type)->flops(&s->arch, r->layer, r->is, 0, context) : r->flops_per_token;
+    return r->is ? space_part_prefill_flops(&s->arch, r->layer, r->is, context) : r->flops_per_token;
 }
 
 /* ---- for people ---- */

@@ -5,7 +5,7 @@
 
 #include "model/internal.h"
 
-#define CHUNK_ROWS 256 /* rows of a chunk, over all sequences: products are at full speed from about here */
+#define CHUNK_ROWS ARCH_PIECE /* rows of a chunk, over all sequences: products are at full speed from about here */
 #define FILL_VALUE 0.01
 #define FEW_ROWS   16 /* up to here reading the weights is what a product costs, and rounding what they are multiplied with gains nothing */
 

@@ -129,6 +129,14 @@ static double layers_flops(const struct arch *a, int64_t pos0, int64_t n)
     return sum;
 }
 
+/* All pieces but the first come after others. */
+double space_part_prefill_flops(const struct arch *a, int layer, const struct arch_part *p, int64_t n)
+{
+    const struct layer_spec *s = space_layer(p->type);
+    int64_t first = n < ARCH_PIECE ? n : ARCH_PIECE;
+    return s->flops(a, layer, p, 0, first) + (n > first ? s->flops(a, layer, p, first, n - first) : 0);
+}
+
 static double head_flops(const struct arch *a)
 {
     return 2.0 * a->vocab * a->width;
@@ -209,5 +217,8 @@ double space_arch_decode_flops(const struct arch *a, int64_t context)
 
 double space_arch_prefill_flops(const struct arch *a, int64_t tokens)
 {
-    return layers_flops(a, 0, tokens) + head_flops(a);
+    double sum = head_flops(a);
+    for (int i = 0; i < a->depth; i++)
+        sum += space_part_prefill_flops(a, i, &a->layer[i].mixer, tokens) + space_part_prefill_flops(a, i, &a->layer[i].ffn, tokens);
+    return sum;
 }

@@ -19,6 +19,7 @@
 #define ARCH_WIDTH_MAX 65536
 #define ARCH_CONTEXT_MAX (1 << 24)
 #define ARCH_ROPE_THETA 10000.0 /* default */
+#define ARCH_PIECE 256          /* tokens that a long prefill takes at a time, over all sequences */
 
 struct arch_part {
     int type; /* index into layers.def */
@@ -79,7 +80,7 @@ double space_arch_weight_bytes(const struct arch *a, enum arch_weights w);
 /* KV cache and recurrent state of one sequence after `context` tokens, bytes in f32. A window bounds what is kept. */
 double space_arch_state_bytes(const struct arch *a, int64_t context);
 /* FLOPs of decoding one more token after L (it stands at position L and sees L + 1 keys), and of prefilling L tokens up to the first
- * new token's logits (the head runs once, on the last position). */
+ * new token's logits (the head runs once, on the last position; one sequence, ARCH_PIECE tokens at a time). */
 double space_arch_decode_flops(const struct arch *a, int64_t context);
 double space_arch_prefill_flops(const struct arch *a, int64_t tokens);
 

@@ -85,7 +85,8 @@ struct layer_spec {
     st_t (*check)(const struct arch *a, int layer, const struct arch_part *p, struct base_err *err);
     /* out[LAYER_TENSORS_MAX]; returns how many. The norm before the part is not among them (the stack owns it). */
     int (*tensors)(const struct arch *a, int layer, const struct arch_part *p, struct layer_tensor *out);
-    /* Forward FLOPs of n tokens that stand at positions pos0 .. pos0+n-1: products alone, a multiply-add counts 2 (see arch.h). */
+    /* Forward FLOPs of n tokens that stand at positions pos0 .. pos0+n-1: products alone, a multiply-add counts 2 (see arch.h). Those from position 0
+     * on may count otherwise than those that come after others; for pos0 > 0, n tokens are what they are one by one. */
     double (*flops)(const struct arch *a, int layer, const struct arch_part *p, int64_t pos0, int64_t n);
     /* Bytes of one sequence's state after `context` tokens, at esize bytes a number. */
     double (*state_bytes)(const struct arch *a, int layer, const struct arch_part *p, int64_t context, int esize);
@@ -129,6 +130,8 @@ st_t layer_head_dim(double knob, int width, int heads, int max, int *out, struct
 /* (query, key) pairs that the causal mask with window w (0: none) lets through for n queries at positions pos0 .. pos0+n-1:
  * the sum of min(pos+1, w). For the cost of layers that attend. */
 double layer_attention_pairs(int64_t pos0, int64_t n, int64_t w);
+/* FLOPs of the part in a prefill of n tokens. */
+double space_part_prefill_flops(const struct arch *a, int layer, const struct arch_part *p, int64_t n);
 
 /* hidden of a feed-forward: ratio x width rounded up to a multiple of 32; ST_EINVAL where that is not from 1 to max. */
 st_t layer_hidden(double ratio, int width, int max, int *hidden, struct base_err *err);

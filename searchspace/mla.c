@@ -108,7 +108,7 @@ static int tensors(const struct arch *a, int layer, const struct arch_part *p, s
 
 /* Projections: 2 x rows x columns of each matrix, a token; W_kvb counts the same whether it makes a token's keys and values or takes its query
  * to the latent and its output back. Core, for every head and pair: with keys and values 2 (dn + dr) + 2 dv. Tokens that come after others
- * meet latents, 2 (r + dr) + 2 r: those before them are kept as such alone. */
+ * meet latents, 2 (r + dr) + 2 r: those before them are kept as such alone, and so do all pieces of a long prefill but the first. */
 static double flops(const struct arch *a, int layer, const struct arch_part *p, int64_t pos0, int64_t n)
 {
     (void)layer;

@@ -73,7 +73,8 @@ static st_t count_gla(struct kn_dev *dev, const struct kn_tensor *q, const struc
 
 static void check(struct arch a, const char *what)
 {
-    enum { PROMPT = 23, MOST = 64 };
+    static const int prompts[] = {1, 23, 256, 257, 600}; /* a prefill goes in pieces of 256 */
+    enum { MOST = 600 };
     static int32_t tok[MOST], tgt[MOST];
     float logits[32];
     double loss, window;
@@ -92,14 +93,17 @@ static void check(struct arch a, const char *what)
     is_int(model_loss(m, tok, tgt, 1, a.context, &loss), ST_OK, "%s: a window", what);
     window = counted;
     is_near(window, cost.flops_per_token * a.context, 1e-12, "%s: FLOPs of a window", what);
-    if (model_state_new(&s, m, 1, PROMPT + 2, NULL)) exit(1);
-    counted = 0;
-    is_int(model_decode(s, tok, PROMPT, logits), ST_OK, "%s: a prefill", what);
-    is_near(counted, space_arch_prefill_flops(&a, PROMPT), 1e-12, "%s: its FLOPs", what);
-    counted = 0;
-    is_int(model_decode(s, tok, 1, logits), ST_OK, "%s: a token", what);
-    is_near(counted, space_arch_decode_flops(&a, PROMPT), 1e-12, "%s: its FLOPs", what);
-    model_state_free(s);
+    for (size_t i = 0; i < sizeof prompts / sizeof prompts[0]; i++) {
+        int n = prompts[i];
+        if (model_state_new(&s, m, 1, n + 2, NULL)) exit(1);
+        counted = 0;
+        is_int(model_decode(s, tok, n, logits), ST_OK, "%s: a prefill of %d", what, n);
+        is_near(counted, space_arch_prefill_flops(&a, n), 1e-12, "%s: its FLOPs", what);
+        counted = 0;
+        is_int(model_decode(s, tok, 1, logits), ST_OK, "%s: a token", what);
+        is_near(counted, space_arch_decode_flops(&a, n), 1e-12, "%s: its FLOPs", what);
+        model_state_free(s);
+    }
     model_free(m);
     dev->op = real;
     kn_dev_close(dev);
