@@ -49,6 +49,12 @@ static void test(const struct arch *a, const char *what, enum arch_weights w)
     }
     double paper = space_arch_weight_bytes(a, w), bytes = (double)model_plan_bytes(a, &o);
     ok(bytes >= paper && bytes <= paper + 64 * (model_params(s) + 2), "%s: %.0f bytes, on paper %.0f", what, bytes, paper);
+    double lie = 0;
+    for (int i = 0; i < model_params(s); i++) {
+        struct kn_tensor x = model_param(s, i)->w;
+        lie += (double)(x.d[0] * x.s[0]) * (double)kn_dtype_size(x.dtype);
+    }
+    is_near(lie, paper, 0, "%s: tensors have the bytes that are on paper", what);
     float many[B * V];
     st_t st = run(f, tok, 8, plain);
     take(f, s, dev);
