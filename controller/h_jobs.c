@@ -163,7 +163,7 @@ CTL_HANDLER(job_get)
         json_object_set_new(o, "redrawn", json_pack("{s:I,s:I}", "known", (json_int_t)j->known, "infeasible", (json_int_t)j->infeasible));
         json_object_set_new(o, "rates", json_pack("{s:o,s:o}", "evaluations_per_hour", ctl_number(busy > 0 ? n * 3600 / busy : NAN), "watts",
                                                   ctl_number(busy > 0 && j->spent_joules > 0 ? j->spent_joules / busy : NAN)));
-        json_object_set_new(o, "joules", j->spent_joules > 0 ? json_real(j->spent_joules) : json_null());
+        json_object_set_new(o, "joules", ctl_number(j->spent_joules > 0 ? j->spent_joules : NAN));
         json_object_set_new(o, "to_go", to_go_json(j, busy));
         json_t *ref = j->nref ? json_array() : json_null();
         for (int k = 0; k < j->nref; k++) json_array_append_new(ref, ctl_number(j->ref[k]));

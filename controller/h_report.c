@@ -5,6 +5,7 @@
 #include "controller/internal.h"
 
 #define ERROR_MAX 2000 /* bytes of a reason that are kept */
+#define JOULES_MAX 1e30 /* of one training: what a search spends is their sum, and stays a number */
 
 /* ---- reading what both may bring ---- */
 
@@ -86,6 +87,12 @@ static json_t *tidy_metric(struct base_jr *r, const char *name, json_t *v)
     return NULL;
 }
 
+static double metric_value(json_t *v)
+{
+    if (json_is_object(v)) v = json_object_get(v, "median");
+    return json_is_number(v) ? json_number_value(v) : NAN;
+}
+
 /* New reference: what is kept of params.metrics. */
 static json_t *read_metrics(struct base_jr *r, const struct ctl_job *j)
 {
@@ -105,6 +112,8 @@ static json_t *read_metrics(struct base_jr *r, const struct ctl_job *j)
         r->st = space_metric_parse(&m, name, custom, "metrics", r->err);
         json_t *tidy = r->st ? NULL : tidy_metric(r, name, value);
         if (!tidy) break;
+        if (!strcmp(name, "train_joules") && metric_value(tidy) > JOULES_MAX)
+            base_jr_fail(r, ST_EINVAL, "metrics.train_joules", "more than %g J is no energy of a training", JOULES_MAX);
         if (!custom && m.source == METRIC_PAPER) { /* known, and not for others to say */
             json_decref(tidy);
             continue;
@@ -205,18 +214,11 @@ static void check_objectives(struct base_jr *r, const struct ctl_job *j, json_t 
     }
 }
 
-static double metric_value(json_t *metrics, const char *name)
-{
-    json_t *v = json_object_get(metrics, name);
-    if (json_is_object(v)) v = json_object_get(v, "median");
-    return json_is_number(v) ? json_number_value(v) : NAN;
-}
-
 static st_t record(struct ctl *c, struct ctl_lease *l, const char *status, json_t *metrics, json_t *curve, json_t *checkpoint, const char *error)
 {
     struct ctl_job *j = l->job;
     const struct ctl_known *k = l->session ? l->session->known : ctl_known_get(c, l->evaluator);
-    double joules = metric_value(metrics, "train_joules");
+    double joules = metric_value(json_object_get(metrics, "train_joules"));
     json_t *body = json_pack("{s:I,s:I,s:I,s:s,s:I,s:O,s:f}", "trial", (json_int_t)l->trial, "lease", (json_int_t)l->id, "epoch",
                              (json_int_t)l->epoch, "status", status, "device", (json_int_t)(k ? k->device : 0), "metrics", metrics, "busy_s",
                              ctl_lease_account(l));

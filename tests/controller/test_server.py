@@ -261,13 +261,18 @@ def sharing():
     ok("layers" in l["arch"] and "weight_bytes" not in l["metrics"] and "valid_bpb" in l["metrics"], "the architecture, and what is to be measured")
     same(e.c.code("evaluator.report", lease=l["lease"], epoch=1, status="ok", metrics={"valid_bpb": 2, "decode_msec": 1})[0], -32602,
          "an unknown metric is refused")
+    for joules in (1.7e308, {"median": 1.1e30}):
+        same(e.c.code("evaluator.report", lease=l["lease"], epoch=1, status="ok", metrics={"valid_bpb": 2, "train_joules": joules}),
+             (-32602, "metrics.train_joules: more than 1e+30 J is no energy of a training"), "an energy whose sums could not be written is refused")
     e.report(l, metrics={"valid_bpb": 2.0, "weight_bytes": 1, "train_joules": 50})
     t = c.call("trial.get", id=l["trial"])
     ok(t["metrics"]["weight_bytes"]["median"] > 1000, "what paper says stands, whatever is reported")
     same(c.call("job.get", id=j)["joules"], 50, "energy is summed up")
     for n in range(3):
         l = e.next()
-        e.report(l, metrics={"valid_bpb": 2.5 - 1e-4 * n})
+        e.report(l, metrics={"valid_bpb": 2.5 - 1e-4 * n, "train_joules": 1e30} if n else {"valid_bpb": 2.5})
+    same((c.call("job.get", id=j)["joules"], c.call("job.progress", id=j)["joules"]), (2e30, 2e30), "the largest that is taken is summed up")
+    same(c.call("job.get", id=j)["rates"]["watts"] > 0, True, "and makes a rate")
     whole = c.call("job.front", id=j, objectives=["valid_bpb", {"metric": "params", "goal": "max"}, "weight_bytes"], archs=True)
     ok(len(whole) > 1 and all(t["arch"] == c.call("trial.get", id=t["trial"])["arch"] for t in whole), "a front with its architectures, as they were proposed")
     for bad, where in ((dict(lm, data={"train": "text.txt"}), "data.train"), (dict(lm, data={"train": "/nowhere/at/all"}), "data.train"),
