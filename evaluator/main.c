@@ -135,7 +135,10 @@ int main(int argc, char **argv)
         signal(SIGPIPE, SIG_IGN);
         signal(SIGHUP, SIG_IGN);
         pthread_t t;
-        if (lifeline >= 0 && pthread_create(&t, NULL, watch_lifeline, &lifeline)) st = ST_ENOMEM;
+        if (lifeline >= 0) {
+            if (pthread_create(&t, NULL, watch_lifeline, &lifeline)) st = ST_ENOMEM;
+            else pthread_detach(t); /* it may wait for longer than this process lives */
+        }
     }
     if (!st) st = worker_run(&o, &err);
     if (st && !*err.what) base_err_set(&err, st, "", "%s", base_status_text(st));
