@@ -101,8 +101,8 @@ void gemm_tile(const struct gemm_isa *isa, const struct gemm_args *g, long as, l
         f(kc, a, as, b, g->alpha, beta, c, g->cm, n, ahead);
         return;
     }
-    if (g->c16 && g->cn == 1 && beta == 0 && n == 2 * isa->vl) {
-        isa->half[m - 1][as != 0](kc, a, as, b, g->alpha, 0, (float *)((uint16_t *)g->c + i * g->cm + j), g->cm, n, ahead);
+    if (g->c16 && g->cn == 1 && n == 2 * isa->vl) {
+        isa->half[m - 1][as != 0](kc, a, as, b, g->alpha, beta, (float *)((uint16_t *)g->c + i * g->cm + j), g->cm, n, ahead);
         return;
     }
     float t[GEMM_MR * GEMM_NR];
@@ -158,6 +158,13 @@ struct gemm_ahead gemm_rows_ahead(const float *p, int half, long stride, long ro
     return (struct gemm_ahead){(const char *)p - skew, lines, stride * size, 0, rows * lines, most};
 }
 
+struct gemm_ahead gemm_panel_ahead(const struct gemm_isa *isa, const struct gemm_args *g, long k0, long kc, long i, long m, long tiles)
+{
+    struct gemm_ahead f = gemm_rows_ahead(gemm_at(g->a, g->a16, i * g->am + k0 * isa->fold), g->a16, g->am, m, numbers(isa, g, k0, kc), 0);
+    f.most = gemm_ceil_div(f.left, tiles);
+    return f;
+}
+
 static void tile_task(void *ctx, int task, int worker)
 {
     const struct blocked *s = ctx;
@@ -178,8 +185,7 @@ static void tile_task(void *ctx, int task, int worker)
         struct gemm_ahead next, *ahead = NULL;
         if (s->isa->fold == 2 && !s->ap && g->ak == 1 && i + 1 < s->mpanels) {
             long r1 = r + m, m1 = gemm_cut(g->m, s->mpanels, i + 2) - r1;
-            next = gemm_rows_ahead(gemm_at(g->a, g->a16, r1 * g->am + s->k0 * s->isa->fold), g->a16, g->am, m1, numbers(s->isa, g, s->k0, s->kc), 0);
-            next.most = gemm_ceil_div(next.left, gemm_ceil_div(to - from, s->nr));
+            next = gemm_panel_ahead(s->isa, g, s->k0, s->kc, r1, m1, gemm_ceil_div(to - from, s->nr));
             ahead = &next;
         }
         for (long j = from; j < to; j += s->nr)

@@ -47,7 +47,7 @@ struct gemm_isa {
     gemm_axpy_fn axpy[4];
     /* dst[kk * w + i] = src[i * si + kk * sk] for i < n, 0 for n <= i < w. k in numbers; fold 2: dst's place kk holds 2 kk and 2 kk + 1, rounded. */
     void (*pack)(float *dst, long w, const float *src, long si, long sk, long n, long k);
-    /* fold 2 alone: tiles of 2 vl columns that are bf16 in memory, beta = 0 [m - 1][a's rows as they are]; */
+    /* fold 2 alone: tiles of 2 vl columns that are bf16 in memory [m - 1][a's rows as they are]; */
     gemm_tile_fn half[GEMM_MR][2];
     /* pack, of numbers that are bf16 in memory; */
     void (*pack_half)(float *dst, long w, const uint16_t *src, long si, long sk, long n, long k);
@@ -112,6 +112,8 @@ void gemm_tile(const struct gemm_isa *isa, const struct gemm_args *g, long as, l
                long j, long n, float beta, struct gemm_ahead *ahead);
 /* `rows` rows of n numbers each at p, `stride` numbers apart; `most` lines of them a tile. */
 struct gemm_ahead gemm_rows_ahead(const float *p, int half, long stride, long rows, long n, long most);
+/* Rows [i, i + m) of a, kc places from k0 on, spread over `tiles` tiles: the panel that comes next, where a's rows are read or rounded one after the other. */
+struct gemm_ahead gemm_panel_ahead(const struct gemm_isa *isa, const struct gemm_args *g, long k0, long kc, long i, long m, long tiles);
 /* Whether a's rows are read where they lie, panels of kc places. */
 int gemm_direct(const struct gemm_isa *isa, const struct gemm_args *g, long kc);
 
@@ -122,5 +124,16 @@ st_t gemm_small(struct kn_dev *dev, const struct gemm_isa *isa, const struct gem
 /* Tasks that share nothing, for few rows and for long sums: gemm_own.c. */
 int gemm_own_fits(const struct gemm_args *g);
 st_t gemm_own(struct kn_dev *dev, const struct gemm_isa *isa, const struct gemm_args *g);
+
+/* What one of these tasks works on: rows [i0, i0 + m) and columns [j0, j0 + n) of c, places [k0, k1) of the sum. At most GEMM_OWN_BLOCK rows and columns,
+ * j0 at a multiple of 2 vl. */
+struct gemm_part {
+    long i0, m, j0, n, k0, k1;
+};
+#define GEMM_OWN_KC 128
+#define GEMM_OWN_BLOCK 512
+#define GEMM_OWN_SCRATCH ((size_t)(4 * GEMM_OWN_BLOCK * GEMM_OWN_KC) * 4) /* bytes */
+/* Packs what it needs of a and b into mem and multiplies; c in f32 alone. */
+void gemm_own_block(const struct gemm_isa *isa, const struct gemm_args *g, const struct gemm_part *c, float *mem);
 
 #endif

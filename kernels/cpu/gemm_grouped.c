@@ -6,11 +6,9 @@
 
 #include "kernels/cpu/gemm.h"
 
-#define KC 256
-#define MB 280                /* rows and columns of a block */
-#define NB 256
-#define MB_SHARED 140         /* where b is packed already */
-#define NB_SHARED 512
+#define KC 256                /* where b is packed for all tasks */
+#define MB 140                /* rows and columns of a block there; else GEMM_OWN_BLOCK */
+#define NB 512
 #define B_SHARED (8 << 20)    /* bytes of packed b, at most */
 #define B_TASK 128            /* columns packed at a time */
 #define TASK_BYTES (32 << 10) /* of b, for few rows */
@@ -26,6 +24,7 @@ struct grouped {
     int32_t *first;        /* [groups + 1] number of the first task of each, in that order */
     float *bp;             /* packed b of all groups; NULL: each task packs its own */
     long groups, mb, nb, ncols; /* ncols: of packed b */
+    int direct;            /* bp: a is read where it lies */
     int sum;               /* the runs are k, not m */
 };
 
@@ -36,13 +35,13 @@ static struct gemm_args args_of(const struct grouped *s, long e)
     *(s->sum ? &g.k : &g.m) = n;
     g.a = gemm_at(g.a, g.a16, at * s->sa);
     g.b = gemm_at(g.b, g.b16, (s->each_b ? e : at) * s->sb);
-    g.c += (s->each_c ? e : at) * s->sc;
+    g.c = (float *)gemm_at(g.c, g.c16, (s->each_c ? e : at) * s->sc);
     return g;
 }
 
 static int few(const struct gemm_args *g)
 {
-    return !g->a16 && !g->b16 && gemm_small_fits(g);
+    return !g->a16 && !g->b16 && !g->c16 && gemm_small_fits(g);
 }
 
 static long small_step(const struct gemm_args *g)
@@ -75,6 +74,12 @@ static void few_rows(const struct grouped *s, const struct gemm_args *g, long pa
         }
 }
 
+/* Blocks of the sum where b is packed for all tasks: one where c is rounded, so that it is rounded once. */
+static long kblocks_of(const struct grouped *s, long places)
+{
+    return s->g.c16 ? 1 : gemm_ceil_div(places, KC);
+}
+
 static float *packed(const struct grouped *s, const struct gemm_args *g, long e)
 {
     return s->bp + e * s->ncols * gemm_places(s->isa, g);
@@ -86,33 +91,61 @@ static void pack_task(void *ctx, int task, int worker)
     long parts = gemm_ceil_div(s->ncols, B_TASK), e = task / parts, j = task % parts * B_TASK;
     struct gemm_args g = args_of(s, e);
     if (!g.m || few(&g)) return;
-    long n = g.n - j < B_TASK ? g.n - j : B_TASK, places = gemm_places(s->isa, &g), kblocks = gemm_ceil_div(places, KC);
+    long n = g.n - j < B_TASK ? g.n - j : B_TASK, places = gemm_places(s->isa, &g), kblocks = kblocks_of(s, places);
     for (long kb = 0; kb < kblocks; kb++) {
         long k0 = gemm_cut(places, kblocks, kb), kc = gemm_cut(places, kblocks, kb + 1) - k0;
         gemm_pack_block(s->isa, &g, packed(s, &g, e) + s->ncols * k0 + j * kc, k0, kc, k0, kc, j, n);
     }
 }
 
-static void block(const struct grouped *s, const struct gemm_args *g, long e, long part, float *ap)
+/* A block whose b is packed. */
+static void shared_block(const struct grouped *s, const struct gemm_args *g, long e, const struct gemm_part *c, float *ap)
 {
     const struct gemm_isa *isa = s->isa;
-    long nr = 2 * isa->vl, mblocks = gemm_ceil_div(g->m, s->mb), nblocks = gemm_ceil_div(g->n, s->nb), np = gemm_ceil_div(g->n, nr);
-    long i0 = gemm_cut(g->m, mblocks, part % mblocks), m = gemm_cut(g->m, mblocks, part % mblocks + 1) - i0;
-    long j0 = gemm_cut(np, nblocks, part / mblocks) * nr, j1 = gemm_cut(np, nblocks, part / mblocks + 1) * nr;
-    long places = gemm_places(isa, g), kblocks = gemm_ceil_div(places, KC), panels = gemm_ceil_div(m, isa->mr), n = (j1 < g->n ? j1 : g->n) - j0;
-    int direct = gemm_direct(isa, g, places < KC ? places : KC);
-    for (long kb = 0; n > 0 && kb < kblocks; kb++) {
-        long k0 = gemm_cut(places, kblocks, kb), kc = gemm_cut(places, kblocks, kb + 1) - k0, as = gemm_a_stride(isa, g, direct, kc);
-        float *bp = s->bp ? packed(s, g, e) + s->ncols * k0 + j0 * kc : ap + MB * KC;
-        if (!s->bp) gemm_pack_block(isa, g, bp, k0, kc, k0, kc, j0, n);
-        if (!direct) gemm_pack_a_block(isa, g, ap, k0, kc, k0, kc, i0, m);
+    long nr = 2 * isa->vl, kblocks = kblocks_of(s, c->k1), panels = gemm_ceil_div(c->m, isa->mr);
+    for (long kb = 0; kb < kblocks; kb++) {
+        long k0 = gemm_cut(c->k1, kblocks, kb), kc = gemm_cut(c->k1, kblocks, kb + 1) - k0, as = gemm_a_stride(isa, g, s->direct, kc);
+        const float *bp = packed(s, g, e) + s->ncols * k0 + c->j0 * kc;
+        if (!s->direct) gemm_pack_a_block(isa, g, ap, k0, kc, k0, kc, c->i0, c->m);
         for (long p = 0; p < panels; p++) {
-            long r = gemm_cut(m, panels, p), rows = gemm_cut(m, panels, p + 1) - r;
-            const float *a = direct ? gemm_at(g->a, g->a16, (i0 + r) * g->am + k0 * isa->fold) : ap + r * kc;
-            for (long j = 0; j < n; j += nr)
-                gemm_tile(isa, g, as, kc, a, bp + j * kc, i0 + r, rows, j0 + j, n - j < nr ? n - j : nr, kb ? 1 : g->beta, NULL);
+            long r = gemm_cut(c->m, panels, p), rows = gemm_cut(c->m, panels, p + 1) - r;
+            const float *a = s->direct ? gemm_at(g->a, g->a16, (c->i0 + r) * g->am + k0 * isa->fold) : ap + r * kc;
+            struct gemm_ahead next = {0};
+            if (s->direct && p + 1 < panels) {
+                long r1 = r + rows, rows1 = gemm_cut(c->m, panels, p + 2) - r1;
+                next = gemm_panel_ahead(isa, g, k0, kc, c->i0 + r1, rows1, gemm_ceil_div(c->n, nr));
+            }
+            for (long j = 0; j < c->n; j += nr)
+                gemm_tile(isa, g, as, kc, a, bp + j * kc, c->i0 + r, rows, c->j0 + j, c->n - j < nr ? c->n - j : nr, kb ? 1 : g->beta,
+                          next.left ? &next : NULL);
         }
     }
+}
+
+/* Packs for itself; c is rounded when the sum is whole. */
+static void own_block(const struct grouped *s, const struct gemm_args *g, const struct gemm_part *c, float *mem)
+{
+    if (!g->c16) {
+        gemm_own_block(s->isa, g, c, mem);
+        return;
+    }
+    struct gemm_args sum = *g;
+    struct gemm_part whole = {0, c->m, 0, c->n, c->k0, c->k1};
+    sum.a = gemm_at(g->a, g->a16, c->i0 * g->am), sum.b = gemm_at(g->b, g->b16, c->j0 * g->bn), sum.m = c->m, sum.n = c->n;
+    sum.c = mem + GEMM_OWN_SCRATCH / sizeof *mem, sum.cm = c->n, sum.cn = 1, sum.c16 = 0, sum.beta = 0;
+    gemm_own_block(s->isa, &sum, &whole, mem);
+    s->isa->narrow((uint16_t *)g->c + c->i0 * g->cm + c->j0, g->cm, sum.c, c->n, g->beta, c->m, c->n);
+}
+
+static void block(const struct grouped *s, const struct gemm_args *g, long e, long part, float *mem)
+{
+    long nr = 2 * s->isa->vl, mblocks = gemm_ceil_div(g->m, s->mb), nblocks = gemm_ceil_div(g->n, s->nb), np = gemm_ceil_div(g->n, nr);
+    struct gemm_part c = {.i0 = gemm_cut(g->m, mblocks, part % mblocks), .j0 = gemm_cut(np, nblocks, part / mblocks) * nr, .k1 = gemm_places(s->isa, g)};
+    long j1 = gemm_cut(np, nblocks, part / mblocks + 1) * nr;
+    c.m = gemm_cut(g->m, mblocks, part % mblocks + 1) - c.i0, c.n = (j1 < g->n ? j1 : g->n) - c.j0;
+    if (c.n <= 0) return;
+    if (s->bp) shared_block(s, g, e, &c, mem);
+    else own_block(s, g, &c, mem);
 }
 
 static void task(void *ctx, int task, int worker)
@@ -144,18 +177,22 @@ static st_t run(struct grouped *s)
     void *p;
     s->few = cpu_gemm_isa[cpu_of(s->dev)->isa];
     s->isa = s->dev->precision == KN_BF16 ? cpu_gemm_bf16 : s->few;
-    s->mb = MB, s->nb = NB;
     s->ncols = gemm_ceil_div(s->g.n, 2 * s->isa->vl) * 2 * s->isa->vl;
-    double shared = s->sum ? INFINITY : (double)s->groups * (double)s->ncols * (double)gemm_places(s->isa, &s->g) * 4;
-    st_t st = cpu_scratch_need(s->dev, (size_t)(MB + NB + GEMM_NR) * KC * 4);
+    long places = s->sum ? 0 : gemm_places(s->isa, &s->g);
+    double shared = s->sum ? INFINITY : (double)s->groups * (double)s->ncols * (double)places * 4;
+    int share = shared <= B_SHARED;
+    long kblocks = kblocks_of(s, places), kc = share ? gemm_ceil_div(places, kblocks) : 0;
+    size_t rounded = s->g.c16 ? (size_t)(GEMM_OWN_BLOCK * GEMM_OWN_BLOCK) * 4 : 0;
+    s->mb = share ? MB : GEMM_OWN_BLOCK, s->nb = share ? NB : GEMM_OWN_BLOCK;
+    st_t st = cpu_scratch_need(s->dev, share ? (size_t)(MB * kc) * 4 : GEMM_OWN_SCRATCH + rounded);
     if (!st) st = cpu_shared(s->dev, CPU_SLOT_OP, (size_t)(2 * s->groups + 1) * sizeof *s->first, &p);
     if (st) return st;
     s->first = p;
     s->pick = s->first + s->groups + 1;
-    if (shared <= B_SHARED) {
+    if (share) {
         st = cpu_shared(s->dev, CPU_SLOT_GEMM, (size_t)shared, &p);
         if (st) return st;
-        s->bp = p, s->mb = MB_SHARED, s->nb = NB_SHARED;
+        s->bp = p, s->direct = gemm_direct(s->isa, &s->g, kc);
         cpu_run(s->dev, pack_task, s, (int)(s->groups * gemm_ceil_div(s->ncols, B_TASK)), shared / 8);
     }
     pick_groups(s);
@@ -186,14 +223,14 @@ st_t cpu_gemm_grouped(struct kn_dev *dev, const struct kn_tensor *a, const struc
 {
     st_t st = kn_check_gemm_grouped(a, b, offset, beta, c);
     if (st) return st;
-    if (c->dtype != KN_F32 || (a->dtype == KN_BF16 && dev->precision != KN_BF16)) return ST_ENOTSUP;
+    if (c->dtype == KN_F64 || ((a->dtype == KN_BF16 || c->dtype == KN_BF16) && dev->precision != KN_BF16)) return ST_ENOTSUP;
     if (b->dtype != KN_F32) return stored(dev, a, b, offset->p, beta, c);
     if (!kn_count(c)) return ST_OK;
     if (!a->d[1]) return beta != 0 ? cpu_axpy(dev, beta - 1, c, c) : cpu_fill(dev, c, 0);
     struct grouped s = {
         .dev = dev, .sa = a->s[0], .sb = b->s[0], .sc = c->s[0], .each_b = 1, .offset = offset->p, .groups = b->d[0],
         .g = {.n = c->d[1], .k = a->d[1], .a = a->p, .am = a->s[0], .ak = a->s[1], .b = b->p, .bk = b->s[1], .bn = b->s[2],
-              .c = c->p, .cm = c->s[0], .cn = c->s[1], .alpha = 1, .beta = (float)beta, .a16 = a->dtype == KN_BF16},
+              .c = c->p, .cm = c->s[0], .cn = c->s[1], .alpha = 1, .beta = (float)beta, .a16 = a->dtype == KN_BF16, .c16 = c->dtype == KN_BF16},
     };
     return run(&s);
 }

@@ -37,7 +37,7 @@ VEC_FN vf VEC_NAME(step)(vf a, vf b, vf acc)
 #endif
 }
 
-/* half: c is bf16; then n is 2 VL and beta 0. */
+/* half: c is bf16; then n is 2 VL. */
 VEC_FN void VEC_NAME(tile)(const int MR, const int NV, const int packed, const int half, long k, const float *a, long as, const float *b,
                            float alpha, float beta, float *c, long ldc, long n, struct gemm_ahead *ahead)
 {
@@ -85,8 +85,13 @@ VEC_FN void VEC_NAME(tile)(const int MR, const int NV, const int packed, const i
 #ifdef VEC_BF16
     if (half) {
 #define X(r)                                                                                                           \
-    if (MR > r)                                                                                                        \
-        _mm512_storeu_si512((uint16_t *)c + r * ldc, (__m512i)_mm512_cvtne2ps_pbh(vf_mul(al, q##r), vf_mul(al, p##r)));
+    if (MR > r) {                                                                                                      \
+        uint16_t *row = (uint16_t *)c + r * ldc;                                                                       \
+        p##r = vf_mul(al, p##r), q##r = vf_mul(al, q##r);                                                              \
+        if (beta != 0) p##r = vf_fma(be, vf_widen_bf16(row, 0xffff), p##r);                                            \
+        if (beta != 0) q##r = vf_fma(be, vf_widen_bf16(row + VL, 0xffff), q##r);                                       \
+        _mm512_storeu_si512(row, (__m512i)_mm512_cvtne2ps_pbh(q##r, p##r));                                            \
+    }
         ROWS(X)
 #undef X
         return;
