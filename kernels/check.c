@@ -393,7 +393,7 @@ st_t kn_check_gather(const struct kn_tensor *x, const struct kn_tensor *order, c
 
 st_t kn_check_combine(const struct kn_tensor *x, const struct kn_tensor *row, double beta, const struct kn_tensor *y)
 {
-    NEED(x && y && x->dtype == y->dtype);
+    NEED(x && y && (x->dtype == y->dtype || y->dtype == KN_F32));
     return kn_check_gather(y, row, x);
 }
 
@@ -409,9 +409,11 @@ static st_t check_groups(const struct kn_tensor *offset, int64_t E, int64_t M)
 st_t kn_check_gemm_grouped(const struct kn_tensor *a, const struct kn_tensor *b, const struct kn_tensor *offset, double beta,
                            const struct kn_tensor *c)
 {
-    NEED(a && b && c && is_float(c->dtype) && a->rank == 2 && is2_rounded(a, c->dtype, a->d[0], a->d[1]));
-    NEED(b->dtype == c->dtype || (is_stored(b->dtype) && b->s[1] == 1));
-    NEED(is(b, 3, b->dtype) && b->d[1] == a->d[1] && is2(c, c->dtype, a->d[0], b->d[2]));
+    NEED(a && b && c && is_float(c->dtype) && a->rank == 2);
+    enum kn_dtype whole = unrounded(c, KN_F32).dtype;
+    NEED(is2_rounded(a, whole, a->d[0], a->d[1]) && is2_rounded(c, whole, a->d[0], c->d[1]));
+    NEED(b->dtype == whole || (is_stored(b->dtype) && b->s[1] == 1));
+    NEED(is(b, 3, b->dtype) && b->d[1] == a->d[1] && b->d[2] == c->d[1]);
     return check_groups(offset, b->d[0], a->d[0]);
 }
 
@@ -428,9 +430,9 @@ st_t kn_check_expert_act(const struct kn_tensor *g, const struct kn_tensor *u, c
 {
     NEED(g && is_float(g->dtype) && is(g, 2, g->dtype));
     NEED(kn_absent(u) || is2(u, g->dtype, g->d[0], g->d[1]));
-    NEED(kn_absent(w) || is1(w, g->dtype, g->d[0]));
+    NEED(kn_absent(w) || is1(w, unrounded(g, KN_F32).dtype, g->d[0]));
     NEED(kn_absent(order) || is_packed(order, g->d[0]));
-    NEED(is2_rounded(h, g->dtype, g->d[0], g->d[1]));
+    NEED(is2(h, g->dtype, g->d[0], g->d[1]));
     return ST_OK;
 }
 
@@ -439,11 +441,10 @@ st_t kn_check_expert_act_bwd(const struct kn_tensor *g, const struct kn_tensor *
                              const struct kn_tensor *du, const struct kn_tensor *dw, const struct kn_tensor *h)
 {
     st_t st = kn_check_expert_act(g, u, order, w, sigmoid, dh);
-    if (!st) st = kn_check_expert_act(g, NULL, order, dw, sigmoid, dg);
+    if (!st) st = kn_check_expert_act(g, du, order, dw, sigmoid, dg);
     if (st) return st;
-    NEED(dh->dtype == g->dtype && kn_absent(u) == kn_absent(du) && kn_absent(w) == kn_absent(dw));
-    NEED(kn_absent(du) || (du->dtype == dg->dtype && is2_rounded(du, g->dtype, g->d[0], g->d[1])));
-    NEED(kn_absent(h) || is2_rounded(h, g->dtype, g->d[0], g->d[1]));
+    NEED(kn_absent(u) == kn_absent(du) && kn_absent(w) == kn_absent(dw));
+    NEED(kn_absent(h) || is2(h, g->dtype, g->d[0], g->d[1]));
     return ST_OK;
 }
 

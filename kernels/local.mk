@@ -17,7 +17,7 @@ libkernels_a_SOURCES += kernels/ref/conv.c kernels/ref/mul.c kernels/cpu/conv.c 
 libkernels_a_SOURCES += kernels/limits.h kernels/cpu/limits.c
 libkernels_a_SOURCES += kernels/ref/ssd.c kernels/cpu/ssd.c kernels/cpu/ssd.h kernels/cpu/ssd_bwd.c kernels/cpu/scan_sum.h kernels/cpu/vec_scan.h kernels/cpu/vec_ssd.h kernels/cpu/vec_ssd_bwd.h kernels/cpu/vec_put.h kernels/cpu/vec_softplus.h kernels/cpu/ssd_bf16.h \
 	kernels/cpu/ssd_bf16.c kernels/cpu/ssd_bwd_bf16.c
-libkernels_a_SOURCES += kernels/ref/moe.c kernels/cpu/expert.c kernels/cpu/gemm_grouped.c kernels/cpu/route.c
+libkernels_a_SOURCES += kernels/ref/moe.c kernels/cpu/expert.c kernels/cpu/expert.h kernels/cpu/expert_bf16.c kernels/cpu/gemm_grouped.c kernels/cpu/route.c
 libkernels_a_SOURCES += kernels/ref/delta_rule.c kernels/ref/gates.c kernels/cpu/chunk.h kernels/cpu/delta.h kernels/cpu/delta_chunk.h \
 	kernels/cpu/delta_rule.c kernels/cpu/delta_rule_bwd.c kernels/cpu/gates.c
 libkernels_a_SOURCES += kernels/ref/gla.c kernels/cpu/gla.h kernels/cpu/gla_chunk.h kernels/cpu/gla.c kernels/cpu/gla_bwd.c

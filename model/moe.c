@@ -2,11 +2,18 @@
  *
  * The pairs (token, expert) that the router makes, sorted by expert, are N k rows whatever it decides, so the plan holds for every batch. A pair's weight
  * multiplies what stands before the last product: the outputs are then summed as they are, and the gradient of a weight needs no output.
- * Saved are the routing and what the first products give; gathered rows and activations are made again in the backward. */
+ * Saved are the routing and what the first products give; gathered rows and activations are made again in the backward.
+ * In training with bf16 products rows, activations and their gradients are bf16 in memory; the routing stays f32. */
 #include "model/internal.h"
 
 enum { EXPERTS, ACTIVE, HIDDEN, SHARED, ROUTER, ACT, SHARED_GATE };
 static const char *const params[] = {"experts", "active", "hidden", "shared", "router", "act", "shared_gate", NULL};
+
+/* What lies between the products, where nothing but products and the ops of experts touches it. */
+static enum kn_dtype between(const struct layer_ctx *c)
+{
+    return c->state_context ? c->dtype : c->act;
+}
 
 struct saved {
     struct kn_tensor z, p, w;             /* [N,E] [N,E] [N,k] */
@@ -36,18 +43,17 @@ static uint64_t carve_saved(const struct layer_ctx *c, void *base, struct saved 
 {
     int64_t N = (int64_t)c->B * c->T, E = c->v[EXPERTS], k = c->v[ACTIVE], F = c->v[HIDDEN], S = shared_width(c);
     struct carve m = {base, c->dtype, 0};
-    *s = (struct saved){.z = carve2(&m, N, E), .p = carve2(&m, N, E), .w = carve2(&m, N, k)};
+    *s = (struct saved){.z = carve2(&m, N, E), .p = carve2(&m, N, E), .w = carve2(&m, N, k), .sz = carve2(&m, N, c->v[SHARED_GATE])};
     s->index = whole(&m, N * k);
     s->index = kn_t2(s->index.p, KN_I32, N, k);
     s->offset = whole(&m, E + 1);
     s->order = whole(&m, N * k);
     s->row = whole(&m, N * k);
+    m.dtype = between(c);
     s->g = carve2(&m, N * k, F);
     if (!c->v[ACT]) s->u = carve2(&m, N * k, F);
-    if (!S) return m.used;
-    s->sgu = carve2(&m, N, c->v[ACT] ? S : 2 * S);
-    s->sz = carve2(&m, N, c->v[SHARED_GATE]);
-    if (!base) return m.used;
+    if (S) s->sgu = carve2(&m, N, c->v[ACT] ? S : 2 * S);
+    if (!S || !base) return m.used;
     s->sg = kn_slice(&s->sgu, 1, 0, S);
     if (!c->v[ACT]) s->su = kn_slice(&s->sgu, 1, S, S);
     return m.used;
@@ -56,10 +62,11 @@ static uint64_t carve_saved(const struct layer_ctx *c, void *base, struct saved 
 static uint64_t carve_work(const struct layer_ctx *c, void *base, bool back, struct work *s)
 {
     int64_t N = (int64_t)c->B * c->T, E = c->v[EXPERTS], k = c->v[ACTIVE], F = c->v[HIDDEN], D = c->arch->width;
-    struct carve m = {base, c->dtype, 0};
+    struct carve m = {base, between(c), 0};
     *s = (struct work){.rows = carve2(&m, N * k, D), .h = carve2(&m, N * k, F), .out = carve2(&m, N * k, D)};
     if (c->v[SHARED]) s->sh = carve2(&m, N, shared_width(c));
     if (!back) return m.used;
+    m.dtype = c->dtype;
     s->dw = carve2(&m, N, k);
     s->dz = carve2(&m, N, E);
     if (c->v[SHARED_GATE]) s->dsz = carve2(&m, N, 1);
@@ -109,33 +116,23 @@ static struct kn_tensor flat(const struct kn_tensor *w)
     return kn_t1(w->p, w->dtype, w->d[0] * w->d[1]);
 }
 
-/* What products alone read is written in their precision, in the first half of each row's memory: dense unless the row is also read as f32. */
-static struct kn_tensor factor(const struct layer_ctx *c, const struct kn_tensor *t, bool dense)
-{
-    struct kn_tensor f = *t;
-    if (!t->p || c->dtype != KN_F32 || c->dev->precision != KN_BF16) return f;
-    f.dtype = KN_BF16;
-    f.s[0] *= dense ? 1 : 2;
-    return f;
-}
-
 /* y = the experts' sum + beta y */
 static st_t experts(const struct layer_ctx *c, const struct saved *s, const struct work *o, const struct kn_tensor *x, double beta,
                     const struct kn_tensor *y)
 {
     const struct kn_ops *op = c->dev->op;
     struct weights at = places(c);
-    struct kn_tensor aux = kn_t1(c->aux, c->dtype, 1), w = flat(&s->w), rows = factor(c, &o->rows, true), h = factor(c, &o->h, true);
+    struct kn_tensor aux = kn_t1(c->aux, c->dtype, 1), w = flat(&s->w);
     TRY(body_product(c, x, &c->w[0], NULL, &s->z));
     TRY(op->route(c->dev, &s->z, c->v[ROUTER], &s->p, &s->index, &s->w, &s->offset, &s->order, &s->row, &aux));
-    TRY(op->gather(c->dev, x, &s->order, &rows));
+    TRY(op->gather(c->dev, x, &s->order, &o->rows));
     for (int i = 0; i < (c->v[ACT] ? 1 : 2); i++) {
         struct kn_tensor wt = kn_transpose(&c->w[at.gate + i]);
-        TRY(op->gemm_grouped(c->dev, &rows, &wt, &s->offset, 0, i ? &s->u : &s->g));
+        TRY(op->gemm_grouped(c->dev, &o->rows, &wt, &s->offset, 0, i ? &s->u : &s->g));
     }
-    TRY(op->expert_act(c->dev, &s->g, &s->u, &s->order, &w, 0, &h));
+    TRY(op->expert_act(c->dev, &s->g, &s->u, &s->order, &w, 0, &o->h));
     struct kn_tensor down = kn_transpose(&c->w[at.down]);
-    TRY(op->gemm_grouped(c->dev, &h, &down, &s->offset, 0, &o->out));
+    TRY(op->gemm_grouped(c->dev, &o->h, &down, &s->offset, 0, &o->out));
     return op->combine(c->dev, &o->out, &s->row, beta, y);
 }
 
@@ -178,16 +175,15 @@ static st_t experts_bwd(const struct layer_ctx *c, const struct saved *s, const 
 {
     const struct kn_ops *op = c->dev->op;
     struct weights at = places(c);
-    struct kn_tensor w = flat(&s->w), dw = flat(&o->dw), rows = factor(c, &o->rows, true), dout = factor(c, &o->out, true);
-    struct kn_tensor h = factor(c, &o->h, false), dg = factor(c, &s->g, false), du = factor(c, &s->u, false);
-    TRY(op->gather(c->dev, dy, &s->order, &dout));
-    TRY(op->gemm_grouped(c->dev, &dout, &c->w[at.down], &s->offset, 0, &o->h));
-    TRY(op->expert_act_bwd(c->dev, &s->g, &s->u, &s->order, &w, 0, &o->h, &dg, &du, &dw, &h));
-    TRY(op->gemm_grouped_sum(c->dev, &dout, &h, &s->offset, &c->g[at.down]));
-    TRY(op->gather(c->dev, x, &s->order, &rows));
+    struct kn_tensor w = flat(&s->w), dw = flat(&o->dw);
+    TRY(op->gather(c->dev, dy, &s->order, &o->out));
+    TRY(op->gemm_grouped(c->dev, &o->out, &c->w[at.down], &s->offset, 0, &o->h));
+    TRY(op->expert_act_bwd(c->dev, &s->g, &s->u, &s->order, &w, 0, &o->h, &s->g, &s->u, &dw, &o->h));
+    TRY(op->gemm_grouped_sum(c->dev, &o->out, &o->h, &s->offset, &c->g[at.down]));
+    TRY(op->gather(c->dev, x, &s->order, &o->rows));
     for (int i = 0; i < (c->v[ACT] ? 1 : 2); i++) {
-        const struct kn_tensor *d = i ? &du : &dg;
-        TRY(op->gemm_grouped_sum(c->dev, d, &rows, &s->offset, &c->g[at.gate + i]));
+        const struct kn_tensor *d = i ? &s->u : &s->g;
+        TRY(op->gemm_grouped_sum(c->dev, d, &o->rows, &s->offset, &c->g[at.gate + i]));
         TRY(op->gemm_grouped(c->dev, d, &c->w[at.gate + i], &s->offset, i, &o->out));
     }
     return op->route_bwd(c->dev, &s->z, c->v[ROUTER], &s->p, &s->index, &s->w, &s->offset, &o->dw, MODEL_AUX_WEIGHT, &o->dz);
@@ -225,6 +221,7 @@ static st_t backward(const struct layer_ctx *c, const struct kn_tensor *x, const
 
 const struct layer_body body_moe = {
     .name = "moe",
+    .half_input = true,
     .params = params,
     .saved_bytes = saved_bytes,
     .scratch_bytes = scratch_bytes,

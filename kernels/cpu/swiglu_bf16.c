@@ -17,19 +17,12 @@ void swiglu_bwd_bf16(uint16_t *dg, uint16_t *du, const uint16_t *g, const uint16
 
 #else
 
-VEC_FN vf sigmoid_bf16(vf g)
-{
-    vf x = vf_min(vf_set1(126.0f), vf_mul(g, vf_set1(-0x1.715476p+0f))); /* 1 / (1 + 2^x) stays a normal number */
-    vf e = vf_add(vf_set1(1.0f), vf_exp2_bf16(x)), r = _mm512_rcp14_ps(e);
-    return vf_mul(r, vf_fnma(e, r, vf_set1(2.0f)));
-}
-
 void swiglu_fwd_bf16(uint16_t *h, const uint16_t *g, const uint16_t *u, int64_t n)
 {
     for (int64_t i = 0; i < n; i += VL) {
         __mmask16 m = (__mmask16)(n - i < VL ? (1u << (n - i)) - 1 : 0xffffu);
         vf x = vf_widen_bf16(g + i, m);
-        vf_narrow_bf16(h + i, m, vf_mul(vf_mul(x, sigmoid_bf16(x)), vf_widen_bf16(u + i, m)));
+        vf_narrow_bf16(h + i, m, vf_mul(vf_mul(x, vf_sigmoid_bf16(x)), vf_widen_bf16(u + i, m)));
     }
 }
 
@@ -37,7 +30,7 @@ void swiglu_bwd_bf16(uint16_t *dg, uint16_t *du, const uint16_t *g, const uint16
 {
     for (int64_t i = 0; i < n; i += VL) {
         __mmask16 m = (__mmask16)(n - i < VL ? (1u << (n - i)) - 1 : 0xffffu);
-        vf x = vf_widen_bf16(g + i, m), y = vf_widen_bf16(u + i, m), d = vf_widen_bf16(dh + i, m), s = sigmoid_bf16(x), xs = vf_mul(x, s);
+        vf x = vf_widen_bf16(g + i, m), y = vf_widen_bf16(u + i, m), d = vf_widen_bf16(dh + i, m), s = vf_sigmoid_bf16(x), xs = vf_mul(x, s);
         vf_narrow_bf16(dg + i, m, vf_mul(vf_mul(d, y), vf_fma(xs, vf_sub(vf_set1(1.0f), s), s)));
         vf_narrow_bf16(du + i, m, vf_mul(d, xs));
     }

@@ -45,6 +45,14 @@ VEC_FN void vf_narrow_bf16(uint16_t *p, __mmask16 m, vf x)
     _mm256_mask_storeu_epi16(p, m, (__m256i)_mm512_cvtneps_pbh(x));
 }
 
+/* 1 / (1 + e^-x), as vf_exp2_bf16. */
+VEC_FN vf vf_sigmoid_bf16(vf x)
+{
+    vf t = vf_min(vf_set1(126.0f), vf_mul(x, vf_set1(-0x1.715476p+0f))); /* 1 / (1 + 2^t) stays a normal number */
+    vf e = vf_add(vf_set1(1.0f), vf_exp2_bf16(t)), r = _mm512_rcp14_ps(e);
+    return vf_mul(r, vf_fnma(e, r, vf_set1(2.0f)));
+}
+
 #include VEC_FILE
 #undef VL
 #undef VEC_PASS

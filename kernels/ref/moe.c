@@ -111,7 +111,7 @@ st_t ref_gather(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_t
 {
     st_t st = kn_check_gather(x, order, y);
     if (st) return st;
-    if (!ref_has(x)) return ST_ENOTSUP;
+    if (!ref_has(x) && dev->precision != KN_BF16) return ST_ENOTSUP;
     const int32_t *o = order->p;
     for (int64_t r = 0; r < y->d[0]; r++)
         for (int64_t j = 0; j < y->d[1]; j++) ref_set(y, at2(y, r, j), ref_get(x, at2(x, o[r] / (y->d[0] / x->d[0]), j)));
@@ -122,7 +122,7 @@ st_t ref_combine(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_
 {
     st_t st = kn_check_combine(x, row, beta, y);
     if (st) return st;
-    if (!ref_has(x)) return ST_ENOTSUP;
+    if (!ref_has(y) || (!ref_has(x) && dev->precision != KN_BF16)) return ST_ENOTSUP;
     const int32_t *rows = row->p;
     for (int64_t t = 0; t < y->d[0]; t++)
         for (int64_t j = 0; j < y->d[1]; j++) {
@@ -183,7 +183,7 @@ st_t ref_expert_act(struct kn_dev *dev, const struct kn_tensor *g, const struct 
 {
     st_t st = kn_check_expert_act(g, u, order, w, sigmoid, h);
     if (st) return st;
-    if (!ref_has(g)) return ST_ENOTSUP;
+    if (!ref_has(g) && dev->precision != KN_BF16) return ST_ENOTSUP;
     for (int64_t r = 0; r < g->d[0]; r++) {
         double scale = weight(w, sigmoid, place(order, w, r));
         for (int64_t f = 0; f < g->d[1]; f++) {
@@ -200,7 +200,7 @@ st_t ref_expert_act_bwd(struct kn_dev *dev, const struct kn_tensor *g, const str
 {
     st_t st = kn_check_expert_act_bwd(g, u, order, w, sigmoid, dh, dg, du, dw, h);
     if (st) return st;
-    if (!ref_has(g)) return ST_ENOTSUP;
+    if (!ref_has(g) && dev->precision != KN_BF16) return ST_ENOTSUP;
     for (int64_t r = 0; r < g->d[0]; r++) {
         int64_t at = place(order, w, r);
         double scale = weight(w, sigmoid, at), sum = 0;
