@@ -94,6 +94,7 @@ st_t model_state_new(struct model_state **out, struct model *m, int batch, int64
     if (context < 1 || context > ARCH_CONTEXT_MAX)
         return base_err_set(err, ST_EINVAL, "context", "must be from 1 to %d, not %lld", ARCH_CONTEXT_MAX,
                             (long long)context);
+    TRY(plan_check(&m->arch, &m->opts, batch, chunk_of(batch, context), err));
     struct model_state *s = calloc(1, sizeof *s);
     void **state = calloc(2 * (size_t)m->plan.parts + 1, sizeof *state); /* and scratch */
     st_t st = ST_ENOMEM;

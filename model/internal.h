@@ -66,6 +66,8 @@ int plan_parts(const struct arch *a, const struct model_opts *o, struct part *ou
 /* there: bytes that it should fit into; branches are recomputed in the backward pass, as few as that takes. p->total is over
  * `there` where nothing helps. */
 void plan_make(const struct arch *a, const struct model_opts *o, uint64_t there, struct plan *p);
+/* Whether every body takes passes of B x T tokens. ST_ENOFIT; err says why not. */
+st_t plan_check(const struct arch *a, const struct model_opts *o, int B, int T, struct base_err *err);
 /* Cuts m->act (NULL: counts) into the pointers of m and m->part. part: [parts], with body and ctx filled in. */
 uint64_t plan_carve(struct model *m);
 

@@ -50,6 +50,8 @@ struct layer_body {
     bool half_input; /* forward and backward take x as bf16 too where ctx.act is: products alone read it */
     /* Names that the body reads, NULL-terminated: looked up once, at build; their values are c->v. */
     const char *const *params;
+    /* NULL: passes of any B and T. ST_ENOFIT: of c->B, c->T none can be, whatever memory is there. c as for sizes. */
+    st_t (*check)(const struct layer_ctx *c, struct base_err *err);
     /* Sizes: c holds no memory and no tensors then (dev, w, g, saved … NULL). They grow with B and T, so that what
      * fits the plan's fits all. */
     uint64_t (*saved_bytes)(const struct layer_ctx *c);   /* for c->B, c->T */

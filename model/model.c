@@ -99,6 +99,7 @@ st_t model_new(struct model **out, const struct arch *a, struct kn_dev *dev, con
     if (o->precision != KN_F32 && !(o->precision == KN_BF16 && dev->info.bf16 && o->dtype == KN_F32))
         return base_err_set(err, ST_ENOTSUP, "precision", "this device (%s, %s) has no products in %s; f32 is always there",
                             dev->info.kind, dev->info.isa, kn_dtype_name(o->precision));
+    TRY(plan_check(a, o, o->batch, a->context, err));
     struct plan p;
     plan_make(a, o, model_room(o, dev, 0), &p);
     TRY(model_check_fit(o, dev, 0, p.total, "model", err));

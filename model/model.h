@@ -10,7 +10,8 @@
  * Invariants
  *   - All memory is planned at model_new and taken in a few slabs; nothing is allocated in a step. Where activations do not
  *     fit, as few branches as possible are computed again in the backward pass, to the same bits; what does not fit even so
- *     is refused there (ST_ENOFIT, with bytes needed and bytes there), before anything is trained.
+ *     is refused there (ST_ENOFIT, with bytes needed and bytes there), before anything is trained. So are passes of more than
+ *     2^31 - 1 pairs of a token and an active expert, whatever memory is there.
  *   - Parameters of all tensors lie in one contiguous slab in a fixed order (gradients, m and v likewise): first the
  *     hidden matrices, part by part, then all else, so that the optimiser is one pass a group. Parts and vectors start
  *     on 64-byte lines; the gaps hold zeros and stay zero.
@@ -41,7 +42,7 @@ struct model_opts {
     int batch;             /* most sequences of one model_step or model_loss; 0: decoding alone, no activations */
     uint64_t memory_limit; /* bytes; 0: the device's */
     enum kn_dtype precision; /* of products in model_step and model_loss: KN_F32 (0), or KN_BF16 where the device has it; weights, optimiser
-                              * and the stream stay f32, what lies between the products of a SwiGLU without bias is kept in bf16. Decoding computes in f32. */
+                              * and the stream stay f32, what lies between the products of experts or of a SwiGLU without bias is kept in bf16. Decoding computes in f32. */
 };
 
 /* Bytes that model_new will take with these options, exactly (device scratch apart), where the device has as much as

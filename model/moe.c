@@ -39,6 +39,15 @@ static int64_t shared_width(const struct layer_ctx *c)
     return (int64_t)c->v[SHARED] * c->v[HIDDEN];
 }
 
+/* Pairs are counted in 32 bits (ops.def, route). */
+static st_t check(const struct layer_ctx *c, struct base_err *err)
+{
+    int64_t N = (int64_t)c->B * c->T;
+    if (N <= INT32_MAX / c->v[ACTIVE]) return ST_OK;
+    return base_err_set(err, ST_ENOFIT, "moe", "layer %d: %lld tokens at a time with %d experts each are over %d pairs; give a smaller batch or fewer active experts",
+                        c->layer, (long long)N, c->v[ACTIVE], INT32_MAX);
+}
+
 static uint64_t carve_saved(const struct layer_ctx *c, void *base, struct saved *s)
 {
     int64_t N = (int64_t)c->B * c->T, E = c->v[EXPERTS], k = c->v[ACTIVE], F = c->v[HIDDEN], S = shared_width(c);
@@ -223,6 +232,7 @@ const struct layer_body body_moe = {
     .name = "moe",
     .half_input = true,
     .params = params,
+    .check = check,
     .saved_bytes = saved_bytes,
     .scratch_bytes = scratch_bytes,
     .state_bytes = state_bytes,

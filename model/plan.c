@@ -141,6 +141,19 @@ int plan_parts(const struct arch *a, const struct model_opts *o, struct part *ou
     return n;
 }
 
+st_t plan_check(const struct arch *a, const struct model_opts *o, int B, int T, struct base_err *err)
+{
+    struct part part[2 * ARCH_LAYERS_MAX];
+    memset(part, 0, sizeof part);
+    int parts = plan_parts(a, o, part);
+    for (int i = 0; i < parts; i++) {
+        struct layer_ctx c = part[i].ctx;
+        c.B = B, c.T = T;
+        if (part[i].body->check) TRY(part[i].body->check(&c, err));
+    }
+    return ST_OK;
+}
+
 /* Bytes of the largest of what the bodies ask for. */
 static uint64_t most(const struct part *part, int parts, const struct model_opts *o, int T, bool saved)
 {

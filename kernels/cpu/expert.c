@@ -2,6 +2,7 @@
 #ifndef VEC_PASS
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/expert.h"
+#include "kernels/cpu/gemm.h"
 #include "kernels/cpu/rows.h"
 
 #define VEC_FILE "kernels/cpu/expert.c"
@@ -49,7 +50,7 @@ static void gather_task(void *arg, int task, int worker)
         }
         const float *x = c->x.p + from * c->x.s0;
         if (c->y16) {
-            expert_round_bf16(half_row(&c->y, r), x, c->d);
+            cpu_gemm_bf16->narrow(half_row(&c->y, r), 0, x, 0, 0, 1, c->d);
             continue;
         }
         float *y = c->y.p + r * c->y.s0;

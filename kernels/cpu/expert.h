@@ -4,7 +4,6 @@
 
 #include <stdint.h>
 
-void expert_round_bf16(uint16_t *y, const float *x, int64_t n);
 /* y = x + beta y; beta = 0 does not read y. */
 void expert_add_bf16(float *y, const uint16_t *x, float beta, int64_t n);
 /* h = w act;  act = silu(g) u, or max(g, 0)^2 where u is NULL */

@@ -7,9 +7,6 @@
 #include "kernels/cpu/vec_bf16.h"
 #else
 /* never: no such device has the precision */
-void expert_round_bf16(uint16_t *y, const float *x, int64_t n)
-{
-}
 void expert_add_bf16(float *y, const uint16_t *x, float beta, int64_t n)
 {
 }
@@ -27,14 +24,6 @@ float expert_back_bf16(uint16_t *dg, uint16_t *du, uint16_t *h, const uint16_t *
 VEC_FN __mmask16 live(int64_t left)
 {
     return (__mmask16)(left < VL ? (1u << left) - 1 : 0xffffu);
-}
-
-void expert_round_bf16(uint16_t *y, const float *x, int64_t n)
-{
-    for (int64_t i = 0; i < n; i += VL) {
-        __mmask16 m = live(n - i);
-        vf_narrow_bf16(y + i, m, _mm512_maskz_loadu_ps(m, x + i));
-    }
 }
 
 void expert_add_bf16(float *y, const uint16_t *x, float beta, int64_t n)

@@ -140,9 +140,10 @@ static void own_block(const struct grouped *s, const struct gemm_args *g, const 
 static void block(const struct grouped *s, const struct gemm_args *g, long e, long part, float *mem)
 {
     long nr = 2 * s->isa->vl, mblocks = gemm_ceil_div(g->m, s->mb), nblocks = gemm_ceil_div(g->n, s->nb), np = gemm_ceil_div(g->n, nr);
-    struct gemm_part c = {.i0 = gemm_cut(g->m, mblocks, part % mblocks), .j0 = gemm_cut(np, nblocks, part / mblocks) * nr, .k1 = gemm_places(s->isa, g)};
-    long j1 = gemm_cut(np, nblocks, part / mblocks + 1) * nr;
-    c.m = gemm_cut(g->m, mblocks, part % mblocks + 1) - c.i0, c.n = (j1 < g->n ? j1 : g->n) - c.j0;
+    long i = part % mblocks, j = part / mblocks, j1 = gemm_cut(np, nblocks, j + 1) * nr;
+    struct gemm_part c = {.i0 = s->bp ? i * s->mb : gemm_cut(g->m, mblocks, i), .j0 = gemm_cut(np, nblocks, j) * nr, .k1 = gemm_places(s->isa, g)};
+    long i1 = s->bp ? c.i0 + s->mb : gemm_cut(g->m, mblocks, i + 1); /* in whole panels where a panel is all that is packed */
+    c.m = (i1 < g->m ? i1 : g->m) - c.i0, c.n = (j1 < g->n ? j1 : g->n) - c.j0;
     if (c.n <= 0) return;
     if (s->bp) shared_block(s, g, e, &c, mem);
     else own_block(s, g, &c, mem);

@@ -386,6 +386,20 @@ static void test_refusals(void)
     o = (struct model_opts){.train = true, .batch = (1 << 20)};
     is_int(model_new(&m, &huge, dev, &o, &err), ST_ENOFIT, "the largest that can be said");
     ok(model_plan_bytes(&huge, &o) >= (uint64_t)1 << 62, "its plan does not wrap round");
+    /* 4096 experts, all of them active: 2^19 tokens are 2^31 pairs; a few less are not too many to count, but need memory */
+    struct arch pairs = net(13, 1 << 16, 4, 1);
+    add(&pairs, NO_MIXER, moe(4096, 4096, 1, 0));
+    o = (struct model_opts){.train = true, .batch = 8, .memory_limit = 1};
+    is_int(model_new(&m, &pairs, dev, &o, &err), ST_ENOFIT, "more pairs of token and expert than are counted");
+    ok(strstr(err.what, "524288 tokens") && strstr(err.what, "4096 experts"), "says so: %s", err.what);
+    pairs.context--;
+    is_int(model_new(&m, &pairs, dev, &o, &err), ST_ENOFIT, "one token less");
+    ok(strstr(err.what, "MiB") != NULL, "is a matter of memory: %s", err.what);
+    pairs.context = 9, o = (struct model_opts){.batch = 0};
+    is_int(model_new(&m, &pairs, dev, &o, &err), ST_OK, "to decode with");
+    is_int(model_state_new(&s, m, 1 << 19, 1, &err), ST_ENOFIT, "as many sequences");
+    ok(strstr(err.what, "pairs") != NULL && !s, "likewise: %s", err.what);
+    model_free(m);
     o = (struct model_opts){.dtype = KN_BF16};
     is_int(model_new(&m, &a, dev, &o, &err), ST_ENOTSUP, "bf16 is refused");
     o = (struct model_opts){.batch = -1};
