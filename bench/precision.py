@@ -21,15 +21,20 @@ GQA = {"type": "attention", "heads": 8, "kv_heads": 2, "head_dim": 32}
 MAMBA2 = {"type": "mamba2", "expand": 2, "head_dim": 64, "state": 64}
 
 
-def arch(width, mixers, hidden):
-    layers = [{"mixer": m, "ffn": {"type": "swiglu", "hidden": hidden}} for m in mixers]
+def arch(width, mixers, ffn):
+    layers = [{"mixer": m, "ffn": ffn} for m in mixers]
     return {"taut": 1, "vocab": 256, "context": T, "width": width, "tie_embeddings": False, "layers": layers}
 
 
+def swiglu(hidden):
+    return {"type": "swiglu", "hidden": hidden}
+
+
 # Those of `taut bench`.
-MODELS = {"a": arch(128, [{"type": "attention", "heads": 4, "kv_heads": 4, "head_dim": 32}] * 4, 384),
-          "b": arch(256, [GQA] * 6, 704),
-          "d": arch(256, [MAMBA2, MAMBA2, GQA, MAMBA2, MAMBA2, GQA], 704)}
+MODELS = {"a": arch(128, [{"type": "attention", "heads": 4, "kv_heads": 4, "head_dim": 32}] * 4, swiglu(384)),
+          "b": arch(256, [GQA] * 6, swiglu(704)),
+          "d": arch(256, [MAMBA2, MAMBA2, GQA, MAMBA2, MAMBA2, GQA], swiglu(704)),
+          "e": arch(256, [GQA] * 6, {"type": "moe", "experts": 8, "active": 2, "hidden": 256})}
 
 
 def train(o, path, precision, seed):

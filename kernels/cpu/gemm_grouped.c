@@ -142,7 +142,7 @@ static void block(const struct grouped *s, const struct gemm_args *g, long e, lo
     long nr = 2 * s->isa->vl, mblocks = gemm_ceil_div(g->m, s->mb), nblocks = gemm_ceil_div(g->n, s->nb), np = gemm_ceil_div(g->n, nr);
     long i = part % mblocks, j = part / mblocks, j1 = gemm_cut(np, nblocks, j + 1) * nr;
     struct gemm_part c = {.i0 = s->bp ? i * s->mb : gemm_cut(g->m, mblocks, i), .j0 = gemm_cut(np, nblocks, j) * nr, .k1 = gemm_places(s->isa, g)};
-    long i1 = s->bp ? c.i0 + s->mb : gemm_cut(g->m, mblocks, i + 1); /* in whole panels where a panel is all that is packed */
+    long i1 = s->bp ? c.i0 + s->mb : gemm_cut(g->m, mblocks, i + 1); /* bp: whole panels but for the last */
     c.m = (i1 < g->m ? i1 : g->m) - c.i0, c.n = (j1 < g->n ? j1 : g->n) - c.j0;
     if (c.n <= 0) return;
     if (s->bp) shared_block(s, g, e, &c, mem);
@@ -184,7 +184,7 @@ static st_t run(struct grouped *s)
     int share = shared <= B_SHARED;
     long kblocks = kblocks_of(s, places), kc = share ? gemm_ceil_div(places, kblocks) : 0;
     size_t rounded = s->g.c16 ? (size_t)(GEMM_OWN_BLOCK * GEMM_OWN_BLOCK) * 4 : 0;
-    s->mb = share ? MB : GEMM_OWN_BLOCK, s->nb = share ? NB : GEMM_OWN_BLOCK;
+    s->mb = share ? MB / s->isa->mr * s->isa->mr : GEMM_OWN_BLOCK, s->nb = share ? NB : GEMM_OWN_BLOCK;
     st_t st = cpu_scratch_need(s->dev, share ? (size_t)(MB * kc) * 4 : GEMM_OWN_SCRATCH + rounded);
     if (!st) st = cpu_shared(s->dev, CPU_SLOT_OP, (size_t)(2 * s->groups + 1) * sizeof *s->first, &p);
     if (st) return st;
