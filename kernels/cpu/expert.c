@@ -44,6 +44,7 @@ static void gather_task(void *arg, int task, int worker)
     struct ctx *c = arg;
     for (int64_t r = task * c->step; r < end_of(c, task); r++) {
         int64_t from = c->place[r] / c->k;
+        if (r + 1 < c->n) rows_ahead(&c->x, c->place[r + 1] / c->k, c->x16 ? 2 : 4, c->d);
         if (c->x16) {
             memcpy(half_row(&c->y, r), half_row(&c->x, from), (size_t)c->d * sizeof(uint16_t));
             continue;
@@ -68,6 +69,7 @@ static void combine_task(void *arg, int task, int worker)
     float *buf = cpu_scratch(c->dev, worker), *ybuf = buf + c->d;
     for (int64_t t = task * c->step; t < end_of(c, task); t++) {
         float *y = c->beta != 0 ? row_in(&c->y, t, c->d, ybuf) : row_out(&c->y, t, ybuf);
+        for (int64_t s = 0; s < c->k && t + 1 < c->n; s++) rows_ahead(&c->x, c->place[(t + 1) * c->k + s], c->x16 ? 2 : 4, c->d);
         for (int64_t s = 0; s < c->k; s++) {
             int64_t r = c->place[t * c->k + s];
             if (c->x16) expert_add_bf16(y, half_row(&c->x, r), s ? 1 : c->beta, c->d);
@@ -125,6 +127,8 @@ static void act_task(void *arg, int task, int worker)
     for (int64_t r = task * c->step; r < end_of(c, task); r++) {
         float w = weight(c, c->place ? c->place[r] : r);
         if (c->x16) {
+            rows_ahead(&c->x, r + 1, 2, c->d);
+            if (c->gated) rows_ahead(&c->u, r + 1, 2, c->d);
             expert_act_bf16(half_row(&c->y, r), half_row(&c->x, r), c->gated ? half_row(&c->u, r) : NULL, w, c->d);
             continue;
         }
@@ -151,6 +155,9 @@ static float back_row(const struct ctx *c, int64_t r, float w, float *buf)
 
 static float back_half(const struct ctx *c, int64_t r, float w)
 {
+    rows_ahead(&c->x, r + 1, 2, c->d);
+    rows_ahead(&c->dh, r + 1, 2, c->d);
+    if (c->gated) rows_ahead(&c->u, r + 1, 2, c->d);
     return expert_back_bf16(half_row(&c->dg, r), c->gated ? half_row(&c->du, r) : NULL, c->again ? half_row(&c->y, r) : NULL, half_row(&c->x, r),
                             c->gated ? half_row(&c->u, r) : NULL, half_row(&c->dh, r), w, c->d);
 }

@@ -20,7 +20,7 @@ struct grouped {
     long sa, sb, sc;       /* a, b, c of group e begin at offset[e] * s, or at e * s … */
     int each_b, each_c;    /* … for b and c where these are 1 */
     const int32_t *offset;
-    int32_t *pick;         /* [groups] the order in which they are taken */
+    int32_t *pick;         /* [groups] the order in which they are taken; as many more to work it out */
     int32_t *first;        /* [groups + 1] number of the first task of each, in that order */
     float *bp;             /* packed b of all groups; NULL: each task packs its own */
     long groups, mb, nb, ncols; /* ncols: of packed b */
@@ -162,15 +162,20 @@ static void task(void *ctx, int task, int worker)
     else block(s, &g, s->pick[low], task - s->first[low], cpu_scratch(s->dev, worker));
 }
 
-/* Long runs first, by powers of two, so that the last tasks are short ones. */
+/* Blocks of rows are many and alike: in the rows' order a worker's share is what it wrote itself. Sums are few: the longest first, by powers of two, dealt
+ * out so that every worker begins with long ones and is left with short ones to give away. */
 static void pick_groups(const struct grouped *s)
 {
-    long n = 0;
-    for (int bits = 31; bits >= 0; bits--)
+    int32_t *sorted = s->pick + s->groups;
+    long n = 0, workers = cpu_of(s->dev)->workers;
+    for (long e = 0; e < s->groups; e++) s->pick[e] = (int32_t)e;
+    for (int bits = s->sum ? 31 : -1; bits >= 0; bits--)
         for (long e = 0; e < s->groups; e++) {
             int32_t rows = s->offset[e + 1] - s->offset[e];
-            if (bits ? rows >> (bits - 1) == 1 : rows == 0) s->pick[n++] = (int32_t)e;
+            if (bits ? rows >> (bits - 1) == 1 : rows == 0) sorted[n++] = (int32_t)e;
         }
+    for (long w = 0, at = 0; w < workers; w++)
+        for (long i = w; i < n; i += workers) s->pick[at++] = sorted[i];
 }
 
 static st_t run(struct grouped *s)
@@ -186,7 +191,7 @@ static st_t run(struct grouped *s)
     size_t rounded = s->g.c16 ? (size_t)(GEMM_OWN_BLOCK * GEMM_OWN_BLOCK) * 4 : 0;
     s->mb = share ? MB / s->isa->mr * s->isa->mr : GEMM_OWN_BLOCK, s->nb = share ? NB : GEMM_OWN_BLOCK;
     st_t st = cpu_scratch_need(s->dev, share ? (size_t)(MB * kc) * 4 : GEMM_OWN_SCRATCH + rounded);
-    if (!st) st = cpu_shared(s->dev, CPU_SLOT_OP, (size_t)(2 * s->groups + 1) * sizeof *s->first, &p);
+    if (!st) st = cpu_shared(s->dev, CPU_SLOT_OP, (size_t)(3 * s->groups + 1) * sizeof *s->first, &p);
     if (st) return st;
     s->first = p;
     s->pick = s->first + s->groups + 1;
