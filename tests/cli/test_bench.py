@@ -173,8 +173,8 @@ def precision():
     spec = importlib.util.spec_from_file_location("precision", path)
     m = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(m)
-    same("".join(m.MODELS), "abd", "bench/precision.py: its models")
-    v = json.loads(taut("models", "--quick", "--model", "a,b,d", "--threads", 1, "--json").stdout)
+    same("".join(m.MODELS), "abde", "bench/precision.py: its models")
+    v = json.loads(taut("models", "--quick", "--model", "a,b,d,e", "--threads", 1, "--json").stdout)
     for x in v["models"]:
         arch = os.path.join(D, "arch.json")
         with open(arch, "w") as f:
