@@ -23,6 +23,7 @@ struct worker {
     /* The tasks of this round that are still to be taken from its share: end << 32 | first. A worker that comes late,
      * or has slept through whole rounds, either takes a task of the present round or sees that none is left. */
     _Alignas(64) _Atomic uint64_t left;
+    _Alignas(64) _Atomic uint32_t met; /* meetings of a team that this thread has come to; a futex for the others */
     struct base_pool *pool;
     int index;
     pthread_t thread;
@@ -34,6 +35,7 @@ struct base_pool {
     _Alignas(64) _Atomic uint32_t round; /* a futex for the workers */
     _Atomic uint32_t sleepers;
     _Atomic int quit;
+    _Alignas(64) _Atomic uint32_t waiters; /* threads that sleep until another comes to a meeting */
     /* Written between rounds only; read by whoever holds a task, which keeps the round open. */
     _Alignas(64) base_pool_fn fn;
     void *ctx;
@@ -176,6 +178,44 @@ void base_pool_run(struct base_pool *p, base_pool_fn fn, void *ctx, int ntasks)
     }
 }
 
+struct team {
+    struct base_pool *pool;
+    base_pool_fn fn;
+    void *ctx;
+};
+
+/* Nobody leaves before all have come, so every thread takes one task. */
+static void team_task(void *arg, int task, int worker)
+{
+    const struct team *t = arg;
+    t->fn(t->ctx, worker, t->pool->threads);
+    base_pool_meet(t->pool, worker, t->pool->threads);
+}
+
+void base_pool_team(struct base_pool *p, base_pool_fn fn, void *ctx)
+{
+    struct team t = {p, fn, ctx};
+    if (!p || inside.pool || p->threads == 1) fn(ctx, 0, 1);
+    else base_pool_run(p, team_task, &t, p->threads);
+}
+
+void base_pool_meet(struct base_pool *p, int rank, int size)
+{
+    if (size == 1) return;
+    uint32_t mine = atomic_fetch_add(&p->workers[rank].met, 1) + 1, theirs;
+    if (atomic_load(&p->waiters)) futex_wake(&p->workers[rank].met, INT_MAX);
+    for (int i = 0; i < size; i++) {
+        _Atomic uint32_t *met = &p->workers[i].met;
+        /* one that is ahead has come to the next meeting already */
+        while ((int32_t)((theirs = atomic_load_explicit(met, memory_order_acquire)) - mine) < 0) {
+            if (spin_while(met, theirs, p->spin_ns)) continue;
+            atomic_fetch_add(&p->waiters, 1);
+            if (atomic_load(met) == theirs) futex_wait(met, theirs);
+            atomic_fetch_sub(&p->waiters, 1);
+        }
+    }
+}
+
 int base_pool_threads(const struct base_pool *p)
 {
     return p ? p->threads : 1;
@@ -225,8 +265,7 @@ st_t base_pool_new(struct base_pool **out, int threads, int pin)
         return ST_ENOMEM;
     }
     memset(p->workers, 0, (size_t)threads * sizeof *p->workers);
-    p->spin_ns =
-        threads <= base_cpu_count() ? SPIN_NS : 0; /* spinning for a CPU that somebody needs only delays them */
+    p->spin_ns = threads <= base_cpu_count() ? SPIN_NS : 0; /* spinning for a CPU that somebody needs only delays them */
     /* Signals are for the threads that the program made itself. */
     sigset_t all, mask;
     sigfillset(&all);

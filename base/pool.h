@@ -25,6 +25,13 @@ void base_pool_pin(struct base_pool *p, int pin);
 int base_pool_threads(const struct base_pool *p); /* 1 for NULL */
 void base_pool_run(struct base_pool *p, base_pool_fn fn, void *ctx, int ntasks);
 
+/* A team, for work in many short phases: fn(ctx, rank, size) on all size = base_pool_threads(p) threads at the same time, the caller as rank 0;
+ * returns when all have. Between two phases they meet: base_pool_meet returns once every rank has come, and what one wrote before it is seen
+ * by all after it; all come equally often. A meeting costs the way of one cache line from core to core, a base_pool_run several.
+ * What a phase is cut into depends on shape alone, which ranks take which parts on the size. NULL pool, or inside of a task: a team of one. */
+void base_pool_team(struct base_pool *p, base_pool_fn fn, void *ctx);
+void base_pool_meet(struct base_pool *p, int rank, int size);
+
 /* CPUs this process may use (sched_getaffinity, capped by the cgroup's CPU quota); at least 1. */
 int base_cpu_count(void);
 

@@ -19,6 +19,7 @@
 
 #include "base/err.h"
 #include "base/pool.h"
+#include "kernels/branch.h"
 #include "kernels/tensor.h"
 
 struct kn_dev;

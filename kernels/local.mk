@@ -21,3 +21,4 @@ libkernels_a_SOURCES += kernels/ref/moe.c kernels/cpu/expert.c kernels/cpu/exper
 libkernels_a_SOURCES += kernels/ref/delta_rule.c kernels/ref/gates.c kernels/cpu/chunk.h kernels/cpu/delta.h kernels/cpu/delta_chunk.h \
 	kernels/cpu/delta_rule.c kernels/cpu/delta_rule_bwd.c kernels/cpu/gates.c
 libkernels_a_SOURCES += kernels/ref/gla.c kernels/cpu/gla.h kernels/cpu/gla_chunk.h kernels/cpu/gla.c kernels/cpu/gla_bwd.c
+libkernels_a_SOURCES += kernels/branch.h kernels/check_decode.c kernels/ref/decode.c kernels/cpu/decode.c kernels/cpu/row.c kernels/cpu/vec_stored.h

@@ -413,6 +413,12 @@ static struct kn_tensor seen(const struct layer_ctx *c, const struct step *s)
     return kn_slice(&all, 1, 0, is_ring(c) ? before + T : c->pos + T);
 }
 
+/* The only one of a batch: [1,S,G,K] as [S,G,K]. */
+static struct kn_tensor sequence(const struct kn_tensor *t)
+{
+    return (struct kn_tensor){t->p, t->dtype, 3, {t->d[1], t->d[2], t->d[3]}, {t->s[1], t->s[2], t->s[3]}};
+}
+
 static st_t decode(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *y)
 {
     int64_t G = c->v[KV_HEADS];
@@ -428,6 +434,19 @@ static st_t decode(const struct layer_ctx *c, const struct kn_tensor *x, const s
     return output(c, &s.s, &s.s.out, y);
 }
 
+static bool branch(const struct layer_ctx *c, struct kn_branch *out)
+{
+    if (c->v[QK_NORM] || c->v[GATE] || c->arch->bias) return false;
+    int64_t G = c->v[KV_HEADS];
+    struct kn_tensor all = seen(c->lender ? c->lender : c, NULL), k = kn_slice(&all, 2, 0, G), v = kn_slice(&all, 2, G, G);
+    *out = (struct kn_branch){.kind = KN_BRANCH_ATTENTION};
+    out->attention = (struct kn_branch_attention){
+        .qkv = joined(c, c->w, dims_of(c).M), .out = c->w[o_proj(c)], .k = sequence(&k), .v = sequence(&v),
+        .slot = c->lender ? -1 : c->pos % room(c), .heads = c->v[HEADS], .pos = c->pos,
+        .rope = !c->v[ROPE] ? 0 : c->v[ROPE_DIM] ? c->v[ROPE_DIM] : c->v[HEAD_DIM], .theta = c->arch->rope_theta, .scale = scale_of(c)};
+    return true;
+}
+
 const struct layer_body body_attention = {
     .name = "attention",
     .half_input = true,
@@ -438,4 +457,5 @@ const struct layer_body body_attention = {
     .forward = forward,
     .backward = backward,
     .decode = decode,
+    .branch = branch,
 };

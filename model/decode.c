@@ -17,6 +17,7 @@ struct model_state {
     void *mem;
     void **state;  /* [parts] */
     void **scratch; /* [parts] one for all, but a lender's is its own */
+    struct kn_branch *branch; /* [parts + 1] of one token, the head too */
     void *begin;   /* the caches' first byte … */
     uint64_t span; /* … and how far they reach, gaps included */
     void *tok, *x[2], *xn, *stat, *last, *logits, *logits32;
@@ -97,10 +98,11 @@ st_t model_state_new(struct model_state **out, struct model *m, int batch, int64
     TRY(plan_check(&m->arch, &m->opts, batch, chunk_of(batch, context), err));
     struct model_state *s = calloc(1, sizeof *s);
     void **state = calloc(2 * (size_t)m->plan.parts + 1, sizeof *state); /* and scratch */
+    struct kn_branch *branch = calloc((size_t)m->plan.parts + 1, sizeof *branch);
     st_t st = ST_ENOMEM;
-    if (!s || !state) goto fail;
+    if (!s || !state || !branch) goto fail;
     *s = (struct model_state){.m = m, .B = batch, .context = context, .chunk = chunk_of(batch, context)};
-    s->state = state, s->scratch = state + m->plan.parts;
+    s->state = state, s->scratch = state + m->plan.parts, s->branch = branch;
     s->bytes = carve_state(s);
     st = model_check_fit(&m->opts, m->dev, m->plan.total, s->bytes, "state", err);
     if (st) goto fail_said;
@@ -112,6 +114,7 @@ st_t model_state_new(struct model_state **out, struct model *m, int batch, int64
 fail:
     base_err_set(err, st, "state", "%s", base_status_text(st));
 fail_said:
+    free(branch);
     free(state);
     free(s);
     return st;
@@ -121,6 +124,7 @@ void model_state_free(struct model_state *s)
 {
     if (!s) return;
     kn_free(s->m->dev, s->mem, s->bytes);
+    free(s->branch);
     free(s->state);
     free(s);
 }
@@ -165,12 +169,24 @@ static enum kn_dtype precision_of(const struct model *m, int64_t rows)
     return m->opts.weights != ARCH_WEIGHTS_F32 && rows > FEW_ROWS && m->dev->info.bf16 ? KN_BF16 : KN_F32;
 }
 
+/* Takes the stream x + r through the n branches that wait, and none waits any more. */
+static st_t run(struct model_state *s, int *n, const struct kn_tensor *x, struct kn_tensor *r)
+{
+    if (!*n) return ST_OK;
+    TRY(s->m->dev->op->decode(s->m->dev, s->branch, *n, MODEL_NORM_EPS, x, r));
+    *n = 0;
+    r->p = NULL;
+    return ST_OK;
+}
+
 /* tokens [B,n] of which this pass takes T from `from` on; final: the last position's logits go to s->logits. */
 static st_t pass(struct model_state *s, const int32_t *tokens, int n, int from, int T, bool final)
 {
     struct model *m = s->m;
     const struct kn_ops *op = m->dev->op;
     int64_t N = (int64_t)s->B * T, D = m->arch.width;
+    bool one = N == 1 && m->arch.norm == ARCH_NORM_RMS; /* runs of parts go through op decode */
+    int waiting = 0;
     for (int b = 0; b < s->B; b++)
         TRY(m->dev->vt->upload(m->dev, (int32_t *)s->tok + (int64_t)b * T, tokens + (int64_t)b * n + from,
                                (size_t)T * sizeof *tokens));
@@ -183,13 +199,23 @@ static st_t pass(struct model_state *s, const int32_t *tokens, int n, int from, 
             lender = ctx_of(s, (int)(m->part[i].lender - m->part), T);
             c.lender = &lender;
         }
-        struct kn_tensor y = kn_t2(s->x[(i + 1) % 2], m->dtype, N, D);
+        if (one && m->part[i].body->branch && m->part[i].body->branch(&c, &s->branch[waiting])) {
+            s->branch[waiting++].norm = &m->w[m->part[i].norm];
+            continue;
+        }
+        TRY(run(s, &waiting, &x, &r));
+        struct kn_tensor y = kn_t2(x.p == s->x[0] ? s->x[1] : s->x[0], m->dtype, N, D);
         TRY(stack_norm(m, m->part[i].norm, &x, &r, &xn, s->stat));
         TRY(m->part[i].body->decode(&c, &xn, &y));
         r = x;
         x = y;
     }
-    if (!final) return ST_OK;
+    if (one && final) {
+        struct kn_branch_head head = {m->w[m->head], kn_t1(s->logits, m->dtype, m->arch.vocab)};
+        s->branch[waiting++] = (struct kn_branch){.kind = KN_BRANCH_HEAD, .norm = &m->w[m->norm], .head = head};
+    }
+    TRY(run(s, &waiting, &x, &r));
+    if (one || !final) return ST_OK;
     /* row T - 1 of each sequence */
     struct kn_tensor xl = x, rl = r, last = kn_t2(s->last, m->dtype, s->B, D);
     size_t at = (size_t)(T - 1) * (size_t)D * m->esize;

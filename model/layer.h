@@ -63,6 +63,8 @@ struct layer_body {
     /* T new tokens of each sequence at positions pos…, through the state. At pos 0 the state's contents mean nothing:
      * a recurrent one begins at zero. */
     st_t (*decode)(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *y);
+    /* The same of one token of one sequence (B = T = 1) as a branch of op decode, all but its norm. NULL, or false: not one that the op knows. */
+    bool (*branch)(const struct layer_ctx *c, struct kn_branch *out);
 };
 
 const struct layer_body *model_body(int type); /* by index into layers.def; NULL for none */

@@ -70,6 +70,14 @@ static st_t decode(const struct layer_ctx *c, const struct kn_tensor *x, const s
     return forward_at(c, c->scratch, x, y);
 }
 
+static bool branch(const struct layer_ctx *c, struct kn_branch *out)
+{
+    if (c->arch->bias) return false;
+    *out = (struct kn_branch){.kind = KN_BRANCH_FFN};
+    out->ffn = (struct kn_branch_ffn){.act = c->v[ACT], .one = {.up = c->w[UP], .down = c->w[DOWN]}};
+    return true;
+}
+
 static st_t backward(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *dy,
                      const struct kn_tensor *dx)
 {
@@ -92,4 +100,5 @@ const struct layer_body body_mlp = {
     .forward = forward,
     .backward = backward,
     .decode = decode,
+    .branch = branch,
 };

@@ -178,6 +178,21 @@ static st_t decode(const struct layer_ctx *c, const struct kn_tensor *x, const s
     return forward_at(c, c->scratch, (char *)c->scratch + saved_bytes(c), x, y);
 }
 
+static bool branch(const struct layer_ctx *c, struct kn_branch *out)
+{
+    struct weights at = places(c);
+    *out = (struct kn_branch){.kind = KN_BRANCH_FFN};
+    struct kn_branch_ffn *f = &out->ffn;
+    f->router = c->w[0], f->active = c->v[ACTIVE], f->sigmoid = c->v[ROUTER], f->act = KN_RELU2;
+    f->expert = (struct kn_ffn){.up = c->w[at.up], .down = c->w[at.down]};
+    if (!c->v[ACT]) f->expert.gate = c->w[at.gate];
+    if (!c->v[SHARED]) return true;
+    f->one = (struct kn_ffn){.up = c->w[at.shared_down - 1], .down = c->w[at.shared_down]};
+    if (!c->v[ACT]) f->one.gate = c->w[at.shared_in];
+    if (c->v[SHARED_GATE]) f->one_gate = c->w[at.shared_gate];
+    return true;
+}
+
 /* Leaves the gradient of the gathered rows in o->out and of the router's logits in o->dz. g and u give their memory to their gradients. */
 static st_t experts_bwd(const struct layer_ctx *c, const struct saved *s, const struct work *o, const struct kn_tensor *x,
                         const struct kn_tensor *dy)
@@ -239,4 +254,5 @@ const struct layer_body body_moe = {
     .forward = forward,
     .backward = backward,
     .decode = decode,
+    .branch = branch,
 };

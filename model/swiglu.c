@@ -110,6 +110,14 @@ static st_t decode(const struct layer_ctx *c, const struct kn_tensor *x, const s
     return forward_at(c, c->scratch, x, y);
 }
 
+static bool branch(const struct layer_ctx *c, struct kn_branch *out)
+{
+    if (c->v[RANK] || c->arch->bias) return false;
+    *out = (struct kn_branch){.kind = KN_BRANCH_FFN};
+    out->ffn = (struct kn_branch_ffn){.one = {.gate = c->w[GATE], .up = c->w[UP], .down = c->w[DOWN]}};
+    return true;
+}
+
 /* g and u give their memory to their gradients. */
 static st_t backward(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *dy,
                      const struct kn_tensor *dx)
@@ -150,4 +158,5 @@ const struct layer_body body_swiglu = {
     .forward = forward,
     .backward = backward,
     .decode = decode,
+    .branch = branch,
 };

@@ -69,6 +69,11 @@ static st_t run(struct ctx *c, base_pool_fn fn, const struct kn_tensor *x, doubl
     return ST_OK;
 }
 
+void cpu_act_row(const struct kn_dev *dev, int kind, float *y, const float *x, int64_t n)
+{
+    (kind == KN_RELU2 ? relu2_each : gelu_each)[cpu_of(dev)->isa](y, x, n);
+}
+
 st_t cpu_act(struct kn_dev *dev, int kind, const struct kn_tensor *x, const struct kn_tensor *bias, const struct kn_tensor *y)
 {
     st_t st = kn_check_act(kind, x, bias, y);

@@ -15,60 +15,74 @@ static void (*const chunk_each[])(const struct attn *a, int64_t b, int64_t g, in
                                   int64_t stride, float *mem) = VEC_EACH(chunk);
 static const int lanes_each[] = VEC_EACH(lanes);
 
+struct attn_decode attn_decode(const struct kn_dev *dev, const struct attn *a)
+{
+    int64_t vl = lanes_each[cpu_of(dev)->isa], Kp = (a->K + vl - 1) / vl * vl, Ep = (a->E + vl - 1) / vl * vl;
+    struct attn_decode d = {.a = *a, .from = a->W ? a->S - a->W : 0, .stride = Ep + 2};
+    d.chunks = (a->S - d.from + CHUNK - 1) / CHUNK;
+    d.floats = a->B * a->H * d.chunks * d.stride;
+    /* queries and scores of a group; keys and values of a chunk where their rows are not whole vectors */
+    d.worker_floats = a->R * (Kp + CHUNK) + (Kp != a->K ? CHUNK * Kp : 0) + (Ep != a->E ? CHUNK * Ep : 0);
+    return d;
+}
+
+void attn_decode_chunk(const struct kn_dev *dev, const struct attn_decode *d, int64_t b, int64_t g, int64_t chunk, float *mem)
+{
+    const struct attn *a = &d->a;
+    int64_t j0 = d->from + chunk * CHUNK, n = a->S - j0 < CHUNK ? a->S - j0 : CHUNK;
+    float *part = d->part + ((b * a->H + g * a->R) * d->chunks + chunk) * d->stride;
+    chunk_each[cpu_of(dev)->isa](a, b, g, j0, n, part, d->chunks * d->stride, mem);
+}
+
+void attn_decode_merge(const struct attn_decode *d, int64_t b, int64_t h, float *out)
+{
+    const struct attn *a = &d->a;
+    const float *part = d->part + (b * a->H + h) * d->chunks * d->stride;
+    float m = part[0], l = 0, scale[64];
+    for (int64_t k = 1; k < d->chunks; k++) m = part[k * d->stride] > m ? part[k * d->stride] : m;
+    for (int64_t k = 0; k < d->chunks; k++) l += part[k * d->stride + 1] * exp2f(part[k * d->stride] - m);
+    for (int64_t e = 0; e < a->E; e++) out[e] = 0;
+    for (int64_t k0 = 0; k0 < d->chunks; k0 += 64) {
+        int64_t n = d->chunks - k0 < 64 ? d->chunks - k0 : 64;
+        for (int64_t k = 0; k < n; k++) scale[k] = exp2f(part[(k0 + k) * d->stride] - m) / l;
+        for (int64_t k = 0; k < n; k++)
+            for (int64_t e = 0; e < a->E; e++) out[e] += scale[k] * part[(k0 + k) * d->stride + 2 + e];
+    }
+    if (a->lse) a->lse[b * a->sl.b + h * a->sl.h] = (float)(((double)m + (double)log2f(l)) * ATTN_LN2);
+}
+
 struct ctx {
     struct kn_dev *dev;
-    struct attn a;
-    int64_t from, chunks; /* first key, chunks of a key head */
-    int64_t stride;       /* of a partial result: maximum, sum, E gathered, whole vectors */
-    float *part;          /* [B][H][chunks][stride] */
+    struct attn_decode d;
 };
 
 static void task(void *arg, int i, int worker)
 {
     struct ctx *c = arg;
-    const struct attn *a = &c->a;
     /* neighbours in memory follow each other: key heads of one chunk, then the next chunk */
-    int64_t g = i % a->G, chunk = i / a->G % c->chunks, b = i / a->G / c->chunks;
-    int64_t j0 = c->from + chunk * CHUNK, n = a->S - j0 < CHUNK ? a->S - j0 : CHUNK;
-    float *part = c->part + ((b * a->H + g * a->R) * c->chunks + chunk) * c->stride;
-    chunk_each[cpu_of(c->dev)->isa](a, b, g, j0, n, part, c->chunks * c->stride, cpu_scratch(c->dev, worker));
+    int64_t G = c->d.a.G, chunks = c->d.chunks;
+    attn_decode_chunk(c->dev, &c->d, i / G / chunks, i % G, i / G % chunks, cpu_scratch(c->dev, worker));
 }
 
 static void merge_task(void *arg, int i, int worker)
 {
     struct ctx *c = arg;
-    const struct attn *a = &c->a;
+    const struct attn *a = &c->d.a;
     int64_t b = i / a->H, h = i % a->H;
-    const float *part = c->part + i * c->chunks * c->stride;
-    float m = part[0], l = 0, *out = a->out + b * a->so.b + h * a->so.h, scale[64];
-    for (int64_t k = 1; k < c->chunks; k++) m = part[k * c->stride] > m ? part[k * c->stride] : m;
-    for (int64_t k = 0; k < c->chunks; k++) l += part[k * c->stride + 1] * exp2f(part[k * c->stride] - m);
-    for (int64_t d = 0; d < a->E; d++) out[d] = 0;
-    for (int64_t k0 = 0; k0 < c->chunks; k0 += 64) {
-        int64_t n = c->chunks - k0 < 64 ? c->chunks - k0 : 64;
-        for (int64_t k = 0; k < n; k++) scale[k] = exp2f(part[(k0 + k) * c->stride] - m) / l;
-        for (int64_t k = 0; k < n; k++)
-            for (int64_t d = 0; d < a->E; d++) out[d] += scale[k] * part[(k0 + k) * c->stride + 2 + d];
-    }
-    if (a->lse) a->lse[b * a->sl.b + h * a->sl.h] = (float)(((double)m + (double)log2f(l)) * ATTN_LN2);
+    attn_decode_merge(&c->d, b, h, a->out + b * a->so.b + h * a->so.h);
 }
 
 st_t cpu_attention_decode(struct kn_dev *dev, const struct attn *a)
 {
-    int vl = lanes_each[cpu_of(dev)->isa];
-    int64_t Kp = (a->K + vl - 1) / vl * vl, Ep = (a->E + vl - 1) / vl * vl;
-    struct ctx c = {.dev = dev, .a = *a, .from = a->W ? a->S - a->W : 0, .stride = Ep + 2};
-    c.chunks = (a->S - c.from + CHUNK - 1) / CHUNK;
-    /* queries and scores of a group; keys and values of a chunk where their rows are not whole vectors */
-    int64_t floats = a->R * (Kp + CHUNK) + (Kp != a->K ? CHUNK * Kp : 0) + (Ep != a->E ? CHUNK * Ep : 0);
+    struct ctx c = {dev, attn_decode(dev, a)};
     void *part;
-    st_t st = cpu_scratch_need(dev, (size_t)floats * sizeof(float));
-    if (!st) st = cpu_shared(dev, CPU_SLOT_OP, (size_t)(a->B * a->H * c.chunks * c.stride) * sizeof(float), &part);
+    st_t st = cpu_scratch_need(dev, (size_t)c.d.worker_floats * sizeof(float));
+    if (!st) st = cpu_shared(dev, CPU_SLOT_OP, (size_t)c.d.floats * sizeof(float), &part);
     if (st) return st;
-    c.part = part;
-    double values = (double)(a->B * a->G * (a->K + a->E)) / 2 * (double)(a->S - c.from);
-    cpu_run(dev, task, &c, (int)(a->B * a->G * c.chunks), values * 0.8 + values * (double)a->R * 0.08);
-    cpu_run(dev, merge_task, &c, (int)(a->B * a->H), (double)(a->B * a->H * c.chunks * a->E) * 0.5);
+    c.d.part = part;
+    double values = (double)(a->B * a->G * (a->K + a->E)) / 2 * (double)(a->S - c.d.from);
+    cpu_run(dev, task, &c, (int)(a->B * a->G * c.d.chunks), values * 0.8 + values * (double)a->R * 0.08);
+    cpu_run(dev, merge_task, &c, (int)(a->B * a->H), (double)(a->B * a->H * c.d.chunks * a->E) * 0.5);
     return ST_OK;
 }
 

@@ -167,6 +167,18 @@ struct attn_bwd {
 };
 
 st_t cpu_attention_decode(struct kn_dev *dev, const struct attn *a); /* T == 1: attention_decode.c */
+/* Its pieces, for one who runs them himself: how it is cut, a chunk of a key head's keys into part, and a query head's chunks merged into out [E]
+ * (and a->lse). Chunks need not be in any order; merging follows all of a head's. */
+struct attn_decode {
+    struct attn a;
+    int64_t from, chunks;          /* first key, chunks of a key head */
+    int64_t stride;                /* of a partial result: maximum, sum, E gathered, whole vectors */
+    int64_t floats, worker_floats; /* of part; of one chunk's mem */
+    float *part;                   /* [B][H][chunks][stride], the caller's */
+};
+struct attn_decode attn_decode(const struct kn_dev *dev, const struct attn *a); /* all but part */
+void attn_decode_chunk(const struct kn_dev *dev, const struct attn_decode *d, int64_t b, int64_t g, int64_t chunk, float *mem);
+void attn_decode_merge(const struct attn_decode *d, int64_t b, int64_t h, float *out);
 /* Precision bf16, scale > 0, values as wide as keys: attention_bf16.c, attention_bwd_bf16.c. */
 st_t cpu_attention_bf16(struct kn_dev *dev, const struct attn *a);
 st_t cpu_attention_bwd_bf16(struct kn_dev *dev, const struct attn_bwd *w);

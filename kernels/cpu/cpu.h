@@ -70,6 +70,19 @@ st_t cpu_gemm_stored(struct kn_dev *dev, double alpha, const struct kn_tensor *a
 st_t cpu_copy_i8(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_tensor *y);
 void cpu_stored_row(const struct kn_dev *dev, const struct kn_tensor *w, int64_t row, float *out);
 
+/* One row of what the ops of these names do, of vectors that lie side by side; any thread.
+ *   rmsnorm: x += r (NULL: nothing); y = the norm      rope: heads of 2 half and more, `stride` apart, by a line [2][half] of cosines and sines, which
+ *   rope_table gives (calling thread, outside of tasks; valid until the next table is asked for)      route: z, p [E], chosen, w [k]
+ *   expert_act: h = w silu(g) u, or w max(g, 0)^2 where u is NULL; h may be g or u */
+void cpu_rmsnorm_row(const struct kn_dev *dev, float *x, const float *r, const float *w, double eps, float *y, int64_t d);
+st_t cpu_rope_table(struct kn_dev *dev, int64_t pos0, int64_t t, double theta, int64_t half, const float **out);
+void cpu_rope_heads(const struct kn_dev *dev, float *x, int64_t heads, int64_t stride, const float *cs, int64_t half);
+void cpu_act_row(const struct kn_dev *dev, int kind, float *y, const float *x, int64_t n);
+void cpu_route_row(const struct kn_dev *dev, const float *z, int sigmoid, int64_t E, int64_t k, float *p, int32_t *chosen, float *w);
+void cpu_expert_act_row(const struct kn_dev *dev, float *h, const float *g, const float *u, float w, int64_t n);
+/* y[i] = w[row + i] . x for i < n, added to y where add is set; w [rows,cols] f32 or at rest, unit last stride: row.c. */
+void cpu_product_row(const struct kn_dev *dev, const struct kn_tensor *w, int64_t row, int64_t n, const float *x, int add, float *y);
+
 /* fn(ctx, task, worker) for every task. work: an estimate of the whole in nanoseconds on one thread (bytes moved / 10, flops / 50, whichever is more);
  * below CPU_FORK_NS a fork and join costs more than it saves, and the tasks run on the calling thread, as worker 0. */
 #define CPU_FORK_NS 4000.0

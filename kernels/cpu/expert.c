@@ -162,6 +162,11 @@ static float back_half(const struct ctx *c, int64_t r, float w)
                             c->gated ? half_row(&c->u, r) : NULL, half_row(&c->dh, r), w, c->d);
 }
 
+void cpu_expert_act_row(const struct kn_dev *dev, float *h, const float *g, const float *u, float w, int64_t n)
+{
+    act_each[cpu_of(dev)->isa](h, g, u, w, n);
+}
+
 static void back_task(void *arg, int task, int worker)
 {
     struct ctx *c = arg;

@@ -112,6 +112,11 @@ st_t cpu_rmsnorm(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_
     return ST_OK;
 }
 
+void cpu_rmsnorm_row(const struct kn_dev *dev, float *x, const float *r, const float *w, double eps, float *y, int64_t d)
+{
+    fwd_each[cpu_of(dev)->isa](x, r, w, y, d, (float)eps);
+}
+
 st_t cpu_rmsnorm_bwd(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_tensor *w,
                      const struct kn_tensor *rstd, const struct kn_tensor *dy, const struct kn_tensor *dx,
                      const struct kn_tensor *dw)

@@ -61,8 +61,7 @@ static void fill_task(void *arg, int task_no, int worker)
     }
 }
 
-/* Cosines and sines from position pos0 on, at least t of them. */
-static st_t table(struct kn_dev *dev, int64_t pos0, int64_t t, double theta, int64_t half, const float **out)
+st_t cpu_rope_table(struct kn_dev *dev, int64_t pos0, int64_t t, double theta, int64_t half, const float **out)
 {
     struct cpu *cpu = cpu_of(dev);
     struct cpu_rope *e = NULL;
@@ -99,6 +98,11 @@ static st_t table(struct kn_dev *dev, int64_t pos0, int64_t t, double theta, int
     return ST_OK;
 }
 
+void cpu_rope_heads(const struct kn_dev *dev, float *x, int64_t heads, int64_t stride, const float *cs, int64_t half)
+{
+    rotate_each[cpu_of(dev)->isa](x, heads, stride, cs, half, 1);
+}
+
 st_t cpu_rope(struct kn_dev *dev, const struct kn_tensor *x, int64_t pos0, double theta, int inverse)
 {
     st_t st = kn_check_rope(x, pos0, theta, inverse);
@@ -117,7 +121,7 @@ st_t cpu_rope(struct kn_dev *dev, const struct kn_tensor *x, int64_t pos0, doubl
                     .h = x->d[2],
                     .half = x->d[3] / 2,
                     .sign = inverse ? -1.0f : 1.0f};
-    if ((st = table(dev, pos0, c.t, theta, c.half, &c.cs))) return st;
+    if ((st = cpu_rope_table(dev, pos0, c.t, theta, c.half, &c.cs))) return st;
     int64_t width = c.h * c.half * 2;
     c.step = (8192 + width - 1) / width;
     cpu_run(dev, task, &c, (int)((c.b * c.t + c.step - 1) / c.step), (double)kn_count(x) * 8 / 10);

@@ -40,6 +40,15 @@ static void choose(const float *z, int64_t E, int64_t k, int32_t *to)
     }
 }
 
+void cpu_route_row(const struct kn_dev *dev, const float *z, int sigmoid, int64_t E, int64_t k, float *p, int32_t *chosen, float *w)
+{
+    float sum = sigmoid ? TINY : 0;
+    shares_each[cpu_of(dev)->isa](p, z, sigmoid, E);
+    choose(z, E, k, chosen);
+    for (int64_t s = 0; s < k; s++) sum += p[chosen[s]];
+    for (int64_t s = 0; s < k; s++) w[s] = p[chosen[s]] / sum;
+}
+
 static void choose_task(void *arg, int task, int worker)
 {
     struct ctx *c = arg;
@@ -51,14 +60,10 @@ static void choose_task(void *arg, int task, int worker)
     memset(total, 0, (size_t)E * sizeof *total);
     for (int64_t t = from; t < end; t++) {
         const float *z = row_in(&c->z, t, E, zbuf);
-        float *p = row_out(&c->p, t, pbuf), sum = c->sigmoid ? TINY : 0;
-        shares_each[cpu_of(c->dev)->isa](p, z, c->sigmoid, E);
+        float *p = row_out(&c->p, t, pbuf), *to = row_out(&c->w, t, w);
+        cpu_route_row(c->dev, z, c->sigmoid, E, k, p, chosen, to);
         if (c->sum) add_each[cpu_of(c->dev)->isa](total, p, E);
-        choose(z, E, k, chosen);
-        for (int64_t s = 0; s < k; s++) sum += p[chosen[s]];
-        float *to = row_out(&c->w, t, w);
         for (int64_t s = 0; s < k; s++) {
-            to[s] = p[chosen[s]] / sum;
             c->index[t * c->i0 + s * c->i1] = chosen[s];
             count[chosen[s]]++;
         }

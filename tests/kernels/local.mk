@@ -66,3 +66,6 @@ tests_kernels_test_gates_LDADD = libkernels.a libbase.a -lm
 check_PROGRAMS += tests/kernels/test_gla
 tests_kernels_test_gla_SOURCES = tests/kernels/test_gla.c tests/kernels/gradcheck.h
 tests_kernels_test_gla_LDADD = libkernels.a libbase.a -lm
+check_PROGRAMS += tests/kernels/test_decode
+tests_kernels_test_decode_SOURCES = tests/kernels/test_decode.c tests/kernels/kntest.h
+tests_kernels_test_decode_LDADD = libkernels.a libbase.a -lm

@@ -71,6 +71,29 @@ static st_t count_gla(struct kn_dev *dev, const struct kn_tensor *q, const struc
     return real->gla(dev, q, k, v, g, scale, s, out);
 }
 
+/* Products and keys of one token's branches. */
+static double ffn_flops(const struct kn_ffn *f, int rank)
+{
+    return f->down.p ? (f->gate.p ? 6 : 4) * D(&f->down, rank - 2) * D(&f->down, rank - 1) : 0;
+}
+
+static st_t count_decode(struct kn_dev *dev, const struct kn_branch *branch, int n, double eps, const struct kn_tensor *x, const struct kn_tensor *r)
+{
+    for (int i = 0; i < n; i++) {
+        const struct kn_branch *b = &branch[i];
+        const struct kn_branch_attention *a = &b->attention;
+        const struct kn_branch_ffn *f = &b->ffn;
+        if (b->kind == KN_BRANCH_HEAD) counted += 2 * D(&b->head.w, 0) * D(x, 1);
+        else if (b->kind == KN_BRANCH_ATTENTION)
+            counted += 2 * D(x, 1) * (D(&a->qkv, 0) + D(&a->out, 1)) + 4 * (double)a->heads * D(&a->k, 0) * D(&a->k, 2);
+        else {
+            counted += ffn_flops(&f->one, 2) + (double)f->active * ffn_flops(&f->expert, 3);
+            counted += (f->router.p ? 2 * D(&f->router, 0) * D(x, 1) : 0) + (f->one_gate.p ? 2 * D(x, 1) : 0);
+        }
+    }
+    return real->decode(dev, branch, n, eps, x, r);
+}
+
 static void check(struct arch a, const char *what)
 {
     static const int prompts[] = {1, 23, 256, 257, 600}; /* a prefill goes in pieces of 256 */
@@ -82,7 +105,7 @@ static void check(struct arch a, const char *what)
     struct kn_ops counting = *(real = dev->op);
     counting.gemm = count_gemm, counting.gemm_grouped = count_gemm_grouped, counting.head_ce = count_head_ce;
     counting.attention = count_attention, counting.conv = count_conv, counting.ssd = count_ssd;
-    counting.delta_rule = count_delta_rule, counting.gla = count_gla;
+    counting.delta_rule = count_delta_rule, counting.gla = count_gla, counting.decode = count_decode;
     struct model *m = model_of(&a, dev, KN_F32, 1, false, 3);
     struct model_state *s;
     struct arch_cost cost;
