@@ -35,6 +35,9 @@ struct base_pool {
     _Alignas(64) _Atomic uint32_t round; /* a futex for the workers */
     _Atomic uint32_t sleepers;
     _Atomic int quit;
+    _Atomic uint32_t team_round; /* the last round that was a team's; what it does lies beside it, so that one line tells a worker all */
+    base_pool_fn team;
+    void *team_ctx;
     _Alignas(64) _Atomic uint32_t waiters; /* threads that sleep until another comes to a meeting */
     /* Written between rounds only; read by whoever holds a task, which keeps the round open. */
     _Alignas(64) base_pool_fn fn;
@@ -115,6 +118,13 @@ static void take_tasks(struct base_pool *p, int worker)
     if (atomic_fetch_add(&p->done, count) + count == ntasks && atomic_load(&p->caller_sleeps)) futex_wake(&p->done, 1);
 }
 
+/* Nobody leaves before all have come to the end, so the round is the caller's until then. */
+static void join_team(struct base_pool *p, int rank)
+{
+    p->team(p->team_ctx, rank, p->threads);
+    base_pool_meet(p, rank, p->threads);
+}
+
 static void *worker_main(void *arg)
 {
     struct worker *me = arg;
@@ -130,7 +140,8 @@ static void *worker_main(void *arg)
         }
         seen = atomic_load(&p->round);
         if (atomic_load(&p->quit)) return NULL;
-        take_tasks(p, me->index);
+        if (atomic_load(&p->team_round) == seen) join_team(p, me->index);
+        else take_tasks(p, me->index);
     }
 }
 
@@ -178,25 +189,20 @@ void base_pool_run(struct base_pool *p, base_pool_fn fn, void *ctx, int ntasks)
     }
 }
 
-struct team {
-    struct base_pool *pool;
-    base_pool_fn fn;
-    void *ctx;
-};
-
-/* Nobody leaves before all have come, so every thread takes one task. */
-static void team_task(void *arg, int task, int worker)
-{
-    const struct team *t = arg;
-    t->fn(t->ctx, worker, t->pool->threads);
-    base_pool_meet(t->pool, worker, t->pool->threads);
-}
-
 void base_pool_team(struct base_pool *p, base_pool_fn fn, void *ctx)
 {
-    struct team t = {p, fn, ctx};
-    if (!p || inside.pool || p->threads == 1) fn(ctx, 0, 1);
-    else base_pool_run(p, team_task, &t, p->threads);
+    if (!p || inside.pool || p->threads == 1) {
+        fn(ctx, 0, 1);
+        return;
+    }
+    p->team = fn;
+    p->team_ctx = ctx;
+    atomic_store(&p->team_round, atomic_load(&p->round) + 1);
+    next_round(p, INT_MAX);
+    inside.pool = p;
+    inside.worker = 0;
+    join_team(p, 0);
+    inside.pool = NULL;
 }
 
 void base_pool_meet(struct base_pool *p, int rank, int size)

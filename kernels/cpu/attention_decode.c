@@ -13,6 +13,7 @@
 
 static void (*const chunk_each[])(const struct attn *a, int64_t b, int64_t g, int64_t j0, int64_t n, float *part,
                                   int64_t stride, float *mem) = VEC_EACH(chunk);
+static void (*const add_each[])(float *y, const float *x, float scale, int64_t n) = VEC_EACH(add);
 static const int lanes_each[] = VEC_EACH(lanes);
 
 struct attn_decode attn_decode(const struct kn_dev *dev, const struct attn *a)
@@ -34,20 +35,15 @@ void attn_decode_chunk(const struct kn_dev *dev, const struct attn_decode *d, in
     chunk_each[cpu_of(dev)->isa](a, b, g, j0, n, part, d->chunks * d->stride, mem);
 }
 
-void attn_decode_merge(const struct attn_decode *d, int64_t b, int64_t h, float *out)
+void attn_decode_merge(const struct kn_dev *dev, const struct attn_decode *d, int64_t b, int64_t h, float *out)
 {
     const struct attn *a = &d->a;
     const float *part = d->part + (b * a->H + h) * d->chunks * d->stride;
-    float m = part[0], l = 0, scale[64];
+    float m = part[0], l = 0;
     for (int64_t k = 1; k < d->chunks; k++) m = part[k * d->stride] > m ? part[k * d->stride] : m;
     for (int64_t k = 0; k < d->chunks; k++) l += part[k * d->stride + 1] * exp2f(part[k * d->stride] - m);
     for (int64_t e = 0; e < a->E; e++) out[e] = 0;
-    for (int64_t k0 = 0; k0 < d->chunks; k0 += 64) {
-        int64_t n = d->chunks - k0 < 64 ? d->chunks - k0 : 64;
-        for (int64_t k = 0; k < n; k++) scale[k] = exp2f(part[(k0 + k) * d->stride] - m) / l;
-        for (int64_t k = 0; k < n; k++)
-            for (int64_t e = 0; e < a->E; e++) out[e] += scale[k] * part[(k0 + k) * d->stride + 2 + e];
-    }
+    for (int64_t k = 0; k < d->chunks; k++) add_each[cpu_of(dev)->isa](out, part + k * d->stride + 2, exp2f(part[k * d->stride] - m) / l, a->E);
     if (a->lse) a->lse[b * a->sl.b + h * a->sl.h] = (float)(((double)m + (double)log2f(l)) * ATTN_LN2);
 }
 
@@ -69,7 +65,7 @@ static void merge_task(void *arg, int i, int worker)
     struct ctx *c = arg;
     const struct attn *a = &c->d.a;
     int64_t b = i / a->H, h = i % a->H;
-    attn_decode_merge(&c->d, b, h, a->out + b * a->so.b + h * a->so.h);
+    attn_decode_merge(c->dev, &c->d, b, h, a->out + b * a->so.b + h * a->so.h);
 }
 
 st_t cpu_attention_decode(struct kn_dev *dev, const struct attn *a)
@@ -91,6 +87,15 @@ st_t cpu_attention_decode(struct kn_dev *dev, const struct attn *a)
 #include "kernels/cpu/vec_mm.h"
 
 enum { VEC_NAME(lanes) = VL };
+
+/* y += scale x, rounded twice */
+static void VEC_NAME(add)(float *y, const float *x, float scale, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += VL) {
+        int64_t k = n - i < VL ? n - i : VL;
+        vf_storen(y + i, vf_add(vf_loadn(y + i, k), vf_mul(vf_set1(scale), vf_loadn(x + i, k))), k);
+    }
+}
 
 /* The sums of four vectors. */
 VEC_FN void VEC_NAME(sum4)(float *p, vf a, vf b, vf c, vf d)

@@ -178,7 +178,7 @@ struct attn_decode {
 };
 struct attn_decode attn_decode(const struct kn_dev *dev, const struct attn *a); /* all but part */
 void attn_decode_chunk(const struct kn_dev *dev, const struct attn_decode *d, int64_t b, int64_t g, int64_t chunk, float *mem);
-void attn_decode_merge(const struct attn_decode *d, int64_t b, int64_t h, float *out);
+void attn_decode_merge(const struct kn_dev *dev, const struct attn_decode *d, int64_t b, int64_t h, float *out);
 /* Precision bf16, scale > 0, values as wide as keys: attention_bf16.c, attention_bwd_bf16.c. */
 st_t cpu_attention_bf16(struct kn_dev *dev, const struct attn *a);
 st_t cpu_attention_bwd_bf16(struct kn_dev *dev, const struct attn_bwd *w);

@@ -43,11 +43,6 @@ static int64_t cut(int64_t units, int64_t part, int64_t parts)
     return units / parts * part + (part < units % parts ? part : units % parts);
 }
 
-static void meet(const struct seat *s)
-{
-    base_pool_meet(s->c->dev->pool, s->rank, s->size);
-}
-
 /* This thread's share of n rows. */
 static void share(const struct seat *s, int64_t n, int64_t *from, int64_t *to)
 {
@@ -58,11 +53,23 @@ static void share(const struct seat *s, int64_t n, int64_t *from, int64_t *to)
     if (*to > n) *to = n;
 }
 
+static void meet(const struct seat *s)
+{
+    base_pool_meet(s->c->dev->pool, s->rank, s->size);
+}
+
+/* Numbers that this thread will write, and another has read: a store that waits for their lines would hold up all later ones. */
+static void claim(const float *p, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += 16) __builtin_prefetch(p + i, 1, 3);
+}
+
 /* y = w x, or added to it: this thread's rows. */
 static void product(const struct seat *s, const struct kn_tensor *w, const float *x, int add, float *y)
 {
     int64_t from, to;
     share(s, w->d[0], &from, &to);
+    claim(y + from, to - from);
     cpu_product_row(s->c->dev, w, from, to - from, x, add, y + from);
 }
 
@@ -98,6 +105,7 @@ static void attention(const struct seat *s, const struct kn_branch_attention *b,
     int64_t own = b->slot < 0 ? 0 : a.G, all = a.H + 2 * own, g0 = cut(a.G, s->rank, s->size), g1 = cut(a.G, s->rank + 1, s->size);
     int apart = a.G % s->size == 0; /* groups go round evenly: a thread's heads meet keys that it has made itself */
     d.part = c->part;
+    if (apart) claim(c->o + g0 * a.R * a.K, (g1 - g0) * a.R * a.K);
     if (apart) {
         heads(s, b, line, g0 * a.R, g1 * a.R);
         if (own) heads(s, b, line, a.H + g0, a.H + g1), heads(s, b, line, a.H + a.G + g0, a.H + a.G + g1);
@@ -111,7 +119,7 @@ static void attention(const struct seat *s, const struct kn_branch_attention *b,
     /* merging is cheap: where heads are in pieces all merge all */
     float *o = apart ? c->o : s->work;
     if (!apart) meet(s);
-    for (int64_t h = apart ? g0 * a.R : 0; h < (apart ? g1 * a.R : a.H); h++) attn_decode_merge(&d, 0, h, o + h * a.K);
+    for (int64_t h = apart ? g0 * a.R : 0; h < (apart ? g1 * a.R : a.H); h++) attn_decode_merge(c->dev, &d, 0, h, o + h * a.K);
     if (apart) meet(s);
     product(s, &b->out, o, 0, c->y);
 }
@@ -166,6 +174,7 @@ static void ffn(const struct seat *s, const struct kn_branch_ffn *b)
     /* units of one, then of the chosen experts, each from a line of its own on */
     int64_t first = lines_of(one), step = lines_of(F);
     share(s, first + k * step, &from, &to);
+    claim(c->h + from, to - from);
     if (from < one) hidden(s, &b->one, 0, b->act, factor, from, to < one ? to : one, c->h);
     for (int64_t i = 0; i < k; i++) {
         int64_t at = first + i * step, f0 = from > at ? from - at : 0, f1 = to - at < F ? to - at : F;
@@ -196,6 +205,7 @@ static void team(void *arg, int rank, int size)
     memcpy(s.x, c->x, (size_t)c->D * sizeof(float));
     for (int i = 0; i < c->n; i++) {
         const struct kn_branch *b = &c->branch[i];
+        for (size_t k = 0; i + 1 < c->n && k < sizeof *b; k += 64) __builtin_prefetch((const char *)(b + 1) + k, 0, 3); /* another thread wrote it */
         cpu_rmsnorm_row(c->dev, s.x, r, b->norm->p, c->eps, s.xn, c->D);
         r = NULL;
         if (b->kind == KN_BRANCH_HEAD) {
