@@ -138,7 +138,9 @@ static int limits(struct bench *b, bool wanted)
     struct bench_busy y;
     if (!bench_begin(b, &y, NULL)) return interrupt_status();
     progress_draw(b->c, NAN, "limits of this machine");
+    base_pool_pin(b->dev->pool, 1);
     st_t st = kn_limits_measure(b->dev, !b->quick, &b->limits);
+    base_pool_pin(b->dev->pool, 0);
     double others = bench_end(b, &y);
     if (st) return cli_fail(CLI_FAILED, "bench", NULL, "limits of this machine: %s", base_status_text(st));
     if (!wanted) return CLI_OK;

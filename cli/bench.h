@@ -1,6 +1,7 @@
 /* taut bench: what this machine gives, what each op and whole models take of it. bench.c has the verb, each section a file of its own.
  *
- * A section is measured with the machine's lock held (evaluator/hostlock.h), and printed after it was given back. Beside each figure stands what others
+ * A section is measured with the machine's lock held (evaluator/hostlock.h) and, but for the comparison, whose processes are not, the threads bound to
+ * CPUs, as profiles are; it is printed after the lock was given back. Beside each figure stands what others
  * took of the CPUs meanwhile: a share over BENCH_BUSY makes it worthless, and the verb says so at its end. */
 #ifndef TAUT_CLI_BENCH_H
 #define TAUT_CLI_BENCH_H

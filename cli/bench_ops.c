@@ -516,9 +516,11 @@ int bench_ops(struct bench *b)
         if (st) return cli_fail_err(CLI_FAILED, "bench", NULL, &err);
         o = (struct ops){.b = b, .a = &a, .other = other, .nothers = nothers, .model = i, .n = (int64_t)b->batch * b->context, .d = a.width};
         if (!bench_begin(b, &y, NULL)) return interrupt_status();
+        base_pool_pin(b->dev->pool, 1);
         o.st = kn_precision(b->dev, b->precision);
         model_ops(&o);
         kn_precision(b->dev, KN_F32);
+        base_pool_pin(b->dev->pool, 0);
         double others = bench_end(b, &y);
         if (interrupted) return interrupt_status();
         if (o.st) return cli_fail(CLI_FAILED, "bench", NULL, "ops of model %s: %s", bench_presets[i].name, base_status_text(o.st));

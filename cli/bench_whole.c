@@ -141,15 +141,18 @@ static st_t measure(struct whole *w, struct kn_dev *one, struct base_err *err)
     struct bench *b = w->b;
     struct bench_busy y;
     if (!bench_begin(b, &y, NULL)) return ST_ECANCELED;
+    base_pool_pin(b->dev->pool, 1);
     w->product = bench_product(b, b->dev, b->precision);
     st_t st = train(w, b->dev, 4, &w->rate, &w->planned, err);
     if (!st && one && !interrupted) st = train(w, one, 3, &w->rate1, NULL, err);
     struct kn_rate after = bench_product(b, b->dev, b->precision); /* the better of before and after: what the machine can do */
     if (after.high > w->product.high) w->product = after;
     w->share = w->rate.median * w->flops / w->product.high;
+    base_pool_pin(b->dev->pool, 0);
     w->others_train = bench_end(b, &y);
     if (!st && !interrupted && !bench_begin(b, &y, NULL)) return ST_ECANCELED;
     if (st || interrupted) return st ? st : ST_ECANCELED;
+    base_pool_pin(b->dev->pool, 1);
     w->product_f32 = bench_product(b, b->dev, KN_F32);
     static const int contexts[CONTEXTS] = {128, 1024, 4096};
     for (int i = 0; !st && !interrupted && i < (b->quick ? 1 : CONTEXTS); i++) {
@@ -157,6 +160,7 @@ static st_t measure(struct whole *w, struct kn_dev *one, struct base_err *err)
         st = decode(w, b->dev, &w->speed[w->nspeed], err);
         if (!st) w->nspeed++;
     }
+    base_pool_pin(b->dev->pool, 0);
     w->others_decode = bench_end(b, &y);
     if (!st && !interrupted) memory(w); /* without it: a dash */
     return interrupted ? ST_ECANCELED : st;

@@ -2,6 +2,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/pool.h"
 #include "tests/tap.h"
@@ -110,8 +111,68 @@ static void test_threads(int threads, int rounds)
     base_pool_free(r.pool);
 }
 
+enum { PHASES = 400, RANKS = 8 };
+
+struct team {
+    struct base_pool *pool;
+    int seen[RANKS];              /* not atomic: a rank is nobody else's */
+    long step[2][RANKS][16];      /* of even and odd phases; nor are these, but between two meetings */
+    _Atomic int bad, tasks;
+    int size;
+};
+
+/* Each phase every rank reads what all wrote in the one before. */
+static void phases(void *ctx, int rank, int size)
+{
+    struct team *t = ctx;
+    if (rank < 0 || rank >= size || size != t->size) t->bad++;
+    t->seen[rank]++;
+    for (int k = 1; k <= PHASES; k++) {
+        long sum = 0;
+        for (int i = 0; i < size; i++) sum += t->step[(k + 1) % 2][i][0];
+        if (sum != (long)(k - 1) * size) t->bad++;
+        t->step[k % 2][rank][0] = k;
+        base_pool_meet(t->pool, rank, size);
+    }
+}
+
+static void count(void *ctx, int i, int worker)
+{
+    ((struct team *)ctx)->tasks++;
+    (void)i, (void)worker;
+}
+
+static void nested_team(void *ctx, int i, int worker)
+{
+    struct team *t = ctx, one = {.pool = t->pool, .size = 1};
+    base_pool_team(t->pool, phases, &one);
+    if (one.bad || one.seen[0] != 1) t->bad++;
+    (void)i, (void)worker;
+}
+
+static void test_team(int threads, int rounds)
+{
+    struct team t = {.size = threads};
+    if (threads > 1 && base_pool_new(&t.pool, threads, 0)) exit(1);
+    int wrong = 0, n = 0;
+    for (int k = 0; k < rounds; k++) {
+        memset(t.step, 0, sizeof t.step);
+        base_pool_team(t.pool, phases, &t);
+        for (int i = 0; i < threads; i++) wrong += t.seen[i] != k + 1 || t.step[PHASES % 2][i][0] != PHASES;
+        for (int p = 0; p < k % 3; p++) base_pool_run(t.pool, count, &t, 5), n += 5; /* rounds of tasks between those of teams */
+    }
+    ok(!wrong && !t.bad && t.tasks == n, "a team of %d: every rank once, all see what all did", threads);
+    base_pool_run(t.pool, nested_team, &t, 6);
+    ok(threads == 1 || !t.bad, "a team of %d: inside of a task it is a team of one", threads);
+    base_pool_free(t.pool);
+}
+
 int main(void)
 {
+    test_team(1, 3);
+    test_team(2, 300);
+    test_team(4, 30);
+    test_team(7, 10);
     test_threads(1, 200);
     test_threads(2, 5000);
     test_threads(4, 2000);

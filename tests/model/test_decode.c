@@ -85,6 +85,37 @@ static void test_wide(void)
     kn_dev_close(dev);
 }
 
+/* Token by token, however many threads: wide enough that they share a token's work, groups that they cannot share evenly among it. */
+static void test_threads(void)
+{
+    enum { N = 40, CONTEXT = 300 };
+    static int32_t tok[N], tgt[N];
+    static int ones[N + 1];
+    static const int all[] = {N, 0};
+    float first[V], x[V], whole[V];
+    struct arch a = net(V, CONTEXT, 192, 0);
+    add(&a, attention(6, 3, 32, 0, 1), swiglu(400, 0));
+    add(&a, attention(4, 4, 48, 20, 1), moe_as(moe(5, 2, 150, 1), 1, 0, 1));
+    add(&a, short_conv(3), mlp(300, KN_GELU));
+    add(&a, attention(6, 1, 32, 0, 0), moe(4, 3, 100, 0));
+    for (int i = 0; i < N; i++) ones[i] = 1;
+    random_tokens(2, V, N, tok, tgt);
+    for (int threads = 1; threads <= 4; threads++) {
+        struct kn_dev *dev = device("cpu", threads);
+        struct model *m = model_of(&a, dev, KN_F32, 0, false, 8);
+        stir(m);
+        is_int(decode(m, 1, CONTEXT, tok, N, ones, x), ST_OK, "a token at a time on %d threads", threads);
+        if (threads == 1) {
+            memcpy(first, x, sizeof x);
+            is_int(decode(m, 1, CONTEXT, tok, N, all, whole), ST_OK, "all at once");
+            ok(apart(x, whole, V) < 1e-5, "the same logits");
+        }
+        ok(!memcmp(first, x, sizeof x), "%d threads: the same bits", threads);
+        model_free(m);
+        kn_dev_close(dev);
+    }
+}
+
 /* Row b of a batch is what it is alone. */
 static void test_rows(struct arch a)
 {
@@ -199,6 +230,7 @@ int main(void)
     test_loss(deltas(9, 0));
     test_state(deltas(9, 0), true);
     test_wide();
+    test_threads();
     test_rows(zoo(9, 1));
     test_rows(conv_zoo(9, 1));
     test_rows(scans(9, 1));

@@ -20,18 +20,23 @@ static void take(struct model *f, struct model *s, struct kn_dev *dev)
     }
 }
 
-/* A prefill of `first`, then token by token. */
-static st_t run(struct model *m, const int32_t *tokens, int first, float *logits)
+/* A prefill of `first`, then token by token; of the first of `batch` sequences. */
+static st_t run_of(struct model *m, int batch, const int32_t *tokens, int first, float *logits)
 {
     struct model_state *s;
     int32_t now[B * CONTEXT];
-    st_t st = model_state_new(&s, m, B, CONTEXT, NULL);
+    st_t st = model_state_new(&s, m, batch, CONTEXT, NULL);
     for (int at = 0, n = first; !st && at < CONTEXT; at += n, n = 1) {
-        for (int b = 0; b < B; b++) memcpy(now + b * n, tokens + b * CONTEXT + at, (size_t)n * sizeof *now);
+        for (int b = 0; b < batch; b++) memcpy(now + b * n, tokens + b * CONTEXT + at, (size_t)n * sizeof *now);
         st = model_decode(s, now, n, logits);
     }
     model_state_free(s);
     return st;
+}
+
+static st_t run(struct model *m, const int32_t *tokens, int first, float *logits)
+{
+    return run_of(m, B, tokens, first, logits);
 }
 
 static void test(const struct arch *a, const char *what, enum arch_weights w)
@@ -55,19 +60,22 @@ static void test(const struct arch *a, const char *what, enum arch_weights w)
         lie += (double)(x.d[0] * x.s[0]) * (double)kn_dtype_size(x.dtype);
     }
     is_near(lie, paper, 0, "%s: tensors have the bytes that are on paper", what);
-    float many[B * V];
+    float many[B * V], alone[V];
     st_t st = run(f, tok, 8, plain);
     take(f, s, dev);
     if (!st) st = run(f, tok, 8, want);
     if (!st) st = run(s, tok, 8, got);
     if (!st) st = run(s, tok, 30, many);
-    double off = 0, most = 0, lost = 0, rounded = 0;
+    if (!st) st = run_of(s, 1, tok, 8, alone);
+    double apart = 0, off = 0, most = 0, lost = 0, rounded = 0;
     for (int i = 0; i < B * V; i++) {
         off = fmax(off, fabs((double)got[i] - (double)want[i])), most = fmax(most, fabs((double)want[i]));
         rounded = fmax(rounded, fabs((double)many[i] - (double)want[i]));
         lost = fmax(lost, fabs((double)plain[i] - (double)want[i]));
     }
     if (!ok(!st && off < 2e-5 * most, "%s: logits of the kept numbers", what)) printf("# %s, off by %g of %g\n", base_status_text(st), off, most);
+    for (int i = 0; i < V; i++) apart = fmax(apart, fabs((double)alone[i] - (double)want[i]));
+    ok(!st && apart < 2e-5 * most, "%s: a sequence alone (%.2g of %.2g)", what, apart, most);
     ok(rounded < 0.1 * most, "%s: a prefill may round what it multiplies (%.2g of %.2g)", what, rounded, most);
     ok(lost > 0 && lost < 0.2 * most, "%s: and near those of f32 (%.2g of %.2g)", what, lost, most);
     is_int(model_save(s, "/nowhere", false, NULL, 0, NULL, NULL, NULL), ST_ENOTSUP, "%s: not saved", what);
