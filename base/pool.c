@@ -17,6 +17,7 @@
 
 #include "base/clock.h"
 
+#define CROWD_NS 2000000 /* about a time slice: how long a team goes on alone once another program has a CPU of its threads */
 #define SPIN_NS 30000 /* a futex wake-up costs 5 to 50 us, the gap between two kernels of a decode step about 1 us */
 
 struct worker {
@@ -39,6 +40,7 @@ struct base_pool {
     base_pool_fn team;
     void *team_ctx;
     _Alignas(64) _Atomic uint32_t waiters; /* threads that sleep until another comes to a meeting */
+    _Atomic uint64_t crowded;              /* until when teams are of one */
     /* Written between rounds only; read by whoever holds a task, which keeps the round open. */
     _Alignas(64) base_pool_fn fn;
     void *ctx;
@@ -191,7 +193,8 @@ void base_pool_run(struct base_pool *p, base_pool_fn fn, void *ctx, int ntasks)
 
 void base_pool_team(struct base_pool *p, base_pool_fn fn, void *ctx)
 {
-    if (!p || inside.pool || p->threads == 1) {
+    uint64_t crowded = p ? atomic_load_explicit(&p->crowded, memory_order_relaxed) : 0;
+    if (!p || inside.pool || p->threads == 1 || (crowded && base_clock_ns() < crowded)) {
         fn(ctx, 0, 1);
         return;
     }
@@ -215,6 +218,7 @@ void base_pool_meet(struct base_pool *p, int rank, int size)
         /* one that is ahead has come to the next meeting already */
         while ((int32_t)((theirs = atomic_load_explicit(met, memory_order_acquire)) - mine) < 0) {
             if (spin_while(met, theirs, p->spin_ns)) continue;
+            if (p->spin_ns) atomic_store_explicit(&p->crowded, base_clock_ns() + CROWD_NS, memory_order_relaxed);
             atomic_fetch_add(&p->waiters, 1);
             if (atomic_load(met) == theirs) futex_wait(met, theirs);
             atomic_fetch_sub(&p->waiters, 1);

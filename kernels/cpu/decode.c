@@ -9,8 +9,8 @@
 
 #include "kernels/cpu/attn.h"
 
-#define UNIT 16    /* rows that are dealt out together: a line of what they give */
-#define PIECE 512  /* hidden units at a time */
+#define UNIT 16   /* rows that are dealt out together: a line of what they give */
+#define PIECE 512 /* hidden units at a time */
 
 struct ctx {
     struct kn_dev *dev;
@@ -20,7 +20,8 @@ struct ctx {
     int64_t D;
     float *x;       /* the caller's */
     const float *r; /* NULL: none */
-    /* shared: y [D]; h [F]; qkv, o (what heads gathered), part: attention's; line: [n] of each branch's rotation, NULL where there is none */
+    /* shared: y [D], what a branch gives; h [F], an ffn's hidden units, those of each chosen expert from a line of its own on; qkv, o [H K] (what heads
+     * gathered) and part: attention's; line [n]: a line of cosines and sines for each branch that rotates, else NULL */
     float *y, *h, *qkv, *o, *part;
     const float **line;
     int64_t stream, experts; /* lengths in a worker's scratch: x and xn; z, p, chosen, w; behind them what a branch wants */
@@ -205,7 +206,8 @@ static void team(void *arg, int rank, int size)
     memcpy(s.x, c->x, (size_t)c->D * sizeof(float));
     for (int i = 0; i < c->n; i++) {
         const struct kn_branch *b = &c->branch[i];
-        for (size_t k = 0; i + 1 < c->n && k < sizeof *b; k += 64) __builtin_prefetch((const char *)(b + 1) + k, 0, 3); /* another thread wrote it */
+        /* the caller's thread has written the next one */
+        for (size_t k = 0; i + 1 < c->n && k < sizeof *b; k += 64) __builtin_prefetch((const char *)(b + 1) + k, 0, 3);
         cpu_rmsnorm_row(c->dev, s.x, r, b->norm->p, c->eps, s.xn, c->D);
         r = NULL;
         if (b->kind == KN_BRANCH_HEAD) {
@@ -219,7 +221,7 @@ static void team(void *arg, int rank, int size)
     }
 }
 
-/* The most that any branch wants, in floats; what all of them read. */
+/* The most that any branch wants, in floats; about what all of them read, in numbers. */
 struct need {
     int64_t h, qkv, o, part, lines, experts, work;
     double read;
@@ -246,9 +248,12 @@ static struct need need_of(const struct ctx *c)
             n.read += (double)(b->attention.qkv.d[0] + a.H * a.K) * (double)c->D + 2 * (double)(a.S * a.G * a.K);
         } else if (b->kind == KN_BRANCH_FFN) {
             const struct kn_branch_ffn *f = &b->ffn;
-            most(&n.h, (f->one.down.p ? lines_of(f->one.down.d[1]) : 0) + (f->expert.down.p ? f->active * lines_of(f->expert.down.d[2]) : 0));
+            int64_t h = (f->one.down.p ? lines_of(f->one.down.d[1]) : 0) + (f->expert.down.p ? f->active * lines_of(f->expert.down.d[2]) : 0);
+            most(&n.h, h);
             if (f->expert.down.p) most(&n.experts, 2 * f->router.d[0] + 2 * f->active);
-            n.read += 3 * (double)n.h * (double)c->D;
+            n.read += 3 * (double)h * (double)c->D;
+        } else {
+            n.read += (double)b->head.w.d[0] * (double)c->D;
         }
     }
     return n;

@@ -125,7 +125,7 @@ struct team {
 static void phases(void *ctx, int rank, int size)
 {
     struct team *t = ctx;
-    if (rank < 0 || rank >= size || size != t->size) t->bad++;
+    if (rank < 0 || rank >= size || (size != t->size && size != 1)) t->bad++;
     t->seen[rank]++;
     for (int k = 1; k <= PHASES; k++) {
         long sum = 0;
@@ -158,10 +158,13 @@ static void test_team(int threads, int rounds)
     for (int k = 0; k < rounds; k++) {
         memset(t.step, 0, sizeof t.step);
         base_pool_team(t.pool, phases, &t);
-        for (int i = 0; i < threads; i++) wrong += t.seen[i] != k + 1 || t.step[PHASES % 2][i][0] != PHASES;
+        wrong += t.seen[0] != k + 1 || t.step[PHASES % 2][0][0] != PHASES;
+        /* on a busy machine some rounds are the caller's alone */
+        for (int i = 1; i < threads; i++) wrong += t.seen[i] != t.seen[1] || t.seen[i] > k + 1;
         for (int p = 0; p < k % 3; p++) base_pool_run(t.pool, count, &t, 5), n += 5; /* rounds of tasks between those of teams */
     }
     ok(!wrong && !t.bad && t.tasks == n, "a team of %d: every rank once, all see what all did", threads);
+    ok(threads == 1 || t.seen[1] > 0, "a team of %d: not the caller alone", threads);
     base_pool_run(t.pool, nested_team, &t, 6);
     ok(threads == 1 || !t.bad, "a team of %d: inside of a task it is a team of one", threads);
     base_pool_free(t.pool);
