@@ -17,7 +17,7 @@
 
 #include "base/clock.h"
 
-#define CROWD_NS 2000000 /* about a time slice: how long a team goes on alone once another program has a CPU of its threads */
+#define CROWD_NS 2000000 /* about a time slice: how long the caller goes on alone once another program has the CPUs of its team */
 #define SPIN_NS 30000 /* a futex wake-up costs 5 to 50 us, the gap between two kernels of a decode step about 1 us */
 
 struct worker {
@@ -40,7 +40,7 @@ struct base_pool {
     base_pool_fn team;
     void *team_ctx;
     _Alignas(64) _Atomic uint32_t waiters; /* threads that sleep until another comes to a meeting */
-    _Atomic uint64_t crowded;              /* until when teams are of one */
+    uint64_t slept, crowded; /* the caller's: in meetings of this team, ns; until when teams are of one */
     /* Written between rounds only; read by whoever holds a task, which keeps the round open. */
     _Alignas(64) base_pool_fn fn;
     void *ctx;
@@ -193,11 +193,12 @@ void base_pool_run(struct base_pool *p, base_pool_fn fn, void *ctx, int ntasks)
 
 void base_pool_team(struct base_pool *p, base_pool_fn fn, void *ctx)
 {
-    uint64_t crowded = p ? atomic_load_explicit(&p->crowded, memory_order_relaxed) : 0;
-    if (!p || inside.pool || p->threads == 1 || (crowded && base_clock_ns() < crowded)) {
+    uint64_t begin = p && !inside.pool && p->threads > 1 ? base_clock_ns() : 0;
+    if (!begin || begin < p->crowded) {
         fn(ctx, 0, 1);
         return;
     }
+    p->slept = 0;
     p->team = fn;
     p->team_ctx = ctx;
     atomic_store(&p->team_round, atomic_load(&p->round) + 1);
@@ -206,6 +207,10 @@ void base_pool_team(struct base_pool *p, base_pool_fn fn, void *ctx)
     inside.worker = 0;
     join_team(p, 0);
     inside.pool = NULL;
+    if (!p->slept) return;
+    /* whether the caller would have been faster alone: it worked for the rest of the time, as every thread did */
+    uint64_t now = base_clock_ns(), work = now - begin > p->slept ? now - begin - p->slept : 0;
+    if (work * (uint64_t)p->threads < now - begin) p->crowded = now + CROWD_NS;
 }
 
 void base_pool_meet(struct base_pool *p, int rank, int size)
@@ -218,10 +223,11 @@ void base_pool_meet(struct base_pool *p, int rank, int size)
         /* one that is ahead has come to the next meeting already */
         while ((int32_t)((theirs = atomic_load_explicit(met, memory_order_acquire)) - mine) < 0) {
             if (spin_while(met, theirs, p->spin_ns)) continue;
-            if (p->spin_ns) atomic_store_explicit(&p->crowded, base_clock_ns() + CROWD_NS, memory_order_relaxed);
+            uint64_t from = base_clock_ns();
             atomic_fetch_add(&p->waiters, 1);
             if (atomic_load(met) == theirs) futex_wait(met, theirs);
             atomic_fetch_sub(&p->waiters, 1);
+            if (rank == 0 && p->spin_ns) p->slept += p->spin_ns + base_clock_ns() - from;
         }
     }
 }

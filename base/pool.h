@@ -28,8 +28,8 @@ void base_pool_run(struct base_pool *p, base_pool_fn fn, void *ctx, int ntasks);
 /* A team, for work in many short phases: fn(ctx, rank, size) on size threads at the same time, the caller as rank 0; returns when all have. Between two
  * phases they meet: base_pool_meet returns once every rank has come, and what one wrote before it is seen by all after it; all come equally often.
  * A meeting costs the way of one cache line from core to core, a base_pool_run several.
- * size is base_pool_threads(p), or 1: NULL pool, inside of a task, or for a little while after a thread did not come: another program has its CPU, and
- * waiting at every meeting would cost more than the thread gives. So results must not depend on it: what a phase is cut into depends on shape alone. */
+ * size is base_pool_threads(p), or 1: NULL pool, inside of a task, or for a little while after the caller has waited so long that it had been faster
+ * alone, because other programs have the CPUs. So results must not depend on it: what a phase is cut into depends on shape alone. */
 void base_pool_team(struct base_pool *p, base_pool_fn fn, void *ctx);
 void base_pool_meet(struct base_pool *p, int rank, int size);
 
