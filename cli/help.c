@@ -22,7 +22,9 @@ static void print_option(FILE *f, const struct cli_opt *o)
     char left[96];
     int n = snprintf(left, sizeof left, "%s%c%s --%s%s%s", o->letter ? "-" : " ", o->letter ? o->letter : ' ', o->letter ? "," : " ", o->name, o->arg ? " " : "",
                      o->arg ? o->arg : "");
-    fprintf(f, "  %-30s%s%s%s\n", left, n > 29 ? "\n                                " : "", o->help, o->promised ? " (not built yet)" : "");
+    int more = 0; /* bytes of characters beyond their first */
+    for (const char *p = left; *p; p++) more += ((unsigned char)*p & 0xc0) == 0x80;
+    fprintf(f, "  %-*s%s%s%s\n", 30 + more, left, n - more > 28 ? "\n                                " : "", o->help, o->promised ? " (not built yet)" : "");
 }
 
 void cli_help_cmd(FILE *f, const struct cli_cmd *cmd)

@@ -154,7 +154,15 @@ static int resume(struct run *r)
     json_t *result = NULL;
     int code, rc = change(r, "job.resume", json_pack("{s:I}", "id", (json_int_t)r->job), &result, &code, &err);
     json_decref(result);
-    return rc && code != WIRE_ESTATE ? failed(r, code, &err) : CLI_OK;
+    if (!rc) return CLI_OK;
+    if (code != WIRE_ESTATE) return failed(r, code, &err);
+    struct base_err none = BASE_ERR_INIT;
+    int said = code;
+    rc = call(r, "job.get", json_pack("{s:I,s:b}", "id", (json_int_t)r->job, "brief", true), &result, &code, &none);
+    if (rc) return failed(r, code, &none);
+    bool paused = !strcmp(out_str(result, "state"), "paused"); /* else it has ended, or goes on, meanwhile */
+    json_decref(result);
+    return paused ? failed(r, said, &err) : CLI_OK;
 }
 
 /* The newest job of the same identity (all of the file but its budget), and whether another one has its name. */

@@ -40,8 +40,7 @@ static json_t *row_json(struct ctl *c, struct ctl_job *j, bool trials, bool brie
 {
     json_t *o = json_pack("{s:I,s:s,s:s,s:s,s:I}", "id", (json_int_t)j->id, "name", j->name, "state", ctl_state_name(j->state), "identity",
                           j->identity, "submitted_ms", (json_int_t)j->submitted_ms);
-    if (!brief && j->job) {
-        ctl_job_summary(c, j);
+    if (!brief && !ctl_job_summary(c, j) && j->job) {
         json_object_set_new(o, "evaluations", json_integer((json_int_t)j->sum_n));
     }
     json_object_set_new(o, "budget", budget_json(j));
@@ -244,7 +243,7 @@ CTL_HANDLER(job_resume)
         wire_call_error(call, WIRE_ESTATE, "%s", err.what);
         return;
     }
-    if (ctl_job_used_up(j, evaluations, hours, why, sizeof why)) {
+    if (j->state != CTL_PAUSED && ctl_job_used_up(j, evaluations, hours, why, sizeof why)) { /* a paused one comes to its end by that */
         wire_call_error(call, WIRE_ESTATE, "job %lld: %s; give a larger one to go on", (long long)j->id, why);
         return;
     }

@@ -155,15 +155,9 @@ st_t ctl_jobs_load(struct ctl *c, struct base_err *err)
     if (st) return base_err_set(err, st, db_path(c->db), "cannot read the jobs: %s", base_status_text(st));
     for (int i = 0; !st && i < c->njobs; i++) {
         struct ctl_job *j = c->job[i];
-        struct base_err why = BASE_ERR_INIT;
         if (!j->job || !ctl_state_active(j->state)) continue;
-        st = ctl_job_archive(c, j, &why);
-        if (st == ST_ECORRUPT) {
-            set_unread(j, "trials", &why);
-            st = ST_OK;
-        } else if (st) {
-            *err = why;
-        }
+        st = ctl_job_archive(c, j, err);
+        if (st == ST_EVERSION) st = ST_OK; /* damaged: the scheduler stops it */
     }
     return st;
 }
@@ -221,10 +215,17 @@ st_t ctl_job_archive(struct ctl *c, struct ctl_job *j, struct base_err *err)
     j->used_ns = base_clock_ns();
     if (j->archive) return ST_OK;
     if (!j->job) return base_err_set(err, ST_EVERSION, "", "job %lld: %s", (long long)j->id, j->unread);
-    st_t st = archive_load(&j->archive, c->db, j->id, j->job, err);
-    if (st) j->archive = NULL;
-    else make_room(c, j);
-    return st;
+    struct base_err own = BASE_ERR_INIT, *why = err ? err : &own;
+    st_t st = archive_load(&j->archive, c->db, j->id, j->job, why);
+    if (!st) {
+        make_room(c, j);
+        return ST_OK;
+    }
+    j->archive = NULL;
+    if (st != ST_ECORRUPT) return st;
+    set_unread(j, "trials", why);
+    c->kick = true;
+    return base_err_set(why, ST_EVERSION, "", "job %lld: %s", (long long)j->id, j->unread);
 }
 
 /* ---- what is recorded ---- */

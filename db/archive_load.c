@@ -25,6 +25,7 @@ struct loader {
     struct archive *a;
     struct db *db;
     const char *error;       /* why a row cannot be */
+    bool *fits;              /* [genes][256]: may gene i be that byte? */
     int (*column)[DB_SLOTS]; /* [nsets]; column[s][0] < 0: not looked up yet */
     struct report *rep;
     long nrep, cap_rep;
@@ -40,6 +41,8 @@ static st_t load_genome(struct loader *l, long row, const uint8_t *p, int bytes)
 {
     struct archive *a = l->a;
     if (bytes == a->genes + 1 && p[0] == 0) {
+        for (int i = 0; i < a->genes; i++)
+            if (!l->fits[(size_t)i * 256 + p[1 + i]]) return corrupt(l, "its genome does not fit the job's space");
         if (!a->wide) {
             memcpy(a->genome + (size_t)row * (size_t)a->genes, p + 1, (size_t)a->genes);
             return ST_OK;
@@ -51,6 +54,7 @@ static st_t load_genome(struct loader *l, long row, const uint8_t *p, int bytes)
     for (int i = 0; i < a->genes; i++) {
         double g;
         memcpy(&g, p + 1 + 8 * i, sizeof g);
+        if (!space_gene_fits(a->job->space, i, g)) return corrupt(l, "its genome does not fit the job's space");
         st_t st = archive_gene_set(a, row, i, g);
         if (st) return st;
     }
@@ -91,7 +95,7 @@ static st_t load_row(struct loader *l, sqlite3_stmt *q)
     uint8_t arch[ARCH_BYTES];
     long row = a->n;
     int state = sqlite3_column_int(q, C_STATE);
-    if (!hex || !genome) return ST_ENOMEM;
+    if (!hex || (!genome && sqlite3_column_bytes(q, C_GENOME))) return ST_ENOMEM; /* an empty blob is NULL as well */
     if (sqlite3_column_int64(q, C_PROPOSAL) != row || state < 0 || state > TRIAL_FAILED ||
         !archive_arch_parse(hex, arch))
         return corrupt(l, "it is not as Taut writes it");
@@ -174,13 +178,15 @@ st_t archive_load(struct archive **out, struct db *db, int64_t job_id, const str
 {
     struct loader l = {.a = archive_new(job), .db = db};
     l.column = malloc(((size_t)db->nsets + 1) * sizeof *l.column);
-    st_t st = l.a && l.column ? ST_OK : base_err_set(err, ST_ENOMEM, "", "out of memory");
+    l.fits = l.a ? malloc((size_t)l.a->genes * 256) : NULL;
+    st_t st = l.a && l.column && l.fits ? ST_OK : base_err_set(err, ST_ENOMEM, "", "out of memory");
+    for (int i = 0; !st && i < 256 * l.a->genes; i++) l.fits[i] = space_gene_fits(job->space, i / 256, i % 256);
     if (!st) {
         for (int i = 0; i < db->nsets; i++)
             for (int k = 0; k < DB_SLOTS; k++) l.column[i][k] = -1;
         /* The sums come from the same moment as the rows: tautd is the only writer, and waits for us. */
         struct db_jobinfo *j = db_job_info(db, job_id, &st, err);
-        if (j) st = archive_reserve(l.a, j->proposals);
+        if (j && j->proposals >= 0 && j->proposals <= 1 << 20) st = archive_reserve(l.a, j->proposals); /* a number that is damaged takes no memory */
         if (j && !st) {
             l.a->busy_s = j->busy_s;
             st = load_rows(&l, job_id, false, err);
@@ -195,6 +201,7 @@ st_t archive_load(struct archive **out, struct db *db, int64_t job_id, const str
         archive_free(l.a);
     }
     free(l.column);
+    free(l.fits);
     free(l.rep);
     return st;
 }

@@ -97,6 +97,11 @@ void space_genome_write(const struct genome *g, struct base_buf *b)
     base_jw_end(&w);
 }
 
+bool space_gene_fits(const struct space *s, int gene, double v)
+{
+    return s->ops->gene_fits(s, gene, v);
+}
+
 st_t space_genome_read(const struct space *s, json_t *v, struct genome *g)
 {
     if (!json_is_array(v) || json_array_size(v) != (size_t)s->genes) return ST_ECORRUPT;

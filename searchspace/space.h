@@ -46,6 +46,7 @@ void space_genome_fini(struct genome *g);
 void space_genome_copy(struct genome *dst, const struct genome *src);
 /* JSON array of the genes' values, shortest numbers; and back (ST_ECORRUPT when it does not fit the space). */
 void space_genome_write(const struct genome *g, struct base_buf *b);
+bool space_gene_fits(const struct space *s, int gene, double v);
 st_t space_genome_read(const struct space *s, json_t *v, struct genome *g);
 
 /* Every draw is valid (holes of the space are redrawn, at most a fixed number of times; ST_EEXHAUSTED then). */

@@ -16,7 +16,7 @@ def lm_job(d, **moe):
     path = os.path.join(d.dir, "text.txt")
     with open(path, "w") as f:
         f.write("what an older version was asked to learn. " * 400)
-    return {"data": {"train": path}, "objectives": ["valid_bpb", "weight_bytes"], "data": {"train": path, "context": 32},
+    return {"objectives": ["valid_bpb", "weight_bytes"], "data": {"train": path, "context": 32},
             "space": {"type": "lm", "depth": [1, 2], "width": [16, 32], "mixer": {"attention": {"heads": [1, 2]}},
                       "ffn": {"moe": {"experts": [2], "active": [1], "ratio": [1], **moe}}}}
 
@@ -157,5 +157,34 @@ same(c.code("job.resume", id=gate)[0], 0, "and can resume it")
 e = Evaluator(d.conn(), "lm", spaces=["lm"])
 again = e.next()
 same((again["trial"], again["epoch"]), (a["trial"], 2), "with the trial that waited")
+
+# Genes that no member of the space has, in a job that goes on and in one that is done: neither ends tautd.
+lm = c.call("job.submit", job=dict(lm_job(d), name="genes"))["id"]
+e.report(again, metrics={"valid_bpb": 2.4})
+c.call("job.pause", id=gate)
+e.report(e.next(), metrics={"valid_bpb": 2.3})
+c.close()
+d.term()
+db = sqlite3.connect(os.path.join(d.dir, "taut.db"))
+for id in (lm, good):
+    (trial, genome), = db.execute("SELECT id, genome FROM trial_data WHERE job=? AND length(genome)>1 ORDER BY id LIMIT 1", (id,))
+    db.execute("UPDATE trial_data SET genome=? WHERE id=?", (genome[:1] + b"\xff" * (len(genome) - 1), trial))
+db.commit()
+db.close()
+d.start()
+c = d.conn()
+same([c.code("job.front", id=id, archs=True)[0] for id in (lm, good)], [-32002] * 2, "the front of jobs with genes that their spaces do not have is refused")
+got = {j["id"]: j for j in c.call("job.list")}
+same([(got[id]["state"], "does not fit the job's space" in got[id]["reason"]) for id in (lm, good)], [("paused", True), ("done", True)], "with why, and tautd goes on")
+
+# One that was paused when its hours were over ends when it is resumed.
+hours = c.call("job.submit", job=custom_job(name="hours", budget={"hours": 1e-7}))["id"]
+e = Evaluator(d.conn(), "custom")
+a = e.next()
+same(a["job"], hours, "a trial is out of a job of very few hours")
+c.call("job.pause", id=hours)
+same(c.code("job.resume", id=hours)[0], 0, "it can be resumed when they are over")
+e.report(a)
+same(c.call("job.get", id=hours)["state"] in ("done", "failed"), True, "and ends")
 d.end()
 done()
