@@ -171,6 +171,9 @@ void base_pool_run(struct base_pool *p, base_pool_fn fn, void *ctx, int ntasks)
     p->ctx = ctx;
     atomic_store_explicit(&p->done, 0, memory_order_relaxed);
     p->ntasks = (uint32_t)ntasks;
+    /* rounds are counted in 32 bits: this one's number must not be that of a team long ago */
+    uint32_t next = atomic_load_explicit(&p->round, memory_order_relaxed) + 1;
+    if (atomic_load_explicit(&p->team_round, memory_order_relaxed) == next) atomic_store(&p->team_round, next + (UINT32_C(1) << 31));
     for (int i = 0; i < p->threads; i++) {
         uint64_t first = (uint64_t)ntasks * (uint64_t)i / (uint64_t)p->threads,
                  end = (uint64_t)ntasks * (uint64_t)(i + 1) / (uint64_t)p->threads;

@@ -4,9 +4,10 @@
  *
  * Invariants: tasks are cut by shape, never by the number of threads, and a task writes memory no other task writes, so
  * results do not depend on threads or order. worker is in [0, base_pool_threads(pool)) and names scratch memory.
- * Worker w of W begins with tasks [w n / W, (w + 1) n / W), in order, and then helps others from the end of theirs: kernels that cut the same rows
+ * Worker w of W begins with tasks [w n / W, (w + 1) n / W), in order, and then helps others from the end of theirs (one that comes late from the run
+ * before may help first): kernels that cut the same rows
  * in the same order find them in the cache of the core that wrote them.
- * The caller is worker 0 and takes tasks too. Workers spin for a short while (spin_us) before they sleep on a futex, so that a
+ * The caller is worker 0 and takes tasks too. Workers spin for a short while before they sleep on a futex, so that a
  * decode step does not pay a wake-up a layer. A pool belongs to one caller thread; base_pool_run does not nest (a nested call
  * runs its tasks inline). NULL pool: runs inline. */
 #ifndef TAUT_BASE_POOL_H
@@ -20,7 +21,7 @@ typedef void (*base_pool_fn)(void *ctx, int task, int worker);
 /* threads >= 1 (the caller counts). pin: bind worker i to the i-th CPU of the process's affinity mask. */
 st_t base_pool_new(struct base_pool **out, int threads, int pin);
 void base_pool_free(struct base_pool *p);
-/* Binds worker i (the caller is 0) to the i-th CPU of the affinity mask at base_pool_new, or lets all go back to that mask. NULL pool: nothing. */
+/* Binds worker i (the caller is 0) to the i-th CPU of the caller's affinity mask, or lets all go back to that mask. NULL pool: nothing. */
 void base_pool_pin(struct base_pool *p, int pin);
 int base_pool_threads(const struct base_pool *p); /* 1 for NULL */
 void base_pool_run(struct base_pool *p, base_pool_fn fn, void *ctx, int ntasks);

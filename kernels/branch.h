@@ -33,7 +33,7 @@ struct kn_ffn {
 struct kn_branch_ffn {
     int act; /* enum kn_act, where there is no gate; of experts KN_RELU2 */
     struct kn_ffn one, expert;
-    struct kn_tensor one_gate; /* [1,D]; p NULL: factor 1 */
+    struct kn_tensor one_gate; /* [1,D]; p NULL: factor 1; where there is no gate with KN_RELU2 alone */
     struct kn_tensor router;   /* [E,D] */
     int64_t active;
     int sigmoid;               /* op route's */

@@ -48,6 +48,7 @@ static st_t check_ffn(const struct kn_branch_ffn *f, enum kn_dtype dtype, int64_
         NEED(F > 0 && is_weight(&f->one.up, dtype, F, D) && is_weight(&f->one.down, dtype, D, F));
         NEED(kn_absent(&f->one.gate) || is_weight(&f->one.gate, dtype, F, D));
         NEED(kn_absent(&f->one_gate) || is_weight(&f->one_gate, dtype, 1, D));
+        NEED(kn_absent(&f->one_gate) || !kn_absent(&f->one.gate) || f->act == KN_RELU2);
     }
     if (f->expert.down.p) {
         int64_t E = f->router.d[0], F = f->expert.down.d[2];

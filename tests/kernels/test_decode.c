@@ -160,8 +160,8 @@ static st_t by_ops(struct kn_dev *dev, const struct kn_branch *b, const struct k
             st |= op->route(dev, &z, f->sigmoid, &p, &idx, &w2, &off, &ord, &rows, NULL);
         } else {
             offset[0] = 0, offset[1] = 1, order[0] = row[0] = 0, mem[2][0] = 1;
-            struct kn_tensor wt = kn_transpose(&f->one_gate), z = kn_t2(mem[2], KN_F64, 1, 1);
-            if (f->one_gate.p) st |= op->gemm(dev, 1, &xn, &wt, 0, &z);
+            struct kn_tensor wt = f->one_gate, z = kn_t2(mem[2], KN_F64, 1, 1);
+            if (wt.p) wt = kn_transpose(&wt), st |= op->gemm(dev, 1, &xn, &wt, 0, &z);
         }
         st |= op->gather(dev, &xn, &ord, &in);
         st |= op->gemm_grouped(dev, &in, &e.up, &off, 0, &u);
@@ -204,7 +204,7 @@ static void check_ref(const char *what, struct call *c, struct kt **outs, int n)
         st |= by_ops(kt_ref, &b, &x);
     }
     for (int o = 0; o < n; o++) {
-        for (int64_t i = 0; i < outs[o]->n; i++) worst = fmax(worst, fabs(keep[o][i] - outs[o]->g[i]));
+        for (int64_t i = 0; i < outs[o]->n; i++) worst = tap_worse(worst, fabs(keep[o][i] - outs[o]->g[i]));
         free(keep[o]);
     }
     ok(st == ST_OK && worst < 1e-12, "%s: the reference is what its ops give (%.1e)", what, worst);
@@ -315,7 +315,7 @@ static void at_rest(enum kn_dtype kind)
             memcpy(k ? want : got, c.x.f, D * sizeof(float)), memcpy((k ? want : got) + D, c.t[2][LOGITS].f, V * sizeof(float));
         }
         double off = 0;
-        for (int k = 0; k < D + V; k++) off = fmax(off, fabs((double)got[k] - (double)want[k]));
+        for (int k = 0; k < D + V; k++) off = tap_worse(off, fabs((double)got[k] - (double)want[k]));
         ok(st == ST_OK && off < 1e-4, "%s, %s: as the same numbers in f32 (%.1e)", kt_isa[i], kn_dtype_name(kind), off);
         while (n--) free(mem[n]);
     }
@@ -343,6 +343,10 @@ static void refused(void)
     is_int(dev->op->decode(dev, &bad, 1, 1e-5, &x, NULL), ST_EINVAL, "more active experts than there are");
     bad = f, bad.ffn.one.down.d[1] = 9;
     is_int(dev->op->decode(dev, &bad, 1, 1e-5, &x, NULL), ST_EINVAL, "a down of another width");
+    bad = f, bad.ffn.one_gate = kn_slice(&f.ffn.one.up, 0, 0, 1);
+    is_int(dev->op->decode(dev, &bad, 1, 1e-5, &x, NULL), ST_OK, "a factor");
+    bad.ffn.act = KN_GELU, bad.ffn.one.gate.p = NULL;
+    is_int(dev->op->decode(dev, &bad, 1, 1e-5, &x, NULL), ST_EINVAL, "a factor of a GELU");
     bad = f, bad.norm = NULL;
     is_int(dev->op->decode(dev, &bad, 1, 1e-5, &x, NULL), ST_EINVAL, "no norm");
     x = operand(&c.x, 1), bad = branch(&c, 0, 1, &norm);

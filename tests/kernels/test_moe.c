@@ -155,7 +155,7 @@ static void check_route_gradient(int sigmoid)
         r.z.g[i] = keep + h, up = route_loss(&r);
         r.z.g[i] = keep - h, down = route_loss(&r);
         r.z.g[i] = keep;
-        worst = fmax(worst, fabs((up - down) / (2 * h) - r.dz.g[i]));
+        worst = tap_worse(worst, fabs((up - down) / (2 * h) - r.dz.g[i]));
     }
     ok(worst < 1e-9, "gradient of routing%s (off by %.1e)", sigmoid ? " by sigmoids" : "", worst);
     routing_free(&r);
@@ -213,9 +213,9 @@ static void check_act_gradient(struct act *c, const char *what)
     act_bwd(kt_ref, 1, c);
     for (int64_t i = 0; i < 20; i++) {
         int64_t r = i % c->g.t.d[0], f = i * 7 % c->g.t.d[1], at = r * c->g.t.s[0] + f * c->g.t.s[1];
-        worst = fmax(worst, fabs(slope(c, &c->g.g[at]) - c->dg.g[r * c->dg.t.s[0] + f * c->dg.t.s[1]]));
-        if (c->gated) worst = fmax(worst, fabs(slope(c, &c->u.g[at]) - c->du.g[r * c->du.t.s[0] + f * c->du.t.s[1]]));
-        if (c->weighted) worst = fmax(worst, fabs(slope(c, &c->w.g[r]) - c->dw.g[r]) / 10);
+        worst = tap_worse(worst, fabs(slope(c, &c->g.g[at]) - c->dg.g[r * c->dg.t.s[0] + f * c->dg.t.s[1]]));
+        if (c->gated) worst = tap_worse(worst, fabs(slope(c, &c->u.g[at]) - c->du.g[r * c->du.t.s[0] + f * c->du.t.s[1]]));
+        if (c->weighted) worst = tap_worse(worst, fabs(slope(c, &c->w.g[r]) - c->dw.g[r]) / 10);
     }
     ok(worst < 1e-7, "%s: gradients of the reference (off by %.1e)", what, worst);
 }
@@ -402,7 +402,7 @@ static double halves_apart(const struct halves *a, const struct halves *b)
         for (int i = 0; i < HM * HWIDE; i++) {
             if (i % HWIDE >= HF && b->rows[t][i] != 0x5555) return INFINITY;
             double x = (double)widened(a->rows[t][i]), y = (double)widened(b->rows[t][i]);
-            worst = fmax(worst, fabs(x - y) / fmax(fabs(x), 1e-30));
+            worst = tap_worse(worst, fabs(x - y) / fmax(fabs(x), 1e-30));
         }
     return worst;
 }
@@ -418,7 +418,7 @@ static void check_half_rows(struct kn_dev *dev, int gated, int sigmoid, int orde
     a = start, b = start;
     is_int(halves_act(kt_ref, &a, maybe(&o, ordered), gated, sigmoid) | halves_act(dev, &b, maybe(&o, ordered), gated, sigmoid), ST_OK, "rows in bf16");
     double e = halves_apart(&a, &b), dw = 0;
-    for (int i = 0; i < HM; i++) dw = fmax(dw, fabs((double)a.dw[i] - (double)b.dw[i]));
+    for (int i = 0; i < HM; i++) dw = tap_worse(dw, fabs((double)a.dw[i] - (double)b.dw[i]));
     ok(e <= 1.0 / 128 && dw < 2e-3, "activation, backward apart and in place (%.1e, dw %.1e)", e, dw);
     ok(!memcmp(b.rows[0], b.rows[3], sizeof b.rows[0]) && !memcmp(b.rows[2], b.rows[6], sizeof b.rows[0]) &&
            (!gated || !memcmp(b.rows[1], b.rows[4], sizeof b.rows[0])),
@@ -450,7 +450,7 @@ static void check_half_moves(struct kn_dev *dev)
             for (int j = 0; j < HF; j++) {
                 double sum = beta * (double)was[t * HF + j];
                 for (int s = 0; s < HK; s++) sum += (double)widened(h.rows[0][place[t * HK + s] * HWIDE + j]);
-                worst = fmax(worst, fabs(sum - (double)h.y[t * HF + j]));
+                worst = tap_worse(worst, fabs(sum - (double)h.y[t * HF + j]));
             }
         ok(worst < 2e-6, "their sums in f32 (off by %.1e)", worst);
     }
@@ -493,7 +493,7 @@ static double steps_apart(const uint16_t *h, int64_t stride, const float *f, int
     for (int64_t i = 0; i < m; i++)
         for (int64_t j = 0; j < n; j++) {
             double x = (double)f[i * n + j], y = (double)widened(h[i * stride + j]);
-            if (h[i * stride + j] != kt_round(f[i * n + j])) worst = fmax(worst, fabs(x - y) / (fabs(x) / 128 + 1e-4));
+            if (h[i * stride + j] != kt_round(f[i * n + j])) worst = tap_worse(worst, fabs(x - y) / (fabs(x) / 128 + 1e-4));
         }
     return worst;
 }
@@ -584,7 +584,7 @@ static void check_stored(void)
     is_int(dev->op->gemm_grouped(dev, &at, &bt, &ot, 0, &ct), ST_OK, "weights at rest");
     is_int(kt_ref->op->gemm_grouped(kt_ref, &at, &ft, &ot, 0, &wantt), ST_OK, "and what they say");
     double d = 0;
-    for (int i = 0; i < M * Q; i++) d = fmax(d, fabs((double)c[i] - (double)want[i]));
+    for (int i = 0; i < M * Q; i++) d = tap_worse(d, fabs((double)c[i] - (double)want[i]));
     ok(d < 1e-4, "the same product");
     is_int(dev->op->gemm_grouped(dev, &at, &b, &ot, 0, &ct), ST_EINVAL, "not transposed: refused");
 }

@@ -37,7 +37,7 @@ static st_t decode(struct model *m, int B, int64_t context, const int32_t *token
 static double apart(const float *x, const float *y, int n)
 {
     double d = 0, w = 0;
-    for (int i = 0; i < n; i++) d = fmax(d, fabs((double)x[i] - (double)y[i])), w = fmax(w, fabs((double)y[i]));
+    for (int i = 0; i < n; i++) d = tap_worse(d, fabs((double)x[i] - (double)y[i])), w = tap_worse(w, fabs((double)y[i]));
     return isfinite(d) ? d / w : INFINITY;
 }
 

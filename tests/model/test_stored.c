@@ -69,12 +69,12 @@ static void test(const struct arch *a, const char *what, enum arch_weights w)
     if (!st) st = run_of(s, 1, tok, 8, alone);
     double apart = 0, off = 0, most = 0, lost = 0, rounded = 0;
     for (int i = 0; i < B * V; i++) {
-        off = fmax(off, fabs((double)got[i] - (double)want[i])), most = fmax(most, fabs((double)want[i]));
-        rounded = fmax(rounded, fabs((double)many[i] - (double)want[i]));
-        lost = fmax(lost, fabs((double)plain[i] - (double)want[i]));
+        off = tap_worse(off, fabs((double)got[i] - (double)want[i])), most = tap_worse(most, fabs((double)want[i]));
+        rounded = tap_worse(rounded, fabs((double)many[i] - (double)want[i]));
+        lost = tap_worse(lost, fabs((double)plain[i] - (double)want[i]));
     }
     if (!ok(!st && off < 2e-5 * most, "%s: logits of the kept numbers", what)) printf("# %s, off by %g of %g\n", base_status_text(st), off, most);
-    for (int i = 0; i < V; i++) apart = fmax(apart, fabs((double)alone[i] - (double)want[i]));
+    for (int i = 0; i < V; i++) apart = tap_worse(apart, fabs((double)alone[i] - (double)want[i]));
     ok(!st && apart < 2e-5 * most, "%s: a sequence alone (%.2g of %.2g)", what, apart, most);
     ok(rounded < 0.1 * most, "%s: a prefill may round what it multiplies (%.2g of %.2g)", what, rounded, most);
     ok(lost > 0 && lost < 0.2 * most, "%s: and near those of f32 (%.2g of %.2g)", what, lost, most);
