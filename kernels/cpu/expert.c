@@ -28,11 +28,6 @@ struct ctx {
     int x16, y16;              /* rows to be moved are bf16 */
 };
 
-static uint16_t *half_row(const struct rows *r, int64_t i)
-{
-    return (uint16_t *)(void *)r->p + i * r->s0;
-}
-
 static int64_t end_of(const struct ctx *c, int task)
 {
     int64_t end = (task + 1) * c->step;

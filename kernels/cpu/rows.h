@@ -32,6 +32,12 @@ static inline float *row_in(const struct rows *r, int64_t i, int64_t n, float *b
     return buf;
 }
 
+/* Row i of numbers that are bf16 in memory; s1 is 1. */
+static inline uint16_t *half_row(const struct rows *r, int64_t i)
+{
+    return (uint16_t *)(void *)r->p + i * r->s0;
+}
+
 /* For writing: fill what this returns, then row_done. */
 static inline float *row_out(const struct rows *r, int64_t i, float *buf)
 {

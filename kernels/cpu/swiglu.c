@@ -46,11 +46,6 @@ static void bwd_task(void *arg, int task, int worker)
     }
 }
 
-static uint16_t *half_row(const struct rows *r, int64_t i)
-{
-    return (uint16_t *)r->p + i * r->s0;
-}
-
 static void half_task(void *arg, int task, int worker)
 {
     struct ctx *c = arg;
