@@ -43,10 +43,11 @@ static void print_progress(json_t *info)
 static void print_search(json_t *info)
 {
     json_t *space = json_object_get(info, "space"), *target = json_object_get(info, "target");
+    const char *problem = out_str(space, "problem"), *type = *problem ? problem : out_str(space, "type");
     char buf[FMT_MAX];
     field("space");
-    if (isnan(out_num(space, "size"))) printf("%s, infinitely many candidates\n", out_str(space, "type"));
-    else printf("%s, %s%s candidates\n", out_str(space, "type"), json_is_true(json_object_get(space, "exact")) ? "" : "at most ", fmt_number(buf, out_num(space, "size")));
+    if (isnan(out_num(space, "size"))) printf("%s, infinitely many candidates\n", type);
+    else printf("%s, %s%s candidates\n", type, json_is_true(json_object_get(space, "exact")) ? "" : "at most ", fmt_number(buf, out_num(space, "size")));
     field("strategy");
     printf("%s, seed %lld\n", out_str(info, "strategy"), (long long)out_int(info, "seed"));
     field("target");

@@ -52,7 +52,8 @@ static void read_spaces(struct base_jr *r, struct registration *g)
         const char *w = json_string_value(json_array_get(v, i));
         if (!strcmp(w, "lm")) g->spaces |= 1 << SPACE_LM;
         else if (!strcmp(w, "custom")) g->spaces |= 1 << SPACE_CUSTOM;
-        else base_jr_fail(r, ST_EINVAL, "spaces", "no space type '%.32s': lm, custom", w);
+        else if (!strcmp(w, "problem")) g->spaces |= 1 << CTL_SPACE_PROBLEM;
+        else base_jr_fail(r, ST_EINVAL, "spaces", "no space type '%.32s': lm, custom, problem", w);
     }
 }
 

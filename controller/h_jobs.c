@@ -144,8 +144,8 @@ CTL_HANDLER(job_get)
         double hv = ctl_job_hypervolume(c, j);
         json_object_set_new(o, "seed", json_integer((json_int_t)job->seed));
         json_object_set_new(o, "strategy", json_string(strategy_find(job->strategy)->name));
-        json_object_set_new(o, "space", json_pack("{s:s,s:o,s:b}", "type", space_type(job->space) == SPACE_LM ? "lm" : "custom", "size",
-                                                  ctl_number(size), "exact", exact));
+        json_object_set_new(o, "space", json_pack("{s:s,s:o,s:b,s:s*}", "type", space_type(job->space) == SPACE_LM ? "lm" : "custom", "size",
+                                                  ctl_number(size), "exact", exact, "problem", job->problem ? job->problem->name : NULL));
         json_t *target = json_pack("{s:s}", "wanted", job->target);
         const struct ctl_device *d = j->device ? ctl_device_get(c, j->device) : NULL;
         if (target && d) {

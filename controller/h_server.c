@@ -56,8 +56,8 @@ CTL_HANDLER(device_list)
     json_t *evaluators = json_array(), *devices = json_array();
     for (const struct ctl_session *s = c->sessions; s; s = s->next) {
         json_t *spaces = json_array();
-        for (int t = SPACE_LM; t <= SPACE_CUSTOM; t++)
-            if (s->spaces & (1 << t)) json_array_append_new(spaces, json_string(t == SPACE_LM ? "lm" : "custom"));
+        for (int t = SPACE_LM; t <= CTL_SPACE_PROBLEM; t++)
+            if (s->spaces & (1 << t)) json_array_append_new(spaces, json_string(t == SPACE_LM ? "lm" : t == SPACE_CUSTOM ? "custom" : "problem"));
         json_t *o = json_pack("{s:I,s:s,s:I,s:i,s:f,s:o,s:o}", "evaluator", (json_int_t)s->known->id, "name", s->known->name, "device",
                               (json_int_t)s->known->device, "slots", s->slots, "connected_s", seconds_since(s->since_ns), "spaces", spaces,
                               "doing", doing(c, s));

@@ -32,6 +32,7 @@ enum {
     CTL_PAGE_BYTES = 2 << 20,    /* a page of rows ends here */
     CTL_CURVE_MAX = 10000,       /* points in one report */
     CTL_WAIT_MAX_S = 600,
+    CTL_SPACE_PROBLEM = SPACE_CUSTOM + 1, /* beside the types of spaces: the standard problems' */
 };
 
 enum ctl_state { CTL_RUNNING, CTL_WAITING, CTL_PAUSED, CTL_DONE, CTL_CANCELLED, CTL_FAILED, CTL_STATES };
@@ -113,7 +114,7 @@ struct ctl_session { /* one connection of an evaluator */
     bool fresh;              /* registered in the open transaction */
     bool train;              /* accepts includes it */
     json_t *provides;        /* array of metric names; NULL: any */
-    int spaces;              /* bits 1 << enum space_type; 0: not said */
+    int spaces;              /* bits 1 << enum space_type, 1 << CTL_SPACE_PROBLEM; 0: not said */
     int slots, nleases;
     uint64_t since_ns;
 };

@@ -63,6 +63,10 @@ bool ctl_can_serve(const struct ctl *c, const struct ctl_session *s, const struc
     enum space_type type = space_type(j->job->space);
     bool measured = false;
     int n = ctl_job_needs(j, need);
+    if (j->job->problem) {
+        snprintf(why, size, "no connected evaluator serves the standard problems (taut-evaluator does)");
+        return s->train && s->spaces & (1 << CTL_SPACE_PROBLEM);
+    }
     if (!s->train || (s->spaces && !(s->spaces & (1 << type)))) {
         snprintf(why, size, "no connected evaluator trains in %s spaces", type == SPACE_LM ? "language-model" : "custom");
         return false;
@@ -311,6 +315,7 @@ static char *lease_text(const struct ctl_job *j)
     base_jw_key(&w, "task");
     base_jw_obj(&w);
     base_jw_kstr(&w, "kind", "train");
+    if (job->problem) base_jw_kstr(&w, "problem", job->problem->name);
     if (lm) {
         base_jw_key(&w, "train");
         base_jw_obj(&w);

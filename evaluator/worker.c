@@ -74,8 +74,8 @@ static st_t connect_once(struct worker *w, struct base_err *err)
     st_t st = wire_client_open(&w->wire, w->o.socket, err);
     if (st) return st;
     interruptible(w);
-    json_t *p = json_pack("{s:s, s:o?, s:[s], s:o, s:[s], s:i}", "name", w->o.name, "device", fingerprint_json(w->o.dev), "accepts", "train",
-                          "provides", provides(w), "spaces", "lm", "slots", 1), *r;
+    json_t *p = json_pack("{s:s, s:o?, s:[s], s:o, s:[ss], s:i}", "name", w->o.name, "device", fingerprint_json(w->o.dev), "accepts", "train",
+                          "provides", provides(w), "spaces", "lm", "problem", "slots", 1), *r;
     if (p && w->lease) json_object_set_new(p, "holds", json_pack("[{s:I, s:I}]", "lease", (json_int_t)w->lease, "epoch", (json_int_t)w->epoch));
     st = p ? wire_client_call(w->wire, "evaluator.register", p, CALL_MS, &r, NULL, err) : ST_ENOMEM;
     if (st) {
@@ -437,6 +437,19 @@ static st_t evaluate(struct worker *w, const struct trial *t, json_t *report, st
     return st;
 }
 
+/* A standard problem's candidate: a formula, and nothing to train. */
+static st_t solve(json_t *lease, const char *name, json_t *report, struct base_err *err)
+{
+    const struct problem *p = problem_find(name);
+    double x[PROBLEM_GENES_MAX], y[PROBLEM_METRICS_MAX];
+    if (!p) return base_err_set(err, ST_ENOTSUP, "task.problem", "'%.32s' is not served here", name);
+    st_t st = problem_read(p, json_object_get(lease, "arch"), x, err);
+    if (st) return st;
+    problem_values(p, x, y);
+    json_object_set_new(report, "metrics", problem_metrics(p, y));
+    return ST_OK;
+}
+
 /* Until tautd has taken it or refused it. */
 static void send_report(struct worker *w, int64_t trial, json_t *report)
 {
@@ -475,8 +488,12 @@ static void work_on(struct worker *w, json_t *lease)
     w->taken = false;
     w->beat_ns = base_clock_ns();
     beat_hold(w->beat, w->lease, w->epoch, w->heartbeat_s);
-    st_t st = report ? read_lease(w, lease, &t, &err) : ST_ENOMEM;
-    if (!st) st = evaluate(w, &t, report, &err);
+    const char *problem = json_string_value(json_object_get(json_object_get(lease, "task"), "problem"));
+    st_t st = report ? ST_OK : ST_ENOMEM;
+    t.id = json_integer_value(json_object_get(lease, "trial"));
+    if (!st && problem) st = solve(lease, problem, report, &err);
+    if (!st && !problem) st = read_lease(w, lease, &t, &err);
+    if (!st && !problem) st = evaluate(w, &t, report, &err);
     if (st && !*err.what) base_err_set(&err, st, err.where, "%s", base_status_text(st));
     json_object_set_new(report, "lease", json_integer(w->lease));
     json_object_set_new(report, "epoch", json_integer(w->epoch));

@@ -11,6 +11,7 @@
 #include <jansson.h>
 
 #include "searchspace/metric.h"
+#include "searchspace/problem.h"
 #include "searchspace/space.h"
 
 #define JOB_OBJECTIVES_MAX 8
@@ -59,7 +60,7 @@ struct job {
     struct job_data data;
     json_t *data_json;           /* owned; as given; custom: handed through untouched; NULL if absent */
     struct space *space;         /* owned */
-    json_t *space_json;          /* owned; as given */
+    json_t *space_json;          /* owned; as given; a problem's own */
     char target[64];             /* "first" */
     int nobjectives, nconstraints;
     struct job_objective objective[JOB_OBJECTIVES_MAX];
@@ -69,6 +70,7 @@ struct job {
     char strategy[16];           /* "nsga2", "random"; "auto" in the file is read as "nsga2" until more are built */
     int population;              /* 48 */
     bool external;               /* evaluator "external" */
+    const struct problem *problem; /* evaluator {"problem": …}; NULL: none */
     char precision[8];           /* of training: "auto", "f32", "bf16" */
     enum arch_weights decode;    /* how weights are kept for what is profiled; "same": as in training, f32 */
     char decode_precision[8];    /* "same", "f32", "bf16", "int8" */

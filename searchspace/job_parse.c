@@ -96,6 +96,7 @@ static st_t read_metric(struct job *j, struct base_jr *r, const char *path, json
     if (!st && space_type(j->space) == SPACE_LM && !j->data.bytes && !strcmp(out->name, "valid_bpb")) {
         st = base_err_set(r->err, ST_EINVAL, where, "valid_bpb is unknown for token shards, whose bytes nobody knows; use 'valid_loss'");
     }
+    if (!st && j->problem) st = problem_metric_check(j->problem, out->name, where, r->err);
     return r->st = st;
 }
 
@@ -272,8 +273,9 @@ static void read_evaluator(struct job *j, struct base_jr *r)
         struct base_jr e = base_jr_at(v, "evaluator", r->err);
         base_jr_done(&e, known, 1);
         base_jr_need(&e, "problem");
-        base_jr_fail(&e, ST_ENOTSUP, "problem", "built-in problems are not built yet");
+        int i = read_word(&e, "problem", problem_names(), WORDS_OTHER);
         r->st = e.st;
+        if (!r->st) j->problem = problem_find(problem_names()[i]);
         return;
     }
     j->external = read_word(r, "evaluator", evaluators, WORDS_OTHER) == 1;
@@ -286,8 +288,19 @@ static bool wants_custom(json_t *space)
     return type && !strcmp(type, "custom");
 }
 
+/* A problem brings its space, which nothing may replace, and objectives and constraints, which the job may choose among. */
+static st_t read_problem(struct job *j, struct base_jr *r)
+{
+    if (base_jr_get(r, "space")) return base_jr_fail(r, ST_EINVAL, "space", "the problem '%s' brings its own; leave it out", j->problem->name);
+    if (base_jr_get(r, "data")) return base_jr_fail(r, ST_EINVAL, "data", "the problem '%s' is a formula and reads none; leave it out", j->problem->name);
+    j->space_json = problem_space(j->problem);
+    if (!j->space_json) return r->st = no_memory(r->err);
+    return r->st = space_new(&j->space, j->space_json, 0, 0, r->err);
+}
+
 static st_t read_space_and_data(struct job *j, struct base_jr *r)
 {
+    if (j->problem) return read_problem(j, r);
     json_t *space = base_jr_need(r, "space"), *data = json_object_get(r->obj, "data");
     if (r->st) return r->st;
     bool custom = wants_custom(space);
@@ -315,6 +328,19 @@ static st_t check_sizes(const struct job *j, struct base_err *err)
                             j->train.batch, j->data.context);
     }
     return ST_OK;
+}
+
+/* Objectives and constraints: as given; a problem's own where nothing is. */
+static st_t read_goals(struct job *j, json_t *v, struct base_err *err)
+{
+    json_t *objectives = json_incref(json_object_get(v, "objectives")), *constraints = json_incref(json_object_get(v, "constraints"));
+    if (j->problem && !objectives) objectives = problem_objectives(j->problem);
+    if (j->problem && !constraints) constraints = problem_constraints(j->problem);
+    st_t st = read_objectives(j, objectives, err);
+    if (!st) st = read_constraints(j, constraints, err);
+    json_decref(objectives);
+    json_decref(constraints);
+    return st;
 }
 
 /* Keys that are promised as a whole and not built, whatever their value. */
@@ -345,8 +371,7 @@ static st_t read_job(struct job *j, json_t *v, json_t *empty, struct base_err *e
     space_weights_find(j->decode_precision, &j->decode);
     read_evaluator(j, &r);
     if (r.st || read_space_and_data(j, &r)) return r.st;
-    st_t st = read_objectives(j, json_object_get(v, "objectives"), err);
-    if (!st) st = read_constraints(j, json_object_get(v, "constraints"), err);
+    st_t st = read_goals(j, v, err);
     if (!st) st = read_train(j, optional(v, empty, "train", err));
     if (!st) st = read_fidelity(j, optional(v, empty, "fidelity", err));
     if (!st) st = read_search(j, optional(v, empty, "search", err));

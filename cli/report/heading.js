@@ -6,7 +6,7 @@ const succeeded = (job.trials || {}).ok || 0, failures = data.failed.of;
 const dateText = ms => new Date(ms).toISOString().slice(0, 16).replace('T', ' ') + ' UTC';
 
 function spaceText() {
-    const what = typeof spec.space === 'string' ? spec.space
+    const what = space.problem ? 'problem ' + space.problem : typeof spec.space === 'string' ? spec.space
         : layered ? 'language models' : plural(Object.keys((spec.space || {}).knobs || {}).length, 'knob');
     if (!known(space.size)) return what;
     const size = space.size < 1e6 ? group(space.size) : space.size < 1e15 ? scaled(space.size, '') : '10^' + Math.floor(Math.log10(space.size));
