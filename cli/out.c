@@ -14,6 +14,8 @@
 #include "searchspace/arch_json.h"
 #include "searchspace/layer.h"
 
+#define ARRAY_SHOWN 8 /* values of a longer one */
+
 /* ---- JSON ---- */
 
 static void write_value(struct base_jw *w, json_t *v)
@@ -176,6 +178,24 @@ void out_arch(const struct arch *a, struct base_buf *b)
     }
 }
 
+static void out_value(json_t *v, struct base_buf *b)
+{
+    if (json_is_string(v)) base_buf_str(b, json_string_value(v));
+    else if (json_is_real(v)) base_buf_printf(b, "%.4g", json_real_value(v));
+    else out_json_text(v, b);
+}
+
+static void out_values(json_t *list, struct base_buf *b)
+{
+    size_t i, n = json_array_size(list), some = n > ARRAY_SHOWN + 1 ? ARRAY_SHOWN : n;
+    for (i = 0; i < some; i++) {
+        base_buf_str(b, i ? "," : "[");
+        out_value(json_array_get(list, i), b);
+    }
+    if (some < n) base_buf_printf(b, ",%s %zu in all", term_signs()->dots, n);
+    base_buf_str(b, "]");
+}
+
 void out_arch_json(json_t *v, struct base_buf *b)
 {
     struct arch a;
@@ -188,9 +208,8 @@ void out_arch_json(json_t *v, struct base_buf *b)
     json_object_foreach(v, key, item)
     {
         base_buf_printf(b, "%s%s=", sep, key);
-        if (json_is_string(item)) base_buf_str(b, json_string_value(item));
-        else if (json_is_real(item)) base_buf_printf(b, "%.4g", json_real_value(item));
-        else out_json_text(item, b);
+        if (json_is_array(item)) out_values(item, b);
+        else out_value(item, b);
         sep = " ";
     }
 }

@@ -26,7 +26,7 @@ double out_metric(json_t *metrics, const char *name);
 
 /* "3L·96  A4/2/32w64 S256 | …": depth, width, then each layer's mixer and ffn: the first letter of the type, parameters that are always written, and the
  * initial and value of those that are not at their default. Like layers are counted: "2× A4/2/32 S256". A custom space's candidate is written
- * "knob=value …". */
+ * "knob=value …", of a long array the first values. */
 void out_arch(const struct arch *a, struct base_buf *b);
 void out_legend(struct base_buf *b); /* what its letters mean, from the layer types' own words */
 void out_arch_json(json_t *arch, struct base_buf *b); /* of a trial: an lm architecture or a flat object */

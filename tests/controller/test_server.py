@@ -254,6 +254,15 @@ def sharing():
         ok(l["job"] != j, "a custom evaluator gets nothing of a language-model job")
         es[0].report(l)
     same(c.call("job.get", id=j)["reason"], "no connected evaluator trains in language-model spaces", "which waits, and says for what")
+    z = c.call("job.submit", job={"name": "z", "evaluator": {"problem": "zdt1"}, "budget": {"evaluations": 1}})["id"]
+    ok(es[0].next()["job"] != z, "nor of a standard problem's")
+    info = c.call("job.get", id=z)
+    same((info["reason"], info["space"]["problem"]), ("no connected evaluator serves the standard problems (taut-evaluator does)", "zdt1"), "which waits as well")
+    e = Evaluator(d.conn(), "formula", spaces=["problem"])
+    l = e.next()
+    same((l["job"], l["task"], l["data"], len(l["arch"]["x"]), l["metrics"]), (z, {"kind": "train", "problem": "zdt1"}, None, 30, ["f1", "f2"]), "a lease of it names the problem")
+    e.report(l, metrics={"f1": 0.5, "f2": 1.0})
+    same(c.call("job.get", id=z)["state"], "done", "and its report counts as any other")
     e = Evaluator(d.conn(), "lm", spaces=["lm"])
     l = e.next()
     same((l["job"], l["data"]["train"][0]["bytes"], len(l["data"]["train"][0]["sha256"]), l["task"]["train"]["batch"], l["task"]["train"]["lr_width_rule"]),

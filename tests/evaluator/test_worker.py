@@ -34,7 +34,7 @@ def plain():
     f = Fake()
     w = Worker(f)
     r = f.registers.get(timeout=HANG)
-    ok(r["name"] and r["device"]["kind"] == "cpu" and len(r["device"]["anchor"]) == 32 and r["spaces"] == ["lm"] and r["accepts"] == ["train"] and
+    ok(r["name"] and r["device"]["kind"] == "cpu" and len(r["device"]["anchor"]) == 32 and r["spaces"] == ["lm", "problem"] and r["accepts"] == ["train"] and
        "decode_ms" in r["provides"] and r["slots"] == 1 and "holds" not in r, "it says what it is and can do")
     ok("train_joules" not in r["provides"], "not what this machine cannot measure")
     anchor = r["device"]["anchor"]
@@ -62,6 +62,27 @@ def plain():
     same(results(again), results(r), "the same trial once more, without a profile: the same bits")
     same(w.term(), 0, "told to stop while idle, it leaves")
     return results(r)
+
+
+def problems():
+    """A standard problem's candidate is worked out, and nothing is trained or written."""
+    f = Fake()
+    w = Worker(f, work="problems")
+
+    def solved(n, name, candidate):
+        f.leases.put(dict(lease(n, None), arch=candidate, task={"kind": "train", "problem": name}))
+        return f.reported()
+    r = solved(1, "zdt1", {"x": [0.25] + [0] * 29})
+    same((r["status"], r["metrics"]), ("ok", {"f1": 0.25, "f2": 0.5}), "zdt1 on its front: 1 - sqrt(f1)")
+    r = solved(2, "layerwise", {"block": [0] * 80})
+    ok(r["status"] == "ok" and sorted(r["metrics"]) == ["loss", "memory"], "layerwise: loss and memory")
+    same(os.listdir(w.work), [], "nothing is written")
+    for n, (name, candidate, word) in enumerate([("zdt5", {"x": [0] * 30}, "zdt5"), ("zdt1", {"x": [0] * 29}, "30 numbers"), ("zdt1", {"x": [2] + [0] * 29}, "from 0 to 1"),
+                                                 ("zdt1", {}, "x"), ("zdt1", [1], "x"), ("layerwise", {"block": [0.5] * 80}, "whole"),
+                                                 ("dtlz1", {"x": ["a"] * 7}, "number")], 3):
+        r = solved(n, name, candidate)
+        ok(r["status"] == "failed" and word in r["error"], "a candidate of no problem fails: %s" % r.get("error"))
+    w.term()
 
 
 def failures():
@@ -379,6 +400,7 @@ def energy():
 
 
 want = plain()
+problems()
 failures()
 broken_off(want)
 busy()

@@ -105,7 +105,7 @@ static const struct {
     {0, 0, 0, "'precision':'fp32'", ST_EINVAL, "precision", "unknown precision 'fp32'; did you mean 'f32'?"},
     {0, 0, 0, "'decode_precision':'int4'", ST_EINVAL, "decode_precision", "unknown decode_precision 'int4'; did you mean 'int8'?"},
     {0, 0, 0, "'decode_precision':'sane'", ST_EINVAL, "decode_precision", "unknown decode_precision 'sane'; did you mean 'same'?"},
-    {0, 0, 0, "'evaluator':{'problem':'zdt1'}", ST_ENOTSUP, "evaluator.problem", "built-in problems are not built yet"},
+    {0, 0, 0, "'evaluator':{'problem':'zdt1'}", ST_EINVAL, "space", "the problem 'zdt1' brings its own; leave it out"},
     {0, 0, 0, "'evaluator':{'problm':'zdt1'}", ST_EINVAL, "evaluator", "unknown key 'problm'; did you mean 'problem'?"},
     {0, 0, 0, "'evaluator':'tout'", ST_EINVAL, "evaluator", "unknown evaluator 'tout'; did you mean 'taut'?"},
     {0, 0, 0, "'search':{'strategy':'aging'}", ST_ENOTSUP, "search.strategy", "strategy 'aging' is not built yet"},
