@@ -23,6 +23,13 @@ st_t base_pareto_rank(const double *y, const double *viol, long n, int m, int *r
  * An objective without variation has no boundary and adds nothing. */
 st_t base_pareto_crowding(const double *y, int m, const int *idx, long k, double *out);
 
+/* How sure is the first front? Each value is a median with its 95 % interval; p[i] is the share of `resamples` draws of all values (independent, half a normal
+ * distribution to either side of the median) in which no row dominates row i.
+ *   y, low, high [n, m], low <= y <= high (equal: exact). Draw r takes base_rng_at(seed, RNG_BOOT, r), so p is a function of the arguments. A side's standard
+ *   deviation is its width / 1.96. Rows with a value that is not finite have p = 0. What is dominated by more than four standard deviations of both in every
+ *   objective is left out of the draws: p = 0. O(n log n) plus the draws of what is left. ST_EINVAL: resamples < 1. ST_ENOMEM. */
+st_t base_pareto_membership(const double *y, const double *low, const double *high, long n, int m, int resamples, uint64_t seed, double *p);
+
 /* Hypervolume dominated by the rows and bounded by ref [m] (exact; m=1,2,3 by sweeps, above by WFG (While et al. 2012)).
  * Rows that are not below ref in every objective add nothing; a row with -inf that is (or a ref of +inf) makes it +inf. NaN when
  * memory is out. */

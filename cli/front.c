@@ -15,7 +15,7 @@ static const struct cli_opt options[] = {
     {"format", 'f', "table|csv|json", "table, or all metrics of each trial as csv or json", false},
     {"plot", 'p', NULL, "draw the first two objectives", false},
     {"limit", 'n', "N", "at most so many, by first objective", false},
-    {"uncertain", 0, NULL, "count differences within the intervals as ties", true},
+    {"uncertain", 0, NULL, "with each trial's probability of being on the true front, given the intervals of what was measured", false},
     {0},
 };
 
@@ -64,7 +64,9 @@ static void print_csv(json_t *rows, json_t *objectives)
     {
         json_object_foreach(json_object_get(row, "metrics"), name, v) add_column(columns, seen, name);
     }
+    bool uncertain = json_object_get(json_array_get(rows, 0), "probability") != NULL;
     fputs("trial,arch_id", stdout);
+    if (uncertain) fputs(",probability,on_front", stdout);
     json_array_foreach(columns, k, o)
     {
         putchar(',');
@@ -74,6 +76,7 @@ static void print_csv(json_t *rows, json_t *objectives)
     json_array_foreach(rows, i, row)
     {
         printf("%lld,%s", (long long)out_int(row, "trial"), out_str(row, "arch_id"));
+        if (uncertain) printf(",%g,%d", out_num(row, "probability"), json_is_true(json_object_get(row, "on_front")));
         json_array_foreach(columns, k, o)
         {
             char text[40] = "";
@@ -178,6 +181,7 @@ static int run(struct cli *c)
         else objectives = json_incref(json_object_get(info, "objectives"));
         if (cli_has(c, "where")) json_object_set_new(params, "where", json_string(cli_str(c, "where", "")));
         if (!strcmp(format_of(c), "table")) ask_for_table(params, objectives);
+        if (cli_has(c, "uncertain")) json_object_set_new(params, "uncertain", json_true());
         rc = conn_pages(&k, "job.front", params, limit, &rows);
     }
     if (!rc && !json_array_size(rows)) {
@@ -198,6 +202,8 @@ const struct cli_cmd cmd_front = {.name = "front",
                                   .summary = "the best trials: those that no other one beats in every objective",
                                   .help = "  taut front tiny --where 'decode_ms@1024 <= 2 and params < 5e6'\n"
                                           "  taut front 3 --objectives valid_bpb,params --plot\n"
+                                          "With --uncertain the measurements are drawn again within their intervals, a thousand times; \"sure\" is how often a trial is then on the\n"
+                                          "front. Trials that are off it by their medians, marked ~, are shown from 5 % on.\n"
                                           "Filters know < <= > >= = != and or not, parentheses, metrics and numbers.\n",
                                   .options = options,
                                   .min_args = 1,

@@ -279,23 +279,26 @@ void out_front(json_t *rows, json_t *objectives, char **text, long limit)
     size_t n = json_array_size(rows), shown = limit >= 0 && (size_t)limit < n ? (size_t)limit : n;
     bool params = n > 0 && !isnan(out_metric(json_object_get(json_array_get(rows, 0), "metrics"), "params"));
     table_column(&t, "trial", TABLE_RIGHT);
-    for (size_t k = 0; k < json_array_size(objectives) && k < TABLE_COLUMNS_MAX - 4; k++) {
+    for (size_t k = 0; k < json_array_size(objectives) && k < TABLE_COLUMNS_MAX - 5; k++) {
         const char *name = objective_name(json_array_get(objectives, k));
         table_column(&t, name, TABLE_RIGHT);
         params &= strcmp(name, "params") != 0;
     }
     if (params) table_column(&t, "params", TABLE_RIGHT);
+    bool uncertain = json_object_get(json_array_get(rows, 0), "probability") != NULL;
+    if (uncertain) table_column(&t, "sure", TABLE_RIGHT);
     table_column(&t, "arch", TABLE_LEFT);
     if (text) table_column(&t, "", TABLE_CUT);
     for (size_t i = 0; i < shown; i++) {
         json_t *row = json_array_get(rows, i), *metrics = json_object_get(row, "metrics");
         table_row(&t);
         table_cell(&t, "%lld", (long long)out_int(row, "trial"));
-        for (size_t k = 0; k < json_array_size(objectives) && k < TABLE_COLUMNS_MAX - 4; k++) {
+        for (size_t k = 0; k < json_array_size(objectives) && k < TABLE_COLUMNS_MAX - 5; k++) {
             const char *name = objective_name(json_array_get(objectives, k));
             table_cell(&t, "%s", fmt_metric(buf, name, out_metric(metrics, name)));
         }
         if (params) table_cell(&t, "%s", fmt_short(buf, out_metric(metrics, "params")));
+        if (uncertain) table_cell(&t, "%s%.0f %%", json_is_true(json_object_get(row, "on_front")) ? "" : "~", 100 * out_num(row, "probability"));
         table_cell(&t, "%.8s", out_str(row, "arch_id"));
         if (text) table_cell(&t, "%s", text[i] ? text[i] : "");
     }

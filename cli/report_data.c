@@ -113,9 +113,18 @@ static size_t spread(size_t i, size_t k, size_t n)
 
 static int add_front(struct data *d, json_t **shown)
 {
-    json_t *rows;
-    int rc = conn_pages(d->k, "job.front", json_pack("{s:I,s:b}", "id", (json_int_t)d->id, "uncertain", true), -1, &rows);
-    if (rc) return rc;
+    json_t *all, *rows = json_array(), *row;
+    size_t at;
+    int rc = conn_pages(d->k, "job.front", json_pack("{s:I,s:b}", "id", (json_int_t)d->id, "uncertain", true), -1, &all);
+    json_array_foreach(rc ? NULL : all, at, row)
+    {
+        if (json_is_true(json_object_get(row, "on_front"))) json_array_append(rows, row);
+    }
+    if (!rc) json_decref(all);
+    if (rc) {
+        json_decref(rows);
+        return rc;
+    }
     size_t n = json_array_size(rows), bytes = bytes_of(rows), k = bytes <= FRONT_BYTES ? n : 1 + (size_t)((double)n * FRONT_BYTES / (double)bytes);
     *shown = json_array();
     for (size_t i = 0; i < k; i++) json_array_append(*shown, json_array_get(rows, spread(i, k, n)));

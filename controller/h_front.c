@@ -61,6 +61,8 @@ static bool where_holds(const struct where *w, const struct archive *a, long row
 
 struct shape { /* of a row in an answer */
     bool state, intervals;
+    const struct front *front; /* uncertain: whose probabilities are shown; NULL: none are */
+    long at;                   /* which of its rows is being written */
     const bool *shown; /* by column of the archive; NULL: all metrics */
     struct genome *genome; /* of the job's space, to make architectures with; NULL: none are wanted */
 };
@@ -122,6 +124,10 @@ static void write_row(struct base_jw *w, struct ctl *c, const struct ctl_job *j,
     if (s->state) {
         base_jw_kint(w, "proposal", row);
         base_jw_kstr(w, "state", names[archive_state(a, row)]);
+    }
+    if (s->front) {
+        base_jw_knum(w, "probability", s->front->p[s->at]);
+        base_jw_kbool(w, "on_front", s->front->on[s->at]);
     }
     if (s->genome) write_arch(w, c, j, row, s->genome);
     write_metrics(w, a, row, s);
@@ -223,6 +229,7 @@ CTL_HANDLER(job_front)
     fq.constrained = true;
     fq.limit = q.limit;
     fq.after = q.after;
+    fq.uncertain = s.intervals;
     st_t st = archive_front(a, &fq, &f, &q.err);
     if (st == ST_ENOTFOUND && !archive_count_state(a, TRIAL_OK)) st = ST_OK; /* nothing there yet: an empty front */
     if (st) {
@@ -231,7 +238,8 @@ CTL_HANDLER(job_front)
     }
     base_jw_init(&w, &b);
     base_jw_arr(&w);
-    for (long i = 0; i < f.n && b.len < CTL_PAGE_BYTES; i++) write_row(&w, c, q.j, f.row[i], &s);
+    if (s.intervals) s.front = &f;
+    for (s.at = 0; s.at < f.n && b.len < CTL_PAGE_BYTES; s.at++) write_row(&w, c, q.j, f.row[s.at], &s);
     base_jw_end(&w);
     archive_front_fini(&f);
     wire_call_raw(call, &b);

@@ -54,10 +54,16 @@ struct front_query {
     bool constrained;            /* leave out trials that violate the job's constraints */
     long limit;                  /* <= 0: all */
     int64_t after;               /* trial id to go on after, in the order of the answer; 0: from the start */
+    bool uncertain;              /* whoever may be on the true front, given the measurements' intervals (ARCHIVE_RESAMPLES draws of the job's seed) */
 };
+enum { ARCHIVE_RESAMPLES = 1000 };
+#define ARCHIVE_DOUBT 0.05 /* a trial off the front by its medians is in an uncertain front if it is as probable as that */
+
 struct front {
     long n;
     long *row; /* [n], by first objective, then by trial; owned */
+    double *p; /* [n] probability of being on the true front (base_pareto_membership); NULL unless the query was uncertain; owned */
+    bool *on;  /* [n] on the front by the medians; likewise */
 };
 /* First front over trials in state ok that have every objective, finite. ST_ENOTFOUND when an objective's metric is in no trial (err names it). */
 st_t archive_front(const struct archive *a, const struct front_query *q, struct front *out, struct base_err *err);

@@ -48,6 +48,7 @@ static st_t constraints_init(const struct archive *a, const struct job *job, str
 
 struct candidates {
     double *y; /* [n, m], minimised */
+    double *low, *high; /* likewise; NULL unless the query is uncertain */
     uint32_t *row;
     long n;
 };
@@ -77,7 +78,11 @@ static st_t gather(const struct archive *a, const struct front_query *q, struct 
     size_t ok = (size_t)a->count[TRIAL_OK] + 1;
     c->y = malloc(ok * (size_t)m * sizeof *c->y);
     c->row = malloc(ok * sizeof *c->row);
-    if (st || !c->y || !c->row) {
+    if (q->uncertain) {
+        c->low = malloc(ok * (size_t)m * sizeof *c->low);
+        c->high = malloc(ok * (size_t)m * sizeof *c->high);
+    }
+    if (st || !c->y || !c->row || (q->uncertain && (!c->low || !c->high))) {
         st = base_err_set(err, ST_ENOMEM, "", "out of memory");
     } else {
         double *y = c->y;
@@ -91,6 +96,12 @@ static st_t gather(const struct archive *a, const struct front_query *q, struct 
             if (!finite || (q->where && !space_where_eval(q->where, lookup_row(&where, i))) ||
                 (limits.n && job_violation(a->job, lookup_row(&limits, i)) > 0))
                 continue;
+            for (int j = 0; q->uncertain && j < m; j++) {
+                double low, high;
+                archive_interval(a, archive_metric(a, q->objective[j].metric.name), i, &low, &high);
+                c->low[c->n * m + j] = fmin(sign[j] * low, sign[j] * high);
+                c->high[c->n * m + j] = fmax(sign[j] * low, sign[j] * high);
+            }
             c->row[c->n++] = (uint32_t)i;
             y += m;
         }
@@ -101,9 +112,10 @@ static st_t gather(const struct archive *a, const struct front_query *q, struct 
 }
 
 struct member {
-    double first;
+    double first, p;
     int64_t trial;
     long row;
+    bool on;
 };
 
 static int by_first(const void *a, const void *b)
@@ -130,43 +142,70 @@ static st_t page_start(const struct archive *a, const struct front_query *q, con
     return ST_OK;
 }
 
+/* Of the candidates, those that the answer is about. *member: owned. Returns how many; -1: out of memory. */
+static long choose(const struct archive *a, const struct front_query *q, const struct candidates *c, struct member **member)
+{
+    uint8_t *in = malloc((size_t)c->n + 1);
+    double *p = malloc(((size_t)c->n + 1) * sizeof *p);
+    long n = in ? base_pareto_front(c->y, c->n, q->nobj, in) : -1;
+    if (!p || (n >= 0 && q->uncertain && base_pareto_membership(c->y, c->low, c->high, c->n, q->nobj, ARCHIVE_RESAMPLES, a->job->seed, p))) n = -1;
+    if (n >= 0) {
+        for (long i = 0; q->uncertain && i < c->n; i++) n += !in[i] && p[i] >= ARCHIVE_DOUBT;
+        *member = malloc(((size_t)n + 1) * sizeof **member);
+    }
+    if (n < 0 || !*member) {
+        n = -1;
+    } else {
+        n = 0;
+        for (long i = 0; i < c->n; i++)
+            if (in[i] || (q->uncertain && p[i] >= ARCHIVE_DOUBT))
+                (*member)[n++] = (struct member){c->y[i * q->nobj], q->uncertain ? p[i] : 0, a->trial[c->row[i]], c->row[i], in[i]};
+    }
+    free(in);
+    free(p);
+    return n;
+}
+
 st_t archive_front(const struct archive *a, const struct front_query *q, struct front *out, struct base_err *err)
 {
     struct candidates c = {0};
-    uint8_t *in = NULL;
     struct member *member = NULL;
-    long *row = NULL, n = 0, start = 0;
+    long n = 0, start = 0;
+    *out = (struct front){0};
     st_t st = gather(a, q, &c, err);
-    if (st) goto done;
-    in = malloc((size_t)c.n + 1);
-    long size = in ? base_pareto_front(c.y, c.n, q->nobj, in) : -1;
-    member = size < 0 ? NULL : malloc(((size_t)size + 1) * sizeof *member);
-    row = size < 0 ? NULL : malloc(((size_t)size + 1) * sizeof *row);
-    if (!member || !row) {
-        st = base_err_set(err, ST_ENOMEM, "", "out of memory");
-        goto done;
+    if (!st && (n = choose(a, q, &c, &member)) < 0) st = base_err_set(err, ST_ENOMEM, "", "out of memory");
+    if (!st) {
+        qsort(member, (size_t)n, sizeof *member, by_first);
+        st = page_start(a, q, member, n, &start, err);
     }
-    for (long i = 0; i < c.n; i++)
-        if (in[i]) member[n++] = (struct member){c.y[i * q->nobj], a->trial[c.row[i]], c.row[i]};
-    qsort(member, (size_t)n, sizeof *member, by_first);
-    if ((st = page_start(a, q, member, n, &start, err))) goto done;
-    if (q->limit > 0 && n - start > q->limit) n = start + q->limit;
-    for (long i = start; i < n; i++) row[i - start] = member[i].row;
-    out->n = n - start;
-    out->row = row;
-    row = NULL;
-done:
+    if (!st) {
+        if (q->limit > 0 && n - start > q->limit) n = start + q->limit;
+        out->row = malloc(((size_t)(n - start) + 1) * sizeof *out->row);
+        out->p = q->uncertain ? malloc(((size_t)(n - start) + 1) * sizeof *out->p) : NULL;
+        out->on = q->uncertain ? malloc((size_t)(n - start) + 1) : NULL;
+        if (!out->row || (q->uncertain && (!out->p || !out->on))) {
+            archive_front_fini(out);
+            st = base_err_set(err, ST_ENOMEM, "", "out of memory");
+        }
+    }
+    for (long i = start; !st && i < n; i++, out->n++) {
+        out->row[out->n] = member[i].row;
+        if (out->p) out->p[out->n] = member[i].p;
+        if (out->on) out->on[out->n] = member[i].on;
+    }
     free(c.y);
+    free(c.low);
+    free(c.high);
     free(c.row);
-    free(in);
     free(member);
-    free(row);
     return st;
 }
 
 void archive_front_fini(struct front *f)
 {
     free(f->row);
+    free(f->p);
+    free(f->on);
     *f = (struct front){0};
 }
 

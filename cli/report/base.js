@@ -74,7 +74,7 @@ const objectives = data.job.objectives;
 const byTrial = new Map();
 const front = data.front.map(row => {
     const detail = data.details[row.trial], d = detail || {};
-    return {trial: row.trial, front: true, metrics: row.metrics, intervals: row.intervals || {}, arch: row.arch_id, text: d.text || '', detail,
+    return {trial: row.trial, front: true, metrics: row.metrics, intervals: row.intervals || {}, sure: row.probability, arch: row.arch_id, text: d.text || '', detail,
             proposal: d.proposal, features: d.features, busy: d.busy_s, joules: d.joules};
 });
 const others = (data.others.trial || []).map((trial, i) => {

@@ -1,4 +1,5 @@
 /* Everything against counting pair by pair, closed forms, and inclusion-exclusion. */
+#include <stdbool.h>
 #include <stdlib.h>
 
 #include "base/pareto.h"
@@ -294,10 +295,68 @@ static void test_hypervolume(void)
     ok(base_pareto_hypervolume(y, 0, 3, ref) == 0, "of nothing");
 }
 
+/* Two rows that differ in one objective: P(a < b) = Phi((b - a) / sqrt(sa^2 + sb^2)). */
+static void test_membership(void)
+{
+    enum { DRAWS = 20000 };
+    const double side = 1.959963984540054;
+    double p[4], worst = 0;
+    for (int t = 0; t < 6; t++) {
+        double sa = 0.3 * t, sb = 0.5, gap = 0.4, v[4] = {1, 7, 1 + gap, 7};
+        double low[4] = {1 - side * sa, 7, 1 + gap - side * sb, 7}, high[4] = {1 + side * sa, 7, 1 + gap + side * sb, 7};
+        double want = 0.5 * erfc(-gap / sqrt(sa * sa + sb * sb) / sqrt(2));
+        st_t st = base_pareto_membership(v, low, high, 2, 2, DRAWS, 3, p);
+        worst = tap_worse(worst, st ? INFINITY : fmax(fabs(p[0] - want), fabs(p[1] - (1 - want))));
+    }
+    ok(worst < 4 * 0.5 / sqrt(DRAWS), "two rows: as often as the normal distribution says, off by %.4f", worst);
+    /* Half a normal to either side: above the median with 1/2, whatever the sides. */
+    double v[2] = {0, 0}, low[2] = {-1, 0}, high[2] = {9, 0};
+    base_pareto_membership(v, low, high, 2, 1, DRAWS, 4, p);
+    ok(fabs(p[0] - 0.5) < 4 * 0.5 / sqrt(DRAWS), "a lopsided interval keeps its median: %.3f", p[0]);
+    ok(fabs(p[0] + p[1] - 1) < 1e-12, "… and one of the two is first in every draw");
+    /* Exact values: the front itself. Many rows, some far beyond doubt. */
+    struct base_rng r = base_rng_at(9, RNG_TEST, 0);
+    int n = 400, m = 3;
+    bool same = true, apart = true;
+    static double q[NMAX], wide[NMAX * MMAX], tall[NMAX * MMAX];
+    fill(&r, CUBE, n, m);
+    base_pareto_front(y, n, m, front);
+    same = !base_pareto_membership(y, y, y, n, m, 5, 1, q);
+    for (int i = 0; i < n; i++) same = same && q[i] == front[i];
+    ok(same, "without intervals it is the front");
+    for (int i = 0; i < n * m; i++) {
+        double s = 0.05 * base_rng_unit(&r);
+        wide[i] = y[i] - s;
+        tall[i] = y[i] + s;
+    }
+    base_pareto_membership(y, wide, tall, n, m, 300, 1, q);
+    /* The same draws by hand, no row left out: rows that the function leaves out never come to the front, but for one draw in ten thousand. */
+    int *times = calloc((size_t)n, sizeof *times);
+    for (int d = 0; d < 300; d++) {
+        for (int i = 0; i < n * m; i++) {
+            double u = base_rng_normal(&r);
+            tall[i] = y[i] + u * (y[i] - wide[i]) / side;
+        }
+        base_pareto_front(tall, n, m, front);
+        for (int i = 0; i < n; i++) times[i] += front[i];
+    }
+    double off = 0;
+    for (int i = 0; i < n; i++) off = fmax(off, fabs(q[i] - times[i] / 300.0));
+    apart = off < 6 * 0.5 / sqrt(150);
+    ok(apart, "400 rows: as draws by hand say, off by at most %.3f", off);
+    free(times);
+    y[0] = NAN;
+    base_pareto_membership(y, y, y, n, m, 5, 1, q);
+    ok(q[0] == 0, "a row that is not finite is never on it");
+    ok(base_pareto_membership(y, y, y, n, m, 0, 1, q) == ST_EINVAL, "no draws are refused");
+    ok(!base_pareto_membership(y, y, y, 0, m, 5, 1, q), "no rows");
+}
+
 int main(void)
 {
     test_fronts();
     test_crowding();
     test_hypervolume();
+    test_membership();
     return tap_done();
 }

@@ -175,7 +175,6 @@ bad(2, "--socket is empty", "jobs", "--socket", "")
 bad(2, "tcsh", "completion", "tcsh")
 bad(2, "'forn'", "help", "forn")
 bad(2, "not built yet", "predict", "1")
-bad(2, ["--uncertain", "not built yet"], "front", "1", "--uncertain", *S)
 
 # filters and objectives
 for f, words in (("f1 <", "where"), ("f1 << 2", "where"), ("< 2", "where"), ("f1 < 2 and", "where"), ("(f1 < 2", "where"), ("f1 < 2)", "where"), ("f1 2", "where"),

@@ -247,7 +247,21 @@ static void fronts(const struct archive *a, const struct job *job)
     q.where = NULL;
     q.nobj = 2;
     front_is_right(a, &q, "of two");
-    struct front f;
+    struct front f, sure;
+    q.uncertain = true;
+    long on = 0, doubtful = 0, bad = archive_front(a, &q, &f, &err) ? 1 : 0;
+    for (long i = 0; !bad && i < f.n; i++) {
+        on += f.on[i];
+        doubtful += f.p[i] > 0 && f.p[i] < 1;
+        bad += !(f.p[i] >= (f.on[i] ? 0 : ARCHIVE_DOUBT) && f.p[i] <= 1);
+    }
+    q.uncertain = false;
+    bad += archive_front(a, &q, &sure, &err) || sure.n != on || sure.p;
+    for (long i = 0, k = 0; !bad && i < f.n; i++)
+        if (f.on[i]) bad += f.row[i] != sure.row[k++];
+    ok(!bad && doubtful && f.n > on, "an uncertain front: %ld trials, %ld of them on it by their medians, %ld in doubt", f.n, on, doubtful);
+    archive_front_fini(&sure);
+    archive_front_fini(&f);
     q.nobj = 1;
     ok(!archive_front(a, &q, &f, &err) && f.n >= 1, "front of one");
     q.after = archive_trial(a, archive_count(a) - 1); /* still open: it has no value */
