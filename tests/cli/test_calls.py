@@ -4,6 +4,7 @@ import csv
 import fcntl
 import io
 import json
+import math
 import os
 import pty
 import re
@@ -467,6 +468,30 @@ for columns in (40, 80, 120):
         longest = max((len(l) for l in seen(text).split("\n") if not l.startswith("arch: ")), default=0)  # what the signs mean is prose
         if not ok(rc == 0 and 0 < longest <= columns, "%s fits %d columns: %d" % (" ".join(verb), columns, longest)):
             print("# " + seen(text).replace("\n", "\n# "), flush=True)
+
+# how sure the front is: two measurements whose intervals overlap, one far off
+doubt = c.call("job.submit", job=custom_job(name="doubt", budget={"evaluations": 3}))["id"]
+for v, low, high in ((1.0, 0.8, 1.2), (1.1, 0.9, 1.3), (9.0, 8.9, 9.1)):
+    l = e.next(10)
+    while l["job"] != doubt:  # other jobs of this file wait too
+        e.report(l)
+        l = e.next(10)
+    e.report(l, metrics={"f1": {"median": v, "low": low, "high": high, "n": 9}, "f2": 1.0})
+
+
+def front(*args):
+    return subprocess.run([TAUT, "front", "doubt", *args, *S], capture_output=True, text=True).stdout
+
+
+rows = json.loads(front("--uncertain", "--json"))
+p = 0.5 * math.erfc(-0.1 / math.hypot(0.2, 0.2) * 1.959963984540054 / math.sqrt(2))
+ok([r["on_front"] for r in rows] == [True, False] and abs(rows[0]["probability"] - p) < 0.06 and abs(rows[1]["probability"] - (1 - p)) < 0.06,
+   "two in doubt, as often as the normal distribution says (%.2f), the third left out: %s" % (p, [r["probability"] for r in rows]))
+text = front("--uncertain")
+ok(re.search(r"sure", text) and re.search(r"^ *\d+ .* %.0f %%" % (100 * rows[0]["probability"]), text, re.M) and "~%.0f %%" % (100 * rows[1]["probability"]) in text,
+   "the table says how sure, and marks who is off the front by the medians")
+same(front("--uncertain", "--format", "csv").split("\n")[0].split(",")[:4], ["trial", "arch_id", "probability", "on_front"], "so does csv")
+ok("probability" not in front("--json") and "sure" not in front(), "not unless asked")
 c.close()
 d.end()
 shutil.rmtree(top)
