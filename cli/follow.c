@@ -121,6 +121,12 @@ const char *follow_state(const struct follow *f)
     return out_str(f->info, "state");
 }
 
+const char *follow_unread(const struct follow *f)
+{
+    const char *why = out_str(f->info, "unread");
+    return *why && !f->ended && f->after >= out_int(f->info, "last_seq") ? why : NULL;
+}
+
 static void state_text(const struct follow *f, struct base_buf *l)
 {
     base_buf_printf(l, "%s%s%s", follow_state(f), *out_str(f->info, "reason") ? ": " : "", out_str(f->info, "reason"));

@@ -40,5 +40,7 @@ st_t follow_step(struct follow *f, int ms);
 void follow_say(struct follow *f, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void follow_message(struct follow *f, const char *fmt, ...) __attribute__((format(printf, 2, 3))); /* into the block; "" takes it out */
 const char *follow_state(const struct follow *f);
+/* Why the job cannot go on (tautd does not read it, or the store is damaged), when all that has happened is told; NULL: it can, or has ended. */
+const char *follow_unread(const struct follow *f);
 
 #endif

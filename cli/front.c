@@ -164,6 +164,17 @@ static int nothing(struct conn *k, int64_t job)
     return cli_fail(CLI_NOTHING, "front", NULL, "no trial of job %s meets its constraints; %lld were measured", id, ok);
 }
 
+/* What has been left out of the front is known when tautd has looked at all trials. */
+static void say_unread(struct conn *k, int64_t job)
+{
+    char id[24];
+    json_t *info;
+    snprintf(id, sizeof id, "%lld", (long long)job);
+    if (conn_job_brief(k, id, &info)) return;
+    if (*out_str(info, "unread")) cli_fail(CLI_OK, "front", NULL, "job %s: %s", id, out_str(info, "unread"));
+    json_decref(info);
+}
+
 static int run(struct cli *c)
 {
     struct conn k;
@@ -190,6 +201,7 @@ static int run(struct cli *c)
     } else if (!rc) {
         rc = print(c, rows, objectives);
     }
+    if (rows) say_unread(&k, out_int(info, "id"));
     json_decref(rows);
     json_decref(info);
     json_decref(objectives);

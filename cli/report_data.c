@@ -69,6 +69,27 @@ static int trial_get(struct data *d, int64_t id, const char *without, json_t **t
     return cli_fail(CLI_OK, "report", NULL, "trial %lld cannot be read%s left out: %s", (long long)id, without, err.what);
 }
 
+/* What tautd itself has left out, or cannot go on with. */
+static void note_unread(struct data *d)
+{
+    json_t *damaged = json_object_get(d->info, "damaged"), *one;
+    const char *unread = out_str(d->info, "unread");
+    size_t i;
+    d->unread = (long)out_int(damaged, "trials");
+    json_array_foreach(json_object_get(damaged, "first"), i, one)
+    {
+        long long trial = (long long)out_int(one, "trial");
+        const char *why = out_str(one, "why");
+        if (trial) note(d, "Trial %lld cannot be read and is left out: %s.", trial, why);
+        else note(d, "Of the trials, %s.", why);
+        if (trial) cli_fail(CLI_OK, "report", NULL, "trial %lld cannot be read and is left out: %s", trial, why);
+        else cli_fail(CLI_OK, "report", NULL, "of the trials, %s", why);
+    }
+    if (damaged || !*unread) return;
+    note(d, "The job cannot go on: %s.", unread);
+    cli_fail(CLI_OK, "report", NULL, "job %lld cannot go on: %s", (long long)d->id, unread);
+}
+
 /* ---- the job ---- */
 
 static json_t *files_summary(json_t *files)
@@ -353,6 +374,7 @@ static int collect(struct data *d, const char *where)
     json_object_set_new(d->out, "job", job_summary(d->info));
     if (d->job && space_type(d->job->space) == SPACE_LM) add_legend(d);
     int rc = add_front(d, &front);
+    if (!rc) note_unread(d);
     if (!rc) rc = add_details(d, front);
     if (!rc) rc = add_others(d);
     if (!rc) rc = add_devices(d);

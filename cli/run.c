@@ -260,6 +260,8 @@ static int search(struct run *r)
         if (!st && !f->ended) st = follow_step(f, 200);
         if (f->after > seen) service_worked(&r->service);
         if (st && st != ST_ECANCELED) service_lost(&r->service);
+        const char *unread = st ? NULL : follow_unread(f);
+        if (unread) rc = cli_fail(CLI_FAILED, "run", NULL, "job %lld cannot go on: %s", (long long)r->job, unread);
     }
     return interrupted ? interrupt_status() : rc;
 }

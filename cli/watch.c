@@ -20,7 +20,9 @@ static int watch(struct cli *c, struct conn *k, struct follow *f)
 {
     st_t st = follow_attach(f, k->wire);
     while (!st && !f->ended) {
+        const char *unread = follow_unread(f);
         if (out_gone()) return CLI_FAILED;
+        if (unread) return cli_fail(CLI_FAILED, c->arg[0], NULL, "job %lld cannot go on: %s", (long long)f->job, unread);
         /* From a tautd that reads alone nothing more comes than what has happened. */
         if (k->own.pid && f->after >= out_int(f->info, "last_seq"))
             return cli_fail(CLI_FAILED, c->arg[0], "go on with: taut run JOB.json --dir DIR, or: tautd --dir DIR", "job %lld is %s and nobody works on it",

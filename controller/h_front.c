@@ -122,7 +122,7 @@ static void write_row(struct base_jw *w, struct ctl *c, const struct ctl_job *j,
     base_jw_kint(w, "trial", archive_trial(a, row));
     base_jw_kstr(w, "arch_id", archive_arch_id(a, row, id));
     if (s->state) {
-        base_jw_kint(w, "proposal", row);
+        base_jw_kint(w, "proposal", archive_proposal(a, row));
         base_jw_kstr(w, "state", names[archive_state(a, row)]);
     }
     if (s->front) {

@@ -5,6 +5,8 @@
 #include "base/clock.h"
 #include "controller/internal.h"
 
+#define DAMAGED_MAX 20 /* damaged trials that are named */
+
 static json_t *budget_json(const struct ctl_job *j)
 {
     json_t *o = json_object();
@@ -48,6 +50,7 @@ static json_t *row_json(struct ctl *c, struct ctl_job *j, bool trials, bool brie
     if (!brief) json_object_set_new(o, "best", best_json(j, trials));
     const char *reason = *j->unread ? j->unread : j->reason;
     if (*reason) json_object_set_new(o, "reason", json_string(reason));
+    if (*j->unread) json_object_set_new(o, "unread", json_string(j->unread));
     json_object_set_new(o, "busy_s", json_real(ctl_job_busy_s(j)));
     return o;
 }
@@ -115,6 +118,16 @@ static json_t *to_go_json(const struct ctl_job *j, double busy)
     return o;
 }
 
+static json_t *damaged_json(const struct archive *a)
+{
+    const struct archive_damage *list;
+    long n = archive_damaged(a, &list);
+    json_t *first = json_array();
+    for (long i = 0; i < n && i < DAMAGED_MAX; i++)
+        json_array_append_new(first, json_pack("{s:o,s:s}", "trial", list[i].trial ? json_integer((json_int_t)list[i].trial) : json_null(), "why", list[i].why));
+    return json_pack("{s:I,s:o}", "trials", (json_int_t)n, "first", first);
+}
+
 CTL_HANDLER(job_get)
 {
     static const char *const keys[] = {"id", "brief"};
@@ -159,6 +172,7 @@ CTL_HANDLER(job_get)
                                                    (json_int_t)archive_count_state(j->archive, TRIAL_LEASED), "ok",
                                                    (json_int_t)archive_count_state(j->archive, TRIAL_OK), "failed",
                                                    (json_int_t)archive_count_state(j->archive, TRIAL_FAILED)));
+        if (archive_damaged(j->archive, NULL)) json_object_set_new(o, "damaged", damaged_json(j->archive));
         json_object_set_new(o, "redrawn", json_pack("{s:I,s:I}", "known", (json_int_t)j->known, "infeasible", (json_int_t)j->infeasible));
         json_object_set_new(o, "rates", json_pack("{s:o,s:o}", "evaluations_per_hour", ctl_number(busy > 0 ? n * 3600 / busy : NAN), "watts",
                                                   ctl_number(busy > 0 && j->spent_joules > 0 ? j->spent_joules / busy : NAN)));
@@ -241,6 +255,10 @@ CTL_HANDLER(job_resume)
     }
     if (ctl_job_archive(c, j, &err)) {
         wire_call_error(call, WIRE_ESTATE, "%s", err.what);
+        return;
+    }
+    if (*j->unread) {
+        wire_call_error(call, WIRE_ESTATE, "job %lld: %s", (long long)j->id, j->unread);
         return;
     }
     if (j->state != CTL_PAUSED && ctl_job_used_up(j, evaluations, hours, why, sizeof why)) { /* a paused one comes to its end by that */

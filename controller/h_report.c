@@ -195,10 +195,10 @@ CTL_HANDLER(evaluator_progress)
         json_t *body = json_pack("{s:I,s:I,s:I}", "trial", (json_int_t)l->trial, "lease", (json_int_t)l->id, "epoch", (json_int_t)l->epoch);
         if (curve) json_object_set(body, "curve", curve);
         if (checkpoint) json_object_set(body, "checkpoint", checkpoint);
-        st = ctl_event(c, l->job, "progress", body);
+        st = ctl_event_lease(c, l, "progress", body);
     }
-    if (st) ctl_answer_failed(c, call);
-    else wire_call_result(call, json_pack("{s:b}", "go", ctl_state_active(l->job->state)));
+    if (st && c->failed) ctl_answer_failed(c, call);
+    else wire_call_result(call, json_pack("{s:b}", "go", !st && !*l->job->unread && ctl_state_active(l->job->state)));
 }
 
 /* ---- report ---- */
@@ -226,7 +226,7 @@ static st_t record(struct ctl *c, struct ctl_lease *l, const char *status, json_
     if (body && checkpoint) json_object_set(body, "checkpoint", checkpoint);
     if (body && error) json_object_set_new(body, "error", json_stringn(error, base_utf8_cut(error, ERROR_MAX)));
     if (body && joules > 0) json_object_set_new(body, "joules", json_real(joules));
-    st_t st = ctl_event(c, j, "reported", body);
+    st_t st = ctl_event_lease(c, l, "reported", body);
     if (st) return st;
     if (joules > 0) j->spent_joules += joules;
     if (!strcmp(status, "failed")) log_info("job %lld trial %lld failed: %s", (long long)j->id, (long long)l->trial, error ? error : "no reason given");
@@ -243,7 +243,7 @@ static st_t give_back(struct ctl *c, struct ctl_lease *l, json_t *curve, json_t 
         json_t *body = json_pack("{s:I,s:I,s:I}", "trial", (json_int_t)l->trial, "lease", (json_int_t)l->id, "epoch", (json_int_t)l->epoch);
         if (body && curve) json_object_set(body, "curve", curve);
         if (body && checkpoint) json_object_set(body, "checkpoint", checkpoint);
-        st = ctl_event(c, l->job, "progress", body);
+        st = ctl_event_lease(c, l, "progress", body);
     }
     return st ? st : ctl_lease_return(c, l, error && *error ? error : "preempted", false);
 }
@@ -279,8 +279,9 @@ CTL_HANDLER(evaluator_report)
         ctl_bad_params(call, &err);
     } else if (ctl_writable(c, call)) {
         st_t st = ok || failed ? record(c, l, status, metrics, curve, checkpoint, error) : give_back(c, l, curve, checkpoint, error);
-        if (st) ctl_answer_failed(c, call);
-        else wire_call_result(call, json_object());
+        if (!st) wire_call_result(call, json_object());
+        else if (c->failed) ctl_answer_failed(c, call);
+        else wire_call_error(call, WIRE_ESTALE, "the lease is not yours any more"); /* the job is damaged, and stopped */
     }
     json_decref(metrics);
 }

@@ -54,8 +54,8 @@ struct ctl_job {
     enum ctl_state state;
     char reason[256];
     json_t *json, *files;        /* as given (NULL: no JSON any more); what a lease carries as data (NULL: none) */
-    struct job *job;             /* NULL: unread */
-    char unread[256];            /* why this tautd does not read what the store has of it; "": it does */
+    struct job *job;             /* NULL: this tautd does not read it */
+    char unread[256];            /* why the job cannot go on: it is not read, or what the store has of it is damaged (and can be looked at, if job is there); "": it can */
     double evaluations, hours, joules; /* budget; +inf: unbounded */
     int64_t device;              /* target; 0: none yet */
     char precision[8];           /* of its training; "": settled at the first lease */
@@ -176,6 +176,9 @@ struct ctl {
 /* Appends one event (beginning a transaction if none is open), folds it into the job's archive and tells watchers. body: stolen, NULL allowed (out of memory).
  * After a failure nothing more is written until ctl_flush has rolled back. j NULL: the service itself. */
 st_t ctl_event(struct ctl *c, struct ctl_job *j, const char *type, json_t *body);
+/* The same of a lease. What the store has of that trial may be damaged: an event that does not fit it (ST_ESTALE, ST_ENOTFOUND) is not recorded, the
+ * transaction goes on, and the job is damaged. */
+st_t ctl_event_lease(struct ctl *c, const struct ctl_lease *l, const char *type, json_t *body);
 /* Schedules, commits, and cleans up after a failure. Once per burst by wire/; by timers after their own work. */
 void ctl_flush(struct ctl *c);
 /* From the timer: is the store to be tried again? */
@@ -201,6 +204,7 @@ void ctl_wait_add(struct ctl *c, struct ctl_session *s, struct wire_call *call, 
 
 /* ---- jobs.c ---- */
 st_t ctl_jobs_load(struct ctl *c, struct base_err *err);
+st_t ctl_jobs_archives(struct ctl *c, struct base_err *err); /* of those that are active, after their leases */
 void ctl_jobs_free(struct ctl *c);
 struct ctl_job *ctl_job_get(struct ctl *c, int64_t id); /* NULL */
 /* What the params name by `key`; if there is none, the call is answered. */
@@ -208,7 +212,10 @@ struct ctl_job *ctl_job_param(struct ctl *c, struct wire_call *call, struct base
 st_t ctl_job_load(struct ctl *c, int64_t id, struct ctl_job **out, struct base_err *err); /* a new one, or again what the store says */
 void ctl_jobs_committed(struct ctl *c);
 void ctl_jobs_rolled_back(struct ctl *c);
-st_t ctl_job_archive(struct ctl *c, struct ctl_job *j, struct base_err *err); /* makes sure that it is in memory */
+/* Makes sure that it is in memory. ST_EVERSION: the job is not read. */
+st_t ctl_job_archive(struct ctl *c, struct ctl_job *j, struct base_err *err);
+/* What the store has of j is damaged: it can be looked at, and the scheduler stops it. Said once. */
+void ctl_job_damaged(struct ctl *c, struct ctl_job *j, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 st_t ctl_job_state(struct ctl *c, struct ctl_job *j, enum ctl_state s, const char *reason);
 /* Submitted, or resumed: running, or waiting where nobody leases (a reader). It starts level with the others in the fair share. */
 st_t ctl_job_start(struct ctl *c, struct ctl_job *j);

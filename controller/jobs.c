@@ -1,7 +1,8 @@
 /* Jobs in memory. The store is the truth: everything here can be loaded again at any time (after a rollback it is). */
 #include <math.h>
-#include <stdlib.h>
+#include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -82,6 +83,42 @@ static void set_unread(struct ctl_job *j, const char *what, const struct base_er
     j->job = NULL;
 }
 
+void ctl_job_damaged(struct ctl *c, struct ctl_job *j, const char *fmt, ...)
+{
+    va_list ap;
+    if (*j->unread) return;
+    va_start(ap, fmt);
+    vsnprintf(j->unread, sizeof j->unread, fmt, ap);
+    va_end(ap);
+    log_warn("job %lld: %s", (long long)j->id, j->unread);
+    c->kick = true;
+}
+
+/* What its row and its target say must be as Taut writes it. */
+static void check_row(struct ctl *c, struct ctl_job *j, const struct db_job *d)
+{
+    const struct ctl_device *target = d->device ? ctl_device_get(c, d->device) : NULL;
+    const char *what = d->damage;
+    if (d->nref && j->job && d->nref != j->job->nobjectives) {
+        j->nref = 0;
+        what = "reference";
+    }
+    if (!what && d->files && !j->files) what = "files";
+    if (!what && d->device && !(target && json_is_object(target->body))) what = "target device";
+    if (what) ctl_job_damaged(c, j, "the store is damaged: its %s cannot be read", what);
+}
+
+/* Trials that are out on no lease that is known would be waited for without end. */
+static void check_trials(struct ctl *c, struct ctl_job *j)
+{
+    const struct archive_damage *list;
+    long n = archive_damaged(j->archive, &list), out = archive_count_state(j->archive, TRIAL_LEASED);
+    if (n && list->trial)
+        ctl_job_damaged(c, j, "the store is damaged: trial %lld: %s%s", (long long)list->trial, list->why, n > 1 ? ", and others" : "");
+    else if (n) ctl_job_damaged(c, j, "the store is damaged: of its trials, %s", list->why);
+    else if (out != j->nleases) ctl_job_damaged(c, j, "the store is damaged: %ld of its trials are out, on %d leases", out, j->nleases);
+}
+
 static st_t job_new(struct ctl *c, const struct db_job *d, struct ctl_job **out)
 {
     struct ctl_job **grown = realloc(c->job, ((size_t)c->njobs + 1) * sizeof *grown);
@@ -132,6 +169,7 @@ static st_t load_one(void *ctx, const struct db_job *d)
     j->sum_n = 0;
     j->hv_n = -1;
     for (int i = 0; i < JOB_OBJECTIVES_MAX; i++) j->best[i] = NAN;
+    check_row(l->c, j, d);
     drop_archive(j);
     l->out = j;
     return ST_OK;
@@ -152,12 +190,17 @@ st_t ctl_jobs_load(struct ctl *c, struct base_err *err)
 {
     struct load l = {.c = c, .err = err};
     st_t st = db_jobs(c->db, 0, load_one, &l);
-    if (st) return base_err_set(err, st, db_path(c->db), "cannot read the jobs: %s", base_status_text(st));
+    return st ? base_err_set(err, st, db_path(c->db), "cannot read the jobs: %s", base_status_text(st)) : ST_OK;
+}
+
+st_t ctl_jobs_archives(struct ctl *c, struct base_err *err)
+{
+    st_t st = ST_OK;
     for (int i = 0; !st && i < c->njobs; i++) {
         struct ctl_job *j = c->job[i];
         if (!j->job || !ctl_state_active(j->state)) continue;
         st = ctl_job_archive(c, j, err);
-        if (st == ST_EVERSION) st = ST_OK; /* damaged: the scheduler stops it */
+        if (st == ST_EVERSION) st = ST_OK; /* the scheduler stops it */
     }
     return st;
 }
@@ -218,6 +261,7 @@ st_t ctl_job_archive(struct ctl *c, struct ctl_job *j, struct base_err *err)
     struct base_err own = BASE_ERR_INIT, *why = err ? err : &own;
     st_t st = archive_load(&j->archive, c->db, j->id, j->job, why);
     if (!st) {
+        check_trials(c, j);
         make_room(c, j);
         return ST_OK;
     }
@@ -328,7 +372,7 @@ void ctl_job_finish(struct ctl *c, struct ctl_job *j, const char *why)
 void ctl_job_reported(struct ctl *c, struct ctl_job *j)
 {
     char text[256];
-    if (ctl_job_archive(c, j, NULL)) return;
+    if (ctl_job_archive(c, j, NULL) || *j->unread) return;
     long n = archive_reported(j->archive), least = j->job->population > 16 ? j->job->population : 16;
     c->kick = true;
     if (!j->nref && n >= j->job->population) set_reference(c, j);

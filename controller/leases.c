@@ -149,7 +149,11 @@ st_t ctl_lease_return(struct ctl *c, struct ctl_lease *l, const char *reason, bo
     } else if (body) {
         json_object_set_new(body, "reason", json_string(reason));
     }
-    st_t st = ctl_event(c, j, give_up ? "reported" : "returned", body);
+    st_t st = ctl_event_lease(c, l, give_up ? "reported" : "returned", body);
+    if (st && !c->failed) { /* there is nothing to be given back */
+        ctl_lease_end(c, l);
+        return ST_OK;
+    }
     if (st) return st;
     log_info("job %lld trial %lld: given back: %s", (long long)j->id, (long long)l->trial, reason);
     ctl_lease_end(c, l);
@@ -210,14 +214,19 @@ static st_t load_one(void *ctx, const struct db_lease *d)
 {
     struct ctl *c = ctx;
     struct ctl_job *j = ctl_job_get(c, d->job);
-    struct ctl_lease *l = j ? lease_new(c, j, d->lease) : NULL;
-    if (!l) return j ? ST_ENOMEM : ST_ECORRUPT;
+    if (!j || !d->holds) {
+        if (!j) log_warn("lease %lld is of job %lld, which is not there", (long long)d->lease, (long long)d->job);
+        else ctl_job_damaged(c, j, "the store is damaged: trial %lld is not out on its lease %lld, epoch %lld", (long long)d->trial, (long long)d->lease, (long long)d->epoch);
+        return ST_OK;
+    }
+    struct ctl_lease *l = lease_new(c, j, d->lease);
+    if (!l) return ST_ENOMEM;
+    l->trial = d->trial;
     /* Its expiry as it was stored tells when it was given. */
     int64_t age_ms = base_clock_wall_ms() - (d->expires_ms - (int64_t)(c->lease_s * 1000));
     uint64_t age_ns = age_ms > 0 ? (uint64_t)age_ms * 1000000 : 0;
     if (age_ns < l->since_ns) l->since_ns -= age_ns;
     if (l->since_ns < j->mark_ns) j->mark_ns = j->mark_kept_ns = l->since_ns;
-    l->trial = d->trial;
     l->epoch = d->epoch;
     l->evaluator = d->evaluator;
     link_lease(c, l);

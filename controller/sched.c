@@ -94,7 +94,7 @@ bool ctl_can_serve(const struct ctl *c, const struct ctl_session *s, const struc
 static void update(struct ctl *c, struct ctl_job *j)
 {
     char why[256] = "no evaluator is connected";
-    if (ctl_job_archive(c, j, NULL)) return;
+    if (ctl_job_archive(c, j, NULL) || *j->unread) return;
     if (!j->nleases && ctl_job_used_up(j, j->evaluations, j->hours, why, sizeof why)) {
         ctl_job_finish(c, j, why);
         return;
@@ -108,12 +108,12 @@ static void update(struct ctl *c, struct ctl_job *j)
     ctl_job_state(c, j, served ? CTL_RUNNING : CTL_WAITING, served ? NULL : why);
 }
 
-/* What this tautd does not read it cannot go on with: the trials that are out come back, and the job waits for one that reads it. */
+/* What this tautd does not read, or what is damaged, it cannot go on with: the trials that are out come back, and the job waits for a tautd that reads it. */
 static void stop_unread(struct ctl *c, struct ctl_job *j)
 {
     for (struct ctl_lease *l = j->nleases ? c->leases : NULL, *next; l; l = next) {
         next = l->next;
-        if (l->job == j) ctl_lease_return(c, l, "this tautd does not read its job", false);
+        if (l->job == j) ctl_lease_return(c, l, j->job ? "what the store has of its job is damaged" : "this tautd does not read its job", false);
     }
     if (ctl_state_active(j->state)) ctl_job_state(c, j, CTL_PAUSED, j->unread);
 }
@@ -278,8 +278,9 @@ static bool serve(struct ctl *c, struct ctl_wait *w)
 void ctl_sched(struct ctl *c)
 {
     for (int i = 0; i < c->njobs; i++) {
-        if (!c->job[i]->job) stop_unread(c, c->job[i]);
-        else if (ctl_state_active(c->job[i]->state)) update(c, c->job[i]);
+        struct ctl_job *j = c->job[i];
+        if (!*j->unread && ctl_state_active(j->state)) update(c, j);
+        if (*j->unread) stop_unread(c, j); /* as it may have turned out just now */
     }
     struct ctl_wait **p = &c->waits;
     while (*p && !c->failed) {

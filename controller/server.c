@@ -116,6 +116,7 @@ st_t ctl_new(struct ctl **out, uv_loop_t *loop, const struct ctl_options *o, str
     if (!st) st = ctl_table_load(c, err);
     if (!st) st = ctl_jobs_load(c, err);
     if (!st) st = ctl_leases_load(c, err);
+    if (!st) st = ctl_jobs_archives(c, err);
     struct wire_handlers h = {ctl_handlers, opened, closed, flush};
     if (!st) st = wire_server_new(&c->wire, loop, &h, c, err);
     if (st) {

@@ -8,25 +8,44 @@
 #include "base/clock.h"
 #include "controller/internal.h"
 
-st_t ctl_event(struct ctl *c, struct ctl_job *j, const char *type, json_t *body)
+/* refused NULL: an event that is refused is a failure. */
+static st_t append(struct ctl *c, struct ctl_job *j, const char *type, json_t *body, bool *refused)
 {
     struct base_err err = BASE_ERR_INIT;
     int64_t seq, at = base_clock_wall_ms();
     st_t st = c->failed ? c->failed : body ? ST_OK : ST_ENOMEM;
     if (j) j->touched = true;
     if (!st && !db_in_transaction(c->db)) st = db_begin(c->db);
-    if (!st) st = db_event_append(c->db, j ? j->id : 0, type, body, at, &seq, &err);
+    if (!st) {
+        st = db_event_append(c->db, j ? j->id : 0, type, body, at, &seq, &err);
+        if (refused) *refused = st == ST_ESTALE || st == ST_ENOTFOUND; /* nothing of it is written */
+    }
     if (!st && j) {
         j->last_seq = seq;
         if (j->archive) st = archive_fold_at(j->archive, type, body, at);
         if (!st) ctl_watch_event(c, j, seq, at, type, body);
     }
-    if (st && !c->failed) {
+    if (st && !c->failed && !(refused && *refused)) {
         c->failed = st;
         if (st != ST_ENOSPC && st != ST_EIO)
             log_error("event %s of job %lld: %s: %s", type, j ? (long long)j->id : 0LL, base_status_text(st), err.what);
     }
     json_decref(body);
+    return st;
+}
+
+st_t ctl_event(struct ctl *c, struct ctl_job *j, const char *type, json_t *body)
+{
+    return append(c, j, type, body, NULL);
+}
+
+st_t ctl_event_lease(struct ctl *c, const struct ctl_lease *l, const char *type, json_t *body)
+{
+    bool refused = false;
+    st_t st = append(c, l->job, type, body, &refused);
+    if (refused)
+        ctl_job_damaged(c, l->job, "the store is damaged: trial %lld is not out on its lease %lld, epoch %lld", (long long)l->trial, (long long)l->id,
+                        (long long)l->epoch);
     return st;
 }
 

@@ -21,7 +21,7 @@ static struct ctl_device *device_push(struct ctl *c, int64_t id, const char *kin
     if (!grown) return NULL;
     c->device = grown;
     struct ctl_device *d = &grown[c->ndevices];
-    *d = (struct ctl_device){id, strdup(kind), json_dumps(body, JSON_COMPACT | JSON_SORT_KEYS), json_incref(body)};
+    *d = (struct ctl_device){id, strdup(kind), json_dumps(body, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY), json_incref(body)};
     if (!d->kind || !d->text) {
         device_free(d);
         return NULL;
@@ -153,27 +153,28 @@ void ctl_wait_add(struct ctl *c, struct ctl_session *s, struct wire_call *call, 
 
 static st_t load_device(void *ctx, const struct db_device *d)
 {
-    json_t *body = json_loads(d->body, JSON_DECODE_ANY, NULL);
-    st_t st = body && device_push(ctx, d->id, d->kind, body) ? ST_OK : ST_ENOMEM;
+    json_t *body;
+    st_t st = base_json_parse(&body, d->body, strlen(d->body), "device", NULL);
+    if (st == ST_ENOMEM) return st;
+    if (st || !json_is_object(body)) { /* like no device that registers */
+        log_warn("the store is damaged: device %lld cannot be read", (long long)d->id);
+        if (!st) json_decref(body);
+        body = json_null();
+    }
+    st = device_push(ctx, d->id, d->kind, body) ? ST_OK : ST_ENOMEM;
     json_decref(body);
     return st;
 }
 
-static st_t load_event(void *ctx, const struct db_event *e)
+static st_t load_evaluator(void *ctx, const struct db_evaluator *e)
 {
-    if (strcmp(e->type, "evaluator")) return ST_OK;
-    json_t *v = json_loads(e->body, 0, NULL);
-    const char *name = json_string_value(json_object_get(v, "name"));
-    int64_t id = json_integer_value(json_object_get(v, "evaluator")), device = json_integer_value(json_object_get(v, "device"));
-    st_t st = !name ? ST_ECORRUPT : known_push(ctx, id, name, device) ? ST_OK : ST_ENOMEM;
-    json_decref(v);
-    return st;
+    return known_push(ctx, e->id, e->name, e->device) ? ST_OK : ST_ENOMEM;
 }
 
 st_t ctl_table_load(struct ctl *c, struct base_err *err)
 {
     st_t st = db_devices(c->db, load_device, c);
-    if (!st) st = db_events(c->db, 0, 0, -1, load_event, c);
+    if (!st) st = db_evaluators(c->db, load_evaluator, c);
     if (st) return base_err_set(err, st, db_path(c->db), "cannot read devices and evaluators: %s", base_status_text(st));
     ctl_table_committed(c);
     return ST_OK;

@@ -26,6 +26,8 @@ void archive_free(struct archive *a)
     free(a->col);
     free(a->trial);
     free(a->epoch);
+    free(a->proposal);
+    free(a->damage);
     free(a->state);
     free(a->arch);
     free(a->genome);
@@ -107,7 +109,8 @@ st_t archive_reserve(struct archive *a, long rows)
     size_t c = (size_t)cap, g = (size_t)a->genes;
     uint32_t size = 128;
     while (size < 2 * c) size *= 2;
-    if (grow(&a->trial, c * sizeof *a->trial) || grow(&a->epoch, c * sizeof *a->epoch) || grow(&a->state, c) ||
+    if (grow(&a->trial, c * sizeof *a->trial) || grow(&a->epoch, c * sizeof *a->epoch) ||
+        grow(&a->proposal, c * sizeof *a->proposal) || grow(&a->state, c) ||
         grow(&a->arch, c * sizeof *a->arch) || grow(&a->rep_row, c * sizeof *a->rep_row) ||
         grow(&a->rep_at, c * sizeof *a->rep_at) || grow(&a->rep_busy, c * sizeof *a->rep_busy) ||
         (a->wide ? grow(&a->wide, c * g * sizeof *a->wide) : grow(&a->genome, c * g)))
@@ -141,6 +144,7 @@ void archive_add(struct archive *a, int64_t trial, const uint8_t arch[ARCH_BYTES
     long row = a->n++;
     a->trial[row] = trial;
     a->epoch[row] = 0;
+    a->proposal[row] = row;
     a->state[row] = TRIAL_READY;
     a->count[TRIAL_READY]++;
     memcpy(a->arch[row], arch, ARCH_BYTES);
@@ -214,6 +218,17 @@ void archive_state_set(struct archive *a, long row, enum trial_state s)
     a->state[row] = (uint8_t)s;
 }
 
+st_t archive_damage_add(struct archive *a, int64_t trial, const char *why)
+{
+    if (a->ndamage == a->cap_damage) {
+        long cap = a->cap_damage ? 2 * a->cap_damage : 16;
+        if (grow(&a->damage, (size_t)cap * sizeof *a->damage)) return ST_ENOMEM;
+        a->cap_damage = cap;
+    }
+    a->damage[a->ndamage++] = (struct archive_damage){trial, why};
+    return ST_OK;
+}
+
 void archive_report_add(struct archive *a, long row, int64_t at_ms, double busy_s)
 {
     a->rep_row[a->nrep] = (uint32_t)row;
@@ -241,6 +256,17 @@ long archive_count(const struct archive *a)
 long archive_count_state(const struct archive *a, enum trial_state s)
 {
     return a->count[s];
+}
+
+long archive_damaged(const struct archive *a, const struct archive_damage **list)
+{
+    if (list) *list = a->damage;
+    return a->ndamage;
+}
+
+int64_t archive_proposal(const struct archive *a, long row)
+{
+    return a->proposal[row];
 }
 
 int64_t archive_trial(const struct archive *a, long row)

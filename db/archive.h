@@ -7,7 +7,10 @@
  *   struct front_query q = {.nobj = 2, .objective = {...}};
  *   struct front f; st = archive_front(a, &q, &f, &err);
  *
- * The job is borrowed and must outlive the archive. Rows are in order of proposal (row = proposal number, from 0). Memory: under 1 KB a trial with 12 metrics and 100 genes. */
+ * The job is borrowed and must outlive the archive. Rows are in order of proposal, which is that of the trials' ids; row = proposal number, from 0, as long
+ * as no trial is left out. Memory: under 1 KB a trial with 12 metrics and 100 genes.
+ * A trial whose row is not as Taut writes it is left out when an archive is loaded (archive_damaged): such an archive is there to be read, and nothing can be
+ * proposed after it. */
 #ifndef TAUT_DB_ARCHIVE_H
 #define TAUT_DB_ARCHIVE_H
 
@@ -17,15 +20,24 @@ enum trial_state { TRIAL_READY = 0, TRIAL_LEASED = 1, TRIAL_OK = 2, TRIAL_FAILED
 
 struct archive;
 
+struct archive_damage {
+    int64_t trial;   /* 0: trials that the store has no more */
+    const char *why; /* "its genome does not fit the job's space"; static */
+};
+
+/* ST_ENOMEM; ST_EIO, ST_ECORRUPT …: the tables cannot be read. */
 st_t archive_load(struct archive **out, struct db *db, int64_t job_id, const struct job *job, struct base_err *err);
 void archive_free(struct archive *a);
-/* body: as in db.h. ST_ENOMEM. Types that do not touch trials are ignored. */
+/* body: as in db.h. ST_ENOMEM; ST_ENOTFOUND: no such trial, and none was left out. Types that do not touch trials are ignored. */
 st_t archive_fold(struct archive *a, const char *type, json_t *body);
 /* The same with the event's own time (archive_fold takes the clock's): for replays, and for callers that gave db_event_append another. */
 st_t archive_fold_at(struct archive *a, const char *type, json_t *body, int64_t at_ms);
 
 long archive_count(const struct archive *a);                              /* rows */
 long archive_count_state(const struct archive *a, enum trial_state s);
+/* How many were left out, and which (list may be NULL; valid until the archive is freed). */
+long archive_damaged(const struct archive *a, const struct archive_damage **list);
+int64_t archive_proposal(const struct archive *a, long row);
 int64_t archive_trial(const struct archive *a, long row);                 /* trial id */
 long archive_row(const struct archive *a, int64_t trial);                 /* -1 */
 enum trial_state archive_state(const struct archive *a, long row);

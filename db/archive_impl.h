@@ -16,7 +16,7 @@ struct archive {           /* rows are proposals; every array has room for cap o
     const struct job *job; /* borrowed */
     int genes;
     long n, cap;
-    int64_t *trial, *epoch;
+    int64_t *trial, *epoch, *proposal;
     uint8_t *state;
     uint8_t (*arch)[ARCH_BYTES];
     uint8_t *genome; /* [cap][genes] while all genes are bytes … */
@@ -34,6 +34,9 @@ struct archive {           /* rows are proposals; every array has room for cap o
     double *rep_busy;
     long nrep;
     double busy_s; /* of the job so far */
+
+    struct archive_damage *damage; /* [ndamage], owned */
+    long ndamage, cap_damage;
 };
 
 struct archive *archive_new(const struct job *job);
@@ -46,6 +49,7 @@ st_t archive_set(struct archive *a, int col, long row, double median, double low
                  double high); /* low NaN: no interval */
 st_t archive_gene_set(struct archive *a, long row, int i, double g);
 void archive_state_set(struct archive *a, long row, enum trial_state s);
+st_t archive_damage_add(struct archive *a, int64_t trial, const char *why);
 void archive_report_add(struct archive *a, long row, int64_t at_ms, double busy_s);
 bool archive_arch_parse(const char *hex, uint8_t out[ARCH_BYTES]);
 

@@ -24,6 +24,9 @@ static int by_seq(const void *a, const void *b)
 struct loader {
     struct archive *a;
     struct db *db;
+    int64_t last;            /* trial of the row before */
+    int64_t *more;           /* [nmore] trials whose trial_more cannot be; sorted */
+    long nmore, cap_more;
     const char *error;       /* why a row cannot be */
     bool *fits;              /* [genes][256]: may gene i be that byte? */
     int (*column)[DB_SLOTS]; /* [nsets]; column[s][0] < 0: not looked up yet */
@@ -35,6 +38,12 @@ static st_t corrupt(struct loader *l, const char *what)
 {
     l->error = what;
     return ST_ECORRUPT;
+}
+
+static int by_id(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
 }
 
 static st_t load_genome(struct loader *l, long row, const uint8_t *p, int bytes)
@@ -87,6 +96,7 @@ static st_t load_slots(struct loader *l, sqlite3_stmt *q, long row, int first)
     return ST_OK;
 }
 
+/* Into the memory of the row after the last, which counts when all of it is good: of one that is not, no more than genes stay there. */
 static st_t load_row(struct loader *l, sqlite3_stmt *q)
 {
     struct archive *a = l->a;
@@ -94,19 +104,15 @@ static st_t load_row(struct loader *l, sqlite3_stmt *q)
     const uint8_t *genome = sqlite3_column_blob(q, C_GENOME);
     uint8_t arch[ARCH_BYTES];
     long row = a->n;
+    int64_t id = sqlite3_column_int64(q, C_ID), last = l->last;
     int state = sqlite3_column_int(q, C_STATE);
     if (!hex || (!genome && sqlite3_column_bytes(q, C_GENOME))) return ST_ENOMEM; /* an empty blob is NULL as well */
-    if (sqlite3_column_int64(q, C_PROPOSAL) != row || state < 0 || state > TRIAL_FAILED ||
-        !archive_arch_parse(hex, arch))
+    if (id > last) l->last = id;
+    if (id <= last || sqlite3_column_int64(q, C_PROPOSAL) < row || state < 0 || state > TRIAL_FAILED || !archive_arch_parse(hex, arch))
         return corrupt(l, "it is not as Taut writes it");
+    if (l->nmore && bsearch(&id, l->more, (size_t)l->nmore, sizeof id, by_id)) return corrupt(l, "its trial_more is not as Taut writes it");
     st_t st = archive_reserve(a, row + 1);
     if (st) return st;
-    archive_add(a, sqlite3_column_int64(q, C_ID), arch);
-    archive_state_set(a, row, (enum trial_state)state);
-    a->epoch[row] = sqlite3_column_int64(q, C_EPOCH);
-    if ((st = load_genome(l, row, genome, sqlite3_column_bytes(q, C_GENOME))) || (st = load_slots(l, q, row, 0)))
-        return st;
-    if (sqlite3_column_type(q, C_SEQ) == SQLITE_NULL) return ST_OK;
     if (l->nrep == l->cap_rep) {
         long cap = l->cap_rep ? 2 * l->cap_rep : 1024;
         struct report *p = realloc(l->rep, (size_t)cap * sizeof *p);
@@ -114,6 +120,13 @@ static st_t load_row(struct loader *l, sqlite3_stmt *q)
         l->rep = p;
         l->cap_rep = cap;
     }
+    if ((st = load_genome(l, row, genome, sqlite3_column_bytes(q, C_GENOME))) || (st = load_slots(l, q, row, 0)))
+        return st;
+    archive_add(a, id, arch);
+    archive_state_set(a, row, (enum trial_state)state);
+    a->epoch[row] = sqlite3_column_int64(q, C_EPOCH);
+    a->proposal[row] = sqlite3_column_int64(q, C_PROPOSAL);
+    if (sqlite3_column_type(q, C_SEQ) == SQLITE_NULL) return ST_OK;
     l->rep[l->nrep++] = (struct report){sqlite3_column_int64(q, C_SEQ), sqlite3_column_int64(q, C_AT),
                                         sqlite3_column_double(q, C_BUSY), (uint32_t)row};
     return ST_OK;
@@ -123,9 +136,23 @@ static st_t load_more(struct loader *l, sqlite3_stmt *q)
 {
     long row = archive_row(l->a, sqlite3_column_int64(q, C_ID));
     int64_t chunk = sqlite3_column_int64(q, C_ARCH);
-    if (row < 0 || chunk < 1 || chunk >= DB_SLOTS / DB_INLINE)
-        return corrupt(l, "its trial_more is not as Taut writes it");
+    if (row < 0) return ST_OK; /* left out */
+    if (chunk < 1 || chunk >= DB_SLOTS / DB_INLINE) return corrupt(l, "its trial_more is not as Taut writes it");
     return load_slots(l, q, row, (int)chunk * DB_INLINE);
+}
+
+/* Its row is in the archive already: the next time over, it is not. */
+static st_t leave_out_later(struct loader *l, int64_t trial)
+{
+    if (l->nmore == l->cap_more) {
+        long cap = l->cap_more ? 2 * l->cap_more : 16;
+        int64_t *p = realloc(l->more, (size_t)cap * sizeof *p);
+        if (!p) return ST_ENOMEM;
+        l->more = p;
+        l->cap_more = cap;
+    }
+    l->more[l->nmore++] = trial;
+    return ST_OK;
 }
 
 /* Only as many slots as any set has: a column asked for costs time even where it is NULL. */
@@ -154,12 +181,12 @@ static st_t load_rows(struct loader *l, int64_t job, bool more, struct base_err 
     sqlite3_stmt *q = prepare_load(l->db, job, more);
     if (!q) return db_fail(l->db, l->db->path, err);
     st_t st = ST_OK;
-    int rc;
-    while ((rc = sqlite3_step(q)) == SQLITE_ROW && !(st = more ? load_more(l, q) : load_row(l, q))) continue;
-    if (st == ST_ECORRUPT)
-        base_err_set(err, st, l->db->path ? l->db->path : "", "trial %lld: %s",
-                     (long long)sqlite3_column_int64(q, C_ID), l->error);
-    else if (st)
+    int rc = SQLITE_ROW;
+    while (!st && (rc = sqlite3_step(q)) == SQLITE_ROW) {
+        st = more ? load_more(l, q) : load_row(l, q);
+        if (st == ST_ECORRUPT) st = more ? leave_out_later(l, sqlite3_column_int64(q, C_ID)) : archive_damage_add(l->a, sqlite3_column_int64(q, C_ID), l->error);
+    }
+    if (st)
         base_err_set(err, st, "", "out of memory");
     else if (rc != SQLITE_DONE)
         st = db_fail(l->db, l->db->path, err);
@@ -174,24 +201,40 @@ static bool has_more(const struct db *db)
     return false;
 }
 
+/* All of it into an archive that is new. */
+static st_t load(struct loader *l, int64_t job_id, const struct job *job, struct base_err *err)
+{
+    l->a = archive_new(job);
+    l->last = l->nrep = 0;
+    if (!l->a) return base_err_set(err, ST_ENOMEM, "", "out of memory");
+    for (int i = 0; i < l->db->nsets; i++)
+        for (int k = 0; k < DB_SLOTS; k++) l->column[i][k] = -1;
+    /* The sums come from the same moment as the rows: tautd is the only writer, and waits for us. */
+    st_t st;
+    struct db_jobinfo *j = db_job_info(l->db, job_id, &st, err);
+    if (!j) return st;
+    if (j->proposals >= 0 && j->proposals <= 1 << 20) st = archive_reserve(l->a, j->proposals); /* a number that is damaged takes no memory */
+    if (st) return base_err_set(err, st, "", "out of memory");
+    l->a->busy_s = j->busy_s;
+    if ((st = load_rows(l, job_id, false, err))) return st;
+    if (l->a->n + l->a->ndamage < j->proposals) st = archive_damage_add(l->a, 0, "some are missing");
+    if (!st && has_more(l->db)) st = load_rows(l, job_id, true, err);
+    return st;
+}
+
 st_t archive_load(struct archive **out, struct db *db, int64_t job_id, const struct job *job, struct base_err *err)
 {
-    struct loader l = {.a = archive_new(job), .db = db};
+    struct loader l = {.db = db};
+    int genes = space_genes(job->space);
     l.column = malloc(((size_t)db->nsets + 1) * sizeof *l.column);
-    l.fits = l.a ? malloc((size_t)l.a->genes * 256) : NULL;
-    st_t st = l.a && l.column && l.fits ? ST_OK : base_err_set(err, ST_ENOMEM, "", "out of memory");
-    for (int i = 0; !st && i < 256 * l.a->genes; i++) l.fits[i] = space_gene_fits(job->space, i / 256, i % 256);
-    if (!st) {
-        for (int i = 0; i < db->nsets; i++)
-            for (int k = 0; k < DB_SLOTS; k++) l.column[i][k] = -1;
-        /* The sums come from the same moment as the rows: tautd is the only writer, and waits for us. */
-        struct db_jobinfo *j = db_job_info(db, job_id, &st, err);
-        if (j && j->proposals >= 0 && j->proposals <= 1 << 20) st = archive_reserve(l.a, j->proposals); /* a number that is damaged takes no memory */
-        if (j && !st) {
-            l.a->busy_s = j->busy_s;
-            st = load_rows(&l, job_id, false, err);
-            if (!st && has_more(db)) st = load_rows(&l, job_id, true, err);
-        }
+    l.fits = malloc((size_t)genes * 256 + 1);
+    st_t st = l.column && l.fits ? ST_OK : base_err_set(err, ST_ENOMEM, "", "out of memory");
+    for (int i = 0; !st && i < 256 * genes; i++) l.fits[i] = space_gene_fits(job->space, i / 256, i % 256);
+    if (!st) st = load(&l, job_id, job, err);
+    if (!st && l.nmore) {
+        archive_free(l.a);
+        qsort(l.more, (size_t)l.nmore, sizeof *l.more, by_id);
+        st = load(&l, job_id, job, err);
     }
     if (!st) {
         if (l.nrep) qsort(l.rep, (size_t)l.nrep, sizeof *l.rep, by_seq);
@@ -202,6 +245,7 @@ st_t archive_load(struct archive **out, struct db *db, int64_t job_id, const str
     }
     free(l.column);
     free(l.fits);
+    free(l.more);
     free(l.rep);
     return st;
 }
@@ -246,7 +290,7 @@ st_t archive_fold_at(struct archive *a, const char *type, json_t *body, int64_t 
     bool leased = !strcmp(type, "leased"), reported = !strcmp(type, "reported"), returned = !strcmp(type, "returned");
     if (!leased && !reported && !returned) return ST_OK;
     long row = archive_row(a, json_integer_value(json_object_get(body, "trial")));
-    if (row < 0) return ST_ENOTFOUND;
+    if (row < 0) return a->ndamage ? ST_OK : ST_ENOTFOUND; /* left out */
     if (leased) {
         archive_state_set(a, row, TRIAL_LEASED);
         a->epoch[row] = json_integer_value(json_object_get(body, "epoch"));

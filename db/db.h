@@ -94,6 +94,7 @@ struct db_job {
     int64_t submitted_ms, last_seq;
     int nref;
     double ref[JOB_OBJECTIVES_MAX];
+    const char *damage;                /* which of these is not as Taut writes it, and therefore as if it were not there: "reference"; NULL: none */
 };
 typedef st_t (*db_job_fn)(void *ctx, const struct db_job *j);
 st_t db_jobs(struct db *db, int64_t id /* 0: all */, db_job_fn fn, void *ctx); /* by id */
@@ -107,6 +108,7 @@ st_t db_trial_by_arch(struct db *db, int64_t job, const char *id_prefix, int64_t
 
 struct db_lease {
     int64_t lease, trial, job, evaluator, epoch, expires_ms;
+    bool holds; /* its trial is out on it */
 };
 typedef st_t (*db_lease_fn)(void *ctx, const struct db_lease *l);
 st_t db_leases(struct db *db, db_lease_fn fn, void *ctx);
@@ -117,5 +119,12 @@ struct db_device {
 };
 typedef st_t (*db_device_fn)(void *ctx, const struct db_device *d);
 st_t db_devices(struct db *db, db_device_fn fn, void *ctx);
+
+struct db_evaluator {
+    int64_t id, device;
+    const char *name; /* borrowed for the callback */
+};
+typedef st_t (*db_evaluator_fn)(void *ctx, const struct db_evaluator *e);
+st_t db_evaluators(struct db *db, db_evaluator_fn fn, void *ctx);
 
 #endif

@@ -51,7 +51,8 @@
     X(SQL_TRIAL_CURVE_GET, "SELECT curve FROM trial_data WHERE id=?")                                                  \
     X(SQL_LEASE_INSERT, "INSERT INTO lease(trial,lease,task,evaluator,epoch,expires,device) VALUES(?,?,?,?,?,?,?)")    \
     X(SQL_LEASE_DELETE, "DELETE FROM lease WHERE trial=?")                                                             \
-    X(SQL_LEASE_WALK, "SELECT l.lease,l.trial,t.job,l.evaluator,l.epoch,l.expires FROM lease l"                        \
+    X(SQL_LEASE_WALK, "SELECT l.lease,l.trial,t.job,l.evaluator,l.epoch,l.expires,t.state=1 AND t.lease=l.lease AND"    \
+                      " t.epoch=l.epoch FROM lease l"                                                                  \
                       " JOIN trial_data t ON t.id=l.trial ORDER BY l.lease")                                           \
     X(SQL_CHECKPOINT_PUT, "INSERT OR REPLACE INTO checkpoint(trial,path,hash,bytes,tokens) VALUES(?,?,?,?,?)")         \
     X(SQL_CHECKPOINT_GET, "SELECT path,hash,bytes,tokens FROM checkpoint WHERE trial=?")                               \
@@ -60,6 +61,7 @@
     X(SQL_DEVICE_INSERT, "INSERT INTO device(id,kind,body) VALUES(?,?,?)")                                             \
     X(SQL_DEVICE_GET, "SELECT kind,body FROM device WHERE id=?")                                                       \
     X(SQL_DEVICE_WALK, "SELECT id,kind,body FROM device ORDER BY id")                                                  \
+    X(SQL_EVALUATOR_WALK, "SELECT id,device,name FROM evaluator ORDER BY id")                                         \
     X(SQL_EVALUATOR_PUT, "INSERT OR REPLACE INTO evaluator(id,name,device) VALUES(?,?,?)")                             \
     X(SQL_SET_INSERT, "INSERT INTO metric_set(id,slot,name,measured) VALUES(?,?,?,?)")                                 \
     X(SQL_SET_WALK, "SELECT id,slot,name,measured FROM metric_set ORDER BY id,slot")                                   \

@@ -16,18 +16,23 @@ static double bound_at(sqlite3_stmt *q, int i)
     return sqlite3_column_type(q, i) == SQLITE_NULL ? INFINITY : sqlite3_column_double(q, i);
 }
 
-/* "[1,2.5]" into ref; written by fold_reference, so anything else is somebody else's work. */
+/* "[1,2.5]" into ref; written by fold_reference, so anything else is damage. */
 static st_t read_reference(const char *text, struct db_job *j)
 {
     if (!text) return ST_OK;
     json_t *v;
     st_t st = base_json_parse(&v, text, strlen(text), "reference", NULL);
-    if (st) return st == ST_ENOMEM ? st : ST_ECORRUPT;
-    size_t n = json_array_size(v);
-    if (n > JOB_OBJECTIVES_MAX) st = ST_ECORRUPT;
-    for (size_t i = 0; i < n && !st; i++) j->ref[j->nref++] = json_number_value(json_array_get(v, i));
-    json_decref(v);
-    return st;
+    if (st == ST_ENOMEM) return st;
+    size_t n = st ? 0 : json_array_size(v);
+    bool good = n >= 1 && n <= JOB_OBJECTIVES_MAX;
+    for (size_t i = 0; i < n && good; i++) {
+        good = json_is_number(json_array_get(v, i));
+        if (good) j->ref[i] = json_number_value(json_array_get(v, i));
+    }
+    if (good) j->nref = (int)n;
+    else j->damage = "reference";
+    if (!st) json_decref(v);
+    return ST_OK;
 }
 
 static sqlite3_stmt *walk(struct db *db, enum db_sql sql);
@@ -41,19 +46,23 @@ static st_t read_precision(struct db *db, struct db_job *j)
     sqlite3_bind_int64(q, 1, j->id);
     st_t st = ST_OK;
     int rc = SQLITE_ROW;
-    while (!st && !*j->precision && (rc = sqlite3_step(q)) == SQLITE_ROW) {
+    bool bad = false;
+    while (!st && !*j->precision && !bad && (rc = sqlite3_step(q)) == SQLITE_ROW) {
         const char *type = text_at(q, 0), *body = text_at(q, 1);
         json_t *v = NULL;
         if (!type || !body) st = ST_ENOMEM;
         else if (!strcmp(type, "leased")) snprintf(j->precision, sizeof j->precision, "f32"); /* by a version that had nothing else */
         else if (!strcmp(type, "precision")) {
             st = base_json_parse(&v, body, strlen(body), "precision", NULL);
-            const char *word = json_string_value(json_object_get(v, "precision"));
-            if (!st && !word) st = ST_ECORRUPT;
-            else if (!st) snprintf(j->precision, sizeof j->precision, "%s", word);
-            json_decref(v);
+            const char *word = st ? NULL : json_string_value(json_object_get(v, "precision"));
+            if (st == ST_ENOMEM) break;
+            if (word && (!strcmp(word, "f32") || !strcmp(word, "bf16"))) snprintf(j->precision, sizeof j->precision, "%s", word);
+            else bad = true;
+            if (!st) json_decref(v);
+            st = ST_OK;
         }
     }
+    if (bad) j->damage = "precision";
     return walked(db, q, st, rc);
 }
 
@@ -84,7 +93,8 @@ static st_t job_row(struct db *db, sqlite3_stmt *q, db_job_fn fn, void *ctx)
 static st_t lease_row(sqlite3_stmt *q, db_lease_fn fn, void *ctx)
 {
     struct db_lease l = {sqlite3_column_int64(q, 0), sqlite3_column_int64(q, 1), sqlite3_column_int64(q, 2),
-                         sqlite3_column_int64(q, 3), sqlite3_column_int64(q, 4), sqlite3_column_int64(q, 5)};
+                         sqlite3_column_int64(q, 3), sqlite3_column_int64(q, 4), sqlite3_column_int64(q, 5),
+                         sqlite3_column_int(q, 6)};
     return fn(ctx, &l);
 }
 
@@ -92,6 +102,12 @@ static st_t device_row(sqlite3_stmt *q, db_device_fn fn, void *ctx)
 {
     struct db_device d = {sqlite3_column_int64(q, 0), text_at(q, 1), text_at(q, 2)};
     return d.kind && d.body ? fn(ctx, &d) : ST_ENOMEM;
+}
+
+static st_t evaluator_row(sqlite3_stmt *q, db_evaluator_fn fn, void *ctx)
+{
+    struct db_evaluator e = {sqlite3_column_int64(q, 0), sqlite3_column_int64(q, 1), text_at(q, 2)};
+    return e.name ? fn(ctx, &e) : ST_ENOMEM;
 }
 
 /* A callback may ask the same again, so each walk has a statement of its own. */
@@ -136,6 +152,16 @@ st_t db_devices(struct db *db, db_device_fn fn, void *ctx)
     st_t st = ST_OK;
     int rc = SQLITE_ROW;
     while (!st && (rc = sqlite3_step(q)) == SQLITE_ROW) st = device_row(q, fn, ctx);
+    return walked(db, q, st, rc);
+}
+
+st_t db_evaluators(struct db *db, db_evaluator_fn fn, void *ctx)
+{
+    sqlite3_stmt *q = walk(db, SQL_EVALUATOR_WALK);
+    if (!q) return db_fail(db, db->path, NULL);
+    st_t st = ST_OK;
+    int rc = SQLITE_ROW;
+    while (!st && (rc = sqlite3_step(q)) == SQLITE_ROW) st = evaluator_row(q, fn, ctx);
     return walked(db, q, st, rc);
 }
 
