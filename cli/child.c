@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "wire/wire.h"
 
 #define ARGS_MAX 32
 #define LAST_BYTES 4096
@@ -160,6 +161,11 @@ void child_stop(struct child *c, double term_s, double kill_s, const volatile in
     }
     if (c->log >= 0) close(c->log);
     c->log = -1;
+}
+
+bool child_met_another(const struct child *c)
+{
+    return !c->pid && WIFEXITED(c->status) && WEXITSTATUS(c->status) == WIRE_EXIT_BUSY;
 }
 
 void child_last_line(const struct child *c, char *buf, size_t size)

@@ -28,6 +28,8 @@ bool child_alive(struct child *c);
 /* Closes the lifeline and waits; a SIGTERM after term_s, a SIGKILL after kill_s (< 0: never). Stops waiting when *interrupt (may be NULL) becomes
  * non-zero. */
 void child_stop(struct child *c, double term_s, double kill_s, const volatile int *interrupt);
+/* It has ended since another tautd had the store at that moment, which may have left since. */
+bool child_met_another(const struct child *c);
 /* The last line of its log, without the program's own name; "" for none. */
 void child_last_line(const struct child *c, char *buf, size_t size);
 /* "exit status 1: <last line>" into buf. */

@@ -138,6 +138,10 @@ static int connect_tautd(struct service *s)
             if (started) continue;
             if (interrupted) break;
             if (conn_lock_held(s->dir)) continue; /* somebody was quicker */
+            if (child_met_another(&s->tautd) && since(start) <= PATIENCE_S) { /* … or about to leave, and has left */
+                poll(NULL, 0, 20);
+                continue;
+            }
             if (!s->deaths[TAUTD] && !s->fresh && WIFEXITED(s->tautd.status)) { /* never got going: whatever is wrong is wrong with the store */
                 char why[1200];
                 if (!service_room(s)) return no_room(s);

@@ -344,4 +344,31 @@ if mounted or os.geteuid() != 0:
     ok(v.returncode == 1 and v.stdout == "" and v.stderr.startswith("taut: ") and v.stderr.count("\n") == 1, "a folder that cannot be written: %d %s" % (v.returncode, v.stderr.strip()))
 else:
     skip("a folder that cannot be written", "root may write everywhere here, and mount is not allowed")
+
+# A tautd that meets the lock of one that is on its way out, and is then asked after when that one has left.
+bin = path("bin")
+os.mkdir(bin)
+shutil.copy(TAUT, os.path.join(bin, "taut"))
+os.symlink(os.path.abspath(EVALUATOR), os.path.join(bin, "taut-evaluator"))
+with open(os.path.join(bin, "tautd"), "w") as f:
+    f.write("""#!%s
+import fcntl, os, subprocess, sys
+real, dir, met = %r, sys.argv[sys.argv.index("--dir") + 1], os.path.join(os.path.dirname(os.path.abspath(__file__)), "met")
+if os.path.exists(met):
+    os.execv(real, [real] + sys.argv[1:])
+with open(os.path.join(dir, "taut.lock"), "a") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    rc = subprocess.call([real] + sys.argv[1:], close_fds=False)
+open(met, "w").write(str(rc))
+sys.exit(rc)
+""" % (sys.executable, os.path.abspath(TAUTD)))
+os.chmod(os.path.join(bin, "tautd"), 0o755)
+dir = path("leaving")
+r = subprocess.run([os.path.join(bin, "taut"), "run", one, "--dir", dir], capture_output=True, text=True, timeout=HANG_S)
+same((r.returncode, r.stderr, state(dir)), (0, "", "done"), "taut run whose tautd met one that was leaving starts another")
+same(open(os.path.join(bin, "met")).read(), "75", "… which had said so")
+os.unlink(os.path.join(bin, "met"))
+r = subprocess.run([os.path.join(bin, "taut"), "jobs", "--dir", dir], capture_output=True, text=True, timeout=HANG_S)
+same((r.returncode, r.stderr, "done" in r.stdout), (0, "", True), "so does a command that reads")
+ok(os.path.exists(os.path.join(bin, "met")), "… having met it")
 done()
