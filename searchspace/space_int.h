@@ -25,6 +25,7 @@ struct space_ops {
 
 struct choices {
     int n;
+    bool given; /* the job lists them */
     double *v; /* [n]; in the space's arena */
 };
 

@@ -127,6 +127,7 @@ static st_t read_knob(struct space *s, json_t *obj, const char *path, const char
     out->v = base_arena_alloc(&s->arena, n * sizeof *out->v);
     if (!out->v) return no_memory(err);
     out->n = (int)n;
+    out->given = list != NULL;
     if (!list) out->v[0] = k->dflt;
     for (size_t i = 0; list && i < n; i++) {
         char item[280];
@@ -235,7 +236,7 @@ static bool depends(const struct lm_type *t, const struct arch_part *part)
 }
 
 /* Did the part become what the choice of knob i says? A switch that is turned off where there is nothing to switch (moe's shared_gate without shared experts)
- * did not; *why then says what the part would have been refused for. */
+ * did not; *why (or NULL) then says what the part would have been refused for. */
 static bool taken(const struct lm_type *t, const struct arch_part *part, const double *genes, int i, struct base_err *why)
 {
     const struct layer_knob *k = &t->s->knobs[i];
@@ -249,9 +250,8 @@ static bool taken(const struct lm_type *t, const struct arch_part *part, const d
     return !t->s->check(&one, 0, p, why);
 }
 
-/* Fills t->valid[w]; marks the choices that some architecture can use. *why holds the last reason for a hole. */
-static st_t list_valid(struct space *s, struct lm_type *t, int w, bool used[][SPACE_CHOICES_MAX], struct entry *entry,
-                       struct base_err *why)
+/* Fills t->valid[w]; marks the choices that some architecture can use. */
+static st_t list_valid(struct space *s, struct lm_type *t, int w, bool used[][SPACE_CHOICES_MAX], struct entry *entry)
 {
     struct lm_valid *v = &t->valid[w];
     int n = (int)t->combos;
@@ -260,11 +260,11 @@ static st_t list_valid(struct space *s, struct lm_type *t, int w, bool used[][SP
     for (int c = 0; c < n; c++) {
         struct entry *e = &entry[v->n];
         lm_combo_genes(t, c, genes);
-        if (lm_part(&s->lm, t, genes, (int)s->lm.width.v[w], &e->part, why)) continue;
+        if (lm_part(&s->lm, t, genes, (int)s->lm.width.v[w], &e->part, NULL)) continue;
         e->combo = c;
         v->n++;
         for (int i = 0; i < t->s->nknobs; i++)
-            if (taken(t, &e->part, genes, i, why)) used[i][lm_choice(t, genes, i)] = true;
+            if (taken(t, &e->part, genes, i, NULL)) used[i][lm_choice(t, genes, i)] = true;
     }
     v->list = base_arena_alloc(&s->arena, (2 * (size_t)v->n + 1) * sizeof *v->list);
     if (!v->list) return ST_ENOMEM;
@@ -282,6 +282,46 @@ static st_t list_valid(struct space *s, struct lm_type *t, int w, bool used[][SP
     return ST_OK;
 }
 
+/* The share of what choice k of knob i stands in that is refused with words about that knob, *own the first of them; *any: the first words about whatever knob. */
+static double blame(const struct space *s, const struct lm_type *t, int i, int k, struct base_err *own, struct base_err *any)
+{
+    int all = 0, its = 0;
+    double genes[LAYER_KNOBS_MAX];
+    struct arch_part part;
+    *own = *any = (struct base_err)BASE_ERR_INIT;
+    for (int w = 0; w < s->lm.width.n; w++)
+        for (int c = 0; c < (int)t->combos; c++) {
+            struct base_err why = BASE_ERR_INIT;
+            lm_combo_genes(t, c, genes);
+            if (t->knob[i].n && lm_choice(t, genes, i) != k) continue;
+            all++;
+            if (!lm_part(&s->lm, t, genes, (int)s->lm.width.v[w], &part, &why) && taken(t, &part, genes, i, &why)) continue;
+            if (!any->st) *any = why;
+            if (!strcmp(why.where, t->s->knobs[i].name) && its++ == 0) *own = why;
+        }
+    return all ? (double)its / all : 0;
+}
+
+/* Of the choices that no architecture can use, the one that refusals speak of most; of what is not listed, too. Knobs are looked at in their order: of equal
+ * ones the last has seen the others pass. Where they speak of none of these, the first. */
+static st_t refuse_unused(const struct space *s, const struct lm_type *t, const char *role, bool used[][SPACE_CHOICES_MAX], struct base_err *err)
+{
+    struct base_err own, any, said = BASE_ERR_INIT;
+    int at = -1, choice = 0;
+    double most = 0;
+    char where[256];
+    for (int i = 0; i < t->s->nknobs; i++)
+        for (int k = 0; k < (t->knob[i].n ? t->knob[i].n : 1); k++) {
+            double share = used[i][k] ? 0 : blame(s, t, i, k, &own, &any);
+            if (used[i][k] || (at >= 0 && (share < most || share == 0 || (share == most && at == i)))) continue;
+            at = i, choice = k, most = share, said = share > 0 ? own : any;
+        }
+    int n = snprintf(where, sizeof where, "space.%s.%s.%s", role, t->s->name, t->s->knobs[at].name);
+    if (!t->knob[at].given) return base_err_set(err, ST_EINVAL, where, "no architecture can be built without it (%s: %s)", said.where, said.what);
+    snprintf(where + n, sizeof where - (size_t)n, "[%d]", choice);
+    return base_err_set(err, ST_EINVAL, where, "no architecture can use this choice (%s: %s)", said.where, said.what);
+}
+
 /* Lists what each type can be at each width; a choice that no width can use is an error, since it would be ignored. */
 static st_t list_type(struct space *s, struct lm_type *t, const char *role, struct base_err *err)
 {
@@ -290,19 +330,14 @@ static st_t list_type(struct space *s, struct lm_type *t, const char *role, stru
     if (!t->valid) return no_memory(err);
     if (!t->listed) return ST_OK;
     bool used[LAYER_KNOBS_MAX][SPACE_CHOICES_MAX] = {{false}};
-    struct base_err why = BASE_ERR_INIT;
     struct entry *entry = calloc((size_t)t->combos, sizeof *entry);
     st_t st = entry ? ST_OK : ST_ENOMEM;
-    for (int w = 0; !st && w < nwidths; w++) st = list_valid(s, t, w, used, entry, &why);
+    for (int w = 0; !st && w < nwidths; w++) st = list_valid(s, t, w, used, entry);
     free(entry);
     if (st) return no_memory(err);
     for (int i = 0; i < t->s->nknobs; i++)
-        for (int k = 0; k < t->knob[i].n; k++) {
-            if (used[i][k]) continue;
-            char where[256];
-            snprintf(where, sizeof where, "space.%s.%s.%s[%d]", role, t->s->name, t->s->knobs[i].name, k);
-            return base_err_set(err, ST_EINVAL, where, "no architecture can use this choice (%s: %s)", why.where, why.what);
-        }
+        for (int k = 0; k < t->knob[i].n; k++)
+            if (!used[i][k]) return refuse_unused(s, t, role, used, err);
     return ST_OK;
 }
 
