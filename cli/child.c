@@ -15,11 +15,11 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "wire/wire.h"
 
 #define ARGS_MAX 32
 #define LAST_BYTES 4096
 #define SLICE_MS 20
+#define IN_USE "is in use by another tautd" /* what tautd says of a store whose lock it does not get */
 
 static st_t beside(const char *program, char *path, size_t size, struct base_err *err)
 {
@@ -163,11 +163,6 @@ void child_stop(struct child *c, double term_s, double kill_s, const volatile in
     c->log = -1;
 }
 
-bool child_met_another(const struct child *c)
-{
-    return !c->pid && WIFEXITED(c->status) && WEXITSTATUS(c->status) == WIRE_EXIT_BUSY;
-}
-
 void child_last_line(const struct child *c, char *buf, size_t size)
 {
     char text[LAST_BYTES + 1];
@@ -187,6 +182,13 @@ void child_last_line(const struct child *c, char *buf, size_t size)
         if (!strncmp(line, "error: ", 7)) line += 7;
     }
     snprintf(buf, size, "%s", line);
+}
+
+bool child_met_another(const struct child *c)
+{
+    char line[1024];
+    child_last_line(c, line, sizeof line);
+    return !c->pid && WIFEXITED(c->status) && strstr(line, IN_USE);
 }
 
 const char *child_why(const struct child *c, char *buf, size_t size)

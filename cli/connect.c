@@ -113,8 +113,9 @@ static int open_dir(struct conn *k, const struct cli *c, bool create)
             if (!child_wait_ready(&k->own, ready, NULL) && try_connect(k, socket)) return CLI_OK;
             while (child_alive(&k->own)) poll(NULL, 0, 5);
             child_why(&k->own, why, sizeof why);
+            bool another = child_met_another(&k->own) && (double)(base_clock_ns() - start) / 1e9 <= PATIENCE_S;
             child_stop(&k->own, 0, 0, NULL);
-            bool another = conn_lock_held(c->dir) || (child_met_another(&k->own) && (double)(base_clock_ns() - start) / 1e9 <= PATIENCE_S);
+            another = another || conn_lock_held(c->dir);
             if (!another) return cli_fail(CLI_FAILED, "tautd", NULL, "%s", why); /* not that another one was quicker, or was about to leave */
         }
         if ((double)(base_clock_ns() - start) / 1e9 > PATIENCE_S)

@@ -61,7 +61,7 @@ static int failed(const struct base_err *err, const char *hint)
 {
     char text[1100];
     fprintf(stderr, "tautd: %s%s%s\n", base_err_text(err, text, sizeof text), *hint ? "; " : "", hint);
-    return err->st == ST_EBUSY ? WIRE_EXIT_BUSY : EXIT_WORK;
+    return EXIT_WORK;
 }
 
 static bool number(const char *text, double min, double max, double *out)

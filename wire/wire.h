@@ -147,9 +147,6 @@ size_t wire_client_reply_bytes(const struct wire_client *c);
  * calls only if no call was under way. flag is borrowed. */
 void wire_client_interrupt(struct wire_client *c, volatile int *flag);
 
-/* tautd's exit status where another one has its store or its socket: sysexits' EX_TEMPFAIL. */
-#define WIRE_EXIT_BUSY 75
-
 /* The default socket: $TAUT_SOCKET, else $XDG_RUNTIME_DIR/taut/tautd.sock, else /tmp/taut-<uid>/tautd.sock. */
 st_t wire_default_socket(char *buf, size_t size, struct base_err *err);
 /* The socket of a store's folder: DIR/tautd.sock; where that is too long for sockaddr_un, a name made of the folder's
