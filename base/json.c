@@ -206,6 +206,7 @@ st_t base_jr_done(struct base_jr *r, const char *const *known, int n)
 }
 
 #define WORD_MAX 63
+#define SLIPS_MAX 3
 
 /* Optimal string alignment: insert, delete, replace, and swap of neighbours (the commonest slip of a finger) cost 1 each. */
 static int edit_distance(const char *a, int na, const char *b, int nb)
@@ -229,15 +230,26 @@ static int edit_distance(const char *a, int na, const char *b, int nb)
     return last[nb];
 }
 
+/* Is the shorter one the longer one's beginning or end, up to a '_' or '-'? */
+static bool is_part(const char *a, int na, const char *b, int nb)
+{
+    if (na > nb) return is_part(b, nb, a, na);
+    if (na < 3 || na == nb) return false;
+    bool head = (b[na] == '_' || b[na] == '-') && !memcmp(a, b, (size_t)na), tail = (b[nb - na - 1] == '_' || b[nb - na - 1] == '-') && !strcmp(a, b + nb - na);
+    return head || tail;
+}
+
 const char *base_nearest(const char *word, const char *const *words, int n)
 {
     size_t len = strlen(word);
     if (len > WORD_MAX) return NULL;
     const char *best = NULL;
-    int least = 2 + (int)len / 3;
+    int least = SLIPS_MAX + 2;
     for (int i = 0; i < n; i++) {
         size_t k = strlen(words[i]);
-        int d = k > WORD_MAX ? least : edit_distance(word, (int)len, words[i], (int)k);
+        int longer = (int)(k > len ? k : len), most = longer < 3 ? 0 : (longer + 1) / 3, d = k > WORD_MAX ? least : edit_distance(word, (int)len, words[i], (int)k);
+        if (most > SLIPS_MAX) most = SLIPS_MAX;
+        if (d > most) d = k <= WORD_MAX && is_part(word, (int)len, words[i], (int)k) ? SLIPS_MAX + 1 : least;
         if (d < least) {
             least = d;
             best = words[i];

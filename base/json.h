@@ -44,7 +44,8 @@ st_t base_jr_fail(struct base_jr *r, st_t st, const char *key, const char *fmt, 
 /* Any key of obj not in known[n]: ST_EINVAL "unknown key 'x'; did you mean 'y'?". Returns r->st. */
 st_t base_jr_done(struct base_jr *r, const char *const *known, int n);
 
-/* The nearest of words[n] by edit distance, or NULL when none is near (distance > 1 + len/3). */
+/* The nearest of words[n] by edit distance, or NULL when none is near: at most a slip in three letters of the longer one, 2 in 5, 3 in all; else one that
+ * is all of the other up to a '_' or '-' ("kv_heads", "heads"). */
 const char *base_nearest(const char *word, const char *const *words, int n);
 
 #endif

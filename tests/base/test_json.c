@@ -238,6 +238,15 @@ static void test_reader(void)
     is_str(base_nearest("mamba", words, 4), "mamba2", "nearest: a letter more");
     ok(base_nearest("zebra", words, 4) == NULL, "nearest: none near");
     ok(base_nearest("w", words, 0) == NULL, "nearest: of none");
+    static const char *const shorts[] = {"gelu", "relu2", "lr", "f32", "a", "heads", "decode_ms", "valid_bpb_of_all_that_was_kept"};
+    static const char *const near[][2] = {{"silu", NULL},     {"glu", "gelu"},  {"gleu", "gelu"}, {"lx", NULL},        {"b", NULL},  {"l", NULL},
+                                          {"fp32", "f32"},    {"f16", NULL},      {"x32", "f32"},   {"lrs", "lr"},    {"kv_heads", "heads"},  {"ds", NULL}, {"decode", "decode_ms"},
+                                          {"decode-m", "decode_ms"}, {"valid_bpb_of_it_all_that_was_kept", "valid_bpb_of_all_that_was_kept"},
+                                          {"walid_bbp_of_all_what_is_kept", NULL}, {"bheads", "heads"}, {"ms", NULL}, {"", NULL}};
+    for (size_t i = 0; i < sizeof near / sizeof *near; i++) {
+        const char *got = base_nearest(near[i][0], shorts, 8);
+        ok(got == near[i][1] || (got && near[i][1] && !strcmp(got, near[i][1])), "nearest to '%s': %s", near[i][0], got ? got : "none");
+    }
 }
 
 int main(void)

@@ -238,7 +238,7 @@ static const struct {
     {0, LM "'mixer':{'short_conv':{'conv':[3,17]}}," SW "}", 0, 0, ST_EINVAL, "space.mixer.short_conv.conv[1]",
      "must be an integer from 1 to 16, not 17"},
     {0, LM NONE ",'ffn':{'mlp':{}}}", 0, 0, ST_EINVAL, "space.ffn.mlp.ratio", "missing: a list of choices"},
-    {0, LM NONE ",'ffn':{'mlp':{'ratio':[2],'act':['silu']}}}", 0, 0, ST_EINVAL, "space.ffn.mlp.act[0]", "unknown act 'silu'; did you mean 'gelu'?"},
+    {0, LM NONE ",'ffn':{'mlp':{'ratio':[2],'act':['silu']}}}", 0, 0, ST_EINVAL, "space.ffn.mlp.act[0]", "unknown act 'silu'; known: relu2, gelu"},
     {0, LM NONE ",'ffn':{'mlp':{'ratio':[2],'act':['gelu','gelu']}}}", 0, 0, ST_EINVAL, "space.ffn.mlp.act[1]", "is listed twice"},
     {0, LM NONE ",'ffn':{'mlp':{'ratio':[2],'rank':[8]}}}", 0, 0, ST_EINVAL, "space.ffn.mlp", "unknown key 'rank'"},
     {0, LM NONE ",'ffn':{'moe':{}}}", 0, 0, ST_EINVAL, "space.ffn.moe.experts", "missing: a list of choices"},

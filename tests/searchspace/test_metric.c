@@ -24,7 +24,7 @@ static const struct {
     {"throughput@65537x8", ST_EINVAL, "'@65537x8' is not of the form '@8x1024' (context from 1 to 16777215, batch from 1 to 65536)", 0, 0},
     {"joules_per_token@64", ST_OK, NULL, 1, 64},
     {"", ST_EINVAL, "unknown metric ''", 0, 0},
-    {"bpb", ST_EINVAL, "unknown metric 'bpb'", 0, 0},
+    {"bpb", ST_EINVAL, "unknown metric 'bpb'; did you mean 'valid_bpb'?", 0, 0},
     {"valid_bbp", ST_EINVAL, "unknown metric 'valid_bbp'; did you mean 'valid_bpb'?", 0, 0},
     {"decod_ms@256", ST_EINVAL, "unknown metric 'decod_ms@256'; did you mean 'decode_ms@1024'?", 0, 0},
     {"throughputs", ST_EINVAL, "unknown metric 'throughputs'; did you mean 'throughput@8x1024'?", 0, 0},
