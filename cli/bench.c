@@ -189,6 +189,7 @@ static int run(struct cli *c)
     if (c->bad) return c->bad;
     int rc = read_sections(&b, &sections);
     if (!rc) rc = read_models(&b);
+    if (!rc && sections & COMPARE) rc = bench_compare_check(&b);
     if (rc) return rc;
     interrupt_hold_stop(true);
     st_t st = kn_dev_open(&b.dev, device, threads, &err);

@@ -111,6 +111,7 @@ double bench_train_flops(const struct arch *a);
 int bench_ops(struct bench *b);
 int bench_whole(struct bench *b);
 int bench_compare(struct bench *b); /* needs the limits */
+int bench_compare_check(const struct bench *b); /* CLI_CALL, said: --skip and --model leave nothing to compare */
 extern const char bench_torch_script[]; /* bench_torch.py */
 
 #endif

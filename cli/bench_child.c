@@ -144,13 +144,15 @@ st_t bench_write_text(const char *path, size_t n, uint64_t seed)
 
 void bench_log_last(const char *path, char *buf, size_t size)
 {
-    char line[512];
+    char *line = NULL;
+    size_t room = 0;
     FILE *f = fopen(path, "re");
     *buf = '\0';
-    while (f && fgets(line, sizeof line, f)) {
+    while (f && getline(&line, &room, f) >= 0) {
         line[strcspn(line, "\n")] = '\0';
-        if (*line) snprintf(buf, size, "%.*s", (int)size - 1, line);
+        if (*line) snprintf(buf, size, "%.*s", (int)base_utf8_cut(line, size - 1), line);
     }
+    free(line);
     if (f) fclose(f);
 }
 

@@ -7,6 +7,7 @@
 #include "cli/bench_compare.h"
 #include "cli/interrupt.h"
 #include "cli/progress.h"
+#include "model/gguf.h"
 
 #define TEXT_BYTES (1 << 20)
 
@@ -19,7 +20,7 @@ struct compare_line *compare_add(struct compare *c, enum compare_peer peer, cons
 
 void compare_add_missing(struct compare *c, enum compare_peer peer, const char *what, const char *why)
 {
-    snprintf(compare_add(c, peer, what, NAN)->missing, sizeof c->line[0].missing, "%.150s", why);
+    snprintf(compare_add(c, peer, what, NAN)->missing, sizeof c->line[0].missing, "%.*s", (int)base_utf8_cut(why, sizeof c->line[0].missing - 1), why);
 }
 
 double compare_median(const struct compare_series *s)
@@ -163,6 +164,23 @@ static int prepare(struct compare *c)
     return st ? cli_fail(CLI_FAILED, "bench", NULL, "files in %s: %s", c->folder, base_status_text(st)) : CLI_OK;
 }
 
+int bench_compare_check(const struct bench *b)
+{
+    char last[4] = "";
+    struct base_err err = BASE_ERR_INIT;
+    if (!compare_skipped(b, "torch")) return CLI_OK;
+    for (int i = 0; i < BENCH_MODELS; i++) {
+        struct arch a;
+        if (!b->model[i]) continue;
+        err = (struct base_err)BASE_ERR_INIT;
+        if (!bench_arch(i, b->context, &a, &err) && !model_gguf_check(&a, &err)) return CLI_OK;
+        snprintf(last, sizeof last, "%s", bench_presets[i].name);
+    }
+    char text[512];
+    return cli_fail(CLI_CALL, "bench", "give --model a, or leave torch in", "--skip: without torch nothing is left to compare: llama.cpp does not have model %s: %s", last,
+                    base_err_text(&err, text, sizeof text));
+}
+
 int bench_compare(struct bench *b)
 {
     static struct compare c;
@@ -181,6 +199,7 @@ int bench_compare(struct bench *b)
         if (!st && c.llama) st = llama_compare(&c, &err);
         progress_clear(b->c);
         if (!b->json) print(&c, from, COMPARE_LLAMA);
+        if (st && !*err.what) base_err_set(&err, st, "", "%s", base_status_text(st));
         if (st) rc = st == ST_ECANCELED || interrupted ? interrupt_status() : cli_fail_err(CLI_FAILED, bench_presets[i].name, NULL, &err);
     }
     kn_dev_close(c.one);

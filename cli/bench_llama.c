@@ -146,18 +146,20 @@ static st_t prefill(struct compare *c, struct model_state *state, const int32_t 
 
 /* ---- in turns ---- */
 
-static st_t rounds(struct compare *c, const struct precision *p, struct model_state *state, struct times *t, struct base_err *err)
+/* err: ours; why: the other program. */
+static st_t rounds(struct compare *c, const struct precision *p, struct model_state *state, struct times *t, struct base_err *err, struct base_err *why)
 {
     int32_t *text = malloc((size_t)compare_decode_at(c->b) * sizeof *text);
     struct base_rng r = base_rng_at(1, RNG_TEST, 1);
-    st_t st = text ? ST_OK : ST_ENOMEM;
+    st_t st = text ? ST_OK : base_err_set(err, ST_ENOMEM, "", "out of memory");
     for (int i = 0; !st && i < compare_decode_at(c->b); i++) text[i] = (int32_t)base_rng_below(&r, BENCH_VOCAB);
     for (int i = 0; !st && i < c->b->rounds; i++) {
         progress_draw(c->b->c, NAN, "model %s: against %s, round %d of %d", bench_presets[c->model].name, p->both, i + 1, c->b->rounds);
         for (int kind = 0; !st && kind < KINDS; kind++) {
             double ours, theirs[2];
             st = kind == DECODE ? decode(c, state, text, &ours) : prefill(c, state, text, &ours);
-            if (!st) st = run(c, kind, theirs, err);
+            if (st) base_err_set(err, st, "", "%s here, against %s: %s", kind == DECODE ? "decoding" : "prefill", p->both, base_status_text(st));
+            else st = run(c, kind, theirs, why);
             if (st) break;
             compare_push(&t->ours[kind], ours);
             for (int flash = 0; flash < 2; flash++) compare_push(&t->theirs[kind][flash], theirs[flash]);
@@ -198,10 +200,10 @@ static st_t compare_at(struct compare *c, const struct precision *p, struct mode
         if (!st) st = model_load(stored, c->weights, false, err);
     }
     if (!st) st = model_state_new(&state, stored ? stored : m, 1, context, err);
-    if (!st) st = model_state_fill(state, context);
+    if (!st && (st = model_state_fill(state, context))) base_err_set(err, st, "", "what comes before the tokens: %s", base_status_text(st));
     if (!st && !bench_begin(b, &y, NULL)) st = ST_ECANCELED;
     else if (!st) {
-        st = rounds(c, p, state, &t, &why);
+        st = rounds(c, p, state, &t, err, &why);
         double others = bench_end(b, &y);
         if (!st) lines(c, p, &t, others);
     }
@@ -221,11 +223,16 @@ st_t llama_compare(struct compare *c, struct base_err *err)
     struct bench *b = c->b;
     struct model *m = NULL;
     struct arch a;
+    struct base_err why = BASE_ERR_INIT;
+    char text[512];
     bool failed = false;
     st_t st = bench_arch(c->model, compare_decode_at(b) + tokens(b), &a, err);
-    if (!st && model_gguf_check(&a, NULL)) return ST_OK; /* nothing to compare with */
+    if (!st && model_gguf_check(&a, &why)) { /* nothing to compare with */
+        if (!c->python) cli_note(b->c, "model %s is left out: llama.cpp does not have it: %s", bench_presets[c->model].name, base_err_text(&why, text, sizeof text));
+        return ST_OK;
+    }
     if (!st) st = model_new(&m, &a, b->dev, &(struct model_opts){.batch = 0}, err);
-    if (!st) st = model_init(m, 1);
+    if (!st && (st = model_init(m, 1))) base_err_set(err, st, "", "its weights: %s", base_status_text(st));
     if (!st) st = model_save(m, c->weights, false, NULL, 0, NULL, NULL, err);
     for (size_t i = 0; !st && !failed && i < sizeof precisions / sizeof precisions[0]; i++) st = compare_at(c, &precisions[i], m, &failed, err);
     model_free(m);

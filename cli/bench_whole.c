@@ -287,7 +287,7 @@ int bench_whole(struct bench *b)
         st_t st = bench_arch(i, b->context, &w->a, &err);
         n++;
         if (st == ST_ENOTSUP) {
-            snprintf(w->missing, sizeof w->missing, "%.150s", err.what);
+            snprintf(w->missing, sizeof w->missing, "%.*s", (int)base_utf8_cut(err.what, sizeof w->missing - 1), err.what);
             continue;
         }
         if (!st) w->flops = bench_train_flops(&w->a), st = measure(w, one, &err);

@@ -338,6 +338,10 @@ kind = tensors["token_embd.weight"][1]
 how = os.environ.get("FAKE_LLAMA", "") if kind else ""
 if how == "fails":
     sys.exit("loading\nerror: out of luck")
+if how == "umlauts":
+    sys.stdout.flush()
+    sys.stderr.buffer.write(("loading\n" + os.environ["FAKE_WORDS"]).encode())
+    sys.exit(1)
 prompt, gen, depth = int(o["-p"]), int(o["-n"]), int(o["-d"])
 for flash in (0, 1):
     ms = ((8, 4)[flash] * gen + (50, 70)[flash] * (prompt > 0)) * {0: 1, 30: 2, 8: 3}[kind]
@@ -374,8 +378,11 @@ def llama():
         return {x["what"]: x for x in json.loads(r.stdout)["compare"]}
 
     r = taut("--compare-torch", "--quick", "--model", "b,d", "--rounds", 3, "--threads", 2, "--skip", "torch", "--json", env=env)
-    same([r.returncode, r.stderr if "llama" in r.stderr else ""], [0, ""], "llama.cpp alone")
+    same([r.returncode, [x for x in r.stderr.splitlines() if "llama" in x]], [0, ["model d is left out: llama.cpp does not have it: layers[0].mixer.type: family 'llama' does not hold 'mamba2' here"]], "llama.cpp alone; what it does not have is left out, with a line")
     line, calls = rows(r), look()
+    for names in ("d", "d,e"):
+        r = taut("--compare-torch", "--quick", "--model", names, "--skip", "torch", env=env)
+        ok(r.returncode == 2 and not r.stdout and "nothing is left to compare: llama.cpp does not have model " + names[-1] in r.stderr and len(r.stderr.splitlines()) == 1, "nothing but %s: exit 2: %s" % (names, r.stderr.strip()))
     same([len(line), {x["model"] for x in line.values()}], [6, {"b"}], "two rows a precision, of the model that it holds")
     for i, kind in enumerate(("f32", "bf16", "int8")):
         for what, ms, flash in (("llama.cpp: decoding, %s, ms a token" % kind, 4, " (flash attention)"), ("llama.cpp: prefill, %s, ms" % kind, 50, "")):
@@ -422,6 +429,12 @@ def llama():
         line = rows(r)
         same([r.returncode, sorted(line)], [1, ["llama.cpp: bf16", "llama.cpp: decoding, f32, ms a token", "llama.cpp: prefill, f32, ms"]], "%s, in bf16: f32 stays, exit 1" % how)
         ok(words in line["llama.cpp: bf16"]["failed"] and any("model a" in x and words in x for x in r.stderr.splitlines()), "and a line says why")
+        look()
+    for n in range(3):  # wherever it is cut, it is not in the middle of a character
+        said = "x" * n + "\u20ac" * 900
+        r = taut("--compare-torch", "--quick", "--model", "a", "--rounds", 1, "--skip", "torch", "--json", env=dict(env, FAKE_LLAMA="umlauts", FAKE_WORDS=said))
+        got = rows(r)["llama.cpp: bf16"].get("failed", "")
+        ok(said.startswith(got) and 150 < len(got.encode()) < 160 and "\ufffd" not in r.stderr, "a long reason in other letters, %d: %d bytes" % (n, len(got.encode())))
         look()
     r = taut("--compare-torch", "--quick", "--model", "a,b", "--rounds", 1, "--skip", "torch", env=dict(env, FAKE_LLAMA="fails"))
     same([r.returncode, len(re.findall("  llama.cpp: bf16 +failed", r.stdout)), r.stderr.count("out of luck")], [1, 2, 2], "for people: each model's table and line")
