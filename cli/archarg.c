@@ -9,6 +9,7 @@
 #include "cli/jobfile.h"
 #include "cli/out.h"
 #include "searchspace/arch_json.h"
+#include "searchspace/metric.h"
 
 bool archarg_in_store(const char *text)
 {
@@ -40,4 +41,16 @@ int archarg_read(const struct cli *c, const char *text, struct arch *a, json_t *
 {
     if (trial) *trial = NULL;
     return archarg_in_store(text) ? from_store(c, text, a, trial) : archfile_read(a, text);
+}
+
+int archarg_contexts(const struct cli *c, const int64_t *context, int n)
+{
+    for (int i = 0; i < n; i++) {
+        char name[METRIC_NAME_MAX];
+        struct metric m;
+        struct base_err err = BASE_ERR_INIT;
+        snprintf(name, sizeof name, "state_bytes@%lld", (long long)context[i]);
+        if (space_metric_parse(&m, name, false, "", &err)) return cli_fail(CLI_CALL, c->cmd->name, NULL, "--context: %s", err.what);
+    }
+    return CLI_OK;
 }

@@ -13,4 +13,7 @@ bool archarg_in_store(const char *text);
  * Exit status; errors are printed, one for a trial of a custom space among them. */
 int archarg_read(const struct cli *c, const char *text, struct arch *a, json_t **trial);
 
+/* --context: each must be one that a job's metrics take (state_bytes@L, prefill_ms@L); else CLI_CALL, said in the job's words. */
+int archarg_contexts(const struct cli *c, const int64_t *context, int n);
+
 #endif

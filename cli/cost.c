@@ -135,10 +135,8 @@ static int run(struct cli *c)
     static struct stack s;
     k.n = cli_int_list(c, "context", "128,1024,4096", 1, k.context, CONTEXTS_MAX);
     k.batch = (int)cli_int(c, "batch", 16, 1, 1 << 20);
-    for (int i = 0; !c->bad && i < k.n; i++)
-        if (k.context[i] >= ARCH_CONTEXT_MAX)
-            return cli_fail(CLI_CALL, "cost", NULL, "--context: %lld is not below %d", (long long)k.context[i], ARCH_CONTEXT_MAX);
-    int rc = c->bad ? c->bad : archarg_read(c, c->arg[0], &a, NULL);
+    int rc = c->bad ? c->bad : archarg_contexts(c, k.context, k.n);
+    if (!rc) rc = archarg_read(c, c->arg[0], &a, NULL);
     if (!rc) rc = choose_precision(&k, c);
     if (rc) return rc;
     space_arch_cost(&a, &k.total);

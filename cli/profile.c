@@ -44,12 +44,15 @@ struct profile {
     uint64_t since_ns;                /* start of the metric in hand */
 };
 
+/* At the longest context that there is nothing comes after it: what decodes one token more is left out there, and that is said. */
 static void add(struct profile *p, const char *fmt, long long b, long long l)
 {
     char name[METRIC_NAME_MAX];
+    struct base_err err = BASE_ERR_INIT;
     if (b) snprintf(name, sizeof name, "throughput@%lldx%lld", b, l);
     else snprintf(name, sizeof name, fmt, l);
-    if (!space_metric_parse(&p->want[p->n], name, false, "", NULL)) p->n++;
+    if (!space_metric_parse(&p->want[p->n], name, false, "", &err)) p->n++;
+    else cli_note(p->c, "%s is left out: %s", name, err.what);
 }
 
 static int read_options(struct profile *p)
@@ -61,9 +64,8 @@ static int read_options(struct profile *p)
     if (p->c->bad) return p->c->bad;
     if (space_weights_find(cli_str(p->c, "weights", "f32"), &p->weights))
         return cli_fail(CLI_CALL, "profile", NULL, "--weights: f32, bf16 or int8, not '%s'", cli_str(p->c, "weights", ""));
-    for (int i = 0; i < nc; i++)
-        if (context[i] >= ARCH_CONTEXT_MAX)
-            return cli_fail(CLI_CALL, "profile", NULL, "--context: %lld is not below %d", (long long)context[i], ARCH_CONTEXT_MAX);
+    int rc = archarg_contexts(p->c, context, nc);
+    if (rc) return rc;
     for (int i = 0; i < nb; i++)
         if (batch[i] > 65536) return cli_fail(CLI_CALL, "profile", NULL, "--batch: %lld is over 65536", (long long)batch[i]);
     for (int i = 0; i < nc; i++) {

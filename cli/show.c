@@ -290,10 +290,7 @@ static int run(struct cli *c)
     struct show s = {.c = c};
     static struct stack stack;
     s.n = cli_int_list(c, "context", "128,1024,4096", 1, s.context, CONTEXTS_MAX);
-    for (int i = 0; !c->bad && i < s.n; i++)
-        if (s.context[i] >= ARCH_CONTEXT_MAX)
-            return cli_fail(CLI_CALL, "show", NULL, "--context: %lld is not below %d", (long long)s.context[i], ARCH_CONTEXT_MAX);
-    int rc = c->bad;
+    int rc = c->bad ? c->bad : archarg_contexts(c, s.context, s.n);
     if (!rc && archarg_in_store(c->arg[0])) {
         rc = from_store(&s);
     } else if (!rc) {

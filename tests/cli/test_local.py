@@ -570,7 +570,10 @@ def wrong():
         (["profile"], 2, "needs ARCH"),
         (["profile", path("none.json")], 2, "no such file"),
         (["profile", small, "--context", "-1"], 2, "--context"),
-        (["profile", small, "--context", "20000000"], 2, "--context"),
+        (["profile", small, "--context", "16777217"], 2, "--context: '@16777217' is not of the form '@1024' (context from 1 to 16777216)"),
+        (["cost", small, "--context", "16777217"], 2, "--context: '@16777217' is not of the form '@1024' (context from 1 to 16777216)"),
+        (["show", small, "--context", "16777217"], 2, "--context: '@16777217' is not of the form '@1024' (context from 1 to 16777216)"),
+        (["profile", path("big.json"), "--context", "16777216", "-q"], 1, "prefill_ms@16777216"),
         (["profile", small, "--batch", "x"], 2, "--batch"),
         (["profile", small, "--batch", "100000"], 2, "--batch"),
         (["profile", small, "--limit", "0"], 2, "--limit"),
@@ -590,6 +593,12 @@ def wrong():
             fine &= "loss" not in r.stdout
         if not ok(fine, "exit %d: taut %s" % (rc, shown)):
             print("#   exit %d, stdout %r, stderr %r" % (r.returncode, r.stdout[-200:], r.stderr), flush=True)
+    r = taut("profile", path("big.json"), "--context", "16777216")
+    words = "'@16777216' is not of the form '%s' (context from 1 to 16777215%s)"
+    left = ["decode_ms@16777216 is left out: " + words % ("@1024", ""), "throughput@8x16777216 is left out: " + words.replace("'@16777216'", "'@8x16777216'") % ("@8x1024", ", batch from 1 to 65536"),
+            "infer_bytes@16777216 is left out: " + words % ("@1024", "")]
+    same((r.returncode, r.stderr.splitlines()[:3], "prefill_ms@16777216" in r.stderr.splitlines()[-1]), (1, left, True), "at the longest context a prefill is measured, and what a job refuses there is left out, in a job's words")
+    same(taut("cost", small, "--context", "16777216").returncode, 0, "what the longest context costs on paper is told")
     same(sorted(os.listdir(D)), before, "no bad call left a file behind")
     for verb in ("cost", "space", "train", "profile", "doctor"):
         out = good(verb, "--help")
