@@ -1,6 +1,6 @@
 # tests of base
 check_PROGRAMS += tests/base/test_hash tests/base/test_json tests/base/test_nomem tests/base/test_pareto tests/base/test_pool \
-	tests/base/test_rng tests/base/test_stats tests/base/test_text
+	tests/base/test_rng tests/base/test_rounds tests/base/test_stats tests/base/test_text
 tests_base_test_hash_SOURCES = tests/base/test_hash.c
 tests_base_test_hash_LDADD = libbase.a -lm
 tests_base_test_json_SOURCES = tests/base/test_json.c
@@ -14,6 +14,8 @@ tests_base_test_pool_SOURCES = tests/base/test_pool.c
 tests_base_test_pool_LDADD = libbase.a -lm
 tests_base_test_rng_SOURCES = tests/base/test_rng.c
 tests_base_test_rng_LDADD = libbase.a -lm
+tests_base_test_rounds_SOURCES = tests/base/test_rounds.c
+tests_base_test_rounds_LDADD = libbase.a -lm
 tests_base_test_stats_SOURCES = tests/base/test_stats.c
 tests_base_test_stats_LDADD = libbase.a -lm
 tests_base_test_text_SOURCES = tests/base/test_text.c
