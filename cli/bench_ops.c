@@ -222,7 +222,7 @@ static void swiglu(struct ops *o, const struct arch_part *p)
     struct kn_tensor gu = floats(o, 2, n, 2 * f, 0, 0), dgu = floats(o, 2, n, 2 * f, 0, 0), h = floats(o, 2, n, f, 0, 0);
     struct kn_tensor g = kn_slice(&gu, 1, 0, f), u = kn_slice(&gu, 1, f, f), dg = kn_slice(&dgu, 1, 0, f), du = kn_slice(&dgu, 1, f, f);
     OP(o, "swiglu", FORWARD, COPY, kn_cost_swiglu(n, f, 4), dev->op->swiglu(dev, &g, &u, &h), "%dx%d", n, f);
-    OP(o, "swiglu_bwd", BACKWARD, COPY, kn_cost_swiglu_bwd(n, f, 4), dev->op->swiglu_bwd(dev, &g, &u, &h, &dg, &du), "%dx%d", n, f);
+    OP(o, "swiglu_bwd", BACKWARD, COPY, kn_cost_swiglu_bwd(n, f, 4), dev->op->swiglu_bwd(dev, &g, &u, &h, &dg, &du, &h), "%dx%d", n, f);
 }
 
 /* x, y, dx [B,T,C] */

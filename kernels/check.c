@@ -226,10 +226,13 @@ st_t kn_check_swiglu(const struct kn_tensor *g, const struct kn_tensor *u, const
 }
 
 st_t kn_check_swiglu_bwd(const struct kn_tensor *g, const struct kn_tensor *u, const struct kn_tensor *dh,
-                         const struct kn_tensor *dg, const struct kn_tensor *du)
+                         const struct kn_tensor *dg, const struct kn_tensor *du, const struct kn_tensor *h)
 {
     st_t st = kn_check_swiglu(g, u, dh);
-    return st ? st : kn_check_swiglu(g, dg, du);
+    if (!st) st = kn_check_swiglu(g, dg, du);
+    if (st) return st;
+    NEED(kn_absent(h) || is2(h, g->dtype, g->d[0], g->d[1]));
+    return ST_OK;
 }
 
 st_t kn_check_mul(const struct kn_tensor *x, const struct kn_tensor *y, const struct kn_tensor *z)
@@ -240,7 +243,7 @@ st_t kn_check_mul(const struct kn_tensor *x, const struct kn_tensor *y, const st
 st_t kn_check_mul_bwd(const struct kn_tensor *x, const struct kn_tensor *y, const struct kn_tensor *dz, const struct kn_tensor *dx,
                       const struct kn_tensor *dy)
 {
-    return kn_check_swiglu_bwd(x, y, dz, dx, dy);
+    return kn_check_swiglu_bwd(x, y, dz, dx, dy, NULL);
 }
 
 #define CONV_TAPS_MAX 16

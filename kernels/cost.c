@@ -105,7 +105,7 @@ struct kn_cost kn_cost_swiglu(int64_t n, int64_t f, int esize)
 struct kn_cost kn_cost_swiglu_bwd(int64_t n, int64_t f, int esize)
 {
     double x = (double)n * (double)f;
-    return (struct kn_cost){11 * x, esize * 5 * x};
+    return (struct kn_cost){12 * x, esize * 6 * x};
 }
 
 struct kn_cost kn_cost_mul(int64_t n, int64_t d, int esize)

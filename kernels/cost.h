@@ -22,7 +22,7 @@ struct kn_cost kn_cost_headgate_bwd(int64_t n, int64_t h, int64_t k, int esize);
 struct kn_cost kn_cost_attention(int64_t b, int64_t t, int64_t s, int64_t h, int64_t g, int64_t k, int64_t window, int esize);
 struct kn_cost kn_cost_attention_bwd(int64_t b, int64_t t, int64_t h, int64_t g, int64_t k, int64_t window, int esize);
 struct kn_cost kn_cost_swiglu(int64_t n, int64_t f, int esize);
-struct kn_cost kn_cost_swiglu_bwd(int64_t n, int64_t f, int esize);
+struct kn_cost kn_cost_swiglu_bwd(int64_t n, int64_t f, int esize); /* with h */
 struct kn_cost kn_cost_mul(int64_t n, int64_t d, int esize);
 struct kn_cost kn_cost_mul_bwd(int64_t n, int64_t d, int esize);
 struct kn_cost kn_cost_conv(int64_t n, int64_t c, int64_t k, int silu, int esize);

@@ -1,5 +1,5 @@
 /* SwiGLU's body (the drawing and its formula: searchspace/swiglu.c). Full: gate and up are one product, their matrices
- * being one run of rows.
+ * being one run of rows. Gate and up are saved; the hidden units that the last product reads are made again in the backward.
  * Low rank: every matrix W = B A; what lies between A and B is saved, r numbers a row. */
 #include "model/internal.h"
 
@@ -16,8 +16,8 @@ static const struct kn_tensor *bias_of(const struct layer_ctx *c, const struct k
 }
 
 struct saved {
-    struct kn_tensor gu, g, u, h; /* [N,2F], its halves [N,F]  [N,F] */
-    struct kn_tensor low[3];      /* low rank: A x for gate, up, down [N,r] */
+    struct kn_tensor gu, g, u; /* [N,2F], its halves [N,F] */
+    struct kn_tensor low[3];   /* low rank: A x for gate, up, down [N,r] */
 };
 
 /* What lies between the products, where nothing but products and swiglu touches it. */
@@ -31,23 +31,22 @@ static uint64_t carve_saved(const struct layer_ctx *c, void *base, struct saved 
     int64_t N = (int64_t)c->B * c->T, F = c->v[HIDDEN], r = c->v[RANK];
     struct carve m = {base, between(c), 0};
     s->gu = carve2(&m, N, 2 * F);
-    s->h = carve2(&m, N, F);
     if (r)
         for (int i = 0; i < 3; i++) s->low[i] = carve2(&m, N, r);
     if (base) s->g = kn_slice(&s->gu, 1, 0, F), s->u = kn_slice(&s->gu, 1, F, F);
     return m.used;
 }
 
-struct back {
-    struct kn_tensor dh, dlow; /* [N,F]  low rank: [N,r] */
+struct work {
+    struct kn_tensor h, dlow; /* [N,F], its gradient before it in the backward; there, low rank: [N,r] */
 };
 
-static uint64_t carve_back(const struct layer_ctx *c, void *base, struct back *s)
+static uint64_t carve_work(const struct layer_ctx *c, void *base, bool back, struct work *s)
 {
     int64_t N = (int64_t)c->B * c->T;
     struct carve m = {base, between(c), 0};
-    s->dh = carve2(&m, N, c->v[HIDDEN]);
-    if (c->v[RANK]) s->dlow = carve2(&m, N, c->v[RANK]);
+    s->h = carve2(&m, N, c->v[HIDDEN]);
+    if (back && c->v[RANK]) s->dlow = carve2(&m, N, c->v[RANK]);
     return m.used;
 }
 
@@ -57,11 +56,11 @@ static uint64_t saved_bytes(const struct layer_ctx *c)
     return carve_saved(c, NULL, &s);
 }
 
+/* Decode is forward on scratch: what would be saved, then the rest. */
 static uint64_t scratch_bytes(const struct layer_ctx *c, bool train)
 {
-    struct back s;
-    if (c->state_context) return saved_bytes(c); /* decode is forward on scratch */
-    return train ? carve_back(c, NULL, &s) : 0;
+    struct work s;
+    return (c->state_context ? saved_bytes(c) : 0) + carve_work(c, NULL, train, &s);
 }
 
 static uint64_t state_bytes(const struct layer_ctx *c)
@@ -76,10 +75,12 @@ static struct kn_tensor joined(const struct layer_ctx *c, const struct kn_tensor
     return kn_t2(w[GATE].p, w[GATE].dtype, 2 * (int64_t)c->v[HIDDEN], c->arch->width);
 }
 
-static st_t forward_at(const struct layer_ctx *c, void *saved, const struct kn_tensor *x, const struct kn_tensor *y)
+static st_t forward_at(const struct layer_ctx *c, void *saved, void *work, const struct kn_tensor *x, const struct kn_tensor *y)
 {
     struct saved s;
+    struct work o;
     carve_saved(c, saved, &s);
+    carve_work(c, work, false, &o);
     const struct kn_tensor *w = c->w;
     if (c->v[RANK]) {
         TRY(body_product(c, x, &w[GATE_A], NULL, &s.low[GATE]));
@@ -94,20 +95,20 @@ static st_t forward_at(const struct layer_ctx *c, void *saved, const struct kn_t
             TRY(body_bias(c, bias_of(c, w, UP), &s.u));
         }
     }
-    TRY(c->dev->op->swiglu(c->dev, &s.g, &s.u, &s.h));
-    if (!c->v[RANK]) return body_product(c, &s.h, &w[DOWN], bias_of(c, w, DOWN), y);
-    TRY(body_product(c, &s.h, &w[DOWN_A], NULL, &s.low[DOWN]));
+    TRY(c->dev->op->swiglu(c->dev, &s.g, &s.u, &o.h));
+    if (!c->v[RANK]) return body_product(c, &o.h, &w[DOWN], bias_of(c, w, DOWN), y);
+    TRY(body_product(c, &o.h, &w[DOWN_A], NULL, &s.low[DOWN]));
     return body_product(c, &s.low[DOWN], &w[DOWN_B], bias_of(c, w, DOWN), y);
 }
 
 static st_t forward(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *y)
 {
-    return forward_at(c, c->saved, x, y);
+    return forward_at(c, c->saved, c->scratch, x, y);
 }
 
 static st_t decode(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *y)
 {
-    return forward_at(c, c->scratch, x, y);
+    return forward_at(c, c->scratch, (char *)c->scratch + saved_bytes(c), x, y);
 }
 
 static bool branch(const struct layer_ctx *c, struct kn_branch *out)
@@ -118,22 +119,22 @@ static bool branch(const struct layer_ctx *c, struct kn_branch *out)
     return true;
 }
 
-/* g and u give their memory to their gradients. */
+/* g and u give their memory to their gradients; h's gradient gives its own to h, which the last matrix's gradient waits for. */
 static st_t backward(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *dy,
                      const struct kn_tensor *dx)
 {
     struct saved s;
-    struct back b;
+    struct work o;
     carve_saved(c, c->saved, &s);
-    carve_back(c, c->scratch, &b);
-    const struct kn_tensor *w = c->w, *g = c->g;
+    carve_work(c, c->scratch, true, &o);
+    const struct kn_tensor *w = c->w, *g = c->g, *last = &w[DOWN], *dlast = &g[DOWN], *d = dy, *dbias = bias_of(c, g, DOWN);
     if (c->v[RANK]) {
-        TRY(body_product_bwd(c, &s.low[DOWN], &w[DOWN_B], dy, &g[DOWN_B], bias_of(c, g, DOWN), 0, &b.dlow));
-        TRY(body_product_bwd(c, &s.h, &w[DOWN_A], &b.dlow, &g[DOWN_A], NULL, 0, &b.dh));
-    } else {
-        TRY(body_product_bwd(c, &s.h, &w[DOWN], dy, &g[DOWN], bias_of(c, g, DOWN), 0, &b.dh));
+        TRY(body_product_bwd(c, &s.low[DOWN], &w[DOWN_B], dy, &g[DOWN_B], dbias, 0, &o.dlow));
+        last = &w[DOWN_A], dlast = &g[DOWN_A], d = &o.dlow, dbias = NULL;
     }
-    TRY(c->dev->op->swiglu_bwd(c->dev, &s.g, &s.u, &b.dh, &s.g, &s.u));
+    TRY(c->dev->op->gemm(c->dev, 1, d, last, 0, &o.h));
+    TRY(c->dev->op->swiglu_bwd(c->dev, &s.g, &s.u, &o.h, &s.g, &s.u, &o.h));
+    TRY(body_product_bwd(c, &o.h, last, d, dlast, dbias, 0, NULL));
     if (!c->v[RANK]) {
         struct kn_tensor wgu = joined(c, w), ggu = joined(c, g);
         if (c->arch->bias) {
@@ -142,10 +143,10 @@ static st_t backward(const struct layer_ctx *c, const struct kn_tensor *x, const
         }
         return body_product_bwd(c, x, &wgu, &s.gu, &ggu, NULL, 0, dx);
     }
-    TRY(body_product_bwd(c, &s.low[GATE], &w[GATE_B], &s.g, &g[GATE_B], bias_of(c, g, GATE), 0, &b.dlow));
-    TRY(body_product_bwd(c, x, &w[GATE_A], &b.dlow, &g[GATE_A], NULL, 0, dx));
-    TRY(body_product_bwd(c, &s.low[UP], &w[UP_B], &s.u, &g[UP_B], bias_of(c, g, UP), 0, &b.dlow));
-    return body_product_bwd(c, x, &w[UP_A], &b.dlow, &g[UP_A], NULL, 1, dx);
+    TRY(body_product_bwd(c, &s.low[GATE], &w[GATE_B], &s.g, &g[GATE_B], bias_of(c, g, GATE), 0, &o.dlow));
+    TRY(body_product_bwd(c, x, &w[GATE_A], &o.dlow, &g[GATE_A], NULL, 0, dx));
+    TRY(body_product_bwd(c, &s.low[UP], &w[UP_B], &s.u, &g[UP_B], bias_of(c, g, UP), 0, &o.dlow));
+    return body_product_bwd(c, x, &w[UP_A], &o.dlow, &g[UP_A], NULL, 1, dx);
 }
 
 const struct layer_body body_swiglu = {

@@ -8,12 +8,13 @@
 #include "kernels/cpu/vec_each.h"
 
 static void (*const fwd_each[])(float *h, const float *g, const float *u, int64_t n) = VEC_EACH(fwd);
-static void (*const bwd_each[])(float *dg, float *du, const float *g, const float *u, const float *dh,
+static void (*const bwd_each[])(float *dg, float *du, float *h, const float *g, const float *u, const float *dh,
                                 int64_t n) = VEC_EACH(bwd);
 
 struct ctx {
     struct kn_dev *dev;
     struct rows g, u, h, dg, du; /* h: dh in the backward */
+    struct rows again;           /* h there; without memory: not wanted */
     int64_t n, f, step;
     int whole; /* every last stride is 1 */
 };
@@ -39,10 +40,11 @@ static void bwd_task(void *arg, int task, int worker)
     for (int64_t i = task * c->step; i < end; i++) {
         const float *g = row_in(&c->g, i, f, buf), *u = row_in(&c->u, i, f, buf + f),
                     *dh = row_in(&c->h, i, f, buf + 2 * f);
-        float *dg = row_out(&c->dg, i, buf), *du = row_out(&c->du, i, buf + f);
-        bwd_each[cpu_of(c->dev)->isa](dg, du, g, u, dh, f);
+        float *dg = row_out(&c->dg, i, buf), *du = row_out(&c->du, i, buf + f), *h = c->again.p ? row_out(&c->again, i, buf + 2 * f) : NULL;
+        bwd_each[cpu_of(c->dev)->isa](dg, du, h, g, u, dh, f);
         row_done(&c->dg, i, f, dg);
         row_done(&c->du, i, f, du);
+        if (h) row_done(&c->again, i, f, h);
     }
 }
 
@@ -55,7 +57,7 @@ static void half_task(void *arg, int task, int worker)
         rows_ahead(&c->u, i + 1, 2, c->f);
         if (c->dg.p) rows_ahead(&c->h, i + 1, 2, c->f);
         uint16_t *g = half_row(&c->g, i), *u = half_row(&c->u, i), *h = half_row(&c->h, i);
-        if (c->dg.p) swiglu_bwd_bf16(half_row(&c->dg, i), half_row(&c->du, i), g, u, h, c->f);
+        if (c->dg.p) swiglu_bwd_bf16(half_row(&c->dg, i), half_row(&c->du, i), c->again.p ? half_row(&c->again, i) : NULL, g, u, h, c->f);
         else swiglu_fwd_bf16(h, g, u, c->f);
     }
 }
@@ -91,16 +93,17 @@ st_t cpu_swiglu(struct kn_dev *dev, const struct kn_tensor *g, const struct kn_t
 }
 
 st_t cpu_swiglu_bwd(struct kn_dev *dev, const struct kn_tensor *g, const struct kn_tensor *u,
-                    const struct kn_tensor *dh, const struct kn_tensor *dg, const struct kn_tensor *du)
+                    const struct kn_tensor *dh, const struct kn_tensor *dg, const struct kn_tensor *du, const struct kn_tensor *h)
 {
-    st_t st = kn_check_swiglu_bwd(g, u, dh, dg, du);
+    st_t st = kn_check_swiglu_bwd(g, u, dh, dg, du, h);
     if (st) return st;
     struct ctx c = {
         .dev = dev, .g = rows_of(g), .u = rows_of(u), .h = rows_of(dh), .dg = rows_of(dg), .du = rows_of(du)};
-    c.whole = g->s[1] == 1 && u->s[1] == 1 && dh->s[1] == 1 && dg->s[1] == 1 && du->s[1] == 1;
-    if (is_half(dev, g, c.whole)) return run(&c, half_task, g, 10);
+    if (!kn_absent(h)) c.again = rows_of(h);
+    c.whole = g->s[1] == 1 && u->s[1] == 1 && dh->s[1] == 1 && dg->s[1] == 1 && du->s[1] == 1 && (kn_absent(h) || h->s[1] == 1);
+    if (is_half(dev, g, c.whole)) return run(&c, half_task, g, kn_absent(h) ? 10 : 12);
     if (g->dtype != KN_F32) return ST_ENOTSUP;
-    return run(&c, bwd_task, g, 20);
+    return run(&c, bwd_task, g, kn_absent(h) ? 20 : 24);
 }
 
 #else
@@ -125,25 +128,29 @@ static void VEC_NAME(fwd)(float *h, const float *g, const float *u, int64_t n)
 }
 
 /* d silu(g)/dg = s + g s (1 - s) with s = sigmoid(g) */
-VEC_FN vf VEC_NAME(bwd1)(vf g, vf u, vf dh, vf *du)
+VEC_FN vf VEC_NAME(bwd1)(vf g, vf u, vf dh, vf *du, vf *h)
 {
     vf s = VEC_NAME(sigmoid)(g), gs = vf_mul(g, s);
     *du = vf_mul(dh, gs);
+    *h = vf_mul(gs, u);
     return vf_mul(vf_mul(dh, u), vf_fma(gs, vf_sub(vf_set1(1.0f), s), s));
 }
 
-static void VEC_NAME(bwd)(float *dg, float *du, const float *g, const float *u, const float *dh, int64_t n)
+/* h NULL: not wanted */
+static void VEC_NAME(bwd)(float *dg, float *du, float *h, const float *g, const float *u, const float *dh, int64_t n)
 {
     int64_t i = 0;
     for (; i + VL <= n; i += VL) {
-        vf b, a = VEC_NAME(bwd1)(vf_load(g + i), vf_load(u + i), vf_load(dh + i), &b);
+        vf b, c, a = VEC_NAME(bwd1)(vf_load(g + i), vf_load(u + i), vf_load(dh + i), &b, &c);
         vf_store(dg + i, a);
         vf_store(du + i, b);
+        if (h) vf_store(h + i, c);
     }
     if (i < n) {
-        vf b, a = VEC_NAME(bwd1)(vf_loadn(g + i, n - i), vf_loadn(u + i, n - i), vf_loadn(dh + i, n - i), &b);
+        vf b, c, a = VEC_NAME(bwd1)(vf_loadn(g + i, n - i), vf_loadn(u + i, n - i), vf_loadn(dh + i, n - i), &b, &c);
         vf_storen(dg + i, a, n - i);
         vf_storen(du + i, b, n - i);
+        if (h) vf_storen(h + i, c, n - i);
     }
 }
 

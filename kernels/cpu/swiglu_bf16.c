@@ -10,7 +10,7 @@
 void swiglu_fwd_bf16(uint16_t *h, const uint16_t *g, const uint16_t *u, int64_t n)
 {
 }
-void swiglu_bwd_bf16(uint16_t *dg, uint16_t *du, const uint16_t *g, const uint16_t *u, const uint16_t *dh, int64_t n)
+void swiglu_bwd_bf16(uint16_t *dg, uint16_t *du, uint16_t *h, const uint16_t *g, const uint16_t *u, const uint16_t *dh, int64_t n)
 {
 }
 #endif
@@ -26,13 +26,14 @@ void swiglu_fwd_bf16(uint16_t *h, const uint16_t *g, const uint16_t *u, int64_t 
     }
 }
 
-void swiglu_bwd_bf16(uint16_t *dg, uint16_t *du, const uint16_t *g, const uint16_t *u, const uint16_t *dh, int64_t n)
+void swiglu_bwd_bf16(uint16_t *dg, uint16_t *du, uint16_t *h, const uint16_t *g, const uint16_t *u, const uint16_t *dh, int64_t n)
 {
     for (int64_t i = 0; i < n; i += VL) {
         __mmask16 m = (__mmask16)(n - i < VL ? (1u << (n - i)) - 1 : 0xffffu);
         vf x = vf_widen_bf16(g + i, m), y = vf_widen_bf16(u + i, m), d = vf_widen_bf16(dh + i, m), s = vf_sigmoid_bf16(x), xs = vf_mul(x, s);
         vf_narrow_bf16(dg + i, m, vf_mul(vf_mul(d, y), vf_fma(xs, vf_sub(vf_set1(1.0f), s), s)));
         vf_narrow_bf16(du + i, m, vf_mul(d, xs));
+        if (h) vf_narrow_bf16(h + i, m, vf_mul(xs, y));
     }
 }
 

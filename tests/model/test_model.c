@@ -86,6 +86,24 @@ static void test_paper(void)
     kn_dev_close(dev);
 }
 
+/* What wider SwiGLUs add to the plan, by their number: the weights' four slabs and gate and up of every row, no hidden units; those lie in scratch, once. */
+static void test_swiglu_plan(enum kn_dtype precision)
+{
+    enum { BATCH = 3, T = 32, D = 16, F = 64, WIDER = 192 };
+    uint64_t added[2], row = precision == KN_BF16 ? 2 : 4, weights = 4 * 3 * (WIDER - F) * D * sizeof(float);
+    struct model_opts o = {.train = true, .batch = BATCH, .precision = precision};
+    for (int n = 1; n <= 2; n++) {
+        struct arch a[2];
+        for (int wide = 0; wide < 2; wide++) {
+            a[wide] = net(13, T, D, 0);
+            for (int i = 0; i < n; i++) add(&a[wide], NO_MIXER, swiglu(wide ? WIDER : F, 0));
+        }
+        added[n - 1] = model_plan_bytes(&a[1], &o) - model_plan_bytes(&a[0], &o);
+    }
+    is_int((int64_t)(added[1] - added[0]), (int64_t)(weights + BATCH * T * 2 * (WIDER - F) * row), "one more SwiGLU saves gate and up, in %s", kn_dtype_name(precision));
+    is_int((int64_t)(2 * added[0] - added[1]), (int64_t)(BATCH * T * (WIDER - F) * row), "hidden units are there once");
+}
+
 /* One number for how far two models' gradients are apart: nmse, but of what is 0 (a key's bias moves all scores of a query alike). */
 static double gradients_apart(struct model *x, struct kn_dev *dx, struct model *y, struct kn_dev *dy)
 {
@@ -493,6 +511,8 @@ static void test_precision(struct arch_part mixer, struct arch_part ffn, double 
 int main(void)
 {
     test_paper();
+    test_swiglu_plan(KN_F32);
+    test_swiglu_plan(KN_BF16);
     test_devices("cpu");
     test_devices("cpu:avx2");
     test_devices("cpu:generic");
