@@ -53,12 +53,10 @@ static void half_task(void *arg, int task, int worker)
     struct ctx *c = arg;
     int64_t end = (task + 1) * c->step < c->n ? (task + 1) * c->step : c->n;
     for (int64_t i = task * c->step; i < end; i++) {
-        rows_ahead(&c->g, i + 1, 2, c->f);
-        rows_ahead(&c->u, i + 1, 2, c->f);
-        if (c->dg.p) rows_ahead(&c->h, i + 1, 2, c->f);
-        uint16_t *g = half_row(&c->g, i), *u = half_row(&c->u, i), *h = half_row(&c->h, i);
-        if (c->dg.p) swiglu_bwd_bf16(half_row(&c->dg, i), half_row(&c->du, i), c->again.p ? half_row(&c->again, i) : NULL, g, u, h, c->f);
-        else swiglu_fwd_bf16(h, g, u, c->f);
+        const int64_t row[] = {c->g.s0, c->u.s0, c->h.s0};
+        uint16_t *g = half_row(&c->g, i), *u = half_row(&c->u, i), *h = half_row(&c->h, i), *again = c->again.p ? half_row(&c->again, i) : NULL;
+        if (c->dg.p) swiglu_bwd_bf16(half_row(&c->dg, i), half_row(&c->du, i), again, g, u, h, c->f, row);
+        else swiglu_fwd_bf16(h, g, u, c->f, row);
     }
 }
 
