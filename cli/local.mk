@@ -17,7 +17,7 @@ cli/bench_torch_script.c: cli/bench_torch.py
 		echo '#include "cli/bench.h"'; echo 'const char bench_torch_script[] ='; \
 		sed 's/[\\"]/\\&/g; s/^/"/; s/$$/\\n"/' $(srcdir)/cli/bench_torch.py; \
 		echo ';'; } > $@.tmp && mv $@.tmp $@
-taut_LDADD = libevaluator.a libmodel.a libkernels.a libwire.a libspacejson.a libspace.a libbasejson.a libbase.a $(UV_LIBS) $(JANSSON_LIBS) -lm
+taut_LDADD = libevaluator.a libproxies.a libmodel.a libkernels.a libwire.a libspacejson.a libspace.a libbasejson.a libbase.a $(UV_LIBS) $(JANSSON_LIBS) -lm
 
 # The report's page: style and scripts put into page.html, and that into one C string.
 taut_SOURCES += cli/report.h cli/report.c cli/report_arch.h cli/report_arch.c cli/report_data.c

@@ -1,10 +1,10 @@
 noinst_LIBRARIES += libevaluator.a
 libevaluator_a_SOURCES = \
 	evaluator/beat.c evaluator/beat.h evaluator/data.c evaluator/data.h evaluator/energy.c evaluator/energy.h evaluator/fault.c evaluator/fault.h evaluator/fingerprint.c evaluator/fingerprint.h \
-	evaluator/hostlock.c evaluator/hostlock.h evaluator/profiler.c evaluator/profiler.h evaluator/trainer.c evaluator/trainer.h \
+	evaluator/hostlock.c evaluator/hostlock.h evaluator/profiler.c evaluator/profiler.h evaluator/score.c evaluator/score.h evaluator/trainer.c evaluator/trainer.h \
 	evaluator/worker.c evaluator/worker.h
 
 bin_PROGRAMS += taut-evaluator
 taut_evaluator_SOURCES = evaluator/main.c
-taut_evaluator_LDADD = libevaluator.a libmodel.a libkernels.a libwire.a libspacejson.a libspace.a libbasejson.a libbase.a \
+taut_evaluator_LDADD = libevaluator.a libproxies.a libmodel.a libkernels.a libwire.a libspacejson.a libspace.a libbasejson.a libbase.a \
 	$(UV_LIBS) $(JANSSON_LIBS) -lm

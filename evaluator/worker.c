@@ -16,6 +16,7 @@
 #include "evaluator/beat.h"
 #include "evaluator/fingerprint.h"
 #include "evaluator/profiler.h"
+#include "evaluator/score.h"
 #include "evaluator/trainer.h"
 #include "model/checkpoint.h"
 #include "searchspace/arch_json.h"
@@ -57,6 +58,7 @@ static json_t *provides(const struct worker *w)
     static const char *const always[] = {"valid_bpb", "valid_loss", "train_bytes", "train_tokens_per_s", "prefill_ms", "decode_ms", "throughput", "infer_bytes"};
     static const char *const energy[] = {"train_joules", "joules_per_token"};
     json_t *v = json_array();
+    for (int i = 0; i < proxy_count(); i++) json_array_append_new(v, json_sprintf("proxy.%s", proxy_name(i)));
     for (size_t i = 0; i < sizeof always / sizeof *always; i++) json_array_append_new(v, json_string(always[i]));
     for (size_t i = 0; w->energy && i < sizeof energy / sizeof *energy; i++) json_array_append_new(v, json_string(energy[i]));
     return v;
@@ -343,6 +345,20 @@ static st_t profile(struct worker *w, const struct trial *t, json_t *metrics, st
     return st;
 }
 
+/* The proxies that are wanted, of the untrained candidate. What does not apply to it is left out, and said. */
+static st_t score(struct worker *w, const struct trial *t, struct data *data, json_t *metrics, struct base_err *err)
+{
+    struct proxy_result got[METRICS_MAX];
+    st_t st = hostlock_shared(w->o.lock);
+    if (!st) st = score_run(&t->arch, data, w->o.dev, t->seed, t->metric, t->nmetrics, got, err);
+    hostlock_unlock(w->o.lock);
+    for (int i = 0; !st && i < t->nmetrics; i++) {
+        if (!got[i].st) json_object_set_new(metrics, t->metric[i].name, json_real(got[i].value));
+        else if (score_proxy(&t->metric[i]) >= 0) log_info("trial %lld: no %s: %s", (long long)t->id, t->metric[i].name, got[i].err.what);
+    }
+    return st;
+}
+
 static json_t *curve_json(const struct trainer *tr)
 {
     int n;
@@ -428,6 +444,7 @@ static st_t evaluate(struct worker *w, const struct trial *t, json_t *report, st
     json_t *metrics = json_object(), *checkpoint = NULL;
     double tokens = 0;
     st_t st = metrics ? data_open(&data, t->data, true, err) : ST_ENOMEM;
+    if (!st) st = score(w, t, data, metrics, err);
     if (!st) st = learn(w, t, data, metrics, report, &tokens, &checkpoint, err);
     data_close(data);
     if (!st) st = profile(w, t, metrics, err);

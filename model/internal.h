@@ -56,6 +56,7 @@ struct model {
     int embed, norm, head;     /* indices of parameters; head = embed when tied */
     int64_t steps;
     double aux_loss;           /* of the last pass */
+    struct model_watch watch;
 };
 
 /* Layout (plan.c). out NULL: counts alone. Offsets are final only with `hidden` of a first walk. */

@@ -4,7 +4,7 @@
  * The stack (stack.c) owns the residual stream, norms, embedding and head; a body sees the normed input and gives the
  * branch's output:
  *   forward:  y [N,D] = f(x [N,D])        backward: dx [N,D] = df/dx . dy, parameter gradients +=
- * A body with an auxiliary loss adds MODEL_AUX_WEIGHT of its gradient in the backward.
+ * A body with an auxiliary loss adds c->aux_weight of its gradient in the backward.
  * A body plans its activations before anything runs: saved (kept from forward to backward, one per layer) and scratch
  * (shared by all layers).
  *
@@ -20,6 +20,7 @@
 #define TAUT_MODEL_LAYER_H
 
 #include "kernels/device.h"
+#include "model/model.h"
 #include "searchspace/layer.h"
 
 /* What a body may rely on: the matrices of one part lie back to back in the slab, in the order of layer_spec.tensors
@@ -40,6 +41,7 @@ struct layer_ctx {
     void *saved;                /* this layer's */
     void *scratch;              /* shared; contents undefined at entry */
     void *aux;                  /* forward: one number, += an auxiliary loss, if the body has one; NULL: not wanted */
+    double aux_weight;          /* backward: factor of the auxiliary loss's gradient */
     void *state;                /* decode: this layer's, for B sequences */
     int64_t state_context;      /* decode: room, tokens; 0: not decoding */
     int64_t pos;                /* decode: position of the first new token */
@@ -65,6 +67,8 @@ struct layer_body {
     st_t (*decode)(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *y);
     /* The same of one token of one sequence (B = T = 1) as a branch of op decode, all but its norm. NULL, or false: not one that the op knows. */
     bool (*branch)(const struct layer_ctx *c, struct kn_branch *out);
+    /* The i-th kind of an ffn's hidden units, from 0, right after forward: what their activation was given. NULL, or false: no more. */
+    bool (*units)(const struct layer_ctx *c, int i, struct model_units *out);
 };
 
 const struct layer_body *model_body(int type); /* by index into layers.def; NULL for none */

@@ -64,6 +64,7 @@ struct model_param {
     enum layer_tensor_role role;
     struct layer_tensor init;      /* how it begins; init.name means nothing */
     bool hidden;                   /* a matrix inside a layer: its lr follows the width rule, as no other's does */
+    unsigned layer_role;           /* LAYER_MIXER or LAYER_FFN, the norm before it included; 0: in no layer */
 };
 int model_params(const struct model *m);                          /* tensors; a tied head is not listed again */
 const struct model_param *model_param(const struct model *m, int i);
@@ -85,6 +86,30 @@ st_t model_step(struct model *m, const int32_t *tokens, const int32_t *targets, 
 
 /* Auxiliary losses of the last model_loss or model_step, summed over the layers, without their factor; 0 where no layer has one. */
 double model_aux(const struct model *m);
+
+/* Forward, and backward of R, the sum of all logits, in place of a loss: gradients "=" (no auxiliary loss). tokens NULL: every number of the
+ * embedded input is 1. dx [B,T,D] (NULL: not wanted) =: dR/d(embedded input), in the model's dtype, host memory. Errors as model_step's. */
+st_t model_step_logits(struct model *m, const int32_t *tokens, int B, int T, double *sum, void *dx);
+
+/* ---- looking on ---- */
+
+/* Hidden units of an ffn, what their activation was given: u [rows,F], a unit is on where that is > 0. Without experts row n is token n. With
+ * experts rows are those of route (ops.def): expert e has offset[e] .. offset[e+1] - 1, row r is token order[r] / active's; units of experts that a
+ * token is not sent to are off. */
+struct model_units {
+    struct kn_tensor u, offset, order;
+    int experts, active; /* 0, 0: none */
+};
+
+/* Called while model_loss, model_step and model_step_logits go through the branches (mixers and ffns that are not none, in order, from 0). Tensors are
+ * device memory, borrowed for the call, not to be written. NULL: not wanted. What is not ST_OK ends the pass. */
+struct model_watch {
+    void *ctx;
+    st_t (*units)(void *ctx, int branch, const struct model_units *u); /* forward: once for each kind of unit */
+    /* backward: y [N,D] what the branch added to the stream (the difference of two streams, to rounding), dy [N,D] the gradient with respect to it */
+    st_t (*output)(void *ctx, int branch, const struct kn_tensor *y, const struct kn_tensor *dy);
+};
+void model_watch(struct model *m, const struct model_watch *w); /* from here on; copied; NULL: nobody */
 
 struct model_hyper {
     double lr;              /* of this step, schedule included */

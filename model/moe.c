@@ -193,6 +193,16 @@ static bool branch(const struct layer_ctx *c, struct kn_branch *out)
     return true;
 }
 
+static bool units(const struct layer_ctx *c, int i, struct model_units *out)
+{
+    struct saved s;
+    if (i > (c->v[SHARED] ? 1 : 0)) return false;
+    carve_saved(c, c->saved, &s);
+    *out = i ? (struct model_units){.u = c->v[ACT] ? s.sgu : s.sg}
+             : (struct model_units){s.g, s.offset, s.order, c->v[EXPERTS], c->v[ACTIVE]};
+    return true;
+}
+
 /* Leaves the gradient of the gathered rows in o->out and of the router's logits in o->dz. g and u give their memory to their gradients. */
 static st_t experts_bwd(const struct layer_ctx *c, const struct saved *s, const struct work *o, const struct kn_tensor *x,
                         const struct kn_tensor *dy)
@@ -210,7 +220,7 @@ static st_t experts_bwd(const struct layer_ctx *c, const struct saved *s, const 
         TRY(op->gemm_grouped_sum(c->dev, d, &o->rows, &s->offset, &c->g[at.gate + i]));
         TRY(op->gemm_grouped(c->dev, d, &c->w[at.gate + i], &s->offset, i, &o->out));
     }
-    return op->route_bwd(c->dev, &s->z, c->v[ROUTER], &s->p, &s->index, &s->w, &s->offset, &o->dw, MODEL_AUX_WEIGHT, &o->dz);
+    return op->route_bwd(c->dev, &s->z, c->v[ROUTER], &s->p, &s->index, &s->w, &s->offset, &o->dw, c->aux_weight, &o->dz);
 }
 
 /* dx += */
@@ -255,4 +265,5 @@ const struct layer_body body_moe = {
     .backward = backward,
     .decode = decode,
     .branch = branch,
+    .units = units,
 };

@@ -17,6 +17,7 @@
 struct walk {
     struct model_param *out; /* NULL: counts alone */
     const struct model_opts *o;
+    unsigned role; /* of the part */
     int n;
     int64_t numbers, hidden, other, hidden_end; /* parameters; then in units */
 };
@@ -56,6 +57,7 @@ static void add(struct walk *w, int layer, bool hidden, const struct layer_tenso
         p->role = t->role;
         p->init = *t;
         p->hidden = hidden;
+        p->layer_role = w->role;
         p->offset = hidden ? w->hidden : w->hidden_end + w->other;
         p->w = shape;
     }
@@ -81,6 +83,7 @@ static void add_part(struct walk *w, const struct arch *a, int layer, const stru
 {
     struct layer_tensor t[LAYER_TENSORS_MAX];
     if (!model_body(part->type)) return;
+    w->role = part == &a->layer[layer].mixer ? LAYER_MIXER : LAYER_FFN;
     add_norm(w, a, layer, norm);
     int n = space_layer(part->type)->tensors(a, layer, part, t);
     w->hidden = line_up(w->o, w->hidden);
@@ -97,6 +100,7 @@ void plan_params(const struct arch *a, const struct model_opts *o, struct plan *
         add_part(&w, a, i, &a->layer[i].mixer, "input_layernorm");
         add_part(&w, a, i, &a->layer[i].ffn, "post_attention_layernorm");
     }
+    w.role = 0;
     add_norm(&w, a, -1, "model.norm");
     if (!a->tie) add(&w, -1, false, &head);
     p->params = w.n;

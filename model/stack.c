@@ -47,20 +47,36 @@ static st_t norm_backward(struct model *m, int norm, void *stream, void *stat, i
     return m->dev->op->layernorm_bwd(m->dev, &x, w, &mean, &rstd, &dxn, &dx, g, g + 1);
 }
 
+/* What a pass is for, besides its forward. */
+struct aim {
+    bool ones;         /* the embedded input is all ones */
+    double aux_weight; /* of the auxiliary losses' gradients */
+};
+
+static st_t show_units(struct model *m, int i)
+{
+    const struct part *p = &m->part[i];
+    struct model_units u;
+    for (int k = 0; m->watch.units && p->body->units && p->body->units(&p->ctx, k, &u); k++) TRY(m->watch.units(m->watch.ctx, i, &u));
+    return ST_OK;
+}
+
 /* Leaves the normed last stream in m->xn. */
-static st_t forward(struct model *m, int B, int T)
+static st_t forward(struct model *m, int B, int T, const struct aim *aim)
 {
     int64_t N = (int64_t)B * T;
     struct kn_tensor tok = kn_t1(m->tok, KN_I32, N), x = rows(m, stream(m, 0), N), r = {0}, aux = kn_t1(m->aux, m->dtype, 1);
     TRY(m->dev->op->fill(m->dev, &aux, 0));
-    TRY(m->dev->op->embed(m->dev, &tok, &m->w[m->embed], &x));
+    TRY(aim->ones ? m->dev->op->fill(m->dev, &x, 1) : m->dev->op->embed(m->dev, &tok, &m->w[m->embed], &x));
     for (int i = 0; i < m->plan.parts; i++) {
         struct part *p = &m->part[i];
         struct kn_tensor xn = normed(m, p, N);
         struct kn_tensor y = rows(m, stream(m, i + 1), N); /* the branch's output, then the next stream */
         TRY(stack_norm(m, p->norm, &x, &r, &xn, p->stat));
         p->ctx.B = B, p->ctx.T = T, p->ctx.saved = p->saved, p->ctx.scratch = m->scratch, p->ctx.aux = m->aux;
+        p->ctx.aux_weight = aim->aux_weight;
         TRY(p->body->forward(&p->ctx, &xn, &y));
+        TRY(show_units(m, i));
         r = x;
         x = y;
     }
@@ -77,8 +93,18 @@ static st_t again(struct model *m, struct part *p, int64_t N)
     return p->body->forward(&p->ctx, &xn, &y);
 }
 
-/* m->dxn holds the gradient of m->xn. */
-static st_t backward(struct model *m, int B, int T)
+/* m->dx is the gradient of what part i added: the stream after it less the one before, where nothing lies now. */
+static st_t show_output(struct model *m, int i, int64_t N)
+{
+    if (!m->watch.output) return ST_OK;
+    struct kn_tensor after = rows(m, stream(m, i + 1), N), before = rows(m, stream(m, i), N), y = rows(m, m->dxn, N), dy = rows(m, m->dx, N);
+    TRY(m->dev->op->copy(m->dev, &after, &y));
+    TRY(m->dev->op->axpy(m->dev, -1, &before, &y));
+    return m->watch.output(m->watch.ctx, i, &y, &dy);
+}
+
+/* m->dxn holds the gradient of m->xn; m->dx is left with the embedded input's. */
+static st_t backward(struct model *m, int B, int T, const struct aim *aim)
 {
     const struct kn_ops *op = m->dev->op;
     int64_t N = (int64_t)B * T;
@@ -89,10 +115,11 @@ static st_t backward(struct model *m, int B, int T)
         struct part *p = &m->part[i];
         struct kn_tensor xn = normed(m, p, N);
         if (p->recomputed) TRY(again(m, p, N));
+        TRY(show_output(m, i, N));
         TRY(p->body->backward(&p->ctx, &xn, &dx, &dxn));
         TRY(norm_backward(m, p->norm, p->x, p->stat, N));
     }
-    return op->embed_bwd(m->dev, &tok, &dx, &m->g[m->embed]);
+    return aim->ones ? ST_OK : op->embed_bwd(m->dev, &tok, &dx, &m->g[m->embed]);
 }
 
 /* Tokens and targets to the device; *counted: targets that count. */
@@ -132,19 +159,57 @@ static st_t mean_loss(struct model *m, int64_t N, int64_t counted, double *loss)
 static st_t pass(struct model *m, const int32_t *tokens, const int32_t *targets, int B, int T, bool train, double *loss)
 {
     int64_t counted, N = (int64_t)B * T;
+    const struct aim aim = {.aux_weight = MODEL_AUX_WEIGHT};
     TRY(feed(m, tokens, targets, B, T, &counted));
-    TRY(forward(m, B, T));
+    TRY(forward(m, B, T, &aim));
     struct kn_tensor xn = rows(m, m->xn, N), dxn = rows(m, m->dxn, N), row = kn_t1(m->loss, m->dtype, N),
                      target = kn_t1(m->target, KN_I32, N);
     if (train) {
         struct kn_tensor g = kn_t1(m->slab[1], m->dtype, m->plan.elements);
         TRY(m->dev->op->fill(m->dev, &g, 0));
         TRY(m->dev->op->head_ce(m->dev, &xn, &m->w[m->head], &target, 1 / (double)counted, &row, &dxn, &m->g[m->head]));
-        TRY(backward(m, B, T));
+        TRY(backward(m, B, T, &aim));
     } else {
         TRY(m->dev->op->head_ce(m->dev, &xn, &m->w[m->head], &target, 0, &row, NULL, NULL));
     }
     return mean_loss(m, N, counted, loss);
+}
+
+/* The same row, n times. */
+static struct kn_tensor every_row(const struct kn_tensor *row, int64_t n)
+{
+    return (struct kn_tensor){row->p, row->dtype, 2, {n, row->d[0]}, {0, 1}};
+}
+
+/* R and its gradients of the head and of m->xn: a row's logits are x . (the sum of w over the vocabulary). Sums pass through the first row of m->dx. */
+static st_t sum_logits(struct model *m, int64_t N, double *sum)
+{
+    const struct kn_ops *op = m->dev->op;
+    int64_t D = m->arch.width;
+    struct kn_tensor xn = rows(m, m->xn, N), dxn = rows(m, m->dxn, N), row = kn_t1(m->dx, m->dtype, D), column = kn_t2(m->dx, m->dtype, D, 1),
+                     each = kn_t2(m->loss, m->dtype, N, 1), dx = every_row(&row, N), dw = every_row(&row, m->arch.vocab);
+    TRY(op->fill(m->dev, &row, 0));
+    TRY(op->sum_rows(m->dev, &m->w[m->head], &row));
+    TRY(op->gemm(m->dev, 1, &xn, &column, 0, &each));
+    TRY(op->copy(m->dev, &dx, &dxn));
+    TRY(op->fill(m->dev, &row, 0));
+    TRY(op->sum_rows(m->dev, &xn, &row));
+    TRY(op->axpy(m->dev, 1, &dw, &m->g[m->head]));
+    return mean_loss(m, N, 1, sum);
+}
+
+static st_t logits_pass(struct model *m, const int32_t *tokens, int B, int T, double *sum, void *dx)
+{
+    int64_t N = (int64_t)B * T, counted;
+    const struct aim aim = {.ones = !tokens};
+    if (B < 1 || B > m->opts.batch || T < 1 || T > m->arch.context) return ST_EINVAL;
+    if (tokens) TRY(feed(m, tokens, tokens, B, T, &counted));
+    struct kn_tensor g = kn_t1(m->slab[1], m->dtype, m->plan.elements);
+    TRY(m->dev->op->fill(m->dev, &g, 0));
+    TRY(forward(m, B, T, &aim));
+    TRY(sum_logits(m, N, sum));
+    TRY(backward(m, B, T, &aim));
+    return dx ? m->dev->vt->download(m->dev, dx, m->dx, (size_t)N * (size_t)m->arch.width * m->esize) : ST_OK;
 }
 
 static st_t run(struct model *m, const int32_t *tokens, const int32_t *targets, int B, int T, bool train, double *loss)
@@ -169,4 +234,18 @@ st_t model_step(struct model *m, const int32_t *tokens, const int32_t *targets, 
 {
     if (!m->opts.train) return ST_ESTATE;
     return run(m, tokens, targets, B, T, true, loss);
+}
+
+st_t model_step_logits(struct model *m, const int32_t *tokens, int B, int T, double *sum, void *dx)
+{
+    if (!m->opts.train) return ST_ESTATE;
+    TRY(kn_precision(m->dev, m->opts.precision));
+    st_t st = logits_pass(m, tokens, B, T, sum, dx);
+    kn_precision(m->dev, KN_F32);
+    return st;
+}
+
+void model_watch(struct model *m, const struct model_watch *w)
+{
+    m->watch = w ? *w : (struct model_watch){0};
 }

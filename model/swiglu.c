@@ -119,6 +119,14 @@ static bool branch(const struct layer_ctx *c, struct kn_branch *out)
     return true;
 }
 
+static bool units(const struct layer_ctx *c, int i, struct model_units *out)
+{
+    struct saved s;
+    carve_saved(c, c->saved, &s);
+    *out = (struct model_units){.u = s.g};
+    return !i;
+}
+
 /* g and u give their memory to their gradients; h's gradient gives its own to h, which the last matrix's gradient waits for. */
 static st_t backward(const struct layer_ctx *c, const struct kn_tensor *x, const struct kn_tensor *dy,
                      const struct kn_tensor *dx)
@@ -160,4 +168,5 @@ const struct layer_body body_swiglu = {
     .backward = backward,
     .decode = decode,
     .branch = branch,
+    .units = units,
 };

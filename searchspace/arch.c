@@ -142,9 +142,15 @@ static double head_flops(const struct arch *a)
     return 2.0 * a->vocab * a->width;
 }
 
+/* Parameters of the stack itself, but for the layers' norms. */
+static double stack_params(const struct arch *a)
+{
+    return layer_norm_params(a) + (a->tie ? 1.0 : 2.0) * a->width * a->vocab;
+}
+
 void space_arch_cost(const struct arch *a, struct arch_cost *out)
 {
-    double norm = layer_norm_params(a), stack = norm + (a->tie ? 1.0 : 2.0) * a->width * a->vocab, params = stack, active = stack;
+    double norm = layer_norm_params(a), stack = stack_params(a), params = stack, active = stack;
     for (int i = 0; i < a->depth; i++) {
         const struct arch_part *part[2] = {&a->layer[i].mixer, &a->layer[i].ffn};
         for (int k = 0; k < 2; k++) {
@@ -158,6 +164,13 @@ void space_arch_cost(const struct arch *a, struct arch_cost *out)
     out->active_params = active;
     out->flops_per_token = layers_flops(a, 0, a->context) / a->context + head_flops(a);
     out->weight_bytes = 4 * params;
+}
+
+double space_arch_decoder_params(const struct arch *a)
+{
+    struct arch_cost c;
+    space_arch_cost(a, &c);
+    return c.params - stack_params(a);
 }
 
 st_t space_weights_find(const char *word, enum arch_weights *out)

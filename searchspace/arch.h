@@ -70,6 +70,8 @@ struct arch_cost {
     double weight_bytes;    /* params at 4 bytes (f32) */
 };
 void space_arch_cost(const struct arch *a, struct arch_cost *out);
+/* Parameters inside the layers, their norms included: params less embedding, untied head and the last norm. */
+double space_arch_decoder_params(const struct arch *a);
 
 /* How weights lie in memory for decoding. Not f32: the matrices of products, embedding and head, 2 bytes a number, or 1 and a scale of 4 a row. */
 enum arch_weights { ARCH_WEIGHTS_F32, ARCH_WEIGHTS_BF16, ARCH_WEIGHTS_INT8 };

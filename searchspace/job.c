@@ -133,6 +133,7 @@ int job_wanted(const struct job *j, const char **names, int max)
     int n = 0;
     for (int i = 0; i < j->nobjectives; i++) want(names, &n, max, j->objective[i].metric.name);
     for (int i = 0; i < j->nconstraints; i++) want(names, &n, max, j->constraint[i].metric.name);
+    for (int i = 0; i < j->nproxies; i++) want(names, &n, max, j->proxy[i].name);
     if (space_type(j->space) == SPACE_CUSTOM) return n;
     want(names, &n, max, j->data.bytes ? "valid_bpb" : "valid_loss");
     for (size_t i = 0; i < sizeof always / sizeof always[0]; i++) want(names, &n, max, always[i]);

@@ -16,6 +16,7 @@
 
 #define JOB_OBJECTIVES_MAX 8
 #define JOB_CONSTRAINTS_MAX 16
+#define JOB_PROXIES_MAX 16
 #define JOB_NAME_MAX 128
 
 struct job_objective {
@@ -65,6 +66,8 @@ struct job {
     int nobjectives, nconstraints;
     struct job_objective objective[JOB_OBJECTIVES_MAX];
     struct job_constraint constraint[JOB_CONSTRAINTS_MAX];
+    int nproxies;
+    struct metric proxy[JOB_PROXIES_MAX]; /* "proxies": reported of every trial, whatever is minimised */
     struct job_train train;
     double tokens;               /* of the top rung; 2e6 */
     char strategy[16];           /* "nsga2", "random"; "auto" in the file is read as "nsga2" until more are built */
@@ -89,7 +92,7 @@ st_t job_paths_check(const struct job *j, struct base_err *err);
 /* Canonical text of the JSON with budget left out: two files with the same are the same search (`taut run` extends it when only the budget differs). */
 st_t job_identity(json_t *v, char id[BASE_ID_HEX], struct base_err *err);
 
-/* Metrics wanted of every trial: objectives, then constraints, then what is always kept (valid_bpb or valid_loss, train_tokens_per_s, train_bytes,
+/* Metrics wanted of every trial: objectives, then constraints, then proxies, then what is always kept (valid_bpb or valid_loss, train_tokens_per_s, train_bytes,
  * params and so on for lm). names borrowed from j or static; returns how many (<= max). */
 int job_wanted(const struct job *j, const char **names, int max);
 

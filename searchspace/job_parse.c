@@ -170,6 +170,33 @@ static st_t read_constraints(struct job *j, json_t *v, struct base_err *err)
     return ST_OK;
 }
 
+/* ---- proxies ---- */
+
+static st_t read_proxies(struct job *j, json_t *v, struct base_err *err)
+{
+    size_t n = json_array_size(v);
+    char where[32];
+    if (!v) return ST_OK;
+    if (space_type(j->space) == SPACE_CUSTOM) return base_err_set(err, ST_EINVAL, "proxies", "are of language models: a custom space has none");
+    if (json_is_string(v)) {
+        st_t st = space_proxy_parse(&j->proxy[0], json_string_value(v), "proxies", err);
+        return st ? st : base_err_set(err, ST_EINVAL, "proxies", "must be a list, as in [\"%s\"]", json_string_value(v));
+    }
+    if (!json_is_array(v) || n > JOB_PROXIES_MAX) return base_err_set(err, ST_EINVAL, "proxies", "must be a list of at most %d names", JOB_PROXIES_MAX);
+    for (size_t i = 0; i < n; i++) {
+        json_t *name = json_array_get(v, i);
+        struct metric *m = &j->proxy[i];
+        snprintf(where, sizeof where, "proxies[%zu]", i);
+        if (!json_is_string(name)) return base_err_set(err, ST_EINVAL, where, "must be a proxy's name");
+        st_t st = space_proxy_parse(m, json_string_value(name), where, err);
+        if (st) return st;
+        for (size_t k = 0; k < i; k++)
+            if (!strcmp(j->proxy[k].name, m->name)) return base_err_set(err, ST_EINVAL, where, "'%s' is already proxies[%zu]", json_string_value(name), k);
+        j->nproxies++;
+    }
+    return ST_OK;
+}
+
 /* ---- train, fidelity, search, budget ---- */
 
 /* An object that may be left out: every getter then gives its default. */
@@ -372,6 +399,7 @@ static st_t read_job(struct job *j, json_t *v, json_t *empty, struct base_err *e
     read_evaluator(j, &r);
     if (r.st || read_space_and_data(j, &r)) return r.st;
     st_t st = read_goals(j, v, err);
+    if (!st) st = read_proxies(j, json_object_get(v, "proxies"), err);
     if (!st) st = read_train(j, optional(v, empty, "train", err));
     if (!st) st = read_fidelity(j, optional(v, empty, "fidelity", err));
     if (!st) st = read_search(j, optional(v, empty, "search", err));

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "searchspace/words.h"
 
 enum form { FORM_NONE, FORM_L, FORM_NEXT, FORM_BL };
 
@@ -23,6 +24,7 @@ static const struct def {
 #define NDEFS ((int)(sizeof defs / sizeof defs[0]))
 
 #define BATCH_MAX 65536
+#define PROXY_PREFIX "proxy."
 
 static const char *const form_example[] = {[FORM_NONE] = "", [FORM_L] = "@1024", [FORM_NEXT] = "@1024", [FORM_BL] = "@8x1024"};
 
@@ -87,7 +89,7 @@ st_t space_metric_parse(struct metric *out, const char *name, bool custom, const
     if (strlen(name) >= METRIC_NAME_MAX) return base_err_set(err, ST_EINVAL, where, "unknown metric '%.32s...'", name);
     char base[METRIC_NAME_MAX];
     snprintf(base, sizeof base, "%.*s", (int)n, name);
-    if (!strncmp(base, "proxy.", 6) || is_estimate(base)) return base_err_set(err, ST_ENOTSUP, where, "metric '%s' is not built yet", name);
+    if (is_estimate(base)) return base_err_set(err, ST_ENOTSUP, where, "metric '%s' is not built yet", name);
     int i = find(base);
     if (i < 0) return unknown(name, base, where, err);
 
@@ -116,6 +118,20 @@ st_t space_metric_parse(struct metric *out, const char *name, bool custom, const
     return ST_OK;
 }
 
+st_t space_proxy_parse(struct metric *out, const char *name, const char *where, struct base_err *err)
+{
+    const char *list[NDEFS + 1];
+    char full[METRIC_NAME_MAX];
+    int n = 0;
+    for (int i = 0; i < NDEFS; i++)
+        if (!strncmp(defs[i].name, PROXY_PREFIX, strlen(PROXY_PREFIX))) list[n++] = defs[i].name + strlen(PROXY_PREFIX);
+    list[n] = NULL;
+    int i = words_find(name, list, WORDS_PROXY, "proxy", where, err);
+    if (i < 0) return (st_t)i;
+    snprintf(full, sizeof full, PROXY_PREFIX "%s", list[i]);
+    return space_metric_parse(out, full, false, where, err);
+}
+
 double space_metric_paper(const struct metric *m, const struct arch *a, enum arch_weights w)
 {
     if (m->def < 0 || m->source != METRIC_PAPER) return NAN;
@@ -124,8 +140,9 @@ double space_metric_paper(const struct metric *m, const struct arch *a, enum arc
     if (!strcmp(name, "weight_bytes")) return space_arch_weight_bytes(a, w);
     struct arch_cost c;
     space_arch_cost(a, &c);
-    if (!strcmp(name, "params")) return c.params;
+    if (!strcmp(name, "proxy.decoder_params")) return space_arch_decoder_params(a);
+    if (!strcmp(name, "params") || !strcmp(name, "proxy.params")) return c.params;
     if (!strcmp(name, "active_params")) return c.active_params;
-    if (!strcmp(name, "flops_per_token")) return c.flops_per_token;
+    if (!strcmp(name, "flops_per_token") || !strcmp(name, "proxy.flops")) return c.flops_per_token;
     return NAN;
 }

@@ -21,9 +21,11 @@ struct metric {
     int64_t batch, context;         /* of @BxL; 0 where the form has none (batch 1 for @L) */
 };
 
-/* "decode_ms@1024". Errors name the nearest known metric. proxy.NAME: ST_ENOTSUP (not built yet). custom: any [A-Za-z_][A-Za-z0-9_.@-]* is accepted. */
+/* "decode_ms@1024". Errors name the nearest known metric. custom: any [A-Za-z_][A-Za-z0-9_.@-]* is accepted. */
 st_t space_metric_parse(struct metric *out, const char *name, bool custom, const char *where, struct base_err *err);
 
+/* The metric of a proxy: "snip" gives proxy.snip. Errors name the nearest known proxy; "auto": ST_ENOTSUP (not built yet). */
+st_t space_proxy_parse(struct metric *out, const char *name, const char *where, struct base_err *err);
 /* Value of a PAPER metric of an lm arch whose weights are kept as w for decoding. */
 double space_metric_paper(const struct metric *m, const struct arch *a, enum arch_weights w);
 

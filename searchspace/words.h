@@ -11,6 +11,7 @@ enum words_kind {
     WORDS_STRATEGY,
     WORDS_WEIGHTS,
     WORDS_JOB_KEY,
+    WORDS_PROXY,
     WORDS_OTHER /* a vocabulary of which nothing is promised */
 };
 

@@ -3,6 +3,7 @@ include tests/kernels/local.mk
 include tests/searchspace/local.mk
 include tests/wire/local.mk
 include tests/model/local.mk
+include tests/proxies/local.mk
 include tests/db/local.mk
 include tests/controller/local.mk
 include tests/evaluator/local.mk

@@ -1,5 +1,5 @@
 # tests of evaluator
-evaluator_test_libs = libevaluator.a libmodel.a libkernels.a libwire.a libspacejson.a libspace.a libbasejson.a libbase.a \
+evaluator_test_libs = libevaluator.a libproxies.a libmodel.a libkernels.a libwire.a libspacejson.a libspace.a libbasejson.a libbase.a \
 	$(UV_LIBS) $(JANSSON_LIBS) -lm
 check_PROGRAMS += tests/evaluator/test_data
 tests_evaluator_test_data_SOURCES = tests/evaluator/test_data.c tests/evaluator/evaltest.h
