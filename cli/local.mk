@@ -5,8 +5,8 @@ taut_SOURCES = cli/cli.h cli/cmds.def cli/main.c cli/options.c cli/help.c cli/he
 	cli/child.h cli/child.c cli/connect.h cli/connect.c cli/jobfile.h cli/jobfile.c cli/change.h cli/change.c \
 	cli/interrupt.h cli/interrupt.c cli/follow.h cli/follow.c cli/result.h cli/result.c cli/service.h cli/service.c \
 	cli/run.c cli/status.c cli/watch.c cli/submit.c cli/jobs.c cli/front.c cli/pause.c cli/resume.c cli/cancel.c \
-	cli/archarg.h cli/archarg.c cli/stack.h cli/stack.c cli/cost.c cli/progress.h cli/progress.c \
-	cli/space.c cli/train.c cli/profile.c cli/show.c cli/export.c cli/hf.h cli/hf.c cli/spark.h cli/spark.c cli/doctor.h cli/doctor.c cli/doctor_machine.c
+	cli/archarg.h cli/archarg.c cli/dataarg.h cli/dataarg.c cli/stack.h cli/stack.c cli/cost.c cli/progress.h cli/progress.c \
+	cli/space.c cli/train.c cli/profile.c cli/score.c cli/show.c cli/export.c cli/hf.h cli/hf.c cli/spark.h cli/spark.c cli/doctor.h cli/doctor.c cli/doctor_machine.c
 taut_SOURCES += cli/bench.h cli/bench.c cli/bench_child.h cli/bench_child.c cli/bench_measure.c cli/bench_ops.c cli/bench_presets.c cli/bench_whole.c \
 	cli/bench_compare.h cli/bench_compare.c cli/bench_torch.c cli/bench_rounds.c cli/bench_llama.c
 nodist_taut_SOURCES = cli/bench_torch_script.c

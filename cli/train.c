@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "cli/archarg.h"
 #include "cli/cli.h"
+#include "cli/dataarg.h"
 #include "cli/format.h"
 #include "cli/interrupt.h"
 #include "cli/out.h"
@@ -30,10 +31,10 @@
 #define PLAIN_LINES 20
 
 static const struct cli_opt options[] = {
-    {"data", 0, "PATH", "text to train on: a file, a folder, a 'pattern*'; or token shards (.bin)", false},
+    DATAARG_DATA,
     {"tokens", 0, "N", "tokens to train on, such as 2e6; rounded up to whole steps", false},
-    {"valid", 0, "PATH", "held-out text of its own; or a share, from the end of each file (default: 0.05)", false},
-    {"vocab", 0, "N", "the data is token shards (uint16, as llm.c and nanoGPT write them) over so many tokens", false},
+    DATAARG_VALID,
+    DATAARG_VOCAB,
     {"order", 0, "random|sequential", "windows drawn at random (default), or the text from its start", false},
     {"init", 0, "FILE", "start from these weights (.safetensors) instead of random ones", false},
     {"save", 0, "FILE", "write the weights there at the end (.safetensors)", false},
@@ -64,16 +65,10 @@ struct train {
     double valid_loss, valid_bpb;
 };
 
-/* Of what a person named: wrong unless this machine is at fault. */
-static int input_exit(st_t st)
-{
-    return st == ST_ENOMEM || st == ST_ENOFIT || st == ST_ENONFINITE || st == ST_EIO || st == ST_ENOSPC ? CLI_FAILED : CLI_CALL;
-}
-
 static int failed(st_t st, const char *what, const char *todo, struct base_err *err)
 {
     if (!*err->what) base_err_set(err, st, err->where, "%s", base_status_text(st));
-    return cli_fail_err(input_exit(st), what, todo, err);
+    return cli_fail_err(dataarg_exit(st), what, todo, err);
 }
 
 /* ---- the call ---- */
@@ -138,41 +133,6 @@ static int check_files(const struct train *t)
         return cli_fail(CLI_CALL, "train", "leave out --init: training goes on from its checkpoint by itself", "--init and --checkpoint name the same file");
     int rc = check_writable("--save", t->save);
     return rc ? rc : check_writable("--checkpoint", t->checkpoint);
-}
-
-/* The held-out part is looked at last: what is wrong with it should be known first. */
-static st_t check_valid(struct data *d, int T, struct base_err *err)
-{
-    int32_t *x = malloc(2 * (size_t)T * sizeof *x);
-    st_t st = x ? ST_OK : ST_ENOMEM;
-    for (int i = 0; !st && i < data_valid_windows(d, T); i++) st = data_valid_window(d, i, T, x, x + T, err);
-    free(x);
-    return st;
-}
-
-static int open_data(struct train *t)
-{
-    struct cli *c = t->c;
-    struct base_err err = BASE_ERR_INIT;
-    const char *valid = cli_str(c, "valid", "0.05");
-    int vocab = (int)cli_int(c, "vocab", 0, 2, 65536), needed = vocab ? vocab : 256;
-    char *end;
-    double share = strtod(valid, &end);
-    bool number = *valid && !*end;
-    if (!*cli_str(c, "data", "")) return cli_fail(CLI_CALL, "--data", "give a file", "is empty");
-    if (!*valid) return cli_fail(CLI_CALL, "--valid", "give a share or a file", "is empty");
-    if (number && !(share > 0 && share <= 0.9)) return cli_fail(CLI_CALL, "train", NULL, "--valid: '%s' is not a share above 0 and at most 0.9", valid);
-    if (t->arch.vocab < needed)
-        return cli_fail(CLI_CALL, c->arg[0], NULL, "its vocabulary of %d is smaller than the data's %d%s", t->arch.vocab, needed, vocab ? "" : " (bytes)");
-    st_t st = data_open_path(&t->data, cli_str(c, "data", ""), number ? NULL : valid, share, vocab, t->arch.context, &err);
-    if (!st) st = check_valid(t->data, t->arch.context, &err);
-    if (!st) return CLI_OK;
-    /* said in a job's words */
-    bool held = !strcmp(err.where, "data.valid"), kind = strstr(err.what, "{\"vocab\": N}") != NULL;
-    if (kind && vocab) return cli_fail(CLI_CALL, held ? "--valid" : "--data", "leave out --vocab", "is text, not token shards (.bin)");
-    if (kind) return cli_fail(CLI_CALL, held ? "--valid" : "--data", "say how many tokens there are: --vocab N", "is token shards (.bin), not text");
-    if (held || !strcmp(err.where, "data.train")) snprintf(err.where, sizeof err.where, "%s", held ? "--valid" : "--data");
-    return failed(st, NULL, NULL, &err);
 }
 
 static int open_trainer(struct train *t)
@@ -394,7 +354,7 @@ static int run(struct cli *c)
     if (!rc) rc = archarg_read(c, c->arg[0], &t.arch, NULL);
     if (!rc) rc = check_step(&t);
     if (!rc) rc = check_files(&t);
-    if (!rc) rc = open_data(&t);
+    if (!rc) rc = dataarg_open(c, &t.arch, &t.data);
     if (!rc) rc = open_trainer(&t);
     if (!rc) say_start(&t);
     if (!rc) rc = work(&t);

@@ -27,8 +27,8 @@
  *   gradnorm  sum over the tensors of W of |g|_2                                               arXiv:2101.08134
  *   snip      sum |g W|, element by element                                                    Lee et al. 2018, arXiv:1810.02340, not normalised, as in 2101.08134
  *   grasp     - sum W (H g), H the Hessian of L in W alone, a second-order product              Wang et al. 2020, arXiv:2002.07376, sign as in 2101.08134
- *             As a sum it is a slope: - d/dt |g((1 + t) W)|^2 / 2 at t = 0, from a central difference of two steps. Where tokens change experts
- *             between the two, that counts too.
+ *             As a sum it is a slope: - d/dt |g((1 + t) W)|^2 / 2 at t = 0, from a central difference of two steps, good to about 1e-3. Where tokens
+ *             change experts, or units of relu2 (whose second derivative jumps) turn on between the two, that counts too.
  *   synflow   sum |W dR/dW|, R the sum of all logits, of the network with every parameter replaced by its magnitude and every number of the embedded
  *             input by 1, one sequence of T   Tanaka et al. 2020, arXiv:2006.05467. Norms and softmax stay as they are: the form that arXiv:2203.02094
  *             gives it for GPT-2 and Transformer-XL (microsoft/archai). All positions being equal, what attention compares (queries, keys) gets nothing,

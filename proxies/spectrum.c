@@ -36,15 +36,18 @@ static double reflect(double *a, int64_t n, int64_t k, double *w)
     return to;
 }
 
-/* Eigenvalues of the tridiagonal matrix with d on its diagonal and e[1 .. n-1] beside it, into d. */
+/* Eigenvalues of the tridiagonal matrix with d on its diagonal and e[1 .. n-1] beside it, into d. What is beside the diagonal counts as 0 once it is small
+ * against the whole matrix: small eigenvalues among large ones, as low rank has them, are good to that alone. */
 static st_t ql(double *d, double *e, int64_t n)
 {
+    double size = 0;
     for (int64_t i = 1; i < n; i++) e[i - 1] = e[i];
     e[n - 1] = 0;
+    for (int64_t i = 0; i < n; i++) size = fmax(size, fabs(d[i]) + fabs(e[i]));
     for (int64_t l = 0; l < n; l++) {
         for (int sweep = 0;; sweep++) {
             int64_t m = l;
-            while (m < n - 1 && fabs(e[m]) > 0x1p-53 * (fabs(d[m]) + fabs(d[m + 1]))) m++;
+            while (m < n - 1 && fabs(e[m]) > 0x1p-53 * size) m++;
             if (m == l) break;
             if (sweep == SWEEPS) return ST_ENONFINITE;
             double g = (d[l + 1] - d[l]) / (2 * e[l]), r = hypot(g, 1), s = 1, c = 1, p = 0;

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Golden numbers for proxies/: every proxy of Hugging Face networks with the weights of make_llama.py, make_bamba.py and make_moe.py, by
-autograd in float64, as the published implementations have them.
+"""Golden numbers for proxies/: every proxy of Hugging Face networks with the weights of make_llama.py, make_bamba.py, make_moe.py and
+make_mlp.py, by autograd in float64, as the published implementations have them.
 
     python3 make_proxies.py            # writes proxies_*.safetensors beside itself
 
@@ -9,12 +9,13 @@ proxy (proxies/proxy.h says what is summed over what). Nothing here follows the 
 pass of autograd, gradients of activations come from hooks.
 """
 import os
+import re
 
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from transformers import (BambaConfig, BambaForCausalLM, LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM,
-                          Qwen3NextConfig)
+                          NemotronHConfig, NemotronHForCausalLM, Qwen3NextConfig)
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 from transformers.models.qwen3_next.modeling_qwen3_next import Qwen3NextSparseMoeBlock
 
@@ -38,13 +39,26 @@ def ours(name, t):
     return {name: t}
 
 
+def of_nemotron(key, t):
+    m = re.match(r"model\.layers\.(\d+)\.(.*)", key)
+    if not m:
+        return {key.replace("model.embeddings", "model.embed_tokens").replace("norm_f", "norm"): t}
+    block, rest = int(m[1]), m[2]
+    if rest.startswith("norm."):
+        rest = rest.replace("norm", "post_attention_layernorm" if block % 2 else "input_layernorm")
+    return {f"model.layers.{block // 2}." + rest.replace("mixer.", "mlp." if block % 2 else "self_attn."): t}
+
+
 def is_matrix(name):
     return ".layers." in name and "norm" not in name and "conv1d" not in name and not name.endswith((".A_log", ".D", ".dt_bias", ".bias"))
 
 
 class Net:
-    def __init__(self, model, weights, mixer, k=0):
-        self.model, self.mixer, self.k, self.routers = model, mixer, k, []
+    """parts: names of a layer's mixer and ffn; k: experts a token; ours: their tensor under our names."""
+
+    def __init__(self, model, weights, parts, k=0, ours=ours):
+        self.model, self.k, self.ours, self.routers = model, k, ours, []
+        self.parts = [getattr(layer, part) for layer in model.model.layers for part in parts]
         have = load_file(f"{HERE}/{weights}_weights.safetensors")
         with torch.no_grad():
             for name, p in model.named_parameters():
@@ -55,9 +69,6 @@ class Net:
         for module in model.modules():
             if type(module).__name__.endswith("Router"):
                 module.register_forward_hook(lambda _m, _i, out: self.routers.append(out[0]))
-
-    def parts(self):
-        return [part for layer in self.model.model.layers for part in (getattr(layer, self.mixer), getattr(layer, "mlp", None) or layer.feed_forward)]
 
     def logits(self, tokens=None, embedded=None):
         self.routers.clear()
@@ -72,7 +83,7 @@ class Net:
         """A tensor a parameter, under our names: the matrices inside the layers."""
         out = {}
         for (name, _), t in zip(self.model.named_parameters(), tensors):
-            out |= {key: part for key, part in ours(name, t).items() if is_matrix(key)}
+            out |= {key: part for key, part in self.ours(name, t).items() if is_matrix(key)}
         return out
 
     def weights(self):
@@ -88,7 +99,7 @@ def nuclear(t):
 
 
 def grasp(net, tokens, targets):
-    params = [p for name, p in net.model.named_parameters() if all(map(is_matrix, ours(name, p)))]
+    params = [p for name, p in net.model.named_parameters() if all(map(is_matrix, net.ours(name, p)))]
     fixed = torch.autograd.grad(net.loss(tokens, targets), params, allow_unused=True)
     again = torch.autograd.grad(net.loss(tokens, targets), params, create_graph=True, allow_unused=True)
     z = sum((a.detach() * b).sum() for a, b in zip(fixed, again) if a is not None)
@@ -116,7 +127,7 @@ def fisher(net, tokens, targets):
         y.retain_grad()
         outputs.append(y)
 
-    hooks = [part.register_forward_hook(keep) for part in net.parts()]
+    hooks = [part.register_forward_hook(keep) for part in net.parts]
     net.loss(tokens, targets).backward()
     for h in hooks:
         h.remove()
@@ -151,8 +162,9 @@ def naswot(net, batches):
         for module in net.model.modules():
             if hasattr(module, "experts"):
                 hooks.append(module.register_forward_hook(lambda m, i, _o: on.append(moe_on(m, i[0]).reshape(B, -1))))
-            elif hasattr(module, "gate_proj") and not hasattr(module, "gate_up_proj"):
-                hooks.append(module.gate_proj.register_forward_hook(lambda _m, _i, out: on.append((out > 0).reshape(B, -1)) if out.dim() == 3 else None))
+            elif hasattr(module, "up_proj") and not hasattr(module, "gate_up_proj"):
+                gate = getattr(module, "gate_proj", module.up_proj)
+                hooks.append(gate.register_forward_hook(lambda _m, _i, out: on.append((out > 0).reshape(B, -1)) if out.dim() == 3 else None))
         with torch.no_grad():
             net.logits(tokens)
         for h in hooks:
@@ -204,13 +216,21 @@ def eager(config):
 same = dict(vocab_size=V, hidden_size=24, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64, rms_norm_eps=1e-5,
             tie_word_embeddings=False)
 rope = dict(head_dim=6, rope_parameters={"rope_type": "default", "rope_theta": 10000.0}, attn_implementation="eager")
-make("llama", Net(LlamaForCausalLM(LlamaConfig(intermediate_size=36, num_hidden_layers=2, **same, **rope)), "llama", "self_attn"))
+make("llama", Net(LlamaForCausalLM(LlamaConfig(intermediate_size=36, num_hidden_layers=2, **same, **rope)), "llama", ("self_attn", "mlp")))
 make("bamba", Net(BambaForCausalLM(BambaConfig(intermediate_size=36, num_hidden_layers=2, pad_token_id=None, attn_layer_indices=None, mamba_expand=2,
                                                mamba_n_heads=4, mamba_d_head=12, mamba_d_conv=4, mamba_chunk_size=5, mamba_n_groups=2, mamba_d_state=10,
-                                               attn_implementation="eager", **same)), "bamba", "mamba"))
+                                               attn_implementation="eager", **same)), "bamba", ("mamba", "feed_forward")))
 make("moe_mixtral", Net(MixtralForCausalLM(eager(MixtralConfig(intermediate_size=10, num_hidden_layers=2, num_local_experts=4, num_experts_per_tok=2,
-                                                               **same, **rope))), "moe_mixtral", "self_attn", 2))
+                                                               **same, **rope))), "moe_mixtral", ("self_attn", "mlp"), 2))
 shared = LlamaForCausalLM(LlamaConfig(intermediate_size=10, num_hidden_layers=1, **same, **rope))
 shared.model.layers[0].mlp = Qwen3NextSparseMoeBlock(eager(Qwen3NextConfig(num_experts=5, num_experts_per_tok=2, norm_topk_prob=True, hidden_act="silu",
                                                                            shared_expert_intermediate_size=10, hidden_size=24, moe_intermediate_size=10)))
-make("moe_qwen3next", Net(shared, "moe_qwen3next", "self_attn", 2))
+make("moe_qwen3next", Net(shared, "moe_qwen3next", ("self_attn", "mlp"), 2))
+nemotron = NemotronHForCausalLM(NemotronHConfig(
+    intermediate_size=36, layer_types=["full_attention", "mlp"] * 2, num_hidden_layers=4, head_dim=8, mlp_bias=True, mlp_hidden_act="relu2",
+    layer_norm_epsilon=1e-5, attn_implementation="eager", **{key: v for key, v in same.items() if key != "rms_norm_eps"}))
+for block in nemotron.model.layers[::2]:
+    for proj in ("q_proj", "k_proj", "v_proj", "o_proj"):
+        old = getattr(block.mixer, proj)
+        setattr(block.mixer, proj, torch.nn.Linear(old.in_features, old.out_features))
+make("nemotron_mlp", Net(nemotron, "nemotron_mlp", ("mixer",), ours=of_nemotron))

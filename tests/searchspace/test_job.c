@@ -99,7 +99,13 @@ static const struct {
     {0, 0, 0, "'target':'a b'", ST_EINVAL, "target",
      "must be \"first\", \"cpu\", \"cuda\" or an evaluator's name (letters, digits and _ . : -)"},
     /* promised */
-    {0, 0, 0, "'proxies':['params']", ST_ENOTSUP, "proxies", "key 'proxies' is not built yet"},
+    {0, 0, 0, "'proxies':'auto'", ST_ENOTSUP, "proxies", "proxy 'auto' is not built yet"},
+    {0, 0, 0, "'proxies':['auto']", ST_ENOTSUP, "proxies[0]", "proxy 'auto' is not built yet"},
+    {0, 0, 0, "'proxies':'snip'", ST_EINVAL, "proxies", "must be a list, as in [\"snip\"]"},
+    {0, 0, 0, "'proxies':{}", ST_EINVAL, "proxies", "must be a list of at most 16 names"},
+    {0, 0, 0, "'proxies':['snip','synflw']", ST_EINVAL, "proxies[1]", "unknown proxy 'synflw'; did you mean 'synflow'?"},
+    {0, 0, 0, "'proxies':['snip',3]", ST_EINVAL, "proxies[1]", "must be a proxy's name"},
+    {0, 0, 0, "'proxies':['snip','zico','snip']", ST_EINVAL, "proxies[2]", "'snip' is already proxies[0]"},
     {0, 0, 0, "'audit':0.1", ST_ENOTSUP, "audit", "key 'audit' is not built yet"},
     {0, 0, 0, "'final':'scratch'", ST_ENOTSUP, "final", "key 'final' is not built yet"},
     {0, 0, 0, "'precision':'fp32'", ST_EINVAL, "precision", "unknown precision 'fp32'; did you mean 'f32'?"},
@@ -153,7 +159,7 @@ static const struct {
      "unknown metric 'decode'; did you mean 'decode_ms@1024'?"},
     {0, 0, "['flux']", 0, ST_EINVAL, "objectives[0].metric", "unknown metric 'flux'"},
     {0, 0, "['decode_ms']", 0, ST_EINVAL, "objectives[0].metric", "metric 'decode_ms' needs a context, as in 'decode_ms@1024'"},
-    {0, 0, "['proxy.synflow']", 0, ST_ENOTSUP, "objectives[0].metric", "metric 'proxy.synflow' is not built yet"},
+    {0, 0, "['proxy.synflw']", 0, ST_EINVAL, "objectives[0].metric", "unknown metric 'proxy.synflw'; did you mean 'proxy.synflow'?"},
     {0, 0, "['train_joules_est']", 0, ST_ENOTSUP, "objectives[0].metric", "metric 'train_joules_est' is not built yet"},
     {0, 0, "['params','params']", 0, ST_EINVAL, "objectives[1].metric", "'params' is already objectives[0]"},
     {0, 0, "['params',{'metric':'params','goal':'max'}]", 0, ST_EINVAL, "objectives[1].metric", "'params' is already objectives[0]"},
@@ -319,6 +325,7 @@ static const struct {
 #define CUSTOM(knobs) "{'type':'custom','knobs':" knobs "}"
 #define EXT "'evaluator':'external'"
     {0, CUSTOM("{'a':{'int':[1,2]}}"), "['x']", 0, ST_EINVAL, "evaluator", "a custom space needs \"evaluator\": \"external\""},
+    {0, CUSTOM("{'a':{'int':[1,2]}}"), "['x']", EXT ",'proxies':['snip']", ST_EINVAL, "proxies", "are of language models: a custom space has none"},
     {0, "{'type':'custom'}", "['x']", EXT, ST_EINVAL, "space.knobs", "missing"},
     {0, CUSTOM("{}"), "['x']", EXT, ST_EINVAL, "space.knobs", "must be an object of 1 to 256 knobs"},
     {0, CUSTOM("{'a':3}"), "['x']", EXT, ST_EINVAL, "space.knobs.a", "must be an object, not a number"},
@@ -437,6 +444,13 @@ static void test_wanted(void)
                                        "active_params", "flops_per_token", "weight_bytes"};
     for (int i = 0; i < n && i < 8; i++) is_str(names[i], want[i], "metric %d", i);
     is_int(job_wanted(j, names, 3), 3, "as many as fit");
+    job_free(j);
+    j = parse("{'data':{'train':'a'},'space':'lm-small','objectives':['proxy.snip'],'proxies':['params','snip','zico']}", &err);
+    ok(j && j->nproxies == 3 && j->objective[0].goal == METRIC_MAX && j->proxy[0].source == METRIC_PAPER && j->proxy[2].source == METRIC_PROXY,
+       "proxies, of which more is better");
+    if (!j) return;
+    job_wanted(j, names, 3);
+    ok(!strcmp(names[0], "proxy.snip") && !strcmp(names[1], "proxy.params") && !strcmp(names[2], "proxy.zico"), "are wanted, each once");
     job_free(j);
 }
 

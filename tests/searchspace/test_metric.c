@@ -42,7 +42,9 @@ static const struct {
     {"throughput@1024", ST_EINVAL, "'@1024' is not of the form '@8x1024' (context from 1 to 16777215, batch from 1 to 65536)", 0, 0},
     {"throughput@8x", ST_EINVAL, "'@8x' is not of the form '@8x1024' (context from 1 to 16777215, batch from 1 to 65536)", 0, 0},
     {"throughput@0x8", ST_EINVAL, "'@0x8' is not of the form '@8x1024' (context from 1 to 16777215, batch from 1 to 65536)", 0, 0},
-    {"proxy.synflow", ST_ENOTSUP, "metric 'proxy.synflow' is not built yet", 0, 0},
+    {"proxy.synflow", ST_OK, NULL, 0, 0},
+    {"proxy.synflow@8", ST_EINVAL, "metric 'proxy.synflow' stands alone: without '@8'", 0, 0},
+    {"proxy.sinflow", ST_EINVAL, "unknown metric 'proxy.sinflow'; did you mean 'proxy.synflow'?", 0, 0},
     {"train_joules_est", ST_ENOTSUP, "metric 'train_joules_est' is not built yet", 0, 0},
     {"joules_per_token_est@64", ST_ENOTSUP, "metric 'joules_per_token_est@64' is not built yet", 0, 0},
     {"params_est", ST_EINVAL, "unknown metric 'params_est'; did you mean 'params'?", 0, 0},
@@ -92,8 +94,11 @@ static void test_paper(void)
     is_near(space_arch_weight_bytes(&a, ARCH_WEIGHTS_BF16), 2 * (256 * 64 + attention) + 4 * 128, 0, "weight_bytes in bf16");
     is_near(space_arch_weight_bytes(&a, ARCH_WEIGHTS_INT8), 256 * 68 + attention + 4 * (64 + 32 + 32 + 64) + 4 * 128, 0, "weight_bytes in int8");
     is_near(paper("flops_per_token", &a), 2 * 256 * 64 + 2 * attention + 4 * 64 * (36 + 24 * 8) / 32.0, 0, "flops_per_token");
+    is_near(paper("proxy.params", &a), 256 * 64 + 64 + 64 + attention, 0, "proxy.params");
+    is_near(paper("proxy.decoder_params", &a), 64 + attention, 0, "proxy.decoder_params");
+    is_near(paper("proxy.flops", &a), paper("flops_per_token", &a), 0, "proxy.flops");
     is_near(paper("state_bytes@1000", &a), 4 * 2 * 32 * 8, 0, "state_bytes");
-    ok(isnan(paper("valid_bpb", &a)) && isnan(paper("decode_ms@8", &a)), "nothing is known of what is measured");
+    ok(isnan(paper("proxy.snip", &a)) && isnan(paper("valid_bpb", &a)) && isnan(paper("decode_ms@8", &a)), "nothing is known of what is measured");
 }
 
 /* In the good ones params = 5, decode_ms@8 = 2, weight_bytes is missing. */
