@@ -1,4 +1,4 @@
-"""The verbs that work without a search: cost, space, train, profile, doctor. Numbers against what Python works out by itself."""
+"""The verbs that work without a search: cost, space, score, train, profile, doctor. Numbers against what Python works out by itself."""
 import array
 import fcntl
 import itertools
@@ -348,6 +348,43 @@ def shards():
     write("beyond.bin", struct.pack("<%dH" % len(late), *([60] * len(late))))
 
 
+# ---- score ----
+
+PROXIES = "params decoder_params flops gradnorm snip grasp synflow fisher jacov naswot zico dss".split()
+
+
+def score(*args, name="small.json"):
+    r = rows("score", path(name), "--json", *args)
+    return r[0]["metrics"] if r else {}
+
+
+def scoring():
+    text = ("--data", path("text.txt"))
+    v, = rows("score", path("small.json"), *text, "--threads", "1", "--json")
+    m = v["metrics"]
+    same(list(m), ["proxy." + p for p in PROXIES], "every proxy, in their order")
+    ok(all(isinstance(x, (int, float)) and math.isfinite(x) for x in m.values()) and v["seed"] == 1 and v["device"]["kind"] == "cpu", "a number each; seed and device")
+    same(score(*text, "--threads", "2"), m, "the same bits on two threads")
+    stack = 256 * SMALL["width"] + norm_params(SMALL)
+    same((m["proxy.params"], m["proxy.decoder_params"], m["proxy.flops"]), (params(SMALL), params(SMALL) - stack, flops(SMALL, range(T), T) / T),
+         "those on paper, by their closed forms")
+    same(score("--proxies", "flops,params"), {"proxy.flops": m["proxy.flops"], "proxy.params": m["proxy.params"]}, "which need no text")
+    same(score(*text, "-p", "zico,snip"), {"proxy.zico": m["proxy.zico"], "proxy.snip": m["proxy.snip"]}, "some alone: the same numbers, as asked for")
+    other = score(*text, "--seed", "2")
+    ok(all((other["proxy." + p] == m["proxy." + p]) == (p in PROXIES[:3]) for p in PROXIES), "another seed: other numbers, but for those on paper")
+    write("words.txt", text_of(9000, 99))
+    other = score("--data", path("words.txt"))
+    ok(all((other["proxy." + p] == m["proxy." + p]) == (p in PROXIES[:3] + ["synflow"]) for p in PROXIES), "another text: likewise, and synflow looks at none")
+    write("bare.json", json.dumps(arch(32, (attention(2, 1, 16), NONE), context=T, norm="layer")))
+    m = score(*text, name="bare.json")
+    for p, why in (("naswot", "feed-forward"), ("synflow", "layer norm")):
+        x = m["proxy." + p]
+        ok(isinstance(x, dict) and list(x) == ["unavailable"] and why in x["unavailable"], "what does not apply says why: %s" % p)
+    ok(isinstance(m["proxy.snip"], float), "and the others stand")
+    out = good("score", path("bare.json"), *text)
+    ok("proxy.zico" in out and [l for l in out.splitlines() if "proxy.naswot" in l and "feed-forward" in l], "for people")
+
+
 # ---- profile ----
 
 def flocks(pid, kind="WRITE"):
@@ -567,6 +604,23 @@ def wrong():
         (go + ["--checkpoint", path("mine.ckpt"), "--seed", "2"], 2, "another training"),
         (go + ["--checkpoint", path("mine.ckpt"), "--lr", "1e-3"], 2, "another training"),
         (go + ["--checkpoint", path("mine.ckpt"), "--init", path("w.safetensors")], 2, "another training"),
+        (["score"], 2, "needs ARCH"),
+        (["score", path("none.json"), "--data", text], 2, "no such file"),
+        (["score", small], 2, "needs --data"),
+        (["score", small, "--proxies", "params,snip"], 2, "needs --data"),
+        (["score", small, "--data", text, "--proxies", "synflw"], 2, "did you mean 'synflow'"),
+        (["score", small, "--data", text, "--proxies", "snip,,zico"], 2, "unknown proxy ''"),
+        (["score", small, "--data", text, "--proxies", "snip,zico,snip"], 2, "'snip' stands there twice"),
+        (["score", small, "--data", text, "--proxies", "auto"], 2, "'auto' is not built yet"),
+        (["score", small, "--data", path("none.txt")], 2, "none.txt"),
+        (["score", small, "--data", path("tiny.txt")], 2, "window of context + 1"),
+        (["score", small, "--data", text, "--valid", "0"], 2, "--valid"),
+        (["score", small, "--data", text, "--vocab", "50"], 2, "leave out --vocab"),
+        (["score", path("v128.json"), "--data", text], 2, "vocabulary of 128"),
+        (["score", path("big.json"), "--data", text], 1, "MiB"),
+        (["score", small, "--data", text, "--seed", "-1"], 2, "--seed"),
+        (["score", small, "--data", text, "--threads", "0"], 2, "--threads"),
+        (["score", small, "--data", text, "--device", "cuda:0"], 2, "CUDA"),
         (["profile"], 2, "needs ARCH"),
         (["profile", path("none.json")], 2, "no such file"),
         (["profile", small, "--context", "-1"], 2, "--context"),
@@ -600,7 +654,7 @@ def wrong():
     same((r.returncode, r.stderr.splitlines()[:3], "prefill_ms@16777216" in r.stderr.splitlines()[-1]), (1, left, True), "at the longest context a prefill is measured, and what a job refuses there is left out, in a job's words")
     same(taut("cost", small, "--context", "16777216").returncode, 0, "what the longest context costs on paper is told")
     same(sorted(os.listdir(D)), before, "no bad call left a file behind")
-    for verb in ("cost", "space", "train", "profile", "doctor"):
+    for verb in ("cost", "space", "score", "train", "profile", "doctor"):
         out = good(verb, "--help")
         ok("taut %s" % verb in out.split("\n", 1)[1] and "--json" in out, "taut %s --help, with an example" % verb)
 
@@ -609,6 +663,7 @@ try:
     cost()
     space()
     learning()
+    scoring()
     resuming()
     aside()
     shards()

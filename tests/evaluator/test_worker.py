@@ -85,6 +85,33 @@ def problems():
     w.term()
 
 
+def proxies(want):
+    """Scored before it is trained; the training is as without."""
+    f = Fake()
+    w = Worker(f, work="proxies")
+    names = ["gradnorm", "snip", "grasp", "synflow", "fisher", "jacov", "naswot", "zico", "dss"]
+    provides = f.registers.get(timeout=HANG)["provides"]
+    ok(all("proxy." + p in provides for p in names), "it says that it scores")
+    f.leases.put(lease(1, DATA, metrics=["valid_bpb"] + ["proxy." + p for p in names]))
+    r = f.reported()
+    m = r["metrics"]
+    ok(r["status"] == "ok" and all(isinstance(m.get("proxy." + p), float) for p in names), "every proxy that was wanted")
+    same(results(r), want, "and the bits of a trial without")
+    a = put("scored.json", json.dumps(arch()))
+    text = subprocess.run([os.path.join(BUILD, "taut"), "score", a, "--data", path("text.txt"), "--valid", "0.1", "--seed", "3", "-p", ",".join(names), "--json"],
+                          capture_output=True, text=True).stdout
+    same(json.loads(text)["metrics"], {"proxy." + p: m["proxy." + p] for p in names}, "the numbers of taut score, to the bit")
+    bare = arch(layers=[{"mixer": {"type": "attention", "heads": 2, "kv_heads": 1, "head_dim": 16}, "ffn": {"type": "none"}}])
+    f.leases.put(lease(2, DATA, arch=bare, metrics=["valid_bpb", "proxy.naswot", "proxy.snip"]))
+    r = f.reported()
+    ok(r["status"] == "ok" and "proxy.naswot" not in r["metrics"] and "proxy.snip" in r["metrics"], "what does not apply is left out")
+    ok("trial 2: no proxy.naswot: counts hidden units of feed-forwards, and there is none" in w.said(), "and said")
+    f.leases.put(lease(3, DATA, metrics=["valid_bpb"]))
+    r = f.reported()
+    ok(not [k for k in r["metrics"] if k.startswith("proxy.")], "nobody wants them: there are none")
+    same(w.term(), 0, "it leaves")
+
+
 def failures():
     """Each is its trial's, with the reason; the next trial goes on as ever."""
     f = Fake()
@@ -401,6 +428,7 @@ def energy():
 
 want = plain()
 problems()
+proxies(want)
 failures()
 broken_off(want)
 busy()
