@@ -55,3 +55,6 @@ tests_model_test_stored_LDADD = $(MODEL_TEST_LIBS)
 check_PROGRAMS += tests/model/test_flops
 tests_model_test_flops_SOURCES = tests/model/test_flops.c tests/model/nets.h
 tests_model_test_flops_LDADD = $(MODEL_TEST_LIBS)
+check_PROGRAMS += tests/model/test_watch
+tests_model_test_watch_SOURCES = tests/model/test_watch.c tests/model/nets.h
+tests_model_test_watch_LDADD = $(MODEL_TEST_LIBS)
