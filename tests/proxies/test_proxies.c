@@ -216,10 +216,33 @@ static double spectrum_off(double *a, int n, double *want)
     return worst;
 }
 
+/* u u^T of u [n,rank], far from 1: what is not of the rank is 0 to rounding of the largest. */
+static void check_low_rank(int n, int rank)
+{
+    double *a = malloc((size_t)(n * n) * sizeof *a), *u = malloc((size_t)(n * rank) * sizeof *u), *w = malloc((size_t)n * sizeof *w);
+    double trace = 0, squares = 0, sum = 0, sum2 = 0;
+    struct base_rng r = base_rng_at(2, RNG_TEST, (uint64_t)rank);
+    for (int i = 0; i < n * rank; i++) u[i] = 1e6 * base_rng_normal(&r);
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < n; j++) {
+            double v = 0;
+            for (int k = 0; k < rank; k++) v += u[i * rank + k] * u[j * rank + k];
+            a[i * n + j] = v;
+            squares += v * v, trace += i == j ? v : 0;
+        }
+    is_int(proxy_eigenvalues(a, n, w), ST_OK, "rank %d of %d", rank, n);
+    for (int i = 0; i < n; i++) sum += w[i], sum2 += w[i] * w[i];
+    ok(fabs(sum / trace - 1) < 1e-13 && fabs(sum2 / squares - 1) < 1e-13, "sum and sum of squares");
+    qsort(w, (size_t)n, sizeof *w, rising);
+    ok(fabs(w[n - rank - 1]) < 1e-13 * trace && w[n - rank] > 1e-4 * trace, "%d of them", rank);
+    free(a), free(u), free(w);
+}
+
 static void test_spectrum(void)
 {
     enum { N = 60 };
-    static double a[N * N], u[N * 3], want[N];
+    static double a[N * N], u[N], want[N];
+    double w[N];
     static const int sizes[] = {1, 2, 3, 17, N};
     struct base_rng r = base_rng_at(2, RNG_TEST, 0);
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
@@ -242,21 +265,10 @@ static void test_spectrum(void)
         ok(spectrum_off(a, n, want) < 1e-13, "one direction of %d stands out", n);
         ok(!proxy_logdet(det, n, &log_det) && fabs(log_det - log(4)) < 1e-13, "its determinant");
     }
-    /* Low rank and large: the others are 0 to rounding of the largest. */
-    double trace = 0, squares = 0, sum = 0, sum2 = 0, w[N];
-    for (int i = 0; i < N * 3; i++) u[i] = 1e6 * base_rng_normal(&r);
-    for (int i = 0; i < N; i++)
-        for (int j = 0; j < N; j++) {
-            double v = 0;
-            for (int k = 0; k < 3; k++) v += u[i * 3 + k] * u[j * 3 + k];
-            a[i * N + j] = v;
-            squares += v * v, trace += i == j ? v : 0;
-        }
-    is_int(proxy_eigenvalues(a, N, w), ST_OK, "rank 3 of %d", N);
-    for (int i = 0; i < N; i++) sum += w[i], sum2 += w[i] * w[i];
-    ok(fabs(sum / trace - 1) < 1e-13 && fabs(sum2 / squares - 1) < 1e-13, "sum and sum of squares");
-    qsort(w, N, sizeof *w, rising);
-    ok(fabs(w[N - 4]) < 1e-13 * trace && w[N - 3] > 1e-3 * trace, "three of them");
+    check_low_rank(N, 3);
+    check_low_rank(80, 23);
+    check_low_rank(140, 38);
+    check_low_rank(140, 73);
     memset(a, 0, sizeof a), memset(want, 0, sizeof want);
     ok(spectrum_off(a, N, want) == 0, "all zeros");
     a[5] = NAN, a[5 * N] = NAN;
