@@ -25,6 +25,7 @@ static void fwd_task(void *arg, int task, int worker)
     float *buf = c->whole ? NULL : cpu_scratch(c->dev, worker);
     int64_t f = c->f, end = (task + 1) * c->step < c->n ? (task + 1) * c->step : c->n;
     for (int64_t i = task * c->step; i < end; i++) {
+        if (c->whole) rows_ahead(&c->g, i + 1, 4, f), rows_ahead(&c->u, i + 1, 4, f);
         const float *g = row_in(&c->g, i, f, buf), *u = row_in(&c->u, i, f, buf + f);
         float *h = row_out(&c->h, i, buf);
         fwd_each[cpu_of(c->dev)->isa](h, g, u, f);
@@ -38,6 +39,7 @@ static void bwd_task(void *arg, int task, int worker)
     float *buf = c->whole ? NULL : cpu_scratch(c->dev, worker);
     int64_t f = c->f, end = (task + 1) * c->step < c->n ? (task + 1) * c->step : c->n;
     for (int64_t i = task * c->step; i < end; i++) {
+        if (c->whole) rows_ahead(&c->g, i + 1, 4, f), rows_ahead(&c->u, i + 1, 4, f), rows_ahead(&c->h, i + 1, 4, f);
         const float *g = row_in(&c->g, i, f, buf), *u = row_in(&c->u, i, f, buf + f),
                     *dh = row_in(&c->h, i, f, buf + 2 * f);
         float *dg = row_out(&c->dg, i, buf), *du = row_out(&c->du, i, buf + f), *h = c->again.p ? row_out(&c->again, i, buf + 2 * f) : NULL;
