@@ -243,7 +243,8 @@ double kn_limits_bandwidth(const struct kn_limits *l, double bytes, enum kn_limi
     double here = l->set[i < l->nset ? i : l->nset - 1].rate[kind][!!all].high;
     if (i == 0 || i == l->nset) return here;
     double before = l->set[i - 1].rate[kind][!!all].high, from = log((double)l->set[i - 1].bytes), to = log((double)l->set[i].bytes);
-    return before + (here - before) * (log(bytes) - from) / (to - from);
+    double t = (log(bytes) - from) / (to - from); /* 1 at a set's own size, whose rate comes out to the bit */
+    return (1 - t) * before + t * here;
 }
 
 #else
