@@ -37,7 +37,7 @@ static bool start(struct reading *q, struct ctl *c, struct wire_call *call, json
     struct base_err err = BASE_ERR_INIT;
     st = space_where_parse(&q->where, where, space_type(q->j->job->space) == SPACE_CUSTOM, &err);
     /* Where something has been measured, a name that nothing has is a slip of the pen and no filter. */
-    for (int i = 0; !st && archive_count_state(q->j->archive, TRIAL_OK) && i < space_where_metrics(q->where); i++)
+    for (int i = 0; !st && archive_rung_count(q->j->archive, 0) && i < space_where_metrics(q->where); i++)
         if (archive_metric(q->j->archive, space_where_metric(q->where, i)) < 0)
             st = base_err_set(&err, ST_EINVAL, "", "no trial has '%s'", space_where_metric(q->where, i));
     if (!st) return true;
@@ -63,6 +63,7 @@ struct shape { /* of a row in an answer */
     bool state, intervals;
     const struct front *front; /* uncertain: whose probabilities are shown; NULL: none are */
     long at;                   /* which of its rows is being written */
+    int rung;          /* values as reported on it; -1: the newest */
     const bool *shown; /* by column of the archive; NULL: all metrics */
     struct genome *genome; /* of the job's space, to make architectures with; NULL: none are wanted */
 };
@@ -72,7 +73,7 @@ static void write_metrics(struct base_jw *w, const struct archive *a, long row, 
     base_jw_key(w, "metrics");
     base_jw_obj(w);
     for (int col = 0; col < archive_metrics(a); col++) {
-        double v = archive_median(a, col, row);
+        double v = s->rung < 0 ? archive_median(a, col, row) : archive_value(a, col, row, s->rung);
         if (!isnan(v) && (!s->shown || s->shown[col])) base_jw_knum(w, archive_metric_name(a, col), v);
     }
     base_jw_end(w);
@@ -84,6 +85,7 @@ static void write_metrics(struct base_jw *w, const struct archive *a, long row, 
         if (s->shown && !s->shown[col]) continue;
         archive_interval(a, col, row, &low, &high);
         if (isnan(low) || low == high) continue; /* a number without spread */
+        if (s->rung >= 0 && archive_value(a, col, row, s->rung) != archive_median(a, col, row)) continue; /* it was measured again on a higher rung */
         base_jw_key(w, archive_metric_name(a, col));
         base_jw_arr(w);
         base_jw_num(w, low);
@@ -116,7 +118,8 @@ static void write_arch(struct base_jw *w, struct ctl *c, const struct ctl_job *j
 static void write_row(struct base_jw *w, struct ctl *c, const struct ctl_job *j, long row, const struct shape *s)
 {
     const struct archive *a = j->archive;
-    static const char *const names[] = {[TRIAL_READY] = "ready", [TRIAL_LEASED] = "leased", [TRIAL_OK] = "ok", [TRIAL_FAILED] = "failed"};
+    static const char *const names[] = {[TRIAL_READY] = "ready", [TRIAL_LEASED] = "leased", [TRIAL_OK] = "ok", [TRIAL_FAILED] = "failed",
+                                        [TRIAL_PRUNED] = "pruned"};
     char id[BASE_ID_HEX];
     base_jw_obj(w);
     base_jw_kint(w, "trial", archive_trial(a, row));
@@ -129,6 +132,7 @@ static void write_row(struct base_jw *w, struct ctl *c, const struct ctl_job *j,
         base_jw_knum(w, "probability", s->front->p[s->at]);
         base_jw_kbool(w, "on_front", s->front->on[s->at]);
     }
+    if (j->job->rungs > 1) base_jw_kint(w, "rung", s->rung < 0 ? archive_rung(a, row) : s->rung);
     if (s->genome) write_arch(w, c, j, row, s->genome);
     write_metrics(w, a, row, s);
     base_jw_end(w);
@@ -217,7 +221,7 @@ CTL_HANDLER(job_front)
     if (!start(&q, c, call, params, "id", keys, 9, 1000000)) return;
     s.intervals = base_jr_bool(&q.r, "uncertain", false);
     if (base_jr_bool(&q.r, "archs", false)) s.genome = &genome;
-    base_jr_int(&q.r, "rung", 0, 0, 0);
+    fq.rung = s.rung = (int)base_jr_int(&q.r, "rung", archive_top(q.j->archive), 0, q.j->job->rungs - 1);
     if (!q.r.st && s.genome && space_genome_init(q.j->job->space, &genome)) base_jr_fail(&q.r, ST_ENOMEM, NULL, "out of memory");
     if (q.r.st || !read_shown(&q.r, q.j->archive, &shown) || !read_objectives(&q.r, q.j->job, &fq)) {
         ctl_bad_params(call, &q.err);
@@ -231,7 +235,7 @@ CTL_HANDLER(job_front)
     fq.after = q.after;
     fq.uncertain = s.intervals;
     st_t st = archive_front(a, &fq, &f, &q.err);
-    if (st == ST_ENOTFOUND && !archive_count_state(a, TRIAL_OK)) st = ST_OK; /* nothing there yet: an empty front */
+    if (st == ST_ENOTFOUND && !archive_rung_count(a, 0)) st = ST_OK; /* nothing there yet: an empty front */
     if (st) {
         wire_call_error(call, st == ST_ENOTFOUND ? WIRE_EPARAMS : WIRE_EINTERNAL, "%s", q.err.what);
         goto free_where;
@@ -272,7 +276,7 @@ CTL_HANDLER(trial_list)
     struct base_jw w;
     if (!start(&q, c, call, params, "job", keys, 4, PAGE_LIMIT)) return;
     const struct archive *a = q.j->archive;
-    const struct shape s = {.state = true};
+    const struct shape s = {.state = true, .rung = -1};
     base_jw_init(&w, &b);
     base_jw_arr(&w);
     for (long row = row_after(a, q.after), n = 0; row < archive_count(a) && n < q.limit && b.len < CTL_PAGE_BYTES; row++) {

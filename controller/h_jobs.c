@@ -43,7 +43,7 @@ static json_t *row_json(struct ctl *c, struct ctl_job *j, bool trials, bool brie
     json_t *o = json_pack("{s:I,s:s,s:s,s:s,s:I}", "id", (json_int_t)j->id, "name", j->name, "state", ctl_state_name(j->state), "identity",
                           j->identity, "submitted_ms", (json_int_t)j->submitted_ms);
     if (!brief && !ctl_job_summary(c, j) && j->job) {
-        json_object_set_new(o, "evaluations", json_integer((json_int_t)j->sum_n));
+        json_object_set_new(o, "evaluations", json_integer((json_int_t)j->sum_evaluations));
     }
     json_object_set_new(o, "budget", budget_json(j));
     json_object_set_new(o, "objectives", objectives_json(j->job));
@@ -102,11 +102,22 @@ static json_t *running_json(const struct ctl *c, const struct ctl_job *j)
     return list;
 }
 
+/* Of each rung: tokens, how many trials got to it, how many of them have a result there. */
+static json_t *rungs_json(const struct ctl_job *j)
+{
+    json_t *list = json_array();
+    for (int r = 0; r < j->job->rungs; r++)
+        json_array_append_new(list, json_pack("{s:i,s:o,s:I,s:I}", "rung", r, "tokens", ctl_number(job_rung_tokens(j->job, r)), "trials",
+                                              (json_int_t)archive_rung_reached(j->archive, r), "ok",
+                                              (json_int_t)archive_rung_count(j->archive, r)));
+    return list;
+}
+
 /* What is left: evaluations, and seconds at the rate so far. */
 static json_t *to_go_json(const struct ctl_job *j, double busy)
 {
     json_t *o = json_object();
-    double n = (double)archive_reported(j->archive), seconds = INFINITY;
+    double n = (double)archive_evaluations(j->archive), seconds = INFINITY;
     if (isfinite(j->evaluations)) {
         double left = fmax(j->evaluations - n, 0);
         json_object_set_new(o, "evaluations", ctl_number(left));
@@ -153,7 +164,7 @@ CTL_HANDLER(job_get)
     if (j->job) {
         const struct job *job = j->job;
         bool exact;
-        double size = space_size(job->space, &exact), busy = ctl_job_busy_s(j), n = (double)archive_reported(j->archive);
+        double size = space_size(job->space, &exact), busy = ctl_job_busy_s(j), n = (double)archive_evaluations(j->archive);
         double hv = ctl_job_hypervolume(c, j);
         json_object_set_new(o, "seed", json_integer((json_int_t)job->seed));
         json_object_set_new(o, "strategy", json_string(strategy_find(job->strategy)->name));
@@ -173,6 +184,10 @@ CTL_HANDLER(job_get)
                                                    (json_int_t)archive_count_state(j->archive, TRIAL_OK), "failed",
                                                    (json_int_t)archive_count_state(j->archive, TRIAL_FAILED)));
         if (archive_damaged(j->archive, NULL)) json_object_set_new(o, "damaged", damaged_json(j->archive));
+        if (job->rungs > 1) {
+            json_object_set_new(json_object_get(o, "trials"), "pruned", json_integer((json_int_t)archive_count_state(j->archive, TRIAL_PRUNED)));
+            json_object_set_new(o, "rungs", rungs_json(j));
+        }
         json_object_set_new(o, "redrawn", json_pack("{s:I,s:I}", "known", (json_int_t)j->known, "infeasible", (json_int_t)j->infeasible));
         json_object_set_new(o, "rates", json_pack("{s:o,s:o}", "evaluations_per_hour", ctl_number(busy > 0 ? n * 3600 / busy : NAN), "watts",
                                                   ctl_number(busy > 0 && j->spent_joules > 0 ? j->spent_joules / busy : NAN)));

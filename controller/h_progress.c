@@ -14,7 +14,7 @@ static void column(struct base_jw *w, const char *key, const double *v, const lo
     base_jw_end(w);
 }
 
-/* Which evaluations stand in the answer: all, or POINTS_MAX of them evenly spread, the last one always. */
+/* Which reports stand in the answer: all, or POINTS_MAX of them evenly spread, the last one always. */
 static long choose(long n, long *at)
 {
     long k = n < POINTS_MAX ? n : POINTS_MAX;
@@ -38,9 +38,9 @@ CTL_HANDLER(job_progress)
     }
     const struct archive *a = j->archive;
     const struct job *job = j->job;
-    long n = archive_reported(a), at[POINTS_MAX];
-    int m = job->nobjectives;
-    double *v = malloc(((size_t)n + 1) * (size_t)(m + 2) * sizeof *v), *hv = v, *busy = v + n, *best = v + 2 * n;
+    long n = archive_reported(a), at[POINTS_MAX], evaluations = 0;
+    int m = job->nobjectives, top = job->rungs - 1;
+    double *v = malloc(((size_t)n + 1) * (size_t)(m + 3) * sizeof *v), *hv = v, *busy = v + n, *evaluation = v + 2 * n, *best = v + 3 * n;
     struct base_buf b = BASE_BUF_INIT;
     struct base_jw w;
     st = v ? ST_OK : ST_ENOMEM;
@@ -55,7 +55,10 @@ CTL_HANDLER(job_progress)
     for (long i = 0; i < n; i++) {
         long row = archive_reported_row(a, i);
         double y[JOB_OBJECTIVES_MAX], violation;
-        bool counts = archive_state(a, row) == TRIAL_OK && proposer_values(job, a, row, y, &violation) && violation <= 0;
+        bool counts = archive_reported_rung(a, i) == top && archive_has(a, row, top) && proposer_values(job, a, row, top, y, &violation) &&
+                      violation <= 0;
+        evaluations += archive_reported_rung(a, i) == 0;
+        evaluation[i] = (double)evaluations;
         if (!j->nref) hv[i] = NAN;
         busy[i] = archive_reported_busy_s(a, i);
         for (int k = 0; k < m; k++) {
@@ -67,7 +70,7 @@ CTL_HANDLER(job_progress)
     long points = choose(n, at);
     base_jw_init(&w, &b);
     base_jw_obj(&w);
-    base_jw_kint(&w, "evaluations", n);
+    base_jw_kint(&w, "evaluations", evaluations);
     base_jw_key(&w, "reference");
     if (j->nref) {
         base_jw_arr(&w);
@@ -78,13 +81,13 @@ CTL_HANDLER(job_progress)
     }
     double total = ctl_job_busy_s(j);
     base_jw_knum(&w, "busy_s", total);
-    base_jw_knum(&w, "evaluations_per_hour", total > 0 ? (double)n * 3600 / total : NAN);
+    base_jw_knum(&w, "evaluations_per_hour", total > 0 ? (double)evaluations * 3600 / total : NAN);
     base_jw_knum(&w, "joules", j->spent_joules > 0 ? j->spent_joules : NAN);
     base_jw_key(&w, "points");
     base_jw_obj(&w);
     base_jw_key(&w, "evaluation");
     base_jw_arr(&w);
-    for (long i = 0; i < points; i++) base_jw_int(&w, at[i] + 1);
+    for (long i = 0; i < points; i++) base_jw_int(&w, (int64_t)evaluation[at[i]]);
     base_jw_end(&w);
     base_jw_key(&w, "at_ms");
     base_jw_arr(&w);

@@ -21,12 +21,12 @@ static json_t *read_curve(struct base_jr *r)
     return json_array_size(v) ? v : NULL;
 }
 
-static json_t *read_checkpoint(struct base_jr *r)
+static json_t *read_checkpoint(struct base_jr *r, const char *key)
 {
     static const char *const keys[] = {"path", "hash", "bytes", "tokens"};
-    json_t *v = base_jr_get(r, "checkpoint");
+    json_t *v = base_jr_get(r, key);
     if (!v || json_is_null(v) || r->st) return NULL;
-    struct base_jr k = base_jr_at(v, "checkpoint", r->err);
+    struct base_jr k = base_jr_at(v, key, r->err);
     for (int i = 0; i < 4; i++) base_jr_need(&k, keys[i]);
     const char *path = base_jr_str(&k, "path", ""), *hash = base_jr_str(&k, "hash", "");
     base_jr_int(&k, "bytes", 0, 0, INT64_MAX);
@@ -176,7 +176,7 @@ CTL_HANDLER(evaluator_progress)
     int64_t step = base_jr_int(&r, "step", 0, 0, INT64_MAX);
     double tokens = base_jr_num(&r, "tokens", NAN, 0, 1e18);
     double loss = base_jr_num(&r, "loss", NAN, -1e300, 1e300);
-    json_t *curve = read_curve(&r), *checkpoint = read_checkpoint(&r);
+    json_t *curve = read_curve(&r), *checkpoint = read_checkpoint(&r, "checkpoint");
     base_jr_done(&r, keys, 8);
     if (!leasing(c, call)) return;
     enum which which = find_lease(c, call, &r, &l);
@@ -203,18 +203,23 @@ CTL_HANDLER(evaluator_progress)
 
 /* ---- report ---- */
 
-/* Objectives that only the evaluator can say must be there. */
-static void check_objectives(struct base_jr *r, const struct ctl_job *j, json_t *metrics)
+/* Objectives that only the evaluator can say must be there; on a higher rung what is profiled may hold on from the first. */
+static void check_objectives(struct base_jr *r, const struct ctl_job *j, int64_t trial, json_t *metrics)
 {
     bool lm = space_type(j->job->space) == SPACE_LM;
+    long row = archive_row(j->archive, trial);
     for (int i = 0; i < j->job->nobjectives; i++) {
         const struct metric *m = &j->job->objective[i].metric;
+        bool profiled = m->source == METRIC_PROFILE || (m->source == METRIC_ENERGY && m->context);
+        int col = archive_metric(j->archive, m->name);
+        if (profiled && archive_rung(j->archive, row) && col >= 0 && !isnan(archive_median(j->archive, col, row))) continue;
         if ((lm && m->source == METRIC_PAPER) || json_object_get(metrics, m->name)) continue;
         base_jr_fail(r, ST_EINVAL, "metrics", "the objective '%s' is missing", m->name);
     }
 }
 
-static st_t record(struct ctl *c, struct ctl_lease *l, const char *status, json_t *metrics, json_t *curve, json_t *checkpoint, const char *error)
+static st_t record(struct ctl *c, struct ctl_lease *l, const char *status, json_t *metrics, json_t *curve, json_t *checkpoint, json_t *stable,
+                   const char *error)
 {
     struct ctl_job *j = l->job;
     const struct ctl_known *k = l->session ? l->session->known : ctl_known_get(c, l->evaluator);
@@ -224,6 +229,7 @@ static st_t record(struct ctl *c, struct ctl_lease *l, const char *status, json_
                              ctl_lease_account(l));
     if (body && curve) json_object_set(body, "curve", curve);
     if (body && checkpoint) json_object_set(body, "checkpoint", checkpoint);
+    if (body && stable) json_object_set(body, "stable", stable);
     if (body && error) json_object_set_new(body, "error", json_stringn(error, base_utf8_cut(error, ERROR_MAX)));
     if (body && joules > 0) json_object_set_new(body, "joules", json_real(joules));
     st_t st = ctl_event_lease(c, l, "reported", body);
@@ -250,7 +256,7 @@ static st_t give_back(struct ctl *c, struct ctl_lease *l, json_t *curve, json_t 
 
 CTL_HANDLER(evaluator_report)
 {
-    static const char *const keys[] = {"lease", "epoch", "status", "metrics", "curve", "checkpoint", "error"};
+    static const char *const keys[] = {"lease", "epoch", "status", "metrics", "curve", "checkpoint", "stable", "error"};
     struct ctl *c = ctx;
     struct base_err err = BASE_ERR_INIT;
     struct base_jr r = base_jr_at(params, "", &err);
@@ -259,8 +265,8 @@ CTL_HANDLER(evaluator_report)
     const char *status = base_jr_str(&r, "status", ""), *error = base_jr_str(&r, "error", NULL);
     bool ok = !strcmp(status, "ok"), failed = !strcmp(status, "failed");
     if (!r.st && !ok && !failed && strcmp(status, "preempted")) base_jr_fail(&r, ST_EINVAL, "status", "\"ok\", \"failed\" or \"preempted\"");
-    json_t *curve = read_curve(&r), *checkpoint = read_checkpoint(&r);
-    base_jr_done(&r, keys, 7);
+    json_t *curve = read_curve(&r), *checkpoint = read_checkpoint(&r, "checkpoint"), *stable = read_checkpoint(&r, "stable");
+    base_jr_done(&r, keys, 8);
     if (!leasing(c, call)) return;
     enum which which = find_lease(c, call, &r, &l);
     if (which == LEASE_ANSWERED) return;
@@ -274,11 +280,11 @@ CTL_HANDLER(evaluator_report)
     }
     heard(c, call, l);
     json_t *metrics = read_metrics(&r, l->job);
-    if (!r.st && ok) check_objectives(&r, l->job, metrics);
+    if (!r.st && ok) check_objectives(&r, l->job, l->trial, metrics);
     if (r.st) {
         ctl_bad_params(call, &err);
     } else if (ctl_writable(c, call)) {
-        st_t st = ok || failed ? record(c, l, status, metrics, curve, checkpoint, error) : give_back(c, l, curve, checkpoint, error);
+        st_t st = ok || failed ? record(c, l, status, metrics, curve, checkpoint, stable, error) : give_back(c, l, curve, checkpoint, error);
         if (!st) wire_call_result(call, json_object());
         else if (c->failed) ctl_answer_failed(c, call);
         else wire_call_error(call, WIRE_ESTALE, "the lease is not yours any more"); /* the job is damaged, and stopped */

@@ -18,6 +18,7 @@
 #include "base/json_write.h"
 #include "base/log.h"
 #include "controller/controller.h"
+#include "controller/fidelity.h"
 #include "controller/proposer.h"
 #include "db/archive.h"
 #include "db/db.h"
@@ -78,10 +79,13 @@ struct ctl_job {
     struct ctl_lost *lost;       /* trials whose evaluator was lost, few */
     int nlost;
 
-    char *lease_text;            /* what all of its leases say alike; made when first needed */
+    char *lease_text[JOB_RUNGS_MAX]; /* what all of its leases on a rung say alike; made when first needed */
+    int64_t promote_seq;         /* the promotion below is as of this event */
+    bool promote_closed;
+    long promote;
 
     /* What lists show without the archive in memory: over the first sum_n reports. */
-    long sum_n;
+    long sum_n, sum_evaluations;
     double best[JOB_OBJECTIVES_MAX]; /* natural signs; NaN: none */
     int64_t best_trial[JOB_OBJECTIVES_MAX];
     long hv_n;                   /* reports that hv counts; -1: not computed */
@@ -223,8 +227,10 @@ st_t ctl_job_budget(struct ctl *c, struct ctl_job *j, double evaluations, double
 double ctl_job_busy_s(const struct ctl_job *j);                        /* accounted, and what runs now */
 /* After a report: reference point, the end. */
 void ctl_job_reported(struct ctl *c, struct ctl_job *j);
-/* Would this budget be used up? why: in words, if so. */
-bool ctl_job_used_up(const struct ctl_job *j, double evaluations, double hours, char *why, size_t size);
+/* Row whose trial is to go up a rung now; -1. evaluations: of the budget that holds. */
+long ctl_job_promote(struct ctl_job *j, double evaluations);
+/* Would this budget be used up, and what it bought be trained to its end? why: in words, if so. */
+bool ctl_job_used_up(struct ctl_job *j, double evaluations, double hours, char *why, size_t size);
 void ctl_job_finish(struct ctl *c, struct ctl_job *j, const char *why); /* done, or failed when nothing succeeded */
 st_t ctl_job_summary(struct ctl *c, struct ctl_job *j);                /* sum_n and best are up to date */
 double ctl_job_hypervolume(struct ctl *c, struct ctl_job *j);          /* NaN: no reference point yet */

@@ -39,7 +39,7 @@ static void job_free_memory(struct ctl_job *j)
     job_free(j->job);
     json_decref(j->json);
     json_decref(j->files);
-    free(j->lease_text);
+    for (int i = 0; i < JOB_RUNGS_MAX; i++) free(j->lease_text[i]);
     free(j->lost);
     free(j);
 }
@@ -166,7 +166,8 @@ static st_t load_one(void *ctx, const struct db_job *d)
     j->nref = d->nref;
     memcpy(j->ref, d->ref, sizeof j->ref);
     j->exhausted = false;
-    j->sum_n = 0;
+    j->promote_seq = 0;
+    j->sum_n = j->sum_evaluations = 0;
     j->hv_n = -1;
     for (int i = 0; i < JOB_OBJECTIVES_MAX; i++) j->best[i] = NAN;
     check_row(l->c, j, d);
@@ -315,11 +316,29 @@ double ctl_job_busy_s(const struct ctl_job *j)
     return j->busy_s + (j->nleases ? (double)(base_clock_ns() - j->mark_ns) / 1e9 : 0);
 }
 
-bool ctl_job_used_up(const struct ctl_job *j, double evaluations, double hours, char *why, size_t size)
+long ctl_job_promote(struct ctl_job *j, double evaluations)
 {
-    long n = archive_reported(j->archive);
+    bool closed = j->exhausted || (double)archive_count(j->archive) >= evaluations;
+    if (j->promote_seq != j->last_seq || j->promote_closed != closed) {
+        j->promote = fidelity_next(j->job, j->archive, closed);
+        j->promote_seq = j->last_seq;
+        j->promote_closed = closed;
+    }
+    return j->promote;
+}
+
+/* Is something on its way up, or to go up? */
+static bool unfinished(struct ctl_job *j, double evaluations)
+{
+    return j->job->rungs > 1 && (archive_count_state(j->archive, TRIAL_READY) > 0 || archive_count_state(j->archive, TRIAL_LEASED) > 0 ||
+                                 ctl_job_promote(j, evaluations) >= 0);
+}
+
+bool ctl_job_used_up(struct ctl_job *j, double evaluations, double hours, char *why, size_t size)
+{
+    long n = archive_evaluations(j->archive);
     double busy = ctl_job_busy_s(j) / 3600;
-    if ((double)n >= evaluations) snprintf(why, size, "budget used up: %ld evaluations", n);
+    if ((double)n >= evaluations && !unfinished(j, evaluations)) snprintf(why, size, "budget used up: %ld evaluations", n);
     else if (busy >= hours) snprintf(why, size, "budget used up: %.3g hours", busy);
     else return false;
     return true;
@@ -329,14 +348,15 @@ bool ctl_job_used_up(const struct ctl_job *j, double evaluations, double hours, 
 static void set_reference(struct ctl *c, struct ctl_job *j)
 {
     const struct job *job = j->job;
-    long n = archive_reported(j->archive);
+    long n = archive_reported(j->archive), left = job->population;
     double worst[JOB_OBJECTIVES_MAX], best[JOB_OBJECTIVES_MAX];
     bool any = false;
-    if (n > job->population) n = job->population;
-    for (long i = 0; i < n; i++) {
+    for (long i = 0; i < n && left > 0; i++) {
         long row = archive_reported_row(j->archive, i);
         double y[JOB_OBJECTIVES_MAX], violation;
-        if (archive_state(j->archive, row) != TRIAL_OK || !proposer_values(job, j->archive, row, y, &violation)) continue;
+        if (archive_reported_rung(j->archive, i)) continue;
+        left--;
+        if (!archive_has(j->archive, row, 0) || !proposer_values(job, j->archive, row, 0, y, &violation)) continue;
         for (int k = 0; k < job->nobjectives; k++) {
             if (!any || y[k] > worst[k]) worst[k] = y[k];
             if (!any || y[k] < best[k]) best[k] = y[k];
@@ -361,7 +381,7 @@ void ctl_job_finish(struct ctl *c, struct ctl_job *j, const char *why)
 {
     char text[256];
     if (!j->nref) set_reference(c, j);
-    if (archive_count_state(j->archive, TRIAL_OK)) {
+    if (archive_rung_count(j->archive, 0)) {
         ctl_job_state(c, j, CTL_DONE, why);
     } else {
         snprintf(text, sizeof text, "no trial succeeded; %s", why);
@@ -373,10 +393,10 @@ void ctl_job_reported(struct ctl *c, struct ctl_job *j)
 {
     char text[256];
     if (ctl_job_archive(c, j, NULL) || *j->unread) return;
-    long n = archive_reported(j->archive), least = j->job->population > 16 ? j->job->population : 16;
+    long n = archive_evaluations(j->archive), least = j->job->population > 16 ? j->job->population : 16;
     c->kick = true;
     if (!j->nref && n >= j->job->population) set_reference(c, j);
-    if (ctl_state_active(j->state) && n >= least && !archive_count_state(j->archive, TRIAL_OK)) {
+    if (ctl_state_active(j->state) && n >= least && !archive_rung_count(j->archive, 0)) {
         snprintf(text, sizeof text, "the first %ld trials all failed; see their errors (trial.get)", n);
         ctl_job_state(c, j, CTL_FAILED, text);
     }
@@ -390,10 +410,13 @@ st_t ctl_job_summary(struct ctl *c, struct ctl_job *j)
     if (!j->job || (!j->archive && j->sum_n)) return ST_OK;
     st_t st = ctl_job_archive(c, j, NULL);
     if (st) return st;
+    j->sum_evaluations = archive_evaluations(j->archive);
     for (; j->sum_n < archive_reported(j->archive); j->sum_n++) {
         long row = archive_reported_row(j->archive, j->sum_n);
+        int top = j->job->rungs - 1;
         double y[JOB_OBJECTIVES_MAX], violation;
-        if (archive_state(j->archive, row) != TRIAL_OK || !proposer_values(j->job, j->archive, row, y, &violation)) continue;
+        if (archive_reported_rung(j->archive, j->sum_n) != top || !archive_has(j->archive, row, top)) continue;
+        if (!proposer_values(j->job, j->archive, row, top, y, &violation)) continue;
         if (violation > 0) continue;
         for (int k = 0; k < j->job->nobjectives; k++) {
             double sign = j->job->objective[k].goal == METRIC_MAX ? -1 : 1;
@@ -411,7 +434,7 @@ double ctl_job_hypervolume(struct ctl *c, struct ctl_job *j)
     const struct job *job = j->job;
     if (!j->nref || ctl_job_archive(c, j, NULL)) return NAN;
     if (j->hv_n == archive_reported(j->archive)) return j->hv;
-    struct front_query q = {.nobj = job->nobjectives, .constrained = true};
+    struct front_query q = {.nobj = job->nobjectives, .constrained = true, .rung = job->rungs - 1};
     struct front f = {0};
     memcpy(q.objective, job->objective, sizeof q.objective);
     st_t st = archive_front(j->archive, &q, &f, NULL);
@@ -421,7 +444,7 @@ double ctl_job_hypervolume(struct ctl *c, struct ctl_job *j)
     if (y) {
         for (long i = 0; i < f.n; i++) {
             double row[JOB_OBJECTIVES_MAX], violation;
-            proposer_values(job, j->archive, f.row[i], row, &violation);
+            proposer_values(job, j->archive, f.row[i], q.rung, row, &violation);
             memcpy(y + (size_t)i * (size_t)job->nobjectives, row, sizeof *y * (size_t)job->nobjectives);
         }
         hv = base_pareto_hypervolume(y, f.n, job->nobjectives, ref);

@@ -4,6 +4,9 @@
  *   population  the best `job.population` results so far, by rank (constrained domination), then by crowding distance. A failed result never enters.
  *   propose     the first `population` proposals are samples; then two parents by binary tournament, crossover, mutation.
  *
+ * A result of a trial that was promoted takes the place of the one below it (one that fails on a higher rung leaves). Results of different rungs stand side by side, so that
+ * what was trained for longer, which is what its own rung found best, is mostly in front.
+ *
  * Ranks are kept up one result at a time: a newcomer stands one rank below the worst-ranked member that dominates it, and what it dominates moves
  * down as far as it must (level update as in Li et al. 2017, arXiv:1612.05054). So an absorbed result costs O(population), mostly less, and a
  * hundred thousand of them are replayed in well under a second. */
@@ -145,10 +148,30 @@ static st_t evict(struct nsga2 *s)
     return ST_OK;
 }
 
+/* Takes a member out: what it dominated may rise, so that all ranks are made anew. */
+static st_t leave(struct nsga2 *s, int64_t trial)
+{
+    int out = 0;
+    while (out < s->n && s->member[out].trial != trial) out++;
+    if (out == s->n) return ST_OK;
+    struct member last = s->member[--s->n];
+    s->member[s->n] = s->member[out];
+    if (out != s->n) s->member[out] = last;
+    s->crowded = false;
+    for (int i = 0; i < s->n; i++) {
+        memcpy(s->y + (size_t)i * (size_t)s->m, s->member[i].y, sizeof *s->y * (size_t)s->m);
+        s->distance[i] = s->member[i].violation;
+    }
+    st_t st = s->n ? base_pareto_rank(s->y, s->distance, s->n, s->m, s->index) : ST_OK;
+    for (int i = 0; i < s->n && !st; i++) s->member[i].rank = s->index[i];
+    return st;
+}
+
 static st_t nsga2_absorb(void *state, const struct strategy_result *r)
 {
     struct nsga2 *s = state;
-    if (!r->ok) return ST_OK;
+    st_t st = r->rung ? leave(s, r->trial) : ST_OK;
+    if (st || !r->ok) return st;
     struct member *new = &s->member[s->n];
     new->trial = r->trial;
     new->violation = r->violation;

@@ -59,22 +59,22 @@ void proposal_fini(struct proposal *x)
     space_candidate_fini(&x->candidate);
 }
 
-static double value(const struct archive *a, const char *metric, long row)
+static double value(const struct archive *a, const char *metric, long row, int rung)
 {
     int col = archive_metric(a, metric);
-    return col < 0 ? NAN : archive_median(a, col, row);
+    return col < 0 ? NAN : archive_value(a, col, row, rung);
 }
 
-bool proposer_values(const struct job *job, const struct archive *a, long row, double y[JOB_OBJECTIVES_MAX], double *violation)
+bool proposer_values(const struct job *job, const struct archive *a, long row, int rung, double y[JOB_OBJECTIVES_MAX], double *violation)
 {
     double bound[JOB_CONSTRAINTS_MAX];
     bool finite = true;
     for (int i = 0; i < job->nobjectives; i++) {
-        double v = value(a, job->objective[i].metric.name, row);
+        double v = value(a, job->objective[i].metric.name, row, rung);
         y[i] = job->objective[i].goal == METRIC_MAX ? -v : v;
         finite &= isfinite(v) != 0;
     }
-    for (int i = 0; i < job->nconstraints; i++) bound[i] = value(a, job->constraint[i].metric.name, row);
+    for (int i = 0; i < job->nconstraints; i++) bound[i] = value(a, job->constraint[i].metric.name, row, rung);
     *violation = job_violation(job, bound);
     return finite;
 }
@@ -83,10 +83,11 @@ static st_t catch_up(struct proposer *p)
 {
     while (p->absorbed < archive_reported(p->archive)) {
         long row = archive_reported_row(p->archive, p->absorbed);
+        int rung = archive_reported_rung(p->archive, p->absorbed);
         double y[JOB_OBJECTIVES_MAX];
-        struct strategy_result r = {.trial = archive_trial(p->archive, row), .genome = &p->genome, .y = y};
+        struct strategy_result r = {.trial = archive_trial(p->archive, row), .rung = rung, .genome = &p->genome, .y = y};
         st_t st = archive_genome(p->archive, row, &p->genome);
-        r.ok = archive_state(p->archive, row) == TRIAL_OK && proposer_values(p->job, p->archive, row, y, &r.violation);
+        r.ok = archive_has(p->archive, row, rung) && proposer_values(p->job, p->archive, row, rung, y, &r.violation);
         if (!st) st = p->strategy->absorb(p->state, &r);
         if (st) return st;
         p->absorbed++;

@@ -45,7 +45,7 @@ st_t proposer_next(struct proposer *p, uint64_t n, struct proposal *out);
 void proposal_fini(struct proposal *x);
 const char *proposer_why(const struct proposer *p); /* borrowed */
 
-/* Of a row of the archive: objectives turned so that all are minimised. Returns whether all are there and finite. */
-bool proposer_values(const struct job *job, const struct archive *a, long row, double y[JOB_OBJECTIVES_MAX], double *violation);
+/* Of a row of the archive, as reported on that rung: objectives turned so that all are minimised. Returns whether all are there and finite. */
+bool proposer_values(const struct job *job, const struct archive *a, long row, int rung, double y[JOB_OBJECTIVES_MAX], double *violation);
 
 #endif

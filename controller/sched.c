@@ -99,7 +99,7 @@ static void update(struct ctl *c, struct ctl_job *j)
         ctl_job_finish(c, j, why);
         return;
     }
-    if (!j->nleases && j->exhausted && !archive_count_state(j->archive, TRIAL_READY)) {
+    if (!j->nleases && j->exhausted && !archive_count_state(j->archive, TRIAL_READY) && ctl_job_promote(j, j->evaluations) < 0) {
         ctl_job_finish(c, j, proposer_why(j->proposer));
         return;
     }
@@ -120,11 +120,11 @@ static void stop_unread(struct ctl *c, struct ctl_job *j)
 
 /* ---- what is handed out ---- */
 
-static bool has_work(const struct ctl_job *j)
+static bool has_work(struct ctl_job *j)
 {
     if (!ctl_state_active(j->state) || !j->archive || ctl_job_busy_s(j) >= j->hours * 3600) return false;
     return archive_count_state(j->archive, TRIAL_READY) > 0 ||
-           (!j->exhausted && (double)archive_count(j->archive) < j->evaluations);
+           (!j->exhausted && (double)archive_count(j->archive) < j->evaluations) || ctl_job_promote(j, j->evaluations) >= 0;
 }
 
 static double share(const struct ctl *c, const struct ctl_job *j)
@@ -207,6 +207,24 @@ static st_t returned_arch(struct ctl_job *j, long row, char **arch)
     return st;
 }
 
+/* What a trial that was out before goes on from; NULL: nothing. New reference. */
+static json_t *checkpoint_of(struct ctl *c, int64_t id)
+{
+    json_t *trial = NULL, *checkpoint = NULL;
+    if (!db_trial_json(c->db, id, &trial, NULL)) checkpoint = json_incref(json_object_get(trial, "checkpoint"));
+    json_decref(trial);
+    return checkpoint;
+}
+
+static st_t promote(struct ctl *c, struct ctl_job *j, long row)
+{
+    int64_t trial = archive_trial(j->archive, row);
+    int rung = archive_rung(j->archive, row) + 1;
+    st_t st = ctl_event(c, j, "promoted", json_pack("{s:I,s:i}", "trial", (json_int_t)trial, "rung", rung));
+    if (!st) log_info("job %lld trial %lld: promoted to rung %d", (long long)j->id, (long long)trial, rung);
+    return st;
+}
+
 /* The next trial of j for s. ST_EBUSY: the proposer is still looking. ST_EEXHAUSTED. */
 static st_t hand_out(struct ctl *c, struct ctl_session *s, struct ctl_job *j, struct wire_call *call)
 {
@@ -218,13 +236,11 @@ static st_t hand_out(struct ctl *c, struct ctl_session *s, struct ctl_job *j, st
     if (archive_count_state(j->archive, TRIAL_READY)) { /* what came back goes before anything new */
         while (row < n && archive_state(j->archive, row) != TRIAL_READY) row++;
         st = returned_arch(j, row, &arch);
-        if (!st && archive_epoch(j->archive, row)) {
-            json_t *trial = NULL;
-            if (!db_trial_json(c->db, archive_trial(j->archive, row), &trial, NULL)) {
-                checkpoint = json_incref(json_object_get(trial, "checkpoint"));
-                json_decref(trial);
-            }
-        }
+        if (!st && archive_epoch(j->archive, row)) checkpoint = checkpoint_of(c, archive_trial(j->archive, row));
+    } else if ((row = ctl_job_promote(j, j->evaluations)) >= 0) {
+        st = returned_arch(j, row, &arch);
+        if (!st) st = promote(c, j, row);
+        if (!st) checkpoint = checkpoint_of(c, archive_trial(j->archive, row));
     } else {
         st = propose(c, j, &arch);
         row = n;
@@ -268,8 +284,10 @@ static bool serve(struct ctl *c, struct ctl_wait *w)
         st_t st = hand_out(c, s, j, w->call);
         if (!st) return true;
         tried[best] = true;
-        if (st == ST_EEXHAUSTED) j->exhausted = true;
-        else if (st == ST_EBUSY) c->again = true;
+        if (st == ST_EEXHAUSTED) {
+            j->exhausted = true;
+            tried[best] = ctl_job_promote(j, j->evaluations) < 0; /* now that nothing new can come */
+        } else if (st == ST_EBUSY) c->again = true;
         else if (!c->failed) log_error("job %lld: no proposal: %s", (long long)j->id, base_status_text(st));
     }
     return false;
@@ -301,8 +319,14 @@ void ctl_sched(struct ctl *c)
 
 /* ---- the answer ---- */
 
-/* What every lease of a job says alike. */
-static char *lease_text(const struct ctl_job *j)
+/* What is profiled does not change with training: it is measured on the first rung alone. */
+static bool measured_below(const struct metric *m, int rung)
+{
+    return rung > 0 && (m->source == METRIC_PROFILE || (m->source == METRIC_ENERGY && m->context));
+}
+
+/* What every lease of a job on a rung says alike. */
+static char *lease_text(const struct ctl_job *j, int rung)
 {
     const struct job *job = j->job;
     bool lm = space_type(job->space) == SPACE_LM;
@@ -328,19 +352,25 @@ static char *lease_text(const struct ctl_job *j)
         base_jw_kstr(&w, "schedule", job->train.decay > 0 ? "wsd" : "constant");
         base_jw_end(&w);
         base_jw_kint(&w, "context", job->data.context);
+        if (job->rungs > 1) {
+            base_jw_key(&w, "rungs");
+            base_jw_arr(&w);
+            for (int r = 0; r < job->rungs; r++) base_jw_num(&w, job_rung_tokens(job, r));
+            base_jw_end(&w);
+        }
         base_jw_kstr(&w, "precision", j->precision);
         base_jw_kstr(&w, "decode_precision", job->decode_precision);
     }
     base_jw_end(&w);
     base_jw_kraw(&w, "data", data ? data : "null");
-    base_jw_kint(&w, "rung", 0);
-    base_jw_knum(&w, "tokens", job->tokens);
+    base_jw_kint(&w, "rung", rung);
+    base_jw_knum(&w, "tokens", job_rung_tokens(job, rung));
     base_jw_kint(&w, "seed", (int64_t)job->seed);
     base_jw_key(&w, "metrics");
     base_jw_arr(&w);
     for (int i = 0; i < n; i++) {
         struct metric m;
-        if (lm && !space_metric_parse(&m, wanted[i], false, "", NULL) && m.source == METRIC_PAPER) continue; /* known */
+        if (lm && !space_metric_parse(&m, wanted[i], false, "", NULL) && (m.source == METRIC_PAPER || measured_below(&m, rung))) continue; /* known */
         base_jw_str(&w, wanted[i]);
     }
     base_jw_end(&w);
@@ -353,13 +383,14 @@ void ctl_sched_answer(struct ctl *c, struct wire_call *call, struct ctl_lease *l
 {
     struct ctl_job *j = l->job;
     struct base_buf b = BASE_BUF_INIT;
-    if (!j->lease_text) j->lease_text = lease_text(j);
+    int rung = archive_rung(j->archive, archive_row(j->archive, l->trial));
+    if (!j->lease_text[rung]) j->lease_text[rung] = lease_text(j, rung);
     base_buf_printf(&b, "{\"lease\":%lld,\"epoch\":%lld,\"job\":%lld,\"trial\":%lld,\"arch\":%s,", (long long)l->id, (long long)l->epoch,
                     (long long)j->id, (long long)l->trial, arch_text);
     char *text = checkpoint && !json_is_null(checkpoint) ? json_dumps(checkpoint, JSON_COMPACT) : NULL;
     if (text) base_buf_printf(&b, "\"checkpoint\":%s,", text);
     free(text);
-    if (j->lease_text) base_buf_str(&b, j->lease_text + 1); /* without its brace */
+    if (j->lease_text[rung]) base_buf_str(&b, j->lease_text[rung] + 1); /* without its brace */
     else b.st = ST_ENOMEM;
     wire_call_raw(call, &b);
 }

@@ -9,8 +9,9 @@
 
 #define STRATEGY_PARENTS_MAX 2
 
-struct strategy_result { /* one reported trial */
+struct strategy_result { /* one report of a trial */
     int64_t trial;
+    int rung;                     /* 0: the trial's first; above: it was promoted, and this takes the place of its result on the rung below */
     const struct genome *genome;  /* borrowed */
     bool ok;                      /* false: failed; y and violation are then meaningless */
     const double *y;              /* [nobjectives], all minimised (signs turned) */

@@ -22,6 +22,8 @@ void archive_free(struct archive *a)
         free(a->col[c].median);
         free(a->col[c].low);
         free(a->col[c].high);
+        for (int r = 0; a->col[c].lower && r < a->job->rungs - 1; r++) free(a->col[c].lower[r]);
+        free(a->col[c].lower);
     }
     free(a->col);
     free(a->trial);
@@ -29,6 +31,7 @@ void archive_free(struct archive *a)
     free(a->proposal);
     free(a->damage);
     free(a->state);
+    free(a->rung);
     free(a->arch);
     free(a->genome);
     free(a->wide);
@@ -37,6 +40,7 @@ void archive_free(struct archive *a)
     free(a->rep_row);
     free(a->rep_at);
     free(a->rep_busy);
+    free(a->rep_rung);
     free(a);
 }
 
@@ -111,8 +115,7 @@ st_t archive_reserve(struct archive *a, long rows)
     while (size < 2 * c) size *= 2;
     if (grow(&a->trial, c * sizeof *a->trial) || grow(&a->epoch, c * sizeof *a->epoch) ||
         grow(&a->proposal, c * sizeof *a->proposal) || grow(&a->state, c) ||
-        grow(&a->arch, c * sizeof *a->arch) || grow(&a->rep_row, c * sizeof *a->rep_row) ||
-        grow(&a->rep_at, c * sizeof *a->rep_at) || grow(&a->rep_busy, c * sizeof *a->rep_busy) ||
+        grow(&a->rung, c) || grow(&a->arch, c * sizeof *a->arch) ||
         (a->wide ? grow(&a->wide, c * g * sizeof *a->wide) : grow(&a->genome, c * g)))
         return ST_ENOMEM;
     for (int i = 0; i < a->ncol; i++) {
@@ -120,6 +123,8 @@ st_t archive_reserve(struct archive *a, long rows)
         if (grow_nan(&k->median, a->n, cap) ||
             (k->low && (grow_nan(&k->low, a->n, cap) || grow_nan(&k->high, a->n, cap))))
             return ST_ENOMEM;
+        for (int r = 0; k->lower && r < a->job->rungs - 1; r++)
+            if (k->lower[r] && grow_nan(&k->lower[r], a->n, cap)) return ST_ENOMEM;
     }
     if (!a->by_trial || size > a->mask + 1) {
         uint32_t *t = calloc(size, sizeof *t), *h = calloc(size, sizeof *h);
@@ -147,6 +152,8 @@ void archive_add(struct archive *a, int64_t trial, const uint8_t arch[ARCH_BYTES
     a->proposal[row] = row;
     a->state[row] = TRIAL_READY;
     a->count[TRIAL_READY]++;
+    a->rung[row] = 0;
+    a->reached[0]++;
     memcpy(a->arch[row], arch, ARCH_BYTES);
     enter(a, row);
 }
@@ -213,6 +220,7 @@ st_t archive_gene_set(struct archive *a, long row, int i, double g)
 
 void archive_state_set(struct archive *a, long row, enum trial_state s)
 {
+    a->has[a->rung[row]] += (s == TRIAL_OK) - (a->state[row] == TRIAL_OK);
     a->count[a->state[row]]--;
     a->count[s]++;
     a->state[row] = (uint8_t)s;
@@ -229,11 +237,41 @@ st_t archive_damage_add(struct archive *a, int64_t trial, const char *why)
     return ST_OK;
 }
 
-void archive_report_add(struct archive *a, long row, int64_t at_ms, double busy_s)
+st_t archive_lower_set(struct archive *a, int col, long row, int rung, double median)
 {
+    struct archive_col *k = &a->col[col];
+    if (rung >= a->job->rungs - 1) return ST_EINVAL;
+    if (!k->lower && !(k->lower = calloc((size_t)a->job->rungs - 1, sizeof *k->lower))) return ST_ENOMEM;
+    if (!k->lower[rung] && grow_nan(&k->lower[rung], 0, a->cap)) return ST_ENOMEM;
+    k->lower[rung][row] = median;
+    return ST_OK;
+}
+
+st_t archive_promote(struct archive *a, long row)
+{
+    if (a->rung[row] >= a->job->rungs - 1) return ST_EINVAL;
+    a->count[a->state[row]]--;
+    a->count[TRIAL_READY]++;
+    a->state[row] = TRIAL_READY;
+    a->reached[++a->rung[row]]++;
+    return ST_OK;
+}
+
+st_t archive_report_add(struct archive *a, long row, int rung, int64_t at_ms, double busy_s)
+{
+    if (a->nrep == a->cap_rep) {
+        size_t cap = a->cap_rep ? 2 * (size_t)a->cap_rep : 64;
+        if (grow(&a->rep_row, cap * sizeof *a->rep_row) || grow(&a->rep_at, cap * sizeof *a->rep_at) ||
+            grow(&a->rep_busy, cap * sizeof *a->rep_busy) || grow(&a->rep_rung, cap))
+            return ST_ENOMEM;
+        a->cap_rep = (long)cap;
+    }
+    a->first += rung == 0;
+    a->rep_rung[a->nrep] = (uint8_t)rung;
     a->rep_row[a->nrep] = (uint32_t)row;
     a->rep_at[a->nrep] = at_ms;
     a->rep_busy[a->nrep++] = busy_s;
+    return ST_OK;
 }
 
 /* ---- asking ---- */
@@ -303,6 +341,43 @@ st_t archive_genome(const struct archive *a, long row, struct genome *g)
     return ST_OK;
 }
 
+int archive_rung(const struct archive *a, long row)
+{
+    return a->rung[row];
+}
+
+bool archive_has(const struct archive *a, long row, int rung)
+{
+    return rung < a->rung[row] || (rung == a->rung[row] && a->state[row] == TRIAL_OK);
+}
+
+long archive_rung_count(const struct archive *a, int rung)
+{
+    return a->has[rung];
+}
+
+long archive_rung_reached(const struct archive *a, int rung)
+{
+    return a->reached[rung];
+}
+
+int archive_top(const struct archive *a)
+{
+    int r = a->job->rungs - 1;
+    while (r > 0 && !a->has[r]) r--;
+    return r;
+}
+
+int archive_reported_rung(const struct archive *a, long i)
+{
+    return a->rep_rung[i];
+}
+
+long archive_evaluations(const struct archive *a)
+{
+    return a->first;
+}
+
 long archive_reported(const struct archive *a)
 {
     return a->nrep;
@@ -343,6 +418,13 @@ const char *archive_metric_name(const struct archive *a, int col)
 double archive_median(const struct archive *a, int col, long row)
 {
     return a->col[col].median[row];
+}
+
+double archive_value(const struct archive *a, int col, long row, int rung)
+{
+    const struct archive_col *k = &a->col[col];
+    if (rung >= a->rung[row]) return k->median[row];
+    return k->lower && k->lower[rung] ? k->lower[rung][row] : NAN;
 }
 
 void archive_interval(const struct archive *a, int col, long row, double *low, double *high)

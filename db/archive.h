@@ -16,7 +16,8 @@
 
 #include "db/db.h"
 
-enum trial_state { TRIAL_READY = 0, TRIAL_LEASED = 1, TRIAL_OK = 2, TRIAL_FAILED = 3 };
+enum trial_state { TRIAL_READY = 0, TRIAL_LEASED = 1, TRIAL_OK = 2, TRIAL_FAILED = 3, TRIAL_PRUNED = 4 };
+#define TRIAL_STATES 5
 
 struct archive;
 
@@ -47,16 +48,27 @@ int64_t archive_epoch(const struct archive *a, long row);                 /* of 
 /* Genes of a row into g (of the job's space). */
 st_t archive_genome(const struct archive *a, long row, struct genome *g);
 
-/* Rows in the order in which they were reported (ok or failed), n = evaluations. */
+/* The rung that the row is on: trained or to be trained on, or ended there. */
+int archive_rung(const struct archive *a, long row);
+/* Was it reported ok on that rung? */
+bool archive_has(const struct archive *a, long row, int rung);
+long archive_rung_count(const struct archive *a, int rung);  /* rows that were */
+long archive_rung_reached(const struct archive *a, int rung); /* rows that were or still are trained on it: on it or above, whatever became of them */
+int archive_top(const struct archive *a);                    /* the highest rung on which one was; 0: none */
+
+/* Reports in their order, ok, failed or pruned: one for each rung that a trial was trained on. */
 long archive_reported(const struct archive *a);
 long archive_reported_row(const struct archive *a, long i);
+int archive_reported_rung(const struct archive *a, long i);
+long archive_evaluations(const struct archive *a);                        /* trials that were reported at least once */
 int64_t archive_reported_at(const struct archive *a, long i);             /* wall ms */
 double archive_reported_busy_s(const struct archive *a, long i);          /* cumulative busy seconds of the job after it */
 
 int archive_metric(const struct archive *a, const char *name);            /* column; -1: no trial has it */
 int archive_metrics(const struct archive *a);
 const char *archive_metric_name(const struct archive *a, int col);
-double archive_median(const struct archive *a, int col, long row);        /* NaN: missing */
+double archive_median(const struct archive *a, int col, long row);        /* the newest; NaN: missing */
+double archive_value(const struct archive *a, int col, long row, int rung); /* as it was after the row's report on that rung, which it has */
 void archive_interval(const struct archive *a, int col, long row, double *low, double *high); /* the median twice where none was reported */
 
 struct front_query {
@@ -64,6 +76,7 @@ struct front_query {
     struct job_objective objective[JOB_OBJECTIVES_MAX];
     const struct where *where;   /* borrowed; NULL: all */
     bool constrained;            /* leave out trials that violate the job's constraints */
+    int rung;                    /* results of this one alone, 0 the lowest */
     long limit;                  /* <= 0: all */
     int64_t after;               /* trial id to go on after, in the order of the answer; 0: from the start */
     bool uncertain;              /* whoever may be on the true front, given the measurements' intervals (ARCHIVE_RESAMPLES draws of the job's seed) */
@@ -77,12 +90,12 @@ struct front {
     double *p; /* [n] probability of being on the true front (base_pareto_membership); NULL unless the query was uncertain; owned */
     bool *on;  /* [n] on the front by the medians; likewise */
 };
-/* First front over trials in state ok that have every objective, finite. ST_ENOTFOUND when an objective's metric is in no trial (err names it). */
+/* First front over trials reported ok on q->rung that have every objective, finite. ST_ENOTFOUND when an objective's metric is in no trial (err names it). */
 st_t archive_front(const struct archive *a, const struct front_query *q, struct front *out, struct base_err *err);
 void archive_front_fini(struct front *f);
 
-/* Trials that failed, lack an objective or violate the job's constraints add nothing.
- * Hypervolume after each evaluation: hv [archive_reported]; ref in natural signs, goals as the job's. */
+/* Reports of lower rungs, trials that failed, lack an objective or violate the job's constraints add nothing.
+ * Hypervolume after each report: hv [archive_reported]; ref in natural signs, goals as the job's. */
 st_t archive_progress(const struct archive *a, const struct job *job, const double *ref, double *hv);
 
 #endif

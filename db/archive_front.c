@@ -8,41 +8,35 @@
 
 /* The values of a where clause or of constraints, one row at a time. */
 struct lookup {
-    const double **median; /* [n]; NULL: no trial has that metric */
-    double *value;         /* [n] of the row at hand */
+    int *col;      /* [n]; -1: no trial has that metric */
+    double *value; /* [n] of the row at hand */
     int n;
 };
 
 static st_t lookup_init(struct lookup *l, int n)
 {
     l->n = n;
-    l->median = calloc((size_t)n + 1, sizeof *l->median);
+    l->col = calloc((size_t)n + 1, sizeof *l->col);
     l->value = calloc((size_t)n + 1, sizeof *l->value);
-    return l->median && l->value ? ST_OK : ST_ENOMEM;
+    return l->col && l->value ? ST_OK : ST_ENOMEM;
 }
 
 static void lookup_fini(struct lookup *l)
 {
-    free(l->median);
+    free(l->col);
     free(l->value);
 }
 
-static void lookup_metric(const struct archive *a, struct lookup *l, int i, const char *name)
+static const double *lookup_row(const struct archive *a, struct lookup *l, long row, int rung)
 {
-    int c = archive_metric(a, name);
-    l->median[i] = c < 0 ? NULL : a->col[c].median;
-}
-
-static const double *lookup_row(struct lookup *l, long row)
-{
-    for (int i = 0; i < l->n; i++) l->value[i] = l->median[i] ? l->median[i][row] : NAN;
+    for (int i = 0; i < l->n; i++) l->value[i] = l->col[i] < 0 ? NAN : archive_value(a, l->col[i], row, rung);
     return l->value;
 }
 
 static st_t constraints_init(const struct archive *a, const struct job *job, struct lookup *l)
 {
     st_t st = lookup_init(l, job->nconstraints);
-    for (int i = 0; i < job->nconstraints && !st; i++) lookup_metric(a, l, i, job->constraint[i].metric.name);
+    for (int i = 0; i < job->nconstraints && !st; i++) l->col[i] = archive_metric(a, job->constraint[i].metric.name);
     return st;
 }
 
@@ -57,48 +51,51 @@ struct candidates {
 static st_t gather(const struct archive *a, const struct front_query *q, struct candidates *c, struct base_err *err)
 {
     int m = q->nobj;
-    const double *obj[JOB_OBJECTIVES_MAX];
+    int obj[JOB_OBJECTIVES_MAX];
     double sign[JOB_OBJECTIVES_MAX];
     if (m < 1 || m > JOB_OBJECTIVES_MAX)
         return base_err_set(err, ST_EINVAL, "objectives", "must be 1 to %d", JOB_OBJECTIVES_MAX);
     for (int j = 0; j < m; j++) {
-        int k = archive_metric(a, q->objective[j].metric.name);
-        if (k < 0) {
+        obj[j] = archive_metric(a, q->objective[j].metric.name);
+        if (obj[j] < 0) {
             char where[32];
             snprintf(where, sizeof where, "objectives[%d]", j);
             return base_err_set(err, ST_ENOTFOUND, where, "no trial has '%s'", q->objective[j].metric.name);
         }
-        obj[j] = a->col[k].median;
         sign[j] = q->objective[j].goal == METRIC_MAX ? -1 : 1;
     }
     struct lookup where = {0}, limits = {0};
     st_t st = q->where ? lookup_init(&where, space_where_metrics(q->where)) : ST_OK;
-    for (int i = 0; i < where.n && !st; i++) lookup_metric(a, &where, i, space_where_metric(q->where, i));
+    for (int i = 0; i < where.n && !st; i++) where.col[i] = archive_metric(a, space_where_metric(q->where, i));
     if (!st && q->constrained) st = constraints_init(a, a->job, &limits);
-    size_t ok = (size_t)a->count[TRIAL_OK] + 1;
+    if (!st && (q->rung < 0 || q->rung >= a->job->rungs)) st = ST_EINVAL;
+    size_t ok = (st ? 0 : (size_t)a->has[q->rung]) + 1;
     c->y = malloc(ok * (size_t)m * sizeof *c->y);
     c->row = malloc(ok * sizeof *c->row);
     if (q->uncertain) {
         c->low = malloc(ok * (size_t)m * sizeof *c->low);
         c->high = malloc(ok * (size_t)m * sizeof *c->high);
     }
-    if (st || !c->y || !c->row || (q->uncertain && (!c->low || !c->high))) {
+    if (st == ST_EINVAL) {
+        base_err_set(err, st, "rung", "must be 0 to %d", a->job->rungs - 1);
+    } else if (st || !c->y || !c->row || (q->uncertain && (!c->low || !c->high))) {
         st = base_err_set(err, ST_ENOMEM, "", "out of memory");
     } else {
         double *y = c->y;
         for (long i = 0; i < a->n; i++) {
-            if (a->state[i] != TRIAL_OK) continue;
+            if (!archive_has(a, i, q->rung)) continue;
             int finite = 1;
             for (int j = 0; j < m; j++) {
-                y[j] = sign[j] * obj[j][i];
+                y[j] = sign[j] * archive_value(a, obj[j], i, q->rung);
                 finite &= isfinite(y[j]);
             }
-            if (!finite || (q->where && !space_where_eval(q->where, lookup_row(&where, i))) ||
-                (limits.n && job_violation(a->job, lookup_row(&limits, i)) > 0))
+            if (!finite || (q->where && !space_where_eval(q->where, lookup_row(a, &where, i, q->rung))) ||
+                (limits.n && job_violation(a->job, lookup_row(a, &limits, i, q->rung)) > 0))
                 continue;
             for (int j = 0; q->uncertain && j < m; j++) {
                 double low, high;
-                archive_interval(a, archive_metric(a, q->objective[j].metric.name), i, &low, &high);
+                archive_interval(a, obj[j], i, &low, &high);
+                if (sign[j] * y[j] != archive_median(a, obj[j], i)) low = high = sign[j] * y[j]; /* it was measured again on a higher rung */
                 c->low[c->n * m + j] = fmin(sign[j] * low, sign[j] * high);
                 c->high[c->n * m + j] = fmax(sign[j] * low, sign[j] * high);
             }
@@ -133,7 +130,7 @@ static st_t page_start(const struct archive *a, const struct front_query *q, con
     if (!q->after) return ST_OK;
     struct member last = {.trial = q->after, .row = archive_row(a, q->after)};
     if (last.row < 0) return base_err_set(err, ST_ENOTFOUND, "after", "the job has no trial %lld", (long long)q->after);
-    last.first = archive_median(a, archive_metric(a, q->objective[0].metric.name), last.row);
+    last.first = archive_value(a, archive_metric(a, q->objective[0].metric.name), last.row, q->rung);
     if (q->objective[0].goal == METRIC_MAX) last.first = -last.first;
     if (isnan(last.first))
         return base_err_set(err, ST_EINVAL, "after", "trial %lld has no '%s'", (long long)q->after,
@@ -212,11 +209,10 @@ void archive_front_fini(struct front *f)
 st_t archive_progress(const struct archive *a, const struct job *job, const double *ref, double *hv)
 {
     int m = job->nobjectives;
-    const double *obj[JOB_OBJECTIVES_MAX];
+    int obj[JOB_OBJECTIVES_MAX], top = job->rungs - 1;
     double turned[JOB_OBJECTIVES_MAX];
     for (int j = 0; j < m; j++) {
-        int k = archive_metric(a, job->objective[j].metric.name);
-        obj[j] = k < 0 ? NULL : a->col[k].median;
+        obj[j] = archive_metric(a, job->objective[j].metric.name);
         turned[j] = job->objective[j].goal == METRIC_MAX ? -ref[j] : ref[j];
     }
     struct lookup limits = {0};
@@ -224,9 +220,9 @@ st_t archive_progress(const struct archive *a, const struct job *job, const doub
     st_t st = y ? constraints_init(a, job, &limits) : ST_ENOMEM;
     for (long i = 0; i < a->nrep && !st; i++) {
         long row = a->rep_row[i];
-        bool counts = a->state[row] == TRIAL_OK && !(limits.n && job_violation(job, lookup_row(&limits, row)) > 0);
+        bool counts = a->rep_rung[i] == top && archive_has(a, row, top) && !(limits.n && job_violation(job, lookup_row(a, &limits, row, top)) > 0);
         for (int j = 0; j < m; j++) {
-            double v = counts && obj[j] ? obj[j][row] : NAN;
+            double v = counts && obj[j] >= 0 ? archive_median(a, obj[j], row) : NAN;
             y[i * m + j] = job->objective[j].goal == METRIC_MAX ? -v : v;
         }
     }

@@ -10,6 +10,7 @@ struct archive_col {
     char *name;         /* owned */
     double *median;     /* [cap]; NaN: missing */
     double *low, *high; /* [cap] or NULL while no row has an interval */
+    double **lower;     /* [job->rungs - 1][cap]: medians on the rungs that a row was promoted from; each NULL while there is none */
 };
 
 struct archive {           /* rows are proposals; every array has room for cap of them */
@@ -17,11 +18,13 @@ struct archive {           /* rows are proposals; every array has room for cap o
     int genes;
     long n, cap;
     int64_t *trial, *epoch, *proposal;
-    uint8_t *state;
+    uint8_t *state, *rung;
     uint8_t (*arch)[ARCH_BYTES];
     uint8_t *genome; /* [cap][genes] while all genes are bytes … */
     double *wide;    /* … [cap][genes] from the first that is not; the other is then NULL */
-    long count[4];   /* by state */
+    long count[TRIAL_STATES];
+    long has[JOB_RUNGS_MAX];     /* rows reported ok on each rung */
+    long reached[JOB_RUNGS_MAX]; /* rows on it or above */
 
     struct archive_col *col;
     int ncol, cap_col;
@@ -32,7 +35,8 @@ struct archive {           /* rows are proposals; every array has room for cap o
     uint32_t *rep_row; /* in order of report */
     int64_t *rep_at;
     double *rep_busy;
-    long nrep;
+    uint8_t *rep_rung;
+    long nrep, cap_rep, first; /* first: those of rung 0 */
     double busy_s; /* of the job so far */
 
     struct archive_damage *damage; /* [ndamage], owned */
@@ -50,7 +54,11 @@ st_t archive_set(struct archive *a, int col, long row, double median, double low
 st_t archive_gene_set(struct archive *a, long row, int i, double g);
 void archive_state_set(struct archive *a, long row, enum trial_state s);
 st_t archive_damage_add(struct archive *a, int64_t trial, const char *why);
-void archive_report_add(struct archive *a, long row, int64_t at_ms, double busy_s);
+st_t archive_report_add(struct archive *a, long row, int rung, int64_t at_ms, double busy_s); /* before the row's state is set */
+/* Value of a rung that the row is to be promoted from. */
+st_t archive_lower_set(struct archive *a, int col, long row, int rung, double median);
+/* Up one rung. ST_EINVAL: the job has no more. */
+st_t archive_promote(struct archive *a, long row);
 bool archive_arch_parse(const char *hex, uint8_t out[ARCH_BYTES]);
 
 #endif

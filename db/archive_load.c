@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "db/archive_impl.h"
 #include "db/internal.h"
 
@@ -13,6 +14,7 @@ struct report { /* of a row, to be put into the order of the events */
     int64_t seq, at;
     double busy;
     uint32_t row;
+    int rung; /* -1: the row's own */
 };
 
 static int by_seq(const void *a, const void *b)
@@ -25,8 +27,8 @@ struct loader {
     struct archive *a;
     struct db *db;
     int64_t last;            /* trial of the row before */
-    int64_t *more;           /* [nmore] trials whose trial_more cannot be; sorted */
-    long nmore, cap_more;
+    struct archive_damage *later; /* [nlater] trials of which something beside their rows cannot be; sorted */
+    long nlater, cap_later;
     const char *error;       /* why a row cannot be */
     bool *fits;              /* [genes][256]: may gene i be that byte? */
     int (*column)[DB_SLOTS]; /* [nsets]; column[s][0] < 0: not looked up yet */
@@ -96,6 +98,19 @@ static st_t load_slots(struct loader *l, sqlite3_stmt *q, long row, int first)
     return ST_OK;
 }
 
+static st_t report_keep(struct loader *l, struct report r)
+{
+    if (l->nrep == l->cap_rep) {
+        long cap = l->cap_rep ? 2 * l->cap_rep : 1024;
+        struct report *p = realloc(l->rep, (size_t)cap * sizeof *p);
+        if (!p) return ST_ENOMEM;
+        l->rep = p;
+        l->cap_rep = cap;
+    }
+    l->rep[l->nrep++] = r;
+    return ST_OK;
+}
+
 /* Into the memory of the row after the last, which counts when all of it is good: of one that is not, no more than genes stay there. */
 static st_t load_row(struct loader *l, sqlite3_stmt *q)
 {
@@ -108,18 +123,12 @@ static st_t load_row(struct loader *l, sqlite3_stmt *q)
     int state = sqlite3_column_int(q, C_STATE);
     if (!hex || (!genome && sqlite3_column_bytes(q, C_GENOME))) return ST_ENOMEM; /* an empty blob is NULL as well */
     if (id > last) l->last = id;
-    if (id <= last || sqlite3_column_int64(q, C_PROPOSAL) < row || state < 0 || state > TRIAL_FAILED || !archive_arch_parse(hex, arch))
+    if (id <= last || sqlite3_column_int64(q, C_PROPOSAL) < row || state < 0 || state >= TRIAL_STATES || !archive_arch_parse(hex, arch))
         return corrupt(l, "it is not as Taut writes it");
-    if (l->nmore && bsearch(&id, l->more, (size_t)l->nmore, sizeof id, by_id)) return corrupt(l, "its trial_more is not as Taut writes it");
+    const struct archive_damage *later = l->nlater ? bsearch(&id, l->later, (size_t)l->nlater, sizeof *later, by_id) : NULL;
+    if (later) return corrupt(l, later->why);
     st_t st = archive_reserve(a, row + 1);
     if (st) return st;
-    if (l->nrep == l->cap_rep) {
-        long cap = l->cap_rep ? 2 * l->cap_rep : 1024;
-        struct report *p = realloc(l->rep, (size_t)cap * sizeof *p);
-        if (!p) return ST_ENOMEM;
-        l->rep = p;
-        l->cap_rep = cap;
-    }
     if ((st = load_genome(l, row, genome, sqlite3_column_bytes(q, C_GENOME))) || (st = load_slots(l, q, row, 0)))
         return st;
     archive_add(a, id, arch);
@@ -127,8 +136,36 @@ static st_t load_row(struct loader *l, sqlite3_stmt *q)
     a->epoch[row] = sqlite3_column_int64(q, C_EPOCH);
     a->proposal[row] = sqlite3_column_int64(q, C_PROPOSAL);
     if (sqlite3_column_type(q, C_SEQ) == SQLITE_NULL) return ST_OK;
-    l->rep[l->nrep++] = (struct report){sqlite3_column_int64(q, C_SEQ), sqlite3_column_int64(q, C_AT),
-                                        sqlite3_column_double(q, C_BUSY), (uint32_t)row};
+    return report_keep(l, (struct report){sqlite3_column_int64(q, C_SEQ), sqlite3_column_int64(q, C_AT), sqlite3_column_double(q, C_BUSY),
+                                          (uint32_t)row, -1});
+}
+
+/* trial, rung, reported_seq, reported_at, busy_total, metrics: what a trial was promoted from */
+static st_t load_rung(struct loader *l, sqlite3_stmt *q)
+{
+    struct archive *a = l->a;
+    long row = archive_row(a, sqlite3_column_int64(q, 0));
+    int rung = sqlite3_column_int(q, 1);
+    const char *text = (const char *)sqlite3_column_text(q, 5), *name;
+    json_t *metrics = NULL, *v;
+    if (row < 0) return ST_OK; /* left out */
+    if (!text) return ST_ENOMEM;
+    if (rung != a->rung[row] || rung >= a->job->rungs - 1 || base_json_parse(&metrics, text, strlen(text), "metrics", NULL))
+        return corrupt(l, "its trial_rung is not as Taut writes it");
+    st_t st = report_keep(l, (struct report){sqlite3_column_int64(q, 2), sqlite3_column_int64(q, 3), sqlite3_column_double(q, 4), (uint32_t)row, rung});
+    json_object_foreach(metrics, name, v)
+    {
+        int c = st ? -1 : archive_column(a, name);
+        json_t *median = json_array_get(v, 0);
+        if (!st) st = c < 0 ? ST_ENOMEM : archive_lower_set(a, c, row, rung, json_is_number(median) ? json_number_value(median) : NAN);
+    }
+    json_decref(metrics);
+    if (st) return st;
+    /* The row has its state already: what it has on the rung above is counted there. */
+    bool good = a->state[row] == TRIAL_OK;
+    a->reached[++a->rung[row]]++;
+    a->has[rung + 1] += good;
+    a->has[rung] += !good;
     return ST_OK;
 }
 
@@ -144,15 +181,42 @@ static st_t load_more(struct loader *l, sqlite3_stmt *q)
 /* Its row is in the archive already: the next time over, it is not. */
 static st_t leave_out_later(struct loader *l, int64_t trial)
 {
-    if (l->nmore == l->cap_more) {
-        long cap = l->cap_more ? 2 * l->cap_more : 16;
-        int64_t *p = realloc(l->more, (size_t)cap * sizeof *p);
+    if (l->nlater == l->cap_later) {
+        long cap = l->cap_later ? 2 * l->cap_later : 16;
+        struct archive_damage *p = realloc(l->later, (size_t)cap * sizeof *p);
         if (!p) return ST_ENOMEM;
-        l->more = p;
-        l->cap_more = cap;
+        l->later = p;
+        l->cap_later = cap;
     }
-    l->more[l->nmore++] = trial;
+    l->later[l->nlater++] = (struct archive_damage){trial, l->error};
     return ST_OK;
+}
+
+/* Finalizes q, whose first column is the trial. own: of the trials' own rows. */
+static st_t walk_rows(struct loader *l, sqlite3_stmt *q, st_t (*load)(struct loader *l, sqlite3_stmt *q), bool own, struct base_err *err)
+{
+    st_t st = ST_OK;
+    int rc = SQLITE_ROW;
+    while (!st && (rc = sqlite3_step(q)) == SQLITE_ROW) {
+        st = load(l, q);
+        if (st == ST_ECORRUPT) st = own ? archive_damage_add(l->a, sqlite3_column_int64(q, C_ID), l->error) : leave_out_later(l, sqlite3_column_int64(q, C_ID));
+    }
+    if (st)
+        base_err_set(err, st, "", "out of memory");
+    else if (rc != SQLITE_DONE)
+        st = db_fail(l->db, l->db->path, err);
+    sqlite3_finalize(q);
+    return st;
+}
+
+static st_t load_rungs(struct loader *l, int64_t job, struct base_err *err)
+{
+    static const char sql[] = "SELECT r.trial,r.rung,r.reported_seq,r.reported_at,r.busy_total,r.metrics FROM trial_data t"
+                              " JOIN trial_rung r ON r.trial=t.id WHERE t.job=? ORDER BY r.trial,r.rung";
+    sqlite3_stmt *q = NULL;
+    if (sqlite3_prepare_v2(l->db->sql, sql, -1, &q, NULL)) return db_fail(l->db, l->db->path, err);
+    sqlite3_bind_int64(q, 1, job);
+    return walk_rows(l, q, load_rung, false, err);
 }
 
 /* Only as many slots as any set has: a column asked for costs time even where it is NULL. */
@@ -179,19 +243,7 @@ static sqlite3_stmt *prepare_load(struct db *db, int64_t job, bool more)
 static st_t load_rows(struct loader *l, int64_t job, bool more, struct base_err *err)
 {
     sqlite3_stmt *q = prepare_load(l->db, job, more);
-    if (!q) return db_fail(l->db, l->db->path, err);
-    st_t st = ST_OK;
-    int rc = SQLITE_ROW;
-    while (!st && (rc = sqlite3_step(q)) == SQLITE_ROW) {
-        st = more ? load_more(l, q) : load_row(l, q);
-        if (st == ST_ECORRUPT) st = more ? leave_out_later(l, sqlite3_column_int64(q, C_ID)) : archive_damage_add(l->a, sqlite3_column_int64(q, C_ID), l->error);
-    }
-    if (st)
-        base_err_set(err, st, "", "out of memory");
-    else if (rc != SQLITE_DONE)
-        st = db_fail(l->db, l->db->path, err);
-    sqlite3_finalize(q);
-    return st;
+    return q ? walk_rows(l, q, more ? load_more : load_row, !more, err) : db_fail(l->db, l->db->path, err);
 }
 
 static bool has_more(const struct db *db)
@@ -219,6 +271,7 @@ static st_t load(struct loader *l, int64_t job_id, const struct job *job, struct
     if ((st = load_rows(l, job_id, false, err))) return st;
     if (l->a->n + l->a->ndamage < j->proposals) st = archive_damage_add(l->a, 0, "some are missing");
     if (!st && has_more(l->db)) st = load_rows(l, job_id, true, err);
+    if (!st && job->rungs > 1) st = load_rungs(l, job_id, err);
     return st;
 }
 
@@ -231,21 +284,27 @@ st_t archive_load(struct archive **out, struct db *db, int64_t job_id, const str
     st_t st = l.column && l.fits ? ST_OK : base_err_set(err, ST_ENOMEM, "", "out of memory");
     for (int i = 0; !st && i < 256 * genes; i++) l.fits[i] = space_gene_fits(job->space, i / 256, i % 256);
     if (!st) st = load(&l, job_id, job, err);
-    if (!st && l.nmore) {
+    if (!st && l.nlater) {
         archive_free(l.a);
-        qsort(l.more, (size_t)l.nmore, sizeof *l.more, by_id);
+        qsort(l.later, (size_t)l.nlater, sizeof *l.later, by_id);
         st = load(&l, job_id, job, err);
     }
     if (!st) {
         if (l.nrep) qsort(l.rep, (size_t)l.nrep, sizeof *l.rep, by_seq);
-        for (long i = 0; i < l.nrep; i++) archive_report_add(l.a, l.rep[i].row, l.rep[i].at, l.rep[i].busy);
+        for (long i = 0; i < l.nrep && !st; i++) {
+            const struct report *r = &l.rep[i];
+            st = archive_report_add(l.a, r->row, r->rung < 0 ? l.a->rung[r->row] : r->rung, r->at, r->busy);
+        }
+        if (st) base_err_set(err, st, "", "out of memory");
+    }
+    if (!st) {
         *out = l.a;
     } else {
         archive_free(l.a);
     }
     free(l.column);
     free(l.fits);
-    free(l.more);
+    free(l.later);
     free(l.rep);
     return st;
 }
@@ -284,13 +343,23 @@ static st_t fold_proposed(struct archive *a, json_t *body)
     return st ? st : fold_metrics(a, row, json_object_get(body, "paper"));
 }
 
+static st_t fold_promoted(struct archive *a, long row)
+{
+    st_t st = ST_OK;
+    for (int c = 0; c < a->ncol && !st; c++)
+        if (!isnan(a->col[c].median[row])) st = archive_lower_set(a, c, row, a->rung[row], a->col[c].median[row]);
+    return st ? st : archive_promote(a, row);
+}
+
 st_t archive_fold_at(struct archive *a, const char *type, json_t *body, int64_t at_ms)
 {
     if (!strcmp(type, "proposed")) return fold_proposed(a, body);
-    bool leased = !strcmp(type, "leased"), reported = !strcmp(type, "reported"), returned = !strcmp(type, "returned");
-    if (!leased && !reported && !returned) return ST_OK;
+    bool leased = !strcmp(type, "leased"), reported = !strcmp(type, "reported"), returned = !strcmp(type, "returned"),
+         promoted = !strcmp(type, "promoted"), pruned = !strcmp(type, "pruned");
+    if (!leased && !reported && !returned && !promoted && !pruned) return ST_OK;
     long row = archive_row(a, json_integer_value(json_object_get(body, "trial")));
     if (row < 0) return a->ndamage ? ST_OK : ST_ENOTFOUND; /* left out */
+    if (promoted) return fold_promoted(a, row);
     if (leased) {
         archive_state_set(a, row, TRIAL_LEASED);
         a->epoch[row] = json_integer_value(json_object_get(body, "epoch"));
@@ -302,8 +371,9 @@ st_t archive_fold_at(struct archive *a, const char *type, json_t *body, int64_t 
         return ST_OK;
     }
     const char *status = json_string_value(json_object_get(body, "status"));
-    archive_state_set(a, row, status && !strcmp(status, "ok") ? TRIAL_OK : TRIAL_FAILED);
-    archive_report_add(a, row, at_ms, a->busy_s);
+    st_t st = archive_report_add(a, row, a->rung[row], at_ms, a->busy_s);
+    if (st) return st;
+    archive_state_set(a, row, pruned ? TRIAL_PRUNED : status && !strcmp(status, "ok") ? TRIAL_OK : TRIAL_FAILED);
     return fold_metrics(a, row, json_object_get(body, "metrics"));
 }
 

@@ -26,7 +26,7 @@
 #include "searchspace/job.h"
 
 #define DB_APPLICATION_ID 0x54415554 /* "TAUT" */
-#define DB_VERSION 2
+#define DB_VERSION 3
 
 enum db_flags { DB_CREATE = 1, DB_READONLY = 2 /* no lock, no write: tests and benches */ };
 
@@ -58,11 +58,16 @@ int64_t db_next_id(struct db *db, enum db_table t); /* unused so far, monotone e
  * leased      {trial, lease, epoch, evaluator, task, device, expires}  device: id
  * progress    {trial, lease, epoch, curve?: [[tokens, loss]], checkpoint?: {path, hash, bytes, tokens}}     only what must be durable
  * reported    {trial, lease, epoch, status: "ok"|"failed", device, metrics: {name: number | {median, low, high, n, ratio?: [median, low, high], anchor?, converged?, disturbed?, rejected?}},
- *              curve?, checkpoint?, error?, busy_s, joules?}
+ *              curve?, checkpoint?, stable?, error?, busy_s, joules?}      stable: as checkpoint; what a promotion goes on from
+ * promoted    {trial, rung}                                            from an ok report at rung - 1: ready to be trained on
+ * pruned      {trial, lease, epoch, device, reason, busy_s, curve?, …}  ended while it was out: it could not have reached the front. Whatever else the body
+ *                                                                      has stands there for those who read events
  * returned    {trial, lease, epoch, reason, busy_s}                    preempted: the trial waits to be leased again, epoch + 1
  * device      {id, kind, body: {...}}                                  job 0
  * evaluator   {evaluator, name, device}                                job 0
- * A trial's state is one of: ready, leased, ok, failed. `at` is wall-clock ms.
+ * A trial's state is one of: ready, leased, ok, failed, pruned. `at` is wall-clock ms.
+ * A trial begins on rung 0; what it was reported with on a rung is kept (trial_rung) when it is promoted from it. Of a metric that a later report does not bring, the
+ * value before still holds.
  * A submitted job is running until a state event says otherwise; its budget is job.budget until a budget event. Metrics: at most 256 a trial.
  * Unknown type or a body that does not fit: ST_EINVAL and nothing is written. Likewise ST_ENOTFOUND (no such job, or trial of it), ST_EEXIST (an id
  * that is taken), ST_ESTATE (leasing a trial that is not ready), ST_ESTALE (another lease or epoch than the trial is out on). The transaction goes on.
@@ -100,7 +105,7 @@ typedef st_t (*db_job_fn)(void *ctx, const struct db_job *j);
 st_t db_jobs(struct db *db, int64_t id /* 0: all */, db_job_fn fn, void *ctx); /* by id */
 
 /* Everything about one trial as JSON (trial.get of wire.md: id, job, arch_id, arch, state, rung, seed, proposal, origin, metrics with intervals and devices,
- * curve, checkpoint, error, device body). ST_ENOTFOUND. */
+ * curve, checkpoint, error, device body; rungs: what it was reported with on each lower rung). ST_ENOTFOUND. */
 st_t db_trial_json(struct db *db, int64_t trial, json_t **out, struct base_err *err);
 /* Trials of an architecture in a job (job 0: any): by id prefix of at least 6 digits. *trial: the newest. ST_ENOTFOUND; ST_EEXIST when the prefix names several
  * architectures. */

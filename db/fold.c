@@ -9,7 +9,7 @@
 #include "base/json.h"
 #include "db/internal.h"
 
-enum { READY, LEASED, OK, FAILED }; /* trial_data.state; archive.h has the same */
+enum { READY, LEASED, OK, FAILED, PRUNED }; /* trial_data.state; archive.h has the same */
 
 struct fold {
     struct db *db;
@@ -234,7 +234,7 @@ static st_t fold_reference(struct fold *f)
 
 struct trial_now {
     int64_t id, job, epoch, lease, set;
-    int state;
+    int state, rung;
     bool exists, has_curve;
 };
 
@@ -253,6 +253,7 @@ static st_t trial_get(struct fold *f, struct trial_now *t)
         t->lease = sqlite3_column_int64(q, 3);
         t->set = sqlite3_column_int64(q, 4);
         t->has_curve = sqlite3_column_int(q, 5);
+        t->rung = sqlite3_column_int(q, 6);
     }
     sqlite3_reset(q);
     return st;
@@ -378,13 +379,13 @@ struct checkpoint {
     double tokens;
 };
 
-static void read_checkpoint(struct fold *f, struct checkpoint *c)
+static void read_checkpoint(struct fold *f, const char *key, struct checkpoint *c)
 {
-    json_t *v = optional(f, "checkpoint");
+    json_t *v = optional(f, key);
     *c = (struct checkpoint){.given = v != NULL};
     if (!v || f->r.st) return;
     char path[64];
-    snprintf(path, sizeof path, "%.40s.checkpoint", f->r.path);
+    snprintf(path, sizeof path, "%.40s.%s", f->r.path, key);
     struct base_jr r = base_jr_at(v, path, f->err);
     base_jr_need(&r, "path");
     base_jr_need(&r, "hash");
@@ -397,10 +398,11 @@ static void read_checkpoint(struct fold *f, struct checkpoint *c)
     f->r.st = r.st;
 }
 
-static st_t write_checkpoint(struct fold *f, int64_t trial, const struct checkpoint *c)
+/* sql: into which table */
+static st_t write_checkpoint(struct fold *f, int64_t trial, enum db_sql sql, const struct checkpoint *c)
 {
     if (!c->given) return ST_OK;
-    sqlite3_stmt *q = db_stmt(f->db, SQL_CHECKPOINT_PUT);
+    sqlite3_stmt *q = db_stmt(f->db, sql);
     if (!q) return write_fail(f);
     sqlite3_bind_int64(q, 1, trial);
     bind_text(q, 2, c->path);
@@ -441,7 +443,7 @@ static st_t fold_progress(struct fold *f)
     struct trial_now t;
     struct checkpoint c;
     json_t *curve = optional(f, "curve");
-    read_checkpoint(f, &c);
+    read_checkpoint(f, "checkpoint", &c);
     st_t st = lease_need(f, &t);
     if (!st) st = db_curve_merge(f->db, t.id, t.has_curve, curve, f->r.path, f->err);
     if (st) return st;
@@ -452,28 +454,26 @@ static st_t fold_progress(struct fold *f)
         bind_buf(q, 2, &f->db->text);
         if ((st = db_run(f->db, q, f->err))) return st;
     }
-    return write_checkpoint(f, t.id, &c);
+    return write_checkpoint(f, t.id, SQL_CHECKPOINT_PUT, &c);
 }
 
-static st_t fold_reported(struct fold *f)
+/* The trial's lease has come to its end, in this state. */
+static st_t fold_end(struct fold *f, int state, json_t *metrics, const char *error)
 {
     struct db *db = f->db;
     struct trial_now t;
-    struct checkpoint c;
+    struct checkpoint c, stable;
     struct db_slots slots;
-    const char *status = need_str(f, "status"),
-               *error = optional(f, "error") ? base_jr_str(&f->r, "error", NULL) : NULL;
     int64_t device = need_int(f, "device", 1);
     double busy_s = need_num(f, "busy_s"),
            joules = optional(f, "joules") ? base_jr_num(&f->r, "joules", 0, 0, HUGE_VAL) : NAN;
-    json_t *metrics = need_type(f, "metrics", JSON_OBJECT, "an object"), *curve = optional(f, "curve");
-    bool good = !strcmp(status, "ok");
-    if (!good && strcmp(status, "failed")) base_jr_fail(&f->r, ST_EINVAL, "status", "must be ok or failed");
+    json_t *curve = optional(f, "curve");
     check_device(f, "device", device);
-    read_checkpoint(f, &c);
+    read_checkpoint(f, "checkpoint", &c);
+    read_checkpoint(f, "stable", &stable);
     st_t st = lease_need(f, &t);
     if (!st) st = db_slots_get(db, t.id, t.set, &slots, f->err);
-    if (!st) st = db_slots_add(&slots, metrics, true, "reported.metrics", f->err);
+    if (!st && metrics) st = db_slots_add(&slots, metrics, true, "reported.metrics", f->err);
     if (!st) st = db_curve_merge(db, t.id, t.has_curve, curve, f->r.path, f->err);
     int64_t set;
     if (!st) st = db_slots_set(db, &slots, &set, f->err);
@@ -481,7 +481,7 @@ static st_t fold_reported(struct fold *f)
     if ((st = write_spent(f, t.id, busy_s, isnan(joules) ? 0 : joules))) return st;
     sqlite3_stmt *q = db_slots_stmt(db, DB_SLOTS_UPDATE, db_slots_inline(&slots));
     if (!q) return write_fail(f);
-    sqlite3_bind_int(q, 1, good ? OK : FAILED);
+    sqlite3_bind_int(q, 1, state);
     sqlite3_bind_int64(q, 2, device);
     sqlite3_bind_int64(q, 3, f->seq);
     sqlite3_bind_int64(q, 4, f->at);
@@ -497,8 +497,58 @@ static st_t fold_reported(struct fold *f)
     sqlite3_bind_int64(q, db_slots_bind(q, 11, &slots, 0, db_slots_inline(&slots)), t.id);
     st = db_run(db, q, f->err);
     if (!st) st = db_slots_more(db, t.id, &slots, f->err);
+    if (!st && t.rung && t.set) st = db_slots_requality(db, t.id, &slots, db->set[t.set - 1], metrics, f->err);
     if (!st) st = db_slots_quality(db, t.id, &slots, f->err);
-    return st ? st : write_checkpoint(f, t.id, &c);
+    if (!st) st = write_checkpoint(f, t.id, SQL_CHECKPOINT_PUT, &c);
+    return st ? st : write_checkpoint(f, t.id, SQL_STABLE_PUT, &stable);
+}
+
+static st_t fold_reported(struct fold *f)
+{
+    const char *status = need_str(f, "status"),
+               *error = optional(f, "error") ? base_jr_str(&f->r, "error", NULL) : NULL;
+    json_t *metrics = need_type(f, "metrics", JSON_OBJECT, "an object");
+    bool good = !strcmp(status, "ok");
+    if (!good && strcmp(status, "failed")) base_jr_fail(&f->r, ST_EINVAL, "status", "must be ok or failed");
+    return fold_end(f, good ? OK : FAILED, metrics, error);
+}
+
+static st_t fold_pruned(struct fold *f)
+{
+    const char *reason = need_str(f, "reason");
+    return fold_end(f, PRUNED, NULL, reason);
+}
+
+static st_t on_trial(struct fold *f, enum db_sql sql, int64_t trial)
+{
+    sqlite3_stmt *q = db_stmt(f->db, sql);
+    if (!q) return write_fail(f);
+    sqlite3_bind_int64(q, 1, trial);
+    return db_run(f->db, q, f->err);
+}
+
+static st_t fold_promoted(struct fold *f)
+{
+    struct db *db = f->db;
+    struct trial_now t;
+    struct db_slots slots;
+    int64_t rung = need_int(f, "rung", 1);
+    st_t st = trial_need(f, &t);
+    if (st) return st;
+    if (t.state != OK || rung != t.rung + 1)
+        return base_jr_fail(&f->r, ST_ESTATE, "trial", "%lld has no result on rung %lld to be promoted from", (long long)t.id, (long long)rung - 1);
+    st = db_slots_get(db, t.id, t.set, &slots, f->err);
+    if (!st) st = db_slots_text(db, t.id, &slots, f->err);
+    if (st) return st;
+    sqlite3_stmt *q = db_stmt(db, SQL_RUNG_INSERT);
+    if (!q) return write_fail(f);
+    sqlite3_bind_int64(q, 1, t.id);
+    sqlite3_bind_int64(q, 2, t.rung);
+    bind_buf(q, 3, &db->text);
+    st = db_run(db, q, f->err);
+    if (!st) st = on_trial(f, SQL_TRIAL_PROMOTE, t.id);
+    if (!st) st = on_trial(f, SQL_STABLE_TAKE, t.id);
+    return st ? st : on_trial(f, SQL_STABLE_DELETE, t.id);
 }
 
 static st_t fold_returned(struct fold *f)
@@ -563,7 +613,7 @@ static const struct {
     {"target", fold_target, false},       {"reference", fold_reference, false}, {"proposed", fold_proposed, false},
     {"leased", fold_leased, false},       {"progress", fold_progress, false},   {"reported", fold_reported, false},
     {"returned", fold_returned, false},   {"device", fold_device, true},        {"evaluator", fold_evaluator, true},
-    {"precision", fold_precision, false},
+    {"precision", fold_precision, false}, {"promoted", fold_promoted, false},   {"pruned", fold_pruned, false},
 };
 
 st_t db_fold(struct db *db, int64_t job, int64_t seq, int64_t at_ms, const char *type, json_t *body,

@@ -1,7 +1,7 @@
 /* What the files of db/ share; nobody else includes this.
  *
- * How the rows lie (schema.c has the SQL). Physical tables: event, job_spec, job_state, trial_data, trial_more,
- * metric_quality, lease, checkpoint, device, evaluator, metric_set. Views: job, trial, arch, metric, curve. The reasons, measured in
+ * How the rows lie (schema.c has the SQL). Physical tables: event, job_spec, job_state, trial_data, trial_more, trial_rung,
+ * metric_quality, stable, lease, checkpoint, device, evaluator, metric_set. Views: job, trial, arch, metric, metric_newest, curve. The reasons, measured in
  * bench/SPEED.md:
  *   - A commit costs some microseconds a page it touches, so a trial is one row: its values, curve and genome lie in
  * it. An architecture's canonical text lies in the event that proposed it, and nowhere else.
@@ -44,7 +44,22 @@
                     "j.reference FROM job_state j JOIN job_spec s USING(id) WHERE ?1=0 OR j.id=?1 ORDER BY j.id")      \
     X(SQL_JOB_EVENTS, "SELECT type,body FROM event WHERE job=? ORDER BY seq")                                          \
     X(SQL_TRIAL_PROPOSALS, "SELECT max(proposal) FROM trial_data WHERE job=?")                                         \
-    X(SQL_TRIAL_GET, "SELECT job,state,epoch,lease,metric_set,curve IS NOT NULL FROM trial_data WHERE id=?")                             \
+    X(SQL_TRIAL_GET, "SELECT job,state,epoch,lease,metric_set,curve IS NOT NULL,"                                      \
+                     "(SELECT count(*) FROM trial_rung g WHERE g.trial=id) FROM trial_data WHERE id=?")                \
+    X(SQL_TRIAL_PROMOTE, "UPDATE trial_data SET state=0,reported_seq=NULL,reported_at=NULL,busy_total=NULL,curve=NULL" \
+                         " WHERE id=?")                                                                                \
+    X(SQL_RUNG_INSERT, "INSERT INTO trial_rung(trial,rung,device,reported_seq,reported_at,busy_total,joules,metrics,"  \
+                       "curve,checkpoint) SELECT id,?2,device,reported_seq,reported_at,busy_total,joules,?3,curve,"    \
+                       "(SELECT json_object('path',path,'hash',hash,'bytes',bytes,'tokens',tokens) FROM checkpoint"    \
+                       " WHERE trial=id) FROM trial_data WHERE id=?1")                                                 \
+    X(SQL_RUNG_SHOW, "SELECT rung,reported_at,metrics,curve,checkpoint FROM trial_rung WHERE trial=? ORDER BY rung")   \
+    X(SQL_STABLE_PUT, "INSERT OR REPLACE INTO stable(trial,path,hash,bytes,tokens) VALUES(?,?,?,?,?)")                 \
+    X(SQL_STABLE_TAKE, "INSERT OR REPLACE INTO checkpoint SELECT * FROM stable WHERE trial=?")                         \
+    X(SQL_STABLE_DELETE, "DELETE FROM stable WHERE trial=?")                                                           \
+    X(SQL_QUALITY_OF, "SELECT slot,ratio,ratio_low,ratio_high,anchor,converged,disturbed,rejected FROM metric_quality" \
+                      " WHERE trial=?")                                                                                \
+    X(SQL_QUALITY_MOVE, "UPDATE metric_quality SET slot=?3 WHERE trial=?1 AND slot=?2")                                \
+    X(SQL_QUALITY_DELETE, "DELETE FROM metric_quality WHERE trial=? AND slot=?")                                       \
     X(SQL_TRIAL_LEASE, "UPDATE trial_data SET state=1,epoch=?2,lease=?3,device=?4 WHERE id=?1")                        \
     X(SQL_TRIAL_RETURN, "UPDATE trial_data SET state=0,busy_s=busy_s+?2 WHERE id=?1")                                  \
     X(SQL_TRIAL_CURVE, "UPDATE trial_data SET curve=?2 WHERE id=?1")                                                   \
@@ -67,10 +82,11 @@
     X(SQL_SET_WALK, "SELECT id,slot,name,measured FROM metric_set ORDER BY id,slot")                                   \
     X(SQL_TRIAL_SHOW,                                                                                                  \
       "SELECT t.job,t.arch,t.state,t.seed,t.proposal,t.origin,t.curve,t.error,t.device,t.epoch,t.busy_s,"              \
-      "t.joules,json_extract(e.body,'$.arch'),t.reported_at FROM trial_data t"                                         \
+      "t.joules,json_extract(e.body,'$.arch'),t.reported_at,"                                                           \
+      "(SELECT count(*) FROM trial_rung g WHERE g.trial=t.id) FROM trial_data t"                                         \
       " JOIN event e ON e.job=t.job AND e.seq=t.proposed_seq WHERE t.id=?")                                            \
     X(SQL_TRIAL_METRICS, "SELECT name,device,median,low,high,n,ratio,ratio_low,ratio_high,anchor,converged,disturbed,"  \
-                         "rejected FROM metric WHERE trial=?")                                                      \
+                         "rejected FROM metric_newest WHERE trial=?")                                                         \
     X(SQL_ARCH_FIND, "SELECT id,arch FROM trial_data WHERE arch>=?1 AND arch<?2 AND (?3=0 OR job=?3)"                  \
                      " ORDER BY arch,id DESC")
 
@@ -181,6 +197,12 @@ int db_slots_bind(sqlite3_stmt *stmt, int at, const struct db_slots *s, int firs
 st_t db_slots_more(struct db *db, int64_t trial, const struct db_slots *s, struct base_err *err);
 /* How far the values can be believed, for those slots whose report says something of it. */
 st_t db_slots_quality(struct db *db, int64_t trial, const struct db_slots *s, struct base_err *err);
+/* The trial has new slots, and now (all that it has) holds what fresh (a report's metrics) did not bring: its slots before are old's. Moves what is known of how far
+ * they can be believed, and forgets it of what fresh has. */
+st_t db_slots_requality(struct db *db, int64_t trial, const struct db_slots *now, const struct db_set *old, json_t *fresh, struct base_err *err);
+/* All of it as JSON into db->text: {"name": [median, low, high, n, measured 0|1, ratio, ratio_low, ratio_high, anchor, converged, disturbed, rejected]}, null
+ * where there is none, from the ratio on only where something is known. */
+st_t db_slots_text(struct db *db, int64_t trial, const struct db_slots *s, struct base_err *err);
 void db_set_free(struct db_set *set);
 
 /* ---- curve.c ---- */

@@ -261,9 +261,34 @@ static st_t put_metrics(struct db *db, json_t *o, int64_t trial)
     return st;
 }
 
+/* What it was reported with on the rungs below its own: medians, curve, weights. */
+static st_t put_rungs(struct db *db, json_t *o, int64_t trial)
+{
+    sqlite3_stmt *q = db_stmt(db, SQL_RUNG_SHOW);
+    if (!q) return db_fail(db, db->path, NULL);
+    sqlite3_bind_int64(q, 1, trial);
+    json_t *list = json_array();
+    int rc;
+    while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
+        json_t *r = json_object(), *v;
+        const char *name;
+        put_number(r, "rung", q, 0);
+        put_number(r, "reported", q, 1);
+        put_json(r, "metrics", q, 2);
+        put_json(r, "curve", q, 3);
+        put_json(r, "checkpoint", q, 4);
+        json_object_foreach(json_object_get(r, "metrics"), name, v) json_object_set(json_object_get(r, "metrics"), name, json_array_get(v, 0));
+        json_array_append_new(list, r);
+    }
+    json_object_set_new(o, "rungs", list);
+    st_t st = rc == SQLITE_DONE ? ST_OK : db_fail(db, db->path, NULL);
+    sqlite3_reset(q);
+    return st;
+}
+
 st_t db_trial_json(struct db *db, int64_t trial, json_t **out, struct base_err *err)
 {
-    static const char *const STATES[] = {"ready", "leased", "ok", "failed"};
+    static const char *const STATES[] = {"ready", "leased", "ok", "failed", "pruned"};
     sqlite3_stmt *q = db_stmt(db, SQL_TRIAL_SHOW);
     if (!q) return db_fail(db, db->path, err);
     sqlite3_bind_int64(q, 1, trial);
@@ -280,8 +305,8 @@ st_t db_trial_json(struct db *db, int64_t trial, json_t **out, struct base_err *
     put_number(o, "job", q, 0);
     put_text(o, "arch_id", q, 1);
     put_json(o, "arch", q, 12);
-    json_object_set_new(o, "state", json_string(STATES[sqlite3_column_int(q, 2) & 3]));
-    json_object_set_new(o, "rung", json_integer(0));
+    json_object_set_new(o, "state", json_string(STATES[(unsigned)sqlite3_column_int(q, 2) % 5]));
+    put_number(o, "rung", q, 14);
     put_number(o, "seed", q, 3);
     put_number(o, "proposal", q, 4);
     put_json(o, "origin", q, 5);
@@ -293,6 +318,7 @@ st_t db_trial_json(struct db *db, int64_t trial, json_t **out, struct base_err *
     put_text(o, "error", q, 7);
     sqlite3_reset(q);
     st_t st = put_metrics(db, o, trial);
+    if (!st && json_integer_value(json_object_get(o, "rung"))) st = put_rungs(db, o, trial);
     if (!st) st = put_checkpoint(db, o, trial);
     if (!st && device) st = put_device(db, o, device);
     if (st) {

@@ -135,7 +135,58 @@ static st_t to_v2(sqlite3 *sql)
     return run(sql, &b);
 }
 
-const db_step_fn db_steps[DB_VERSION] = {create_v1, to_v2};
+/* Version 3: rungs. What a trial was reported with on a rung that it was promoted from; its values as text, for they are read as a whole. */
+static const char RUNGS[] =
+    "CREATE TABLE trial_rung(trial INTEGER NOT NULL REFERENCES trial_data(id), rung INTEGER NOT NULL, device INTEGER NOT NULL,"
+    " reported_seq INTEGER NOT NULL, reported_at INTEGER NOT NULL, busy_total REAL NOT NULL, joules REAL, metrics TEXT NOT NULL,"
+    " curve TEXT, checkpoint TEXT, PRIMARY KEY(trial, rung)) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE stable(trial INTEGER PRIMARY KEY REFERENCES trial_data(id), path TEXT NOT NULL, hash TEXT NOT NULL,"
+    " bytes INTEGER NOT NULL, tokens REAL NOT NULL) STRICT;"
+    "DROP VIEW metric;"
+    "DROP VIEW trial;"
+    "DROP VIEW curve;"
+    "CREATE VIEW trial AS SELECT id, job, proposal, arch, origin, (SELECT count(*) FROM trial_rung g WHERE g.trial=id) AS rung,"
+    " CASE state WHEN 0 THEN 'ready' WHEN 1 THEN 'leased' WHEN 2 THEN 'ok' WHEN 3 THEN 'failed' ELSE 'pruned' END AS state, seed, epoch,"
+    " device, coalesce(reported_at, (SELECT max(reported_at) FROM trial_rung g WHERE g.trial=id)) AS reported, busy_s, joules, error"
+    " FROM trial_data;"
+    "CREATE VIEW curve AS SELECT t.id AS trial, (SELECT count(*) FROM trial_rung g WHERE g.trial=t.id) AS rung,"
+    " json_extract(p.value,'$[0]') AS tokens, json_extract(p.value,'$[1]') AS loss FROM trial_data t, json_each(t.curve) p"
+    " UNION ALL SELECT r.trial, r.rung, json_extract(p.value,'$[0]'), json_extract(p.value,'$[1]') FROM trial_rung r, json_each(r.curve) p;";
+
+/* metric_newest: what holds of a trial now. metric: what it was reported with on each rung; one that was promoted and not reported since has nothing on its own. */
+static void metric_views_v3(struct base_buf *b)
+{
+    static const char head[] = "SELECT t.id AS trial, (SELECT count(*) FROM trial_rung g WHERE g.trial=t.id) AS rung, s.name AS name,"
+                               " CASE WHEN s.measured THEN t.device END AS device, 0 AS repeat";
+    static const char more[] = ", q.ratio, q.ratio_low, q.ratio_high, q.anchor, q.converged, q.disturbed, q.rejected",
+                      with[] = " LEFT JOIN metric_quality q ON q.trial=t.id AND q.slot=s.slot";
+    base_buf_printf(b, "CREATE VIEW metric_newest AS %s", head);
+    slot_cases(b, "", 't');
+    base_buf_printf(b, "%s FROM trial_data t JOIN metric_set s ON s.id=t.metric_set AND s.slot<%d%s UNION ALL %s", more, DB_INLINE, with, head);
+    slot_cases(b, "%16", 'r');
+    base_buf_printf(b,
+                    "%s FROM trial_more r JOIN trial_data t ON t.id=r.trial JOIN metric_set s ON s.id=t.metric_set"
+                    " AND s.slot>=r.chunk*%d AND s.slot<r.chunk*%d+%d%s;"
+                    "CREATE VIEW metric AS SELECT n.* FROM metric_newest n WHERE n.rung=0 OR"
+                    " EXISTS(SELECT 1 FROM trial_data t WHERE t.id=n.trial AND t.reported_seq IS NOT NULL) UNION ALL "
+                    "SELECT r.trial, r.rung, e.key, CASE WHEN json_extract(e.value,'$[4]') THEN r.device END, 0",
+                    more, DB_INLINE, DB_INLINE, DB_INLINE, with);
+    for (int i = 0; i < 12; i++) {
+        bool real = i < 3 || (i > 4 && i < 8) || i == 10;
+        if (i != 4) base_buf_printf(b, real ? ", CAST(json_extract(e.value,'$[%d]') AS REAL)" : ", json_extract(e.value,'$[%d]')", i);
+    }
+    base_buf_str(b, " FROM trial_rung r, json_each(r.metrics) e;");
+}
+
+static st_t to_v3(sqlite3 *sql)
+{
+    struct base_buf b = BASE_BUF_INIT;
+    base_buf_str(&b, RUNGS);
+    metric_views_v3(&b);
+    return run(sql, &b);
+}
+
+const db_step_fn db_steps[DB_VERSION] = {create_v1, to_v2, to_v3};
 
 st_t db_migrate(struct db *db, const db_step_fn *steps, int nsteps, struct base_err *err)
 {

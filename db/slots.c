@@ -329,6 +329,81 @@ st_t db_slots_more(struct db *db, int64_t trial, const struct db_slots *s, struc
     return st;
 }
 
+static int slot_of(const struct db_slots *s, const char *name)
+{
+    for (int i = 0; i < s->n; i++)
+        if (!strcmp(s->name[i], name)) return i;
+    return -1;
+}
+
+st_t db_slots_requality(struct db *db, int64_t trial, const struct db_slots *now, const struct db_set *old, json_t *fresh, struct base_err *err)
+{
+    st_t st = ST_OK;
+    /* Names are sorted and none goes: a slot never moves down, so that from the last one on each finds its place free. */
+    for (int i = old->n - 1; i >= 0 && !st; i--) {
+        bool gone = json_object_get(fresh, old->name[i]);
+        int to = slot_of(now, old->name[i]);
+        if (!gone && to == i) continue;
+        sqlite3_stmt *q = db_stmt(db, gone ? SQL_QUALITY_DELETE : SQL_QUALITY_MOVE);
+        if (!q) return db_fail(db, db->path, err);
+        sqlite3_bind_int64(q, 1, trial);
+        sqlite3_bind_int(q, 2, i);
+        if (!gone) sqlite3_bind_int(q, 3, to);
+        st = db_run(db, q, err);
+    }
+    return st;
+}
+
+static json_t *quality_json(sqlite3_stmt *q)
+{
+    json_t *v = json_array();
+    for (int i = 1; i < 8; i++) {
+        int type = sqlite3_column_type(q, i);
+        json_array_append_new(v, type == SQLITE_INTEGER ? json_integer(sqlite3_column_int64(q, i))
+                                 : type == SQLITE_FLOAT ? json_real(sqlite3_column_double(q, i))
+                                 : type == SQLITE_TEXT  ? json_string((const char *)sqlite3_column_text(q, i))
+                                                        : json_null());
+    }
+    return v;
+}
+
+static json_t *number_json(double v)
+{
+    return isnan(v) ? json_null() : json_real(v);
+}
+
+st_t db_slots_text(struct db *db, int64_t trial, const struct db_slots *s, struct base_err *err)
+{
+    json_t *known[DB_SLOTS] = {0}, *all = json_object();
+    sqlite3_stmt *q = db_stmt(db, SQL_QUALITY_OF);
+    int rc = SQLITE_DONE;
+    if (q) {
+        sqlite3_bind_int64(q, 1, trial);
+        while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
+            int slot = sqlite3_column_int(q, 0);
+            if (slot >= 0 && slot < DB_SLOTS && !known[slot]) known[slot] = quality_json(q);
+        }
+    }
+    st_t st = q && rc == SQLITE_DONE ? ST_OK : db_fail(db, db->path, err);
+    if (q) sqlite3_reset(q);
+    for (int i = 0; i < s->n; i++) {
+        json_t *v = json_array();
+        json_array_append_new(v, number_json(s->median[i]));
+        json_array_append_new(v, number_json(s->low[i]));
+        json_array_append_new(v, number_json(s->high[i]));
+        json_array_append_new(v, s->count[i] ? json_integer(s->count[i]) : json_null());
+        json_array_append_new(v, json_integer(s->measured[i]));
+        if (known[i]) json_array_extend(v, known[i]);
+        json_object_set_new(all, s->name[i], v);
+    }
+    for (int i = 0; i < DB_SLOTS; i++) json_decref(known[i]);
+    base_buf_reset(&db->text);
+    db_json_text(all, &db->text);
+    json_decref(all);
+    if (!st && db->text.st) st = base_err_set(err, ST_ENOMEM, "", "out of memory");
+    return st;
+}
+
 static void bind_number(sqlite3_stmt *q, int i, const json_t *v)
 {
     if (v)

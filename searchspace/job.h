@@ -18,6 +18,7 @@
 #define JOB_CONSTRAINTS_MAX 16
 #define JOB_PROXIES_MAX 16
 #define JOB_NAME_MAX 128
+#define JOB_RUNGS_MAX 32
 
 struct job_objective {
     struct metric metric;
@@ -70,6 +71,8 @@ struct job {
     struct metric proxy[JOB_PROXIES_MAX]; /* "proxies": reported of every trial, whatever is minimised */
     struct job_train train;
     double tokens;               /* of the top rung; 2e6 */
+    int rungs;                   /* 1 */
+    double eta;                  /* 3: of each rung's trials one in so many is promoted to the next, which has so many times its tokens */
     char strategy[16];           /* "nsga2", "random"; "auto" in the file is read as "nsga2" until more are built */
     int population;              /* 48 */
     bool external;               /* evaluator "external" */
@@ -95,6 +98,9 @@ st_t job_identity(json_t *v, char id[BASE_ID_HEX], struct base_err *err);
 /* Metrics wanted of every trial: objectives, then constraints, then proxies, then what is always kept (valid_bpb or valid_loss, train_tokens_per_s, train_bytes,
  * params and so on for lm). names borrowed from j or static; returns how many (<= max). */
 int job_wanted(const struct job *j, const char **names, int max);
+
+/* Tokens of a rung, 0 the lowest: tokens / eta^(rungs - 1 - rung), to the nearest whole number. */
+double job_rung_tokens(const struct job *j, int rung);
 
 /* Constraint violation of a candidate from metric values: 0 when all hold, else the sum of (excess / max(|bound|, tiny)).
  * value[i] belongs to constraint i; NaN where unknown: skipped. */

@@ -232,9 +232,9 @@ static st_t read_fidelity(struct job *j, struct base_jr r)
     base_jr_done(&r, known, 3);
     j->tokens = base_jr_num(&r, "tokens", 2e6, 1, TOKENS_MAX);
     if (!r.st && j->tokens != floor(j->tokens)) base_jr_fail(&r, ST_EINVAL, "tokens", "must be a whole number");
-    int64_t rungs = base_jr_int(&r, "rungs", 1, 1, 32);
-    base_jr_num(&r, "eta", 3, 1.1, 100); /* without a second rung it decides nothing */
-    if (!r.st && rungs > 1) base_jr_fail(&r, ST_ENOTSUP, "rungs", "more than one rung is not built yet; use 1");
+    j->rungs = (int)base_jr_int(&r, "rungs", 1, 1, JOB_RUNGS_MAX);
+    j->eta = base_jr_num(&r, "eta", 3, 1.1, 100); /* without a second rung it decides nothing */
+    if (!r.st && j->rungs > 1 && j->problem) base_jr_fail(&r, ST_EINVAL, "rungs", "a standard problem is a formula, the same at every rung; use 1");
     return r.st;
 }
 
@@ -342,6 +342,39 @@ static st_t read_space_and_data(struct job *j, struct base_jr *r)
     return ST_OK;
 }
 
+double job_rung_tokens(const struct job *j, int rung)
+{
+    return round(j->tokens / pow(j->eta, j->rungs - 1 - rung));
+}
+
+#define RUNGS_REMEDY "take fewer rungs, a smaller eta or more tokens"
+
+/* Each rung must train on more than the one below it. */
+static st_t check_rungs(const struct job *j, struct base_err *err)
+{
+    bool lm = space_type(j->space) == SPACE_LM;
+    double step = lm ? (double)j->train.batch * j->data.context : 1, first = job_rung_tokens(j, 0), before = 0;
+    if (first < step && lm) {
+        return base_err_set(err, ST_EINVAL, "fidelity.rungs", "rung 0 of %d has %.0f tokens, less than one step (batch %d x context %d = %.0f); " RUNGS_REMEDY,
+                            j->rungs, first, j->train.batch, j->data.context, step);
+    }
+    if (first < 1) return base_err_set(err, ST_EINVAL, "fidelity.rungs", "rung 0 of %d has no tokens; " RUNGS_REMEDY, j->rungs);
+    for (int r = 0; r < j->rungs; r++) {
+        double steps = ceil(job_rung_tokens(j, r) / step);
+        if (steps <= before) {
+            return base_err_set(err, ST_EINVAL, "fidelity.rungs", "rungs %d and %d have as many %s (%.0f); " RUNGS_REMEDY, r - 1, r,
+                                lm ? "steps" : "tokens", steps);
+        }
+        before = steps;
+    }
+    double S = ceil(first / step), stable = S - round(j->train.decay * S), warm = fmax(1, round(j->train.warmup * before));
+    if (lm && warm > stable) {
+        return base_err_set(err, ST_EINVAL, "train.warmup", "its %.0f steps (a share of the top rung's %.0f) are more than the %.0f before rung 0 decays; "
+                            "take a smaller one, or fewer rungs", warm, before, stable);
+    }
+    return ST_OK;
+}
+
 static st_t check_sizes(const struct job *j, struct base_err *err)
 {
     if (space_type(j->space) == SPACE_CUSTOM) return ST_OK;
@@ -404,7 +437,8 @@ static st_t read_job(struct job *j, json_t *v, json_t *empty, struct base_err *e
     if (!st) st = read_fidelity(j, optional(v, empty, "fidelity", err));
     if (!st) st = read_search(j, optional(v, empty, "search", err));
     if (!st) st = read_budget(j, json_object_get(v, "budget"), err);
-    return st ? st : check_sizes(j, err);
+    if (!st) st = check_sizes(j, err);
+    return st || j->rungs == 1 ? st : check_rungs(j, err);
 }
 
 st_t job_from_json(struct job **out, json_t *v, struct base_err *err)

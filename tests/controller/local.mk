@@ -6,6 +6,7 @@ tests_controller_test_strategy_SOURCES = tests/controller/test_strategy.c tests/
 tests_controller_test_strategy_LDADD = $(CTL_TEST_LIBS)
 
 ctl_scripts = tests/controller/test_server.py tests/controller/test_restart.py tests/controller/test_params.py \
-	tests/controller/test_full.py tests/controller/test_docs.py tests/controller/test_older.py tests/controller/test_damaged.py
+	tests/controller/test_full.py tests/controller/test_docs.py tests/controller/test_older.py tests/controller/test_damaged.py \
+	tests/controller/test_rungs.py
 tap_scripts += $(ctl_scripts)
 EXTRA_DIST += tests/controller/taut_wire.py $(ctl_scripts)

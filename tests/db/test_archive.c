@@ -8,7 +8,7 @@
 static const char JOB[] = "{\"name\":\"c\",\"evaluator\":\"external\",\"space\":{\"type\":\"custom\",\"knobs\":{\"x\":{"
                           "\"float\":[0,1]},\"k\":{\"choice\":[1,2,3],\"repeat\":5}}},"
                           "\"objectives\":[\"a\",{\"metric\":\"b\",\"goal\":\"max\"},\"c\"],\"constraints\":[{"
-                          "\"metric\":\"d\",\"max\":0.7}]}";
+                          "\"metric\":\"d\",\"max\":0.7}],\"fidelity\":{\"tokens\":900,\"rungs\":3}}";
 
 static void same_double(const struct archive *a, const struct archive *b, int ca, long row, long *bad)
 {
@@ -17,6 +17,10 @@ static void same_double(const struct archive *a, const struct archive *b, int ca
         double v = archive_median(a, ca, row);
         *bad += !isnan(v);
         return;
+    }
+    for (int r = 0; r < archive_rung(a, row); r++) {
+        double v = archive_value(a, ca, row, r), w = archive_value(b, cb, row, r);
+        *bad += !(isnan(v) ? isnan(w) : v == w);
     }
     double x[3], y[3];
     x[0] = archive_median(a, ca, row);
@@ -33,12 +37,12 @@ static void same(const struct archive *a, const struct archive *b, const struct 
     if (!ok(n == archive_count(b), "%s: as many rows", what) || space_genome_init(space, &g) ||
         space_genome_init(space, &h))
         return;
-    for (int s = TRIAL_READY; s <= TRIAL_FAILED; s++)
+    for (int s = TRIAL_READY; s < TRIAL_STATES; s++)
         is_int(archive_count_state(a, s), archive_count_state(b, s), "%s: as many in state %d", what, s);
     for (long row = 0; row < n; row++) {
         char ia[BASE_ID_HEX], ib[BASE_ID_HEX];
         bad += archive_trial(a, row) != archive_trial(b, row) || archive_state(a, row) != archive_state(b, row) ||
-               archive_epoch(a, row) != archive_epoch(b, row) ||
+               archive_epoch(a, row) != archive_epoch(b, row) || archive_rung(a, row) != archive_rung(b, row) ||
                strcmp(archive_arch_id(a, row, ia), archive_arch_id(b, row, ib)) ||
                archive_row(a, archive_trial(b, row)) != row || archive_find_arch(a, ib) != archive_find_arch(b, ia) ||
                archive_genome(a, row, &g) || archive_genome(b, row, &h) || memcmp(g.g, h.g, (size_t)g.n * sizeof *g.g);
@@ -49,9 +53,12 @@ static void same(const struct archive *a, const struct archive *b, const struct 
     is_int(archive_reported(a), archive_reported(b), "%s: as many reports", what);
     for (long i = 0; i < archive_reported(a); i++)
         bad += archive_reported_row(a, i) != archive_reported_row(b, i) ||
+               archive_reported_rung(a, i) != archive_reported_rung(b, i) ||
                archive_reported_at(a, i) != archive_reported_at(b, i) ||
                archive_reported_busy_s(a, i) != archive_reported_busy_s(b, i);
-    is_int(bad, 0, "%s: in the same order, at the same times", what);
+    is_int(bad, 0, "%s: in the same order, at the same times, on the same rungs", what);
+    is_int(archive_evaluations(a), archive_evaluations(b), "%s: as many evaluations", what);
+    is_int(archive_top(a), archive_top(b), "%s: as high a rung", what);
     is_int(archive_row(a, 1 << 30), -1, "%s: a trial that is not there", what);
     is_int(archive_find_arch(a, ID("9f")), -1, "%s: an architecture that is not there", what);
     is_int(archive_find_arch(a, "short"), -1, "%s: no id of an architecture", what);
@@ -89,7 +96,8 @@ static json_t *value(struct search *s)
     return json_pack("{s:f,s:f,s:f,s:i}", "median", v, "low", v - 0.01, "high", v + 0.01, "n", 5);
 }
 
-static void report(struct search *s, int64_t trial, int64_t lease, int epoch)
+/* Whether it was reported ok. */
+static bool report(struct search *s, int64_t trial, int64_t lease, int epoch)
 {
     json_t *m = json_object();
     static const char *const NAMES[] = {"a", "b", "c", "d"};
@@ -102,10 +110,18 @@ static void report(struct search *s, int64_t trial, int64_t lease, int epoch)
             json_object_set_new(m, name, value(s));
         }
     }
+    bool good = base_rng_below(&s->r, 10);
+    if (base_rng_below(&s->r, 30) == 0) {
+        json_decref(m);
+        happen(s, "pruned", json_pack("{s:I,s:I,s:i,s:i,s:s,s:f}", "trial", (json_int_t)trial, "lease", (json_int_t)lease, "epoch", epoch, "device",
+                                      1, "reason", "dominated", "busy_s", 0.1));
+        return false;
+    }
     happen(s, "reported",
            json_pack("{s:I,s:I,s:i,s:s,s:i,s:o,s:f}", "trial", (json_int_t)trial, "lease", (json_int_t)lease, "epoch",
-                     epoch, "status", base_rng_below(&s->r, 10) ? "ok" : "failed", "device", 1, "metrics", m, "busy_s",
+                     epoch, "status", good ? "ok" : "failed", "device", 1, "metrics", m, "busy_s",
                      0.1 * (double)(trial % 7)));
+    return good;
 }
 
 static void lease(struct search *s, int64_t trial, int64_t lease_id, int epoch)
@@ -150,7 +166,13 @@ static void run_search(struct search *s)
             held[k] = next_lease++;
             lease(s, open[k], held[k], ++epochs[k]);
         }
-        if (open[k]) report(s, open[k], held[k], epochs[k]);
+        for (int rung = 1; open[k] && report(s, open[k], held[k], epochs[k]) && rung < 3 && base_rng_below(&s->r, 3); rung++) {
+            happen(s, "promoted", json_pack("{s:I,s:i}", "trial", (json_int_t)open[k], "rung", rung));
+            if (base_rng_below(&s->r, 6) == 0) break; /* waits */
+            held[k] = next_lease++;
+            lease(s, open[k], held[k], ++epochs[k]);
+            if (base_rng_below(&s->r, 6) == 0) break; /* stays out */
+        }
         open[k] = 3 * i + 5; /* ids of a service with other jobs have gaps */
         propose(s, open[k], i);
         held[k] = next_lease++;
@@ -170,18 +192,19 @@ static void run_search(struct search *s)
 static double turned(const struct archive *a, const struct front_query *q, int j, long row)
 {
     int c = archive_metric(a, q->objective[j].metric.name);
-    double v = archive_median(a, c, row);
+    double v = archive_value(a, c, row, q->rung);
     return q->objective[j].goal == METRIC_MAX ? -v : v;
 }
 
 static bool eligible(const struct archive *a, const struct front_query *q, long row)
 {
+    if (q->rung > archive_rung(a, row) || (q->rung == archive_rung(a, row) && archive_state(a, row) != TRIAL_OK)) return false;
     for (int j = 0; j < q->nobj; j++)
         if (!isfinite(turned(a, q, j, row))) return false;
-    double d = archive_median(a, archive_metric(a, "d"), row), size = archive_median(a, archive_metric(a, "size"), row);
+    double d = archive_value(a, archive_metric(a, "d"), row, q->rung), size = archive_median(a, archive_metric(a, "size"), row);
     if (q->constrained && d > 0.7) return false;
     if (q->where && !(size < 9 && d >= 0.2)) return false;
-    return archive_state(a, row) == TRIAL_OK;
+    return true;
 }
 
 static bool dominated(const struct archive *a, const struct front_query *q, long row)
@@ -262,6 +285,21 @@ static void fronts(const struct archive *a, const struct job *job)
     ok(!bad && doubtful && f.n > on, "an uncertain front: %ld trials, %ld of them on it by their medians, %ld in doubt", f.n, on, doubtful);
     archive_front_fini(&sure);
     archive_front_fini(&f);
+    q.constrained = true;
+    q.rung = 1;
+    front_is_right(a, &q, "of two on rung 1");
+    q.rung = archive_top(a);
+    is_int(q.rung, 2, "the highest rung");
+    front_is_right(a, &q, "of two on rung 2");
+    long n[3] = {0};
+    for (long row = 0; row < archive_count(a); row++)
+        for (int r = 0; r < 3; r++) n[r] += archive_has(a, row, r);
+    ok(n[0] > n[1] && n[1] > n[2] && n[2] > 50 && n[0] == archive_rung_count(a, 0) && n[1] == archive_rung_count(a, 1) && n[2] == archive_rung_count(a, 2),
+       "%ld, %ld, %ld results on the rungs", n[0], n[1], n[2]);
+    q.rung = 3;
+    is_int(archive_front(a, &q, &f, &err), ST_EINVAL, "a rung that the job does not have (%s: %s)", err.where, err.what);
+    q.constrained = false;
+    q.rung = 0;
     q.nobj = 1;
     ok(!archive_front(a, &q, &f, &err) && f.n >= 1, "front of one");
     q.after = archive_trial(a, archive_count(a) - 1); /* still open: it has no value */
@@ -297,7 +335,7 @@ static void progress(const struct archive *a, const struct job *job)
         long row = archive_reported_row(a, i);
         double v[4];
         for (int j = 0; j < 4; j++) v[j] = archive_median(a, c[j], row);
-        if (archive_state(a, row) == TRIAL_OK && !(v[3] > 0.7) && !isnan(v[0] + v[1] + v[2])) {
+        if (archive_reported_rung(a, i) == 2 && archive_state(a, row) == TRIAL_OK && !(v[3] > 0.7) && !isnan(v[0] + v[1] + v[2])) {
             int x = (int)lround(v[0] * 25), y = (int)lround(v[1] * 25), z = (int)lround(v[2] * 25);
             for (int p = x; p < 25; p++)
                 for (int q = 0; q < y; q++) /* b is maximised: from 0 up to y */
@@ -305,7 +343,7 @@ static void progress(const struct archive *a, const struct job *job)
         }
         bad += fabs(volume(cell) - hv[i]) > 1e-9;
     }
-    ok(bad == 0 && archive_reported(a) > 100, "hypervolume after each of %ld evaluations, by counting cells",
+    ok(bad == 0 && archive_reported(a) > 100, "hypervolume of the top rung after each of %ld reports, by counting cells",
        archive_reported(a));
     free(hv);
 }

@@ -42,7 +42,7 @@ static void test_defaults(void)
               "'train_joules','state_bytes@4096'],"
               "'constraints':[{'metric':'decode_ms@1024','max':2.0},{'metric':'params','min':1e4,'max':1e6}],"
               "'train':{'batch':8,'lr':1e-3,'lr_width_rule':'none','weight_decay':0,'warmup':0.1,'schedule':'constant'},"
-              "'fidelity':{'tokens':1e5,'rungs':1,'eta':3},'search':{'strategy':'random','population':8,'weights':'standalone'},"
+              "'fidelity':{'tokens':1e5,'rungs':2,'eta':4},'search':{'strategy':'random','population':8,'weights':'standalone'},"
               "'precision':'bf16','decode_precision':'same','evaluator':'external','budget':{'hours':0.5}}",
               &err);
     if (!ok(j != NULL, "a job with every key reads")) return;
@@ -123,7 +123,12 @@ static const struct {
     {0, 0, 0, "'search':{'population':1}", ST_EINVAL, "search.population", "must be an integer from 2 to 100000, not 1"},
     {0, 0, 0, "'search':{'pop':10}", ST_EINVAL, "search", "unknown key 'pop'"},
     {0, 0, 0, "'search':[]", ST_EINVAL, "search", "must be an object, not an array"},
-    {0, 0, 0, "'fidelity':{'rungs':3}", ST_ENOTSUP, "fidelity.rungs", "more than one rung is not built yet; use 1"},
+    {0, 0, 0, "'fidelity':{'rungs':3,'tokens':36000}", ST_EINVAL, "fidelity.rungs",
+     "rung 0 of 3 has 4000 tokens, less than one step (batch 16 x context 256 = 4096); take fewer rungs, a smaller eta or more tokens"},
+    {0, 0, 0, "'fidelity':{'rungs':3,'tokens':12000,'eta':1.1}", ST_EINVAL, "fidelity.rungs",
+     "rungs 0 and 1 have as many steps (3); take fewer rungs, a smaller eta or more tokens"},
+    {0, 0, 0, "'fidelity':{'rungs':5}", ST_EINVAL, "train.warmup",
+     "its 10 steps (a share of the top rung's 489) are more than the 6 before rung 0 decays; take a smaller one, or fewer rungs"},
     {0, 0, 0, "'fidelity':{'rungs':0}", ST_EINVAL, "fidelity.rungs", "must be an integer from 1 to 32, not 0"},
     {0, 0, 0, "'fidelity':{'tokens':1.5}", ST_EINVAL, "fidelity.tokens", "must be a whole number"},
     {0, 0, 0, "'fidelity':{'tokens':100}", ST_EINVAL, "fidelity.tokens", "100 is less than one step (batch 16 x context 256)"},
