@@ -36,7 +36,7 @@ static bool hopeless(const struct job *job, const struct archive *a, long row)
     for (int i = 0; i < job->nconstraints; i++) {
         const struct metric *m = &job->constraint[i].metric;
         int col = archive_metric(a, m->name);
-        bool fixed = m->source == METRIC_PAPER || m->source == METRIC_PROFILE || (m->source == METRIC_ENERGY && m->context);
+        bool fixed = m->source == METRIC_PAPER || m->source == METRIC_PROFILE || m->source == METRIC_PROXY || (m->source == METRIC_ENERGY && m->context);
         bound[i] = fixed && col >= 0 ? archive_median(a, col, row) : NAN;
     }
     return job_violation(job, bound) > 0;

@@ -210,9 +210,8 @@ static void check_objectives(struct base_jr *r, const struct ctl_job *j, int64_t
     long row = archive_row(j->archive, trial);
     for (int i = 0; i < j->job->nobjectives; i++) {
         const struct metric *m = &j->job->objective[i].metric;
-        bool profiled = m->source == METRIC_PROFILE || (m->source == METRIC_ENERGY && m->context);
         int col = archive_metric(j->archive, m->name);
-        if (profiled && archive_rung(j->archive, row) && col >= 0 && !isnan(archive_median(j->archive, col, row))) continue;
+        if (ctl_metric_once(m) && archive_rung(j->archive, row) && col >= 0 && !isnan(archive_median(j->archive, col, row))) continue;
         if ((lm && m->source == METRIC_PAPER) || json_object_get(metrics, m->name)) continue;
         base_jr_fail(r, ST_EINVAL, "metrics", "the objective '%s' is missing", m->name);
     }

@@ -319,12 +319,6 @@ void ctl_sched(struct ctl *c)
 
 /* ---- the answer ---- */
 
-/* What is profiled does not change with training: it is measured on the first rung alone. */
-static bool measured_below(const struct metric *m, int rung)
-{
-    return rung > 0 && (m->source == METRIC_PROFILE || (m->source == METRIC_ENERGY && m->context));
-}
-
 /* What every lease of a job on a rung says alike. */
 static char *lease_text(const struct ctl_job *j, int rung)
 {
@@ -370,7 +364,7 @@ static char *lease_text(const struct ctl_job *j, int rung)
     base_jw_arr(&w);
     for (int i = 0; i < n; i++) {
         struct metric m;
-        if (lm && !space_metric_parse(&m, wanted[i], false, "", NULL) && (m.source == METRIC_PAPER || measured_below(&m, rung))) continue; /* known */
+        if (lm && !space_metric_parse(&m, wanted[i], false, "", NULL) && (m.source == METRIC_PAPER || (rung && ctl_metric_once(&m)))) continue; /* known */
         base_jw_str(&w, wanted[i]);
     }
     base_jw_end(&w);

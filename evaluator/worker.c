@@ -179,6 +179,8 @@ struct trial {
     struct job_train train;
     enum arch_weights decode; /* how weights are kept for what is profiled */
     double tokens;
+    int rungs, rung;           /* as in trainer_opts */
+    double rung_tokens[JOB_RUNGS_MAX];
     uint64_t seed;
     enum kn_dtype precision;   /* of products in training */
     int nmetrics;
@@ -187,7 +189,25 @@ struct trial {
     const char *checkpoint, *hash; /* borrowed; NULL: none was reported */
     double reached;            /* tokens of it */
     char path[512];            /* where its checkpoint goes */
+    char stable[512];          /* … and that of the trunk, where a rung leaves it */
 };
+
+/* The ladder of rungs, where the job has more than one. */
+static st_t read_rungs(struct base_jr *task, int64_t rung, struct trial *t)
+{
+    json_t *list = base_jr_get(task, "rungs"), *v;
+    size_t n = json_array_size(list), i;
+    if (!list) return ST_OK;
+    if (n < 1 || n > JOB_RUNGS_MAX || rung >= (int64_t)n) return base_jr_fail(task, ST_EINVAL, "rungs", "must be the tokens of 1 to %d rungs", JOB_RUNGS_MAX);
+    json_array_foreach(list, i, v)
+    {
+        t->rung_tokens[i] = json_number_value(v);
+        if (!(t->rung_tokens[i] >= 1) || (i && t->rung_tokens[i] < t->rung_tokens[i - 1])) return base_jr_fail(task, ST_EINVAL, "rungs", "must grow");
+    }
+    t->rungs = (int)n;
+    t->rung = (int)rung;
+    return ST_OK;
+}
 
 static st_t read_lease(struct worker *w, json_t *v, struct trial *t, struct base_err *err)
 {
@@ -196,6 +216,7 @@ static st_t read_lease(struct worker *w, json_t *v, struct trial *t, struct base
     t->job = base_jr_int(&r, "job", 0, 1, INT64_MAX);
     t->tokens = base_jr_num(&r, "tokens", 0, 1, 1e18);
     t->seed = (uint64_t)base_jr_int(&r, "seed", 1, INT64_MIN, INT64_MAX);
+    int64_t rung = base_jr_int(&r, "rung", 0, 0, JOB_RUNGS_MAX - 1);
     t->data = base_jr_need(&r, "data");
     json_t *task = base_jr_need(&r, "task"), *metrics = base_jr_need(&r, "metrics"), *arch = base_jr_need(&r, "arch");
     if (r.st) return r.st;
@@ -209,7 +230,7 @@ static st_t read_lease(struct worker *w, json_t *v, struct trial *t, struct base
                                   .warmup = base_jr_num(&q, "warmup", 0.02, 0, 1), .decay = strcmp(base_jr_str(&q, "schedule", "wsd"), "wsd") ? 0 : 0.2,
                                   .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1};
     const char *precision = base_jr_str(&k, "precision", "f32"), *kept = base_jr_str(&k, "decode_precision", "same");
-    if (k.st || q.st) return k.st ? k.st : q.st;
+    if (k.st || q.st || read_rungs(&k, rung, t)) return k.st ? k.st : q.st;
     t->precision = !strcmp(precision, "auto") ? w->o.dev->info.fastest : !strcmp(precision, "bf16") ? KN_BF16 : KN_F32;
     if (t->precision == KN_F32 && strcmp(precision, "f32") && strcmp(precision, "auto"))
         return base_jr_fail(&k, ST_ENOTSUP, "precision", "'%.32s' is not served here", precision);
@@ -226,14 +247,17 @@ static st_t read_lease(struct worker *w, json_t *v, struct trial *t, struct base
     t->checkpoint = json_string_value(json_object_get(c, "path"));
     t->hash = json_string_value(json_object_get(c, "hash"));
     t->reached = json_number_value(json_object_get(c, "tokens"));
-    if (snprintf(t->path, sizeof t->path, "%s/job%lld-trial%lld.safetensors", w->o.work, (long long)t->job, (long long)t->id) >= (int)sizeof t->path)
+    char on[16] = "";
+    if (t->rung) snprintf(on, sizeof on, ".rung%d", t->rung);
+    if (snprintf(t->path, sizeof t->path, "%s/job%lld-trial%lld%s.safetensors", w->o.work, (long long)t->job, (long long)t->id, on) >= (int)sizeof t->path ||
+        snprintf(t->stable, sizeof t->stable, "%s/job%lld-trial%lld.stable.safetensors", w->o.work, (long long)t->job, (long long)t->id) >= (int)sizeof t->stable)
         return base_err_set(err, ST_ETOOBIG, w->o.work, "the path of the work folder is too long");
     return ST_OK;
 }
 
-static json_t *checkpoint_json(const struct trial *t, const char *sha, uint64_t bytes, double tokens)
+static json_t *checkpoint_json(const char *path, const char *sha, uint64_t bytes, double tokens)
 {
-    return json_pack("{s:s, s:s, s:I, s:f}", "path", t->path, "hash", sha, "bytes", (json_int_t)bytes, "tokens", tokens);
+    return json_pack("{s:s, s:s, s:I, s:f}", "path", path, "hash", sha, "bytes", (json_int_t)bytes, "tokens", tokens);
 }
 
 /* NULL, and a line the first time: it cannot be written. Then the last one still stands, and whoever goes on does so from there, to the same bits. */
@@ -248,19 +272,19 @@ static json_t *save(struct worker *w, const struct trial *t)
         log_warn("trial %lld: no checkpoint at step %lld: %s: %s; going on without", (long long)t->id, (long long)trainer_at(w->trainer), err.where, err.what);
     if (!st && w->full) log_warn("trial %lld: checkpoints are written again", (long long)t->id);
     w->full = st != ST_OK;
-    return st ? NULL : checkpoint_json(t, sha, bytes, trainer_tokens(w->trainer));
+    return st ? NULL : checkpoint_json(t->path, sha, bytes, trainer_tokens(w->trainer));
 }
 
-/* m's weights, or (NULL) the trainer with all that it knows. That there is no room, or that the folder is not there, is no fault of the trial: waits.
+/* At path, m's weights, or (NULL) the trainer with all that it knows. That there is no room, or that the folder is not there, is no fault of the trial: waits.
  * ST_ECANCELED: told to stop meanwhile. */
-static st_t save_finished(struct worker *w, const struct trial *t, struct model *m, double tokens, json_t **checkpoint, struct base_err *err)
+static st_t save_finished(struct worker *w, const struct trial *t, const char *path, struct model *m, double tokens, json_t **checkpoint, struct base_err *err)
 {
     char sha[BASE_SHA256_HEX];
     uint64_t bytes;
     bool told = false;
     struct base_err e = BASE_ERR_INIT;
     for (;;) {
-        st_t st = m ? model_save(m, t->path, false, NULL, 0, sha, &bytes, &e) : trainer_save(w->trainer, t->path, sha, &bytes, &e);
+        st_t st = m ? model_save(m, path, false, NULL, 0, sha, &bytes, &e) : trainer_save(w->trainer, path, sha, &bytes, &e);
         if (!st) break;
         if (st != ST_ENOSPC && st != ST_EIO) return base_err_set(err, st, e.where, "%s", e.what);
         if (!told) log_warn("trial %lld: its weights cannot be written: %s: %s; waiting for room", (long long)t->id, e.where, e.what);
@@ -270,7 +294,7 @@ static st_t save_finished(struct worker *w, const struct trial *t, struct model 
     }
     if (told) log_warn("trial %lld: its weights are written now", (long long)t->id);
     json_decref(*checkpoint);
-    *checkpoint = checkpoint_json(t, sha, bytes, tokens);
+    *checkpoint = checkpoint_json(path, sha, bytes, tokens);
     return ST_OK;
 }
 
@@ -281,34 +305,50 @@ static st_t save_weights(struct worker *w, const struct trial *t, double tokens,
     struct model_opts o = {.batch = 0};
     st_t st = model_new(&m, &t->arch, w->o.dev, &o, err);
     if (!st) st = model_load(m, t->path, false, err);
-    if (!st) st = save_finished(w, t, m, tokens, checkpoint, err);
+    if (!st) st = save_finished(w, t, t->path, m, tokens, checkpoint, err);
     model_free(m);
     return st;
 }
 
+static bool below_top(const struct trial *t)
+{
+    return t->rung < t->rungs - 1;
+}
+
+/* Where the rung leaves the trunk: what a promotion goes on from, and this trial too, should it be stopped in the decay. */
+static st_t leave_trunk(struct worker *w, const struct trial *t, json_t **stable, struct base_err *err)
+{
+    if (!below_top(t) || trainer_at(w->trainer) != trainer_stable(w->trainer)) return ST_OK;
+    spend(w);
+    st_t st = save_finished(w, t, t->stable, NULL, trainer_tokens(w->trainer), stable, err);
+    if (!st && !progress(w, json_incref(*stable))) st = base_err_set(err, ST_ECANCELED, "", "stopped");
+    return st;
+}
+
 /* ST_ECANCELED: stopped or taken back; *checkpoint then says where it stands. */
-static st_t train(struct worker *w, const struct trial *t, json_t **checkpoint, struct base_err *err)
+static st_t train(struct worker *w, const struct trial *t, json_t **checkpoint, json_t **stable, struct base_err *err)
 {
     struct trainer *tr = w->trainer;
     uint64_t saved = base_clock_ns();
-    int64_t first = trainer_at(tr);
-    st_t st = ST_OK;
+    int64_t first = trainer_at(tr), trunk = trainer_stable(tr);
+    st_t st = leave_trunk(w, t, stable, err);
     while (!st && !trainer_done(tr)) {
         /* Not held while tautd is spoken to: a daemon that hangs must not keep others on this host from timing. */
         st = hostlock_shared(w->o.lock);
         if (!st) st = trainer_step(tr, err);
         json_t *c = NULL;
-        if (!st && !trainer_done(tr) && (double)(base_clock_ns() - saved) * 1e-9 >= w->o.checkpoint_s) {
+        if (!st && trainer_at(tr) < trunk && (double)(base_clock_ns() - saved) * 1e-9 >= w->o.checkpoint_s) {
             c = save(w, t);
             saved = base_clock_ns();
         }
         hostlock_unlock(w->o.lock);
+        if (!st) st = leave_trunk(w, t, stable, err);
         if (st || trainer_done(tr)) break;
         if (c ? !progress(w, c) : !go(w)) st = ST_ECANCELED;
     }
     spend(w);
     if (st != ST_ECANCELED) return st;
-    if (trainer_at(tr) > first) *checkpoint = save(w, t);
+    if (trainer_at(tr) > first && trainer_at(tr) < trunk) *checkpoint = save(w, t);
     return base_err_set(err, st, "", "stopped");
 }
 
@@ -391,10 +431,20 @@ static st_t check_resumed(const struct trial *t, const struct trainer *tr, const
 /* Goes on from where the trial got to, as far as that can be used: the same training from its start gives the same bits. */
 static st_t begin(struct worker *w, const struct trial *t, const struct trainer_opts *o, struct base_err *err)
 {
-    const char *from = t->checkpoint ? t->checkpoint : access(t->path, F_OK) ? NULL : t->path;
+    bool own = !access(t->path, F_OK);
+    const char *from = t->checkpoint ? t->checkpoint : own ? t->path : NULL;
+    struct base_err e = BASE_ERR_INIT;
     st_t st = trainer_new(&w->trainer, o, err);
     if (st || !from) return st;
-    struct base_err e = BASE_ERR_INIT;
+    if (t->rungs && own && strcmp(from, t->path)) { /* what was reported is the trunk's: the rung itself may be further on */
+        if (!trainer_load(w->trainer, t->path, &e) && trainer_tokens(w->trainer) > t->reached) {
+            log_info("trial %lld: on from step %lld", (long long)t->id, (long long)trainer_at(w->trainer));
+            return ST_OK;
+        }
+        trainer_free(w->trainer);
+        w->trainer = NULL;
+        if ((st = trainer_new(&w->trainer, o, err))) return st;
+    }
     st_t l = trainer_load(w->trainer, from, &e);
     if (!l) l = check_resumed(t, w->trainer, from, &e);
     if (!l) {
@@ -407,22 +457,34 @@ static st_t begin(struct worker *w, const struct trial *t, const struct trainer_
     return trainer_new(&w->trainer, o, err);
 }
 
+/* A trial that was finished before it was stopped left the trunk then; NULL: the file is gone, and a promotion starts anew. */
+static json_t *kept_stable(struct worker *w, const struct trial *t)
+{
+    char sha[BASE_SHA256_HEX];
+    uint64_t bytes;
+    double step = (double)t->train.batch * t->arch.context;
+    if (base_sha256_file(t->stable, sha, &bytes)) return NULL;
+    return checkpoint_json(t->stable, sha, bytes, (double)trainer_stable(w->trainer) * step);
+}
+
 /* Trains, validates, and writes it all down, so that a trial that is stopped while it is profiled need not train again: what of the report comes from that. */
 static st_t learn(struct worker *w, const struct trial *t, struct data *data, json_t *metrics, json_t *report, double *tokens, json_t **checkpoint,
-                  struct base_err *err)
+                  json_t **stable, struct base_err *err)
 {
     double nats, bpb;
     struct trainer_opts o = {.arch = &t->arch, .data = data, .dev = w->o.dev, .train = t->train, .tokens = t->tokens, .seed = t->seed,
-                             .precision = t->precision};
+                             .precision = t->precision, .rungs = t->rungs, .rung = t->rung};
+    memcpy(o.rung_tokens, t->rung_tokens, sizeof o.rung_tokens);
     spend(w);
     st_t st = begin(w, t, &o, err);
     if (!st && !w->energy) trainer_joules_add(w->trainer, NAN);
-    if (!st) st = train(w, t, checkpoint, err);
+    if (!st) st = train(w, t, checkpoint, stable, err);
     if (!st) st = hostlock_shared(w->o.lock);
     if (!st) st = trainer_validate(w->trainer, &nats, &bpb, err);
     hostlock_unlock(w->o.lock);
     if (!st) st = data_verify(t->data, err); /* all of it was the same text */
-    if (!st) st = save_finished(w, t, NULL, trainer_tokens(w->trainer), checkpoint, err);
+    if (!st) st = save_finished(w, t, t->path, NULL, trainer_tokens(w->trainer), checkpoint, err);
+    if (!st && below_top(t) && !*stable) *stable = kept_stable(w, t);
     if (!st) {
         struct trainer *tr = w->trainer;
         *tokens = trainer_tokens(tr);
@@ -441,15 +503,16 @@ static st_t learn(struct worker *w, const struct trial *t, struct data *data, js
 static st_t evaluate(struct worker *w, const struct trial *t, json_t *report, struct base_err *err)
 {
     struct data *data = NULL;
-    json_t *metrics = json_object(), *checkpoint = NULL;
+    json_t *metrics = json_object(), *checkpoint = NULL, *stable = NULL;
     double tokens = 0;
     st_t st = metrics ? data_open(&data, t->data, true, err) : ST_ENOMEM;
     if (!st) st = score(w, t, data, metrics, err);
-    if (!st) st = learn(w, t, data, metrics, report, &tokens, &checkpoint, err);
+    if (!st) st = learn(w, t, data, metrics, report, &tokens, &checkpoint, &stable, err);
     data_close(data);
     if (!st) st = profile(w, t, metrics, err);
     if (!st) st = save_weights(w, t, tokens, &checkpoint, err);
     if (checkpoint) json_object_set_new(report, "checkpoint", checkpoint);
+    if (stable) json_object_set_new(report, "stable", stable);
     json_object_set_new(report, "metrics", metrics);
     return st;
 }
@@ -521,6 +584,7 @@ static void work_on(struct worker *w, json_t *lease)
         if (st != ST_ECANCELED) log_warn("trial %lld failed: %s", (long long)t.id, text);
     }
     send_report(w, t.id, report);
+    if (!st && t.rungs && !below_top(&t)) unlink(t.stable); /* nothing goes on from it any more */
     json_decref(report);
     w->lease = 0;
     beat_hold(w->beat, 0, 0, 0);

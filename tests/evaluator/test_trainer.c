@@ -241,6 +241,96 @@ static void resumed(struct kn_dev *dev)
     trainer_free(whole);
 }
 
+/* A ladder of rungs: each rung by way of the ones below it, from its start, and the top one as without rungs. */
+static struct trainer_opts on_rung(const struct arch *a, struct kn_dev *dev, int rung)
+{
+    static const int S[] = {10, 30, 90};
+    struct trainer_opts o = opts(a, dev, S[rung]);
+    o.rungs = 3;
+    o.rung = rung;
+    for (int i = 0; i < 3; i++) o.rung_tokens[i] = (double)S[i] * B * T - (i == 0); /* a part of a step is a step */
+    o.train.warmup = 0.05;
+    return o;
+}
+
+static bool same_save(struct trainer *a, struct trainer *b)
+{
+    char x[BASE_SHA256_HEX], y[BASE_SHA256_HEX];
+    struct model *m[] = {trainer_model(a), trainer_model(b)};
+    return !model_save(m[0], in("a.safetensors"), true, NULL, 0, x, NULL, NULL) && !model_save(m[1], in("b.safetensors"), true, NULL, 0, y, NULL, NULL) &&
+           !strcmp(x, y);
+}
+
+static void ladder(struct kn_dev *dev)
+{
+    static const int S[] = {10, 30, 90}, P[] = {8, 24, 90};
+    struct arch a = small_net(T, 32);
+    struct base_err err = BASE_ERR_INIT;
+    double p[90], q[90];
+    struct trainer *rung[3] = {NULL};
+    for (int r = 0; r < 3; r++) {
+        struct trainer_opts o = on_rung(&a, dev, r);
+        rung[r] = start(&o);
+        is_int(trainer_steps(rung[r]), S[r], "steps of rung %d", r);
+        is_int(trainer_stable(rung[r]), P[r], "of them on the trunk");
+        if (r) ok(!trainer_load(rung[r], in("stable.safetensors"), &err) && trainer_at(rung[r]) == P[r - 1], "it goes on from before the decay below: %s", err.what);
+        run(rung[r], P[r], p);
+        if (r < 2) {
+            ok(!trainer_save(rung[r], in("stable.safetensors"), NULL, NULL, &err), "what a promotion goes on from");
+            struct trainer *again = start(&o);
+            ok(!trainer_load(again, in("stable.safetensors"), &err) && same_save(again, rung[r]), "holds weights and optimiser");
+            trainer_free(again);
+            run(rung[r], S[r], p);
+            ok(!trainer_save(rung[r], r ? in("end1.safetensors") : in("end0.safetensors"), NULL, NULL, &err), "its end");
+        }
+        struct trainer *direct = start(&o);
+        run(direct, S[r], q);
+        ok(!memcmp(p + (r ? P[r - 1] : 0), q + (r ? P[r - 1] : 0), sizeof *p * (size_t)(S[r] - (r ? P[r - 1] : 0))) && same_results(rung[r], direct) &&
+               same_save(rung[r], direct) && same_curve(rung[r], direct),
+           "rung %d: losses, weights, results and curve are those of a training that goes there directly", r);
+        int n, points[] = {10, 30, 64};
+        const struct trainer_point *c = trainer_curve(direct, &n);
+        ok(n == points[r] && c[n - 1].tokens == (double)S[r] * B * T, "%d points, the last one at its end", n);
+        trainer_free(direct);
+    }
+    struct trainer_opts plain = opts(&a, dev, 90);
+    plain.train.warmup = 0.05;
+    struct trainer *whole = start(&plain);
+    run(whole, 90, q);
+    ok(!memcmp(p + 24, q + 24, sizeof *p * 66) && same_results(rung[2], whole) && same_save(rung[2], whole), "the top rung is the training without rungs, bit for bit");
+
+    /* What left the trunk stays on its rung. */
+    struct trainer_opts o = on_rung(&a, dev, 1);
+    struct trainer *t = start(&o);
+    is_int(trainer_load(t, in("end0.safetensors"), &err), ST_ESTALE, "the decayed end of rung 0 is not gone on from: %s", err.what);
+    ok(!trainer_load(t, in("end1.safetensors"), &err) && trainer_done(t) && same_results(t, rung[1]), "its own end is taken up: %s", err.what);
+    trainer_free(t);
+    o = on_rung(&a, dev, 0);
+    t = start(&o);
+    is_int(trainer_load(t, in("stable.safetensors"), &err), ST_ESTALE, "nor the trunk past where it is left: %s", err.what);
+    trainer_free(t);
+    o = on_rung(&a, dev, 1);
+    o.rung_tokens[2] += B * T;
+    t = start(&o);
+    is_int(trainer_load(t, in("stable.safetensors"), &err), ST_ESTALE, "nor another ladder's");
+    trainer_free(t);
+    t = start(&plain);
+    is_int(trainer_load(t, in("stable.safetensors"), &err), ST_ESTALE, "nor a ladder's by a training without rungs");
+    trainer_free(t), trainer_free(whole);
+    for (int r = 0; r < 3; r++) trainer_free(rung[r]);
+
+    /* Without decay the trunk is all there is. */
+    o = on_rung(&a, dev, 0);
+    o.train.decay = 0;
+    t = start(&o);
+    run(t, 10, NULL);
+    ok(trainer_done(t) && trainer_stable(t) == 10 && !trainer_save(t, in("flat.safetensors"), NULL, NULL, &err), "a constant rate: the end is the trunk's");
+    o.rung = 1;
+    struct trainer *u = start(&o);
+    ok(!trainer_load(u, in("flat.safetensors"), &err) && same_save(t, u), "and is gone on from, with its optimiser: %s", err.what);
+    trainer_free(t), trainer_free(u);
+}
+
 static void spent(struct kn_dev *dev)
 {
     struct arch a = small_net(T, 32);
@@ -485,6 +575,7 @@ int main(void)
     curves(dev);
     threads();
     resumed(dev);
+    ladder(dev);
     spent(dev);
     not_finite(dev);
     no_fit(dev);
