@@ -105,9 +105,11 @@ static void line_best(const struct follow *f, struct base_buf *l)
 static void line_now(const struct follow *f, json_t *r, struct base_buf *l)
 {
     char buf[FMT_MAX], goal[FMT_MAX];
-    double tokens = out_num(r, "tokens"), all = out_num(json_object_get(json_object_get(f->info, "job"), "fidelity"), "tokens");
+    json_t *rung = json_array_get(json_object_get(f->info, "rungs"), (size_t)out_int(r, "rung"));
+    double tokens = out_num(r, "tokens"), all = rung ? out_num(rung, "tokens") : out_num(json_object_get(json_object_get(f->info, "job"), "fidelity"), "tokens");
     add_label(l, "now");
     base_buf_printf(l, " trial %lld", (long long)out_int(r, "trial"));
+    if (rung) base_buf_printf(l, " rung %lld", (long long)out_int(r, "rung"));
     if (!isnan(tokens)) base_buf_printf(l, "   %s", fmt_short(buf, tokens));
     if (!isnan(tokens) && all > 0) base_buf_printf(l, " of %s", fmt_short(goal, all));
     if (!isnan(tokens)) base_buf_str(l, " tokens");
@@ -248,7 +250,10 @@ static void evaluation_line(const struct follow *f, json_t *event, json_t *trial
     if (isnan(budget(f))) snprintf(count, sizeof count, "%ld", f->reported);
     else snprintf(count, sizeof count, "%ld/%.0f", f->reported, budget(f));
     base_buf_printf(b, "%s%7s%s  trial %-4lld", term_style(TERM_DIM), count, term_style(TERM_PLAIN), (long long)id);
-    if (!strcmp(out_str(event, "status"), "failed")) {
+    if (json_object_get(event, "rung")) base_buf_printf(b, " rung %lld", (long long)out_int(event, "rung"));
+    if (!strcmp(out_str(event, "type"), "pruned")) {
+        base_buf_printf(b, "  %spruned: %s%s", term_style(TERM_YELLOW), out_str(event, "reason"), term_style(TERM_PLAIN));
+    } else if (!strcmp(out_str(event, "status"), "failed")) {
         struct base_err e;
         base_err_set(&e, ST_EINVAL, "", "%s", *out_str(event, "error") ? out_str(event, "error") : "no reason given"); /* in one line, whatever it is */
         base_buf_printf(b, "  %sfailed: %s%s", term_style(TERM_RED), e.what, term_style(TERM_PLAIN));
@@ -264,10 +269,13 @@ static void evaluation_line(const struct follow *f, json_t *event, json_t *trial
 
 static void evaluation_json(const struct follow *f, json_t *event, json_t *trial)
 {
+    bool pruned = !strcmp(out_str(event, "type"), "pruned");
     json_t *o = json_pack("{s:s,s:I,s:I,s:I,s:s}", "event", "evaluation", "job", (json_int_t)f->job, "evaluation", (json_int_t)f->reported, "trial",
-                          (json_int_t)out_int(event, "trial"), "status", out_str(event, "status")), *metrics = json_object(), *v;
+                          (json_int_t)out_int(event, "trial"), "status", pruned ? "pruned" : out_str(event, "status")), *metrics = json_object(), *v;
     const char *name;
     if (*out_str(event, "error")) json_object_set(o, "error", json_object_get(event, "error"));
+    if (pruned) json_object_set(o, "error", json_object_get(event, "reason"));
+    if (json_object_get(event, "rung")) json_object_set(o, "rung", json_object_get(event, "rung"));
     json_object_foreach(json_object_get(trial, "metrics"), name, v)
     {
         json_t *median = json_object_get(v, "median");
@@ -307,7 +315,7 @@ static st_t reported(struct follow *f, json_t *event)
 {
     struct base_buf b = BASE_BUF_INIT;
     json_t *trial = NULL;
-    f->reported++;
+    f->reported += !out_int(event, "rung"); /* on a higher rung it was counted before */
     if (f->cli->quiet && !f->cli->json) return ST_OK;
     st_t st = wire_client_call(f->wire, "trial.get", json_pack("{s:I}", "id", (json_int_t)out_int(event, "trial")), CALL_MS, &trial, NULL, NULL);
     if (st == ST_EINVAL) st = ST_OK; /* shown without */
@@ -385,7 +393,7 @@ static st_t handle(struct follow *f, const char *method, json_t *event)
     if (f->raw) {
         out_json(event);
         fflush(stdout);
-    } else if (!strcmp(type, "reported")) {
+    } else if (!strcmp(type, "reported") || !strcmp(type, "pruned")) {
         return reported(f, event);
     }
     if (!strcmp(type, "state") && is_end(out_str(event, "state"))) f->asked_ns = 0; /* ask at once */

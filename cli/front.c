@@ -14,6 +14,7 @@ static const struct cli_opt options[] = {
     {"where", 'w', "FILTER", "trials that fulfil it alone: 'decode_ms@1024 <= 2 and params < 5e6'", false},
     {"format", 'f', "table|csv|json", "table, or all metrics of each trial as csv or json", false},
     {"plot", 'p', NULL, "draw the first two objectives", false},
+    {"rung", 'r', "N", "of this rung's results, 0 the lowest (default: the highest that has some)", false},
     {"limit", 'n', "N", "at most so many, by first objective", false},
     {"uncertain", 0, NULL, "with each trial's probability of being on the true front, given the intervals of what was measured", false},
     {0},
@@ -180,6 +181,7 @@ static int run(struct cli *c)
     struct conn k;
     json_t *info = NULL, *rows = NULL, *objectives = wanted(c);
     long limit = (long)cli_int(c, "limit", -1, 1, 1000000000);
+    int64_t rung = cli_int(c, "rung", -1, 0, 1000);
     int rc = c->bad ? c->bad : conn_open(&k, c, false);
     if (rc) {
         json_decref(objectives);
@@ -191,6 +193,7 @@ static int run(struct cli *c)
         if (objectives) json_object_set(params, "objectives", objectives);
         else objectives = json_incref(json_object_get(info, "objectives"));
         if (cli_has(c, "where")) json_object_set_new(params, "where", json_string(cli_str(c, "where", "")));
+        if (rung >= 0) json_object_set_new(params, "rung", json_integer(rung));
         if (!strcmp(format_of(c), "table")) ask_for_table(params, objectives);
         if (cli_has(c, "uncertain")) json_object_set_new(params, "uncertain", json_true());
         rc = conn_pages(&k, "job.front", params, limit, &rows);

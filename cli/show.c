@@ -106,6 +106,7 @@ static void print_facts(const struct show *s)
     double tokens = trained(t);
     struct base_buf b = BASE_BUF_INIT;
     line("job", "%lld '%s'", (long long)out_int(t, "job"), out_str(s->job, "name"));
+    if (json_object_get(t, "rungs")) line("rung", "%lld", (long long)out_int(t, "rung"));
     print_origin(t);
     if (!isnan(tokens)) base_buf_printf(&b, "%s tokens, ", fmt_short(buf, tokens));
     base_buf_printf(&b, "seed %lld", (long long)out_int(t, "seed"));
@@ -127,7 +128,7 @@ static void print_facts(const struct show *s)
     if (*out_str(t, "error")) {
         struct base_err e;
         base_err_set(&e, ST_EINVAL, "", "%s", out_str(t, "error")); /* an evaluator's words: control characters become visible */
-        line("failed", "%s%s%s", term_style(TERM_RED), e.what, term_style(TERM_PLAIN));
+        line(!strcmp(out_str(t, "state"), "pruned") ? "pruned" : "failed", "%s%s%s", term_style(TERM_RED), e.what, term_style(TERM_PLAIN));
     }
 }
 
@@ -239,6 +240,34 @@ static void print_arch(const struct show *s, const struct stack *stack)
            s->arch.tie ? ", the head shares the embedding" : "", term_style(TERM_PLAIN));
 }
 
+/* What the job is after, as it was on the rungs below. */
+static void print_rungs(const struct show *s)
+{
+    struct table t = TABLE_INIT;
+    json_t *objectives = json_object_get(s->job, "objectives"), *r, *o;
+    size_t i, k;
+    char buf[FMT_MAX];
+    t.indent = 2;
+    table_column(&t, "rung", TABLE_RIGHT);
+    table_column(&t, "tokens", TABLE_RIGHT);
+    json_array_foreach(objectives, k, o) table_column(&t, out_str(o, "metric"), TABLE_RIGHT);
+    json_array_foreach(json_object_get(s->trial, "rungs"), i, r)
+    {
+        double tokens = trained(r);
+        table_row(&t);
+        table_cell(&t, "%lld", (long long)out_int(r, "rung"));
+        table_cell(&t, "%s", isnan(tokens) ? "" : fmt_short(buf, tokens));
+        json_array_foreach(objectives, k, o)
+        {
+            double v = out_num(json_object_get(r, "metrics"), out_str(o, "metric"));
+            table_cell(&t, "%s", isnan(v) ? "" : fmt_metric(buf, out_str(o, "metric"), v));
+        }
+    }
+    putchar('\n');
+    table_print(&t, stdout);
+    table_fini(&t);
+}
+
 static int print(const struct show *s, const struct stack *stack)
 {
     struct base_buf b = BASE_BUF_INIT;
@@ -259,6 +288,7 @@ static int print(const struct show *s, const struct stack *stack)
     base_buf_fini(&b);
     if (t) print_facts(s);
     if (t) print_metrics(s);
+    if (t && json_object_get(t, "rungs")) print_rungs(s);
     if (t) print_curve(t);
     if (s->lm) print_arch(s, stack);
     else print_knobs(json_object_get(t, "arch"));

@@ -15,6 +15,19 @@ static void field(const char *name)
     printf("%s%-13s%s ", term_style(TERM_DIM), name, term_style(TERM_PLAIN));
 }
 
+/* How many trials got to each, and of how many tokens it is. */
+static void print_rungs(json_t *rungs)
+{
+    json_t *r;
+    size_t i;
+    char buf[FMT_MAX];
+    if (!rungs) return;
+    field("rungs");
+    json_array_foreach(rungs, i, r)
+        printf("%s%lld of %s tokens", i ? ", " : "", (long long)out_int(r, "trials"), fmt_short(buf, out_num(r, "tokens")));
+    putchar('\n');
+}
+
 static void print_progress(json_t *info)
 {
     json_t *budget = json_object_get(info, "budget"), *trials = json_object_get(info, "trials"), *to_go = json_object_get(info, "to_go");
@@ -23,8 +36,10 @@ static void print_progress(json_t *info)
     printf("%lld", (long long)out_int(info, "evaluations"));
     if (!isnan(out_num(budget, "evaluations"))) printf(" of %.0f", out_num(budget, "evaluations"));
     if (out_int(trials, "failed")) printf(", %s%lld failed%s", term_style(TERM_RED), (long long)out_int(trials, "failed"), term_style(TERM_PLAIN));
+    if (out_int(trials, "pruned")) printf(", %lld pruned", (long long)out_int(trials, "pruned"));
     if (out_int(trials, "ready")) printf(", %lld given back and waiting", (long long)out_int(trials, "ready"));
     putchar('\n');
+    print_rungs(json_object_get(info, "rungs"));
     field("time");
     printf("%s at work", fmt_duration(buf, out_num(info, "busy_s")));
     if (!isnan(out_num(budget, "hours"))) printf(" of %s", fmt_duration(buf, 3600 * out_num(budget, "hours")));

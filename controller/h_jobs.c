@@ -95,6 +95,8 @@ static json_t *running_json(const struct ctl *c, const struct ctl_job *j)
         json_t *o = json_pack("{s:I,s:I,s:s,s:b,s:f,s:I}", "trial", (json_int_t)l->trial, "evaluator", (json_int_t)(k ? k->id : 0), "name",
                               k ? k->name : "", "connected", l->session != NULL, "seconds", (double)(base_clock_ns() - l->since_ns) / 1e9, "step",
                               (json_int_t)l->step);
+        if (o && j->archive && j->job && j->job->rungs > 1)
+            json_object_set_new(o, "rung", json_integer(archive_rung(j->archive, archive_row(j->archive, l->trial))));
         if (o && !isnan(l->tokens)) json_object_set_new(o, "tokens", ctl_number(l->tokens));
         if (o && !isnan(l->loss)) json_object_set_new(o, "loss", ctl_number(l->loss));
         json_array_append_new(list, o);

@@ -211,7 +211,7 @@ static void check_objectives(struct base_jr *r, const struct ctl_job *j, int64_t
     for (int i = 0; i < j->job->nobjectives; i++) {
         const struct metric *m = &j->job->objective[i].metric;
         int col = archive_metric(j->archive, m->name);
-        if (ctl_metric_once(m) && archive_rung(j->archive, row) && col >= 0 && !isnan(archive_median(j->archive, col, row))) continue;
+        if (ctl_metric_once(m) && row >= 0 && archive_rung(j->archive, row) && col >= 0 && !isnan(archive_median(j->archive, col, row))) continue;
         if ((lm && m->source == METRIC_PAPER) || json_object_get(metrics, m->name)) continue;
         base_jr_fail(r, ST_EINVAL, "metrics", "the objective '%s' is missing", m->name);
     }
@@ -231,6 +231,8 @@ static st_t record(struct ctl *c, struct ctl_lease *l, const char *status, json_
     if (body && stable) json_object_set(body, "stable", stable);
     if (body && error) json_object_set_new(body, "error", json_stringn(error, base_utf8_cut(error, ERROR_MAX)));
     if (body && joules > 0) json_object_set_new(body, "joules", json_real(joules));
+    long row = archive_row(j->archive, l->trial);
+    if (body && j->job->rungs > 1 && row >= 0) json_object_set_new(body, "rung", json_integer(archive_rung(j->archive, row)));
     st_t st = ctl_event_lease(c, l, "reported", body);
     if (st) return st;
     if (joules > 0) j->spent_joules += joules;
