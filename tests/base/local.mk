@@ -1,6 +1,8 @@
 # tests of base
-check_PROGRAMS += tests/base/test_hash tests/base/test_json tests/base/test_nomem tests/base/test_pareto tests/base/test_pool \
+check_PROGRAMS += tests/base/test_fit tests/base/test_hash tests/base/test_json tests/base/test_nomem tests/base/test_pareto tests/base/test_pool \
 	tests/base/test_rng tests/base/test_rounds tests/base/test_stats tests/base/test_text
+tests_base_test_fit_SOURCES = tests/base/test_fit.c
+tests_base_test_fit_LDADD = libbase.a -lm
 tests_base_test_hash_SOURCES = tests/base/test_hash.c
 tests_base_test_hash_LDADD = libbase.a -lm
 tests_base_test_json_SOURCES = tests/base/test_json.c
