@@ -197,8 +197,10 @@ CTL_HANDLER(evaluator_progress)
         if (checkpoint) json_object_set(body, "checkpoint", checkpoint);
         st = ctl_event_lease(c, l, "progress", body);
     }
-    if (st && c->failed) ctl_answer_failed(c, call);
-    else wire_call_result(call, json_pack("{s:b}", "go", !st && !*l->job->unread && ctl_state_active(l->job->state)));
+    bool go = !st && !*l->job->unread && ctl_state_active(l->job->state);
+    if (go && curve) go = !ctl_prune(c, l, json_number_value(json_array_get(json_array_get(curve, json_array_size(curve) - 1), 0)));
+    if (c->failed) ctl_answer_failed(c, call);
+    else wire_call_result(call, json_pack("{s:b}", "go", go));
 }
 
 /* ---- report ---- */

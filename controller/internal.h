@@ -4,6 +4,7 @@
  *   table.c      devices and evaluators that were ever seen; sessions (evaluators that are connected)
  *   jobs.c       jobs in memory: loading, states, budgets, reference point
  *   leases.c     leases: grant, renew, give back, expire
+ *   fidelity.c   which trial goes up a rung; prune.c: which trial need not go on
  *   sched.c      who gets what; which jobs wait and why; when a job ends
  *   server.c     the loop, timers, connections, start and stop
  *   h_*.c        handlers, one file a group; handlers.c is the table of them
@@ -264,6 +265,13 @@ bool ctl_can_serve(const struct ctl *c, const struct ctl_session *s, const struc
 void ctl_sched(struct ctl *c);
 /* The lease as evaluator.next answers it. */
 void ctl_sched_answer(struct ctl *c, struct wire_call *call, struct ctl_lease *l, const char *arch_text, json_t *checkpoint);
+
+/* ---- prune.c ---- */
+/* l's trial has told of its curve up to so many tokens: can it still reach the front of its rung? A power law through the curve says where its trunk will end, what the newest
+ * results of the rung made of theirs says where the result will be, and both how uncertain that is. If even the lower 97.5 % bound is dominated by a result of the rung, the lease ends
+ * with a pruned event, which says why, and true is returned. Only where every other objective is known (on paper, or measured on the first rung): one that is not could be the
+ * best there is. Only in language-model spaces: elsewhere nobody knows what a curve is of. */
+bool ctl_prune(struct ctl *c, struct ctl_lease *l, double tokens);
 
 /* ---- server.c ---- */
 void ctl_timer_set(struct ctl *c); /* to the next deadline */

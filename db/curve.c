@@ -46,6 +46,32 @@ static st_t stored_curve(struct db *db, int64_t trial, json_t **out, struct base
     return st;
 }
 
+st_t db_trial_curve(struct db *db, int64_t trial, int rung, double (*out)[2], int max, int *n)
+{
+    sqlite3_stmt *q = db_stmt(db, SQL_RUNG_CURVE);
+    struct point *p = NULL;
+    json_t *v = NULL;
+    size_t k = 0;
+    *n = 0;
+    if (!q) return db_fail(db, db->path, NULL);
+    sqlite3_bind_int64(q, 1, trial);
+    sqlite3_bind_int(q, 2, rung);
+    int rc = sqlite3_step(q);
+    st_t st = rc == SQLITE_ROW || rc == SQLITE_DONE ? ST_OK : db_fail(db, db->path, NULL);
+    if (rc == SQLITE_ROW && sqlite3_column_type(q, 0) == SQLITE_TEXT)
+        st = base_json_parse(&v, (const char *)sqlite3_column_text(q, 0), (size_t)sqlite3_column_bytes(q, 0), "curve", NULL);
+    sqlite3_reset(q);
+    if (!st && !(p = malloc((json_array_size(v) + 1) * sizeof *p))) st = ST_ENOMEM;
+    if (!st) st = read_points(v, p, &k, "curve", NULL);
+    for (size_t i = 0; i < k && !st && *n < max; i++, ++*n) {
+        out[i][0] = p[i].tokens;
+        out[i][1] = p[i].loss;
+    }
+    free(p);
+    json_decref(v);
+    return st;
+}
+
 st_t db_curve_merge(struct db *db, int64_t trial, bool more, json_t *curve, const char *where, struct base_err *err)
 {
     if (!curve) return ST_OK;

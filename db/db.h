@@ -107,6 +107,8 @@ st_t db_jobs(struct db *db, int64_t id /* 0: all */, db_job_fn fn, void *ctx); /
 /* Everything about one trial as JSON (trial.get of wire.md: id, job, arch_id, arch, state, rung, seed, proposal, origin, metrics with intervals and devices,
  * curve, checkpoint, error, device body; rungs: what it was reported with on each lower rung). ST_ENOTFOUND. */
 st_t db_trial_json(struct db *db, int64_t trial, json_t **out, struct base_err *err);
+/* Its learning curve on a rung, by tokens: p [max] of {tokens, loss (NaN: none)}; *n: so many. None: *n is 0. */
+st_t db_trial_curve(struct db *db, int64_t trial, int rung, double (*p)[2], int max, int *n);
 /* Trials of an architecture in a job (job 0: any): by id prefix of at least 6 digits. *trial: the newest. ST_ENOTFOUND; ST_EEXIST when the prefix names several
  * architectures. */
 st_t db_trial_by_arch(struct db *db, int64_t job, const char *id_prefix, int64_t *trial, struct base_err *err);

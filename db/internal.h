@@ -52,6 +52,8 @@
                        "curve,checkpoint) SELECT id,?2,device,reported_seq,reported_at,busy_total,joules,?3,curve,"    \
                        "(SELECT json_object('path',path,'hash',hash,'bytes',bytes,'tokens',tokens) FROM checkpoint"    \
                        " WHERE trial=id) FROM trial_data WHERE id=?1")                                                 \
+    X(SQL_RUNG_CURVE, "SELECT curve FROM trial_rung WHERE trial=?1 AND rung=?2 UNION ALL SELECT curve FROM trial_data"  \
+                      " WHERE id=?1 AND ?2=(SELECT count(*) FROM trial_rung WHERE trial=?1)")                          \
     X(SQL_RUNG_SHOW, "SELECT rung,reported_at,metrics,curve,checkpoint FROM trial_rung WHERE trial=? ORDER BY rung")   \
     X(SQL_STABLE_PUT, "INSERT OR REPLACE INTO stable(trial,path,hash,bytes,tokens) VALUES(?,?,?,?,?)")                 \
     X(SQL_STABLE_TAKE, "INSERT OR REPLACE INTO checkpoint SELECT * FROM stable WHERE trial=?")                         \

@@ -126,8 +126,17 @@ static void spend(struct worker *w)
     if (w->trainer) trainer_joules_add(w->trainer, st ? NAN : now - before);
 }
 
-/* The heartbeat; a checkpoint (new reference, may be NULL) makes it one that must be durable. False: the trial is to stop. */
-static bool progress(struct worker *w, json_t *checkpoint)
+static json_t *curve_json(const struct trainer *tr)
+{
+    int n;
+    const struct trainer_point *c = trainer_curve(tr, &n);
+    json_t *v = json_array();
+    for (int i = 0; i < n; i++) json_array_append_new(v, json_pack("[f, f]", c[i].tokens, c[i].loss));
+    return v;
+}
+
+/* The heartbeat; a checkpoint (new reference, may be NULL) or a curve makes it one that must be durable. False: the trial is to stop. */
+static bool progress(struct worker *w, json_t *checkpoint, bool curve)
 {
     const struct trainer *t = w->trainer;
     spend(w);
@@ -145,6 +154,7 @@ static bool progress(struct worker *w, json_t *checkpoint)
         json_object_set_new(p, "loss", json_real(trainer_loss(t)));
     }
     if (checkpoint) json_object_set_new(p, "checkpoint", checkpoint);
+    if (t && curve) json_object_set_new(p, "curve", curve_json(t));
     st_t st = call(w, "evaluator.progress", p, CALL_MS, &r, &code, &err);
     w->beat_ns = base_clock_ns();
     if (!st) beat_spoken(w->beat);
@@ -168,7 +178,7 @@ static bool go(void *ctx)
 {
     struct worker *w = ctx;
     if (stopping(w) || w->taken || beat_taken(w->beat)) return false;
-    return !beat_due(w) || progress(w, NULL);
+    return !beat_due(w) || progress(w, NULL, false);
 }
 
 /* ---- one trial ---- */
@@ -321,8 +331,15 @@ static st_t leave_trunk(struct worker *w, const struct trial *t, json_t **stable
     if (!below_top(t) || trainer_at(w->trainer) != trainer_stable(w->trainer)) return ST_OK;
     spend(w);
     st_t st = save_finished(w, t, t->stable, NULL, trainer_tokens(w->trainer), stable, err);
-    if (!st && !progress(w, json_incref(*stable))) st = base_err_set(err, ST_ECANCELED, "", "stopped");
+    if (!st && !progress(w, json_incref(*stable), true)) st = base_err_set(err, ST_ECANCELED, "", "stopped");
     return st;
+}
+
+/* After each quarter of a rung's trunk tautd hears the curve, and says whether the trial is still worth its time: at the same tokens in every run. */
+static bool at_mark(const struct trial *t, const struct trainer *tr)
+{
+    int64_t S = trainer_steps(tr), trunk = S - (int64_t)round(t->train.decay * (double)S), at = trainer_at(tr);
+    return t->rungs && at < trunk && at * 4 / trunk > (at - 1) * 4 / trunk;
 }
 
 /* ST_ECANCELED: stopped or taken back; *checkpoint then says where it stands. */
@@ -344,7 +361,8 @@ static st_t train(struct worker *w, const struct trial *t, json_t **checkpoint, 
         hostlock_unlock(w->o.lock);
         if (!st) st = leave_trunk(w, t, stable, err);
         if (st || trainer_done(tr)) break;
-        if (c ? !progress(w, c) : !go(w)) st = ST_ECANCELED;
+        bool mark = at_mark(t, tr);
+        if (c || mark ? !progress(w, c, mark) : !go(w)) st = ST_ECANCELED;
     }
     spend(w);
     if (st != ST_ECANCELED) return st;
@@ -397,15 +415,6 @@ static st_t score(struct worker *w, const struct trial *t, struct data *data, js
         else if (score_proxy(&t->metric[i]) >= 0) log_info("trial %lld: no %s: %s", (long long)t->id, t->metric[i].name, got[i].err.what);
     }
     return st;
-}
-
-static json_t *curve_json(const struct trainer *tr)
-{
-    int n;
-    const struct trainer_point *c = trainer_curve(tr, &n);
-    json_t *v = json_array();
-    for (int i = 0; i < n; i++) json_array_append_new(v, json_pack("[f, f]", c[i].tokens, c[i].loss));
-    return v;
 }
 
 static bool wanted(const struct trial *t, const char *metric)
