@@ -40,7 +40,6 @@ struct cli_cmd {
     const char *help;    /* more of it; "" where the summary says all. Lines end in \n. */
     const struct cli_opt *options; /* its own; common ones come on top */
     int min_args, max_args;
-    bool promised;       /* named in the contract, not built yet: refused by name */
     int (*run)(struct cli *c);
 };
 

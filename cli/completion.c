@@ -26,7 +26,7 @@ static void words(FILE *f, const char *arg)
 static void verbs(FILE *f)
 {
     for (int i = 0, n = 0; cli_cmds[i]; i++)
-        if (!cli_cmds[i]->promised) fprintf(f, "%s%s", n++ ? " " : "", cli_cmds[i]->name);
+        fprintf(f, "%s%s", n++ ? " " : "", cli_cmds[i]->name);
 }
 
 /* In single quotes for a shell; zsh wants its own signs escaped on top. */
@@ -78,14 +78,12 @@ static void bash(FILE *f)
     verbs(f);
     fputs(" --help --version' -- \"$cur\"))\n        return\n    fi\n    case $verb,$prev in\n", f);
     for (int i = 0; cli_cmds[i]; i++) {
-        if (cli_cmds[i]->promised) continue;
         bash_values(f, cli_cmds[i]->name, cli_cmds[i]->options);
     }
     bash_values(f, "*", cli_common);
     fputs("    esac\n    case $verb in\n", f);
     for (int i = 0; cli_cmds[i]; i++) {
         const struct cli_cmd *cmd = cli_cmds[i];
-        if (cmd->promised) continue;
         fprintf(f, "    %s)\n        if [[ $cur == -* ]]; then COMPREPLY=($(compgen -W '", cmd->name);
         bash_options(f, cmd->options);
         bash_options(f, cli_common);
@@ -136,7 +134,6 @@ static void zsh(FILE *f)
 {
     fputs("#compdef taut\n# zsh completion for taut, made by `taut completion zsh`\n_taut()\n{\n    local -a verbs\n    verbs=(\n", f);
     for (int i = 0; cli_cmds[i]; i++) {
-        if (cli_cmds[i]->promised) continue;
         fprintf(f, "        '%s:", cli_cmds[i]->name);
         quoted(f, cli_cmds[i]->summary, ":\\");
         fputs("'\n", f);
@@ -146,7 +143,6 @@ static void zsh(FILE *f)
           f);
     for (int i = 0; cli_cmds[i]; i++) {
         const struct cli_cmd *cmd = cli_cmds[i];
-        if (cmd->promised) continue;
         fprintf(f, "        %s) _arguments", cmd->name);
         zsh_options(f, cmd->options);
         zsh_options(f, cli_common);
@@ -201,7 +197,6 @@ static void fish(FILE *f)
     fputs("# fish completion for taut, made by `taut completion fish`\ncomplete -c taut -f\n", f);
     for (int i = 0; cli_cmds[i]; i++) {
         const struct cli_cmd *cmd = cli_cmds[i];
-        if (cmd->promised) continue;
         fprintf(f, "complete -c taut -n __fish_use_subcommand -a %s -d '", cmd->name);
         for (const char *p = cmd->summary; *p; p++) {
             if (*p == '\'' || *p == '\\') fputc('\\', f);

@@ -8,11 +8,8 @@ void cli_help_all(FILE *f)
 {
     fputs("usage: taut COMMAND [ARGUMENTS] [OPTIONS]\n\nTaut searches for efficient language models: architectures that are accurate, fast and small, on this machine.\n\n", f);
     for (int i = 0; cli_cmds[i]; i++)
-        if (!cli_cmds[i]->promised) fprintf(f, "  %-11s %s\n", cli_cmds[i]->name, cli_cmds[i]->summary);
-    fputs("\nNot built yet:", f);
-    for (int i = 0, n = 0; cli_cmds[i]; i++)
-        if (cli_cmds[i]->promised) fprintf(f, "%s %s", n++ ? "," : "", cli_cmds[i]->name);
-    fputs("\n\nJOB is a job's number or name (the newest of that name), TRIAL a trial's number, ARCH a file or at least six digits of an architecture's id.\n"
+        fprintf(f, "  %-11s %s\n", cli_cmds[i]->name, cli_cmds[i]->summary);
+    fputs("\nJOB is a job's number or name (the newest of that name), TRIAL a trial's number, ARCH a file or at least six digits of an architecture's id.\n"
           "`taut help COMMAND` says more; `taut run JOB.json` needs nothing before it.\n",
           f);
 }
@@ -30,10 +27,6 @@ static void print_option(FILE *f, const struct cli_opt *o)
 void cli_help_cmd(FILE *f, const struct cli_cmd *cmd)
 {
     fprintf(f, "usage: taut %s%s%s [OPTIONS]\n\n%s.\n", cmd->name, *cmd->args ? " " : "", cmd->args, cmd->summary);
-    if (cmd->promised) {
-        fputs("\nNot built yet.\n", f);
-        return;
-    }
     if (*cmd->help) fprintf(f, "\n%s", cmd->help);
     if (cmd->options && cmd->options[0].name) fputs("\noptions:\n", f);
     for (int i = 0; cmd->options && cmd->options[i].name; i++) print_option(f, &cmd->options[i]);
@@ -98,7 +91,6 @@ void cli_help_man(FILE *f)
           f);
     for (int i = 0; cli_cmds[i]; i++) {
         const struct cli_cmd *cmd = cli_cmds[i];
-        if (cmd->promised) continue;
         fprintf(f, ".SS \"taut %s%s%s\"\n", cmd->name, *cmd->args ? " " : "", cmd->args);
         roff(f, cmd->summary);
         fputs(".\n", f);

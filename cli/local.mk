@@ -1,6 +1,6 @@
 # cli
 bin_PROGRAMS += taut
-taut_SOURCES = cli/cli.h cli/cmds.def cli/main.c cli/options.c cli/help.c cli/help_cmd.c cli/completion.c cli/promised.c \
+taut_SOURCES = cli/cli.h cli/cmds.def cli/main.c cli/options.c cli/help.c cli/help_cmd.c cli/completion.c cli/predict.c \
 	cli/term.h cli/term.c cli/table.h cli/table.c cli/format.h cli/format.c cli/plot.h cli/plot.c cli/out.h cli/out.c \
 	cli/child.h cli/child.c cli/connect.h cli/connect.c cli/jobfile.h cli/jobfile.c cli/change.h cli/change.c \
 	cli/interrupt.h cli/interrupt.c cli/follow.h cli/follow.c cli/result.h cli/result.c cli/service.h cli/service.c \

@@ -73,7 +73,6 @@ int main(int argc, char **argv)
     }
     const struct cli_cmd *cmd = cli_cmd_find(verb);
     if (!cmd) return unknown_verb(verb);
-    if (cmd->promised) return cli_fail(CLI_CALL, cmd->name, "see taut help for what is", "not built yet");
     int rc = cli_parse(&c, cmd, argc - 2, argv + 2);
     if (rc) return rc;
     c.at = called_at(argv[0]);

@@ -16,6 +16,7 @@ const wire_handler ctl_handlers[] = {
     ctl_h_job_watch,
     ctl_h_trial_list,
     ctl_h_trial_get,
+    ctl_h_trial_predict,
     ctl_h_device_list,
     ctl_h_evaluator_register,
     ctl_h_evaluator_next,

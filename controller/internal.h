@@ -301,6 +301,7 @@ CTL_HANDLER(job_progress);
 CTL_HANDLER(job_watch);
 CTL_HANDLER(trial_list);
 CTL_HANDLER(trial_get);
+CTL_HANDLER(trial_predict);
 CTL_HANDLER(device_list);
 CTL_HANDLER(evaluator_register);
 CTL_HANDLER(evaluator_next);

@@ -1,7 +1,7 @@
 noinst_LIBRARIES += libcontroller.a
 libcontroller_a_SOURCES = \
 	controller/controller.h controller/fidelity.h controller/internal.h controller/proposer.h controller/strategies.def controller/strategy.h \
-	controller/fidelity.c controller/handlers.c controller/h_evaluator.c controller/h_front.c controller/h_jobs.c controller/h_progress.c \
+	controller/fidelity.c controller/handlers.c controller/h_evaluator.c controller/h_front.c controller/h_jobs.c controller/h_predict.c controller/h_progress.c \
 	controller/h_report.c controller/h_server.c controller/h_submit.c controller/h_watch.c controller/jobs.c \
 	controller/leases.c controller/nsga2.c controller/proposer.c controller/prune.c controller/random.c controller/sched.c \
 	controller/server.c controller/store.c controller/strategy.c controller/table.c

@@ -175,7 +175,9 @@ bad(2, "--dir is empty", "jobs", "--dir", "")
 bad(2, "--socket is empty", "jobs", "--socket", "")
 bad(2, "tcsh", "completion", "tcsh")
 bad(2, "'forn'", "help", "forn")
-bad(2, "not built yet", "predict", "1")
+bad(2, "--tokens is missing", "predict", "1")
+bad(2, "--tokens", "predict", "1", "--tokens", "0")
+bad(2, "--width", "predict", "1", "--tokens", "1e9", "--width", "0")
 
 # filters and objectives
 for f, words in (("f1 <", "where"), ("f1 << 2", "where"), ("< 2", "where"), ("f1 < 2 and", "where"), ("(f1 < 2", "where"), ("f1 < 2)", "where"), ("f1 2", "where"),
