@@ -4,9 +4,12 @@ CTL_TEST_LIBS = libcontroller.a libdb.a libwire.a libspacejson.a libspace.a libb
 check_PROGRAMS += tests/controller/test_strategy
 tests_controller_test_strategy_SOURCES = tests/controller/test_strategy.c tests/controller/toy.h
 tests_controller_test_strategy_LDADD = $(CTL_TEST_LIBS)
+check_PROGRAMS += tests/controller/test_fidelity
+tests_controller_test_fidelity_SOURCES = tests/controller/test_fidelity.c tests/controller/toy.h
+tests_controller_test_fidelity_LDADD = $(CTL_TEST_LIBS)
 
 ctl_scripts = tests/controller/test_server.py tests/controller/test_restart.py tests/controller/test_params.py \
 	tests/controller/test_full.py tests/controller/test_docs.py tests/controller/test_older.py tests/controller/test_damaged.py \
-	tests/controller/test_rungs.py
+	tests/controller/test_rungs.py tests/controller/test_learning.py
 tap_scripts += $(ctl_scripts)
 EXTRA_DIST += tests/controller/taut_wire.py $(ctl_scripts)
