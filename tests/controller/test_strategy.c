@@ -279,6 +279,61 @@ static void test_paper_constraint(void)
     toy_close(&t);
 }
 
+/* How often each trial is a parent, of 400 proposals. */
+static void count_parents(const struct strategy *s, void *state, const struct job *job, int *count)
+{
+    struct genome g;
+    struct strategy_origin o;
+    memset(count, 0, 8 * sizeof *count);
+    if (space_genome_init(job->space, &g)) exit(1);
+    for (uint64_t n = 100; n < 500; n++) {
+        struct base_rng r = base_rng_at(1, RNG_PROPOSE, n);
+        if (s->propose(state, &r, &g, &o)) exit(1);
+        for (int i = 0; i < o.nparents; i++) count[o.parent[i]]++;
+    }
+    space_genome_fini(&g);
+}
+
+/* A result of a higher rung takes the place of that trial's below. */
+static void test_promoted(void)
+{
+    static const char text[] = "{\"evaluator\":\"external\",\"space\":{\"type\":\"custom\",\"knobs\":{\"x\":{\"float\":[0,1]}}},\"objectives\":[\"f1\",\"f2\"],"
+                               "\"search\":{\"population\":6},\"fidelity\":{\"tokens\":900,\"rungs\":3}}";
+    const struct strategy *s = strategy_find("nsga2");
+    struct base_err err = BASE_ERR_INIT;
+    struct genome g;
+    struct job *job;
+    void *state;
+    int count[8], before;
+    if (job_parse(&job, text, strlen(text), "job", &err) || s->open(&state, job) || space_genome_init(job->space, &g)) exit(1);
+    /* Of five, each but the last is dominated by the one before it. */
+    for (int i = 1; i <= 5; i++) {
+        double y[] = {i, i};
+        g.g[0] = i / 10.0;
+        s->absorb(state, &(struct strategy_result){.trial = i, .genome = &g, .ok = true, .y = y});
+    }
+    count_parents(s, state, job, count);
+    ok(count[1] > count[2] && count[2] > count[3] && count[4] > count[5] && count[5] > 0, "the better ones are parents more often: %d, %d, %d, %d, %d", count[1], count[2],
+       count[3], count[4], count[5]);
+    before = count[4];
+    double up[] = {0.5, 0.5}, middle[] = {2.5, 2.5};
+    s->absorb(state, &(struct strategy_result){.trial = 4, .rung = 1, .genome = &g, .ok = true, .y = up});
+    count_parents(s, state, job, count);
+    ok(count[4] > before && count[4] > count[1] && count[1] > count[2], "one that was promoted and is best now, most of all: %d", count[4]);
+    s->absorb(state, &(struct strategy_result){.trial = 1, .rung = 1, .genome = &g, .ok = true, .y = middle});
+    count_parents(s, state, job, count);
+    ok(count[4] > count[2] && count[2] > count[1] && count[1] > count[3] && count[3] > count[5], "one whose result is worse there falls behind: %d", count[1]);
+    s->absorb(state, &(struct strategy_result){.trial = 4, .rung = 2, .genome = &g, .ok = false});
+    count_parents(s, state, job, count);
+    ok(count[4] == 0 && count[2] > count[1], "one that fails on its way up is no parent any more");
+    s->absorb(state, &(struct strategy_result){.trial = 7, .rung = 1, .genome = &g, .ok = true, .y = up});
+    count_parents(s, state, job, count);
+    ok(count[7] > count[2], "one that had left comes back with its new result");
+    space_genome_fini(&g);
+    s->close(state);
+    job_free(job);
+}
+
 int main(void)
 {
     test_table();
@@ -291,5 +346,6 @@ int main(void)
     test_samples_first();
     test_measured_constraint();
     test_paper_constraint();
+    test_promoted();
     return tap_done();
 }
