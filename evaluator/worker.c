@@ -26,6 +26,7 @@
 #define CALL_MS 60000
 #define RETRY_MS 500       /* between attempts to reach tautd, or to report */
 #define METRICS_MAX 64
+#define MARKS 4            /* of a rung's trunk: after each quarter */
 
 struct worker {
     struct worker_opts o;
@@ -39,6 +40,9 @@ struct worker {
     double joules;             /* last reading of energy */
     bool full;                 /* the last checkpoint could not be written, and that was said */
     struct beat *beat;         /* speaks when we are silent for too long */
+    double mark[MARKS + 1];    /* tokens up to which tautd has yet to hear the curve, and say whether the trial goes on */
+    int nmarks;
+    bool heard;                /* the last progress was answered */
     bool taken;                /* tautd has said that the lease is no longer ours, or that the trial is to stop */
 };
 
@@ -126,17 +130,17 @@ static void spend(struct worker *w)
     if (w->trainer) trainer_joules_add(w->trainer, st ? NAN : now - before);
 }
 
-static json_t *curve_json(const struct trainer *tr)
+static json_t *curve_json(const struct trainer *tr, double upto)
 {
     int n;
     const struct trainer_point *c = trainer_curve(tr, &n);
     json_t *v = json_array();
-    for (int i = 0; i < n; i++) json_array_append_new(v, json_pack("[f, f]", c[i].tokens, c[i].loss));
+    for (int i = 0; i < n && c[i].tokens <= upto; i++) json_array_append_new(v, json_pack("[f, f]", c[i].tokens, c[i].loss));
     return v;
 }
 
-/* The heartbeat; a checkpoint (new reference, may be NULL) or a curve makes it one that must be durable. False: the trial is to stop. */
-static bool progress(struct worker *w, json_t *checkpoint, bool curve)
+/* The heartbeat; a checkpoint (new reference, may be NULL) or the curve up to so many tokens (0: none) makes it one that must be durable. False: the trial is to stop. */
+static bool progress(struct worker *w, json_t *checkpoint, double upto)
 {
     const struct trainer *t = w->trainer;
     spend(w);
@@ -154,9 +158,10 @@ static bool progress(struct worker *w, json_t *checkpoint, bool curve)
         json_object_set_new(p, "loss", json_real(trainer_loss(t)));
     }
     if (checkpoint) json_object_set_new(p, "checkpoint", checkpoint);
-    if (t && curve) json_object_set_new(p, "curve", curve_json(t));
+    if (t && upto > 0) json_object_set_new(p, "curve", curve_json(t, upto));
     st_t st = call(w, "evaluator.progress", p, CALL_MS, &r, &code, &err);
     w->beat_ns = base_clock_ns();
+    w->heard = !st || (code && code != WIRE_ENOSPC && code != WIRE_EBUSY && code != WIRE_EINTERNAL);
     if (!st) beat_spoken(w->beat);
     if (!st) {
         w->taken = json_is_false(json_object_get(r, "go"));
@@ -178,7 +183,7 @@ static bool go(void *ctx)
 {
     struct worker *w = ctx;
     if (stopping(w) || w->taken || beat_taken(w->beat)) return false;
-    return !beat_due(w) || progress(w, NULL, false);
+    return !beat_due(w) || progress(w, NULL, 0);
 }
 
 /* ---- one trial ---- */
@@ -325,21 +330,64 @@ static bool below_top(const struct trial *t)
     return t->rung < t->rungs - 1;
 }
 
+/* Steps of a rung before its decay. */
+static int64_t trunk_steps(const struct trial *t, double tokens)
+{
+    double step = (double)t->train.batch * t->arch.context, S = fmax(ceil(tokens / step), 1);
+    return (int64_t)(S - round(t->train.decay * S));
+}
+
+/* After each quarter of a rung's trunk tautd hears the curve up to there, and says whether the trial is still worth its time: at the same tokens in every run. The last
+ * quarter ends where the trunk is left, and is asked about where there is a rung to go on to. */
+static int64_t mark_step(const struct trial *t, int quarter)
+{
+    int64_t trunk = trunk_steps(t, t->tokens);
+    return (trunk * quarter + MARKS - 1) / MARKS;
+}
+
+static void add_mark(struct worker *w, const struct trial *t, int64_t step)
+{
+    double tokens = (double)step * t->train.batch * t->arch.context;
+    if (w->nmarks > MARKS || (w->nmarks && w->mark[w->nmarks - 1] >= tokens)) return;
+    w->mark[w->nmarks++] = tokens;
+}
+
+/* The marks that are behind a trial which goes on from `at`: nobody knows whether tautd heard of them. */
+static void past_marks(struct worker *w, const struct trial *t, int64_t at)
+{
+    int64_t below = t->rung ? trunk_steps(t, t->rung_tokens[t->rung - 1]) : 0;
+    w->nmarks = 0;
+    for (int q = 1; t->rungs && q <= MARKS - !below_top(t); q++)
+        if (mark_step(t, q) > below && mark_step(t, q) <= at) add_mark(w, t, mark_step(t, q));
+}
+
+/* In their order, as far as tautd is there to hear them. False: the trial is to stop. */
+static bool tell_marks(struct worker *w)
+{
+    while (w->nmarks) {
+        if (!progress(w, NULL, w->mark[0])) return false;
+        if (!w->heard) break;
+        memmove(w->mark, w->mark + 1, (size_t)--w->nmarks * sizeof *w->mark);
+    }
+    return true;
+}
+
 /* Where the rung leaves the trunk: what a promotion goes on from, and this trial too, should it be stopped in the decay. */
 static st_t leave_trunk(struct worker *w, const struct trial *t, json_t **stable, struct base_err *err)
 {
     if (!below_top(t) || trainer_at(w->trainer) != trainer_stable(w->trainer)) return ST_OK;
     spend(w);
     st_t st = save_finished(w, t, t->stable, NULL, trainer_tokens(w->trainer), stable, err);
-    if (!st && !progress(w, json_incref(*stable), true)) st = base_err_set(err, ST_ECANCELED, "", "stopped");
+    add_mark(w, t, trainer_at(w->trainer));
+    if (!st && !(progress(w, json_incref(*stable), 0) && tell_marks(w))) st = base_err_set(err, ST_ECANCELED, "", "stopped");
     return st;
 }
 
-/* After each quarter of a rung's trunk tautd hears the curve, and says whether the trial is still worth its time: at the same tokens in every run. */
-static bool at_mark(const struct trial *t, const struct trainer *tr)
+static bool at_mark(const struct trial *t, int64_t at)
 {
-    int64_t S = trainer_steps(tr), trunk = S - (int64_t)round(t->train.decay * (double)S), at = trainer_at(tr);
-    return t->rungs && at < trunk && at * 4 / trunk > (at - 1) * 4 / trunk;
+    for (int q = 1; t->rungs && q < MARKS; q++)
+        if (at == mark_step(t, q) && at < trunk_steps(t, t->tokens)) return true;
+    return false;
 }
 
 /* ST_ECANCELED: stopped or taken back; *checkpoint then says where it stands. */
@@ -348,6 +396,7 @@ static st_t train(struct worker *w, const struct trial *t, json_t **checkpoint, 
     struct trainer *tr = w->trainer;
     uint64_t saved = base_clock_ns();
     int64_t first = trainer_at(tr), trunk = trainer_stable(tr);
+    past_marks(w, t, first);
     st_t st = leave_trunk(w, t, stable, err);
     while (!st && !trainer_done(tr)) {
         /* Not held while tautd is spoken to: a daemon that hangs must not keep others on this host from timing. */
@@ -361,8 +410,14 @@ static st_t train(struct worker *w, const struct trial *t, json_t **checkpoint, 
         hostlock_unlock(w->o.lock);
         if (!st) st = leave_trunk(w, t, stable, err);
         if (st || trainer_done(tr)) break;
-        bool mark = at_mark(t, tr);
-        if (c || mark ? !progress(w, c, mark) : !go(w)) st = ST_ECANCELED;
+        bool mark = at_mark(t, trainer_at(tr)), due = beat_due(w);
+        if (mark) add_mark(w, t, trainer_at(tr));
+        if ((c && !progress(w, c, 0)) || (w->nmarks && (mark || due) ? !tell_marks(w) : !go(w))) st = ST_ECANCELED;
+    }
+    while (!st && w->nmarks) {
+        if (!tell_marks(w)) st = ST_ECANCELED;
+        else if (w->nmarks) rest(RETRY_MS);
+        if (!st && w->nmarks && !go(w)) st = ST_ECANCELED;
     }
     spend(w);
     if (st != ST_ECANCELED) return st;
@@ -502,7 +557,7 @@ static st_t learn(struct worker *w, const struct trial *t, struct data *data, js
         json_object_set_new(metrics, "train_bytes", json_integer((json_int_t)trainer_bytes(tr)));
         json_object_set_new(metrics, "train_tokens_per_s", json_real(trainer_rate(tr)));
         if (!isnan(trainer_joules(tr))) json_object_set_new(metrics, "train_joules", json_real(trainer_joules(tr)));
-        json_object_set_new(report, "curve", curve_json(tr));
+        json_object_set_new(report, "curve", curve_json(tr, INFINITY));
     }
     trainer_free(w->trainer); /* its memory is the profile's */
     w->trainer = NULL;

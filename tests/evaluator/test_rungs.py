@@ -29,7 +29,8 @@ def results(r):
 class Heard:
     """What progress tells: curves by their last step, checkpoints."""
 
-    def __init__(self, f, stop=None, go=True):
+    def __init__(self, f, stop=None, go=True, drop=()):
+        self.f, self.drop = f, set(drop)
         self.marks, self.stable, self.steps, self.event, self.stop, self.go = [], [], [], threading.Event(), stop, go
         f.progress = self
 
@@ -37,6 +38,9 @@ class Heard:
         self.steps.append(p.get("step", 0))
         if p.get("curve"):
             self.marks.append(round(p["curve"][-1][0] / STEP))
+            if self.marks[-1] in self.drop:
+                self.drop.remove(self.marks[-1])
+                self.f.drop()  # nobody hears the answer
         if "checkpoint" in p and ".stable." in p["checkpoint"]["path"]:
             self.stable.append(p["checkpoint"])
         if self.stop and p.get("step", 0) >= self.stop:
@@ -120,6 +124,23 @@ h = Heard(f, stop=TRUNK[0] // 2, go=False)
 f.leases.put(rung(40, 0, trial=40))
 r = f.reported()
 same((r["status"], h.marks[-1]), ("preempted", TRUNK[0] // 2), "told to stop at a mark, it does")
+
+# A mark is told until it was heard, in its order, with the curve up to there; after a break, each that may not have been.
+quarters = [TRUNK[0] * q // 4 for q in (1, 2, 3, 4)]
+h = Heard(f, drop=quarters[:1] + quarters[3:])
+f.leases.put(rung(41, 0, trial=41))
+same(results(f.reported()), seen[0], "connections lost at marks: the same bits")
+same(h.marks, [quarters[0]] + quarters + [quarters[3]], "and each mark is heard")
+h = Heard(f, stop=TRUNK[0] * 3 // 4 + 5)
+f.leases.put(rung(42, 0, trial=42))
+ok(h.event.wait(HANG), "one on its way")
+w.p.send_signal(signal.SIGTERM)
+r = f.reported()
+w.end()
+w = Worker(f)
+h = Heard(f)
+f.leases.put(rung(43, 0, r.get("checkpoint"), trial=42))
+same((results(f.reported()), h.marks), (seen[0], quarters), "which goes on from there tells of what is behind it")
 
 # What a promotion goes on from is gone, or another's.
 Heard(f)
