@@ -143,7 +143,7 @@ const struct cli_cmd cmd_score = {.name = "score",
                                   .help = "  taut score arch.json --data corpus.txt\n"
                                           "  taut score 17 --dir search --data corpus.txt --proxies snip,synflow,naswot --json\n"
                                           "  taut score arch.json --proxies params,decoder_params,flops      known on paper: no text is needed\n"
-                                          "Proxies: params, decoder_params, flops, gradnorm, snip, grasp, synflow, fisher, jacov, naswot, zico, dss; docs/proxies.md says what each is.\n"
+                                          "Proxies: params, decoder_params, flops, gradnorm, snip, grasp, synflow, fisher, jacov, naswot, zico, dss, wpca; docs/proxies.md says what each is.\n"
                                           "More is better, as those who published them had it. They are the numbers that a search reports as proxy.NAME where its text, held-out share,\n"
                                           "seed and device are the same. What does not apply to an architecture has a dash, and why.\n",
                                   .options = options,

@@ -1,7 +1,6 @@
 /* DSS: diversity of mixers' matrices (how far from low rank they and their gradients are) and saliency of ffns' matrices. */
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "proxies/internal.h"
 
@@ -18,33 +17,12 @@ static int64_t smaller(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-/* a [n,n] = x x^T or x^T x, the smaller of the two. */
-static void gram(const float *x, int64_t rows, int64_t cols, double *a)
-{
-    int64_t n = smaller(rows, cols);
-    memset(a, 0, (size_t)(n * n) * sizeof *a);
-    if (rows > cols) {
-        for (int64_t r = 0; r < rows; r++)
-            for (int64_t i = 0; i < n; i++) {
-                double v = x[r * cols + i];
-                for (int64_t j = 0; j < n; j++) a[i * n + j] += v * (double)x[r * cols + j];
-            }
-        return;
-    }
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t j = 0; j <= i; j++) {
-            double sum = 0;
-            for (int64_t k = 0; k < cols; k++) sum += (double)x[i * cols + k] * (double)x[j * cols + k];
-            a[i * n + j] = a[j * n + i] = sum;
-        }
-}
-
 /* Sum of the singular values of x [rows,cols]: roots of the eigenvalues of its Gram matrix. */
 static st_t nuclear(const float *x, int64_t rows, int64_t cols, double *a, double *out)
 {
     int64_t n = smaller(rows, cols);
     double *v = a + n * n, sum = 0;
-    gram(x, rows, cols, a);
+    TRY(proxy_gram(NULL, x, rows, cols, a));
     TRY(proxy_eigenvalues(a, n, v));
     for (int64_t i = 0; i < n; i++) sum += sqrt(fmax(v[i], 0));
     *out = sum;

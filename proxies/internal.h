@@ -49,7 +49,12 @@ st_t proxy_restore(struct proxy_ctx *c);
 /* sum |g W| over the elements of t; g [t->n]. */
 double proxy_saliency(const struct proxy_ctx *c, const struct proxy_tensor *t, const float *g);
 
-/* Eigenvalues of a symmetric a [n,n], which is overwritten: w [n] = in any order. Householder's tridiagonal form, then QL with implicit shifts
+/* *out: a copy of the first n numbers of a tensor's memory, owned by the caller. */
+st_t proxy_fetch(struct kn_dev *dev, const struct kn_tensor *t, int64_t n, void **out);
+
+/* a [n,n] = x^T x or x x^T of x [rows,cols], the smaller of the two: n = min(rows, cols). The lower triangle alone. ST_ENOMEM. */
+st_t proxy_gram(struct base_pool *pool, const float *x, int64_t rows, int64_t cols, double *a);
+/* Eigenvalues of a symmetric a [n,n], of which the lower triangle is read and all is overwritten: w [n] = in any order. Householder's tridiagonal form, then QL with implicit shifts
  * (Wilkinson & Reinsch 1971, II/2 and II/4). ST_ENONFINITE: it does not converge, as with numbers that are not finite. */
 st_t proxy_eigenvalues(double *a, int64_t n, double *w);
 /* log |det a| of a symmetric positive definite a [n,n], which is overwritten (Cholesky). ST_ENONFINITE: it is not definite. */

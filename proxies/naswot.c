@@ -15,14 +15,6 @@ struct codes {
     int first;            /* sample of the batch that runs */
 };
 
-static st_t fetch(const struct codes *k, const struct kn_tensor *t, int64_t n, void **out)
-{
-    size_t bytes = (size_t)n * kn_dtype_size(t->dtype);
-    *out = malloc(bytes + 1);
-    if (!*out) return ST_ENOMEM;
-    return k->in->dev->vt->download(k->in->dev, *out, t->p, bytes);
-}
-
 /* Room for n more units, all off, of each sample of the batch. */
 static st_t grow(struct codes *k, int64_t n)
 {
@@ -51,9 +43,9 @@ static st_t seen(void *ctx, int branch, const struct model_units *u)
     int64_t F = u->u.d[1], R = u->u.d[0], row = u->u.s[0], E = u->experts, width = E ? E * F : F, n = k->in->T * width;
     void *x = NULL, *offset = NULL, *order = NULL;
     st_t st = grow(k, n);
-    if (!st) st = fetch(k, &u->u, (R - 1) * row + F, &x);
-    if (!st && E) st = fetch(k, &u->offset, E + 1, &offset);
-    if (!st && E) st = fetch(k, &u->order, R, &order);
+    if (!st) st = proxy_fetch(k->in->dev, &u->u, (R - 1) * row + F, &x);
+    if (!st && E) st = proxy_fetch(k->in->dev, &u->offset, E + 1, &offset);
+    if (!st && E) st = proxy_fetch(k->in->dev, &u->order, R, &order);
     for (int64_t r = 0; !st && !E && r < R; r++) mark(k, r, 0, width, (float *)x + r * row, F);
     for (int64_t e = 0; !st && e < E; e++)
         for (int64_t r = ((int32_t *)offset)[e]; r < ((int32_t *)offset)[e + 1]; r++)

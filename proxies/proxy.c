@@ -105,6 +105,16 @@ st_t proxy_restore(struct proxy_ctx *c)
     return c->in->dev->vt->sync(c->in->dev);
 }
 
+st_t proxy_fetch(struct kn_dev *dev, const struct kn_tensor *t, int64_t n, void **out)
+{
+    size_t bytes = (size_t)n * kn_dtype_size(t->dtype);
+    void *p = malloc(bytes + 1);
+    st_t st = p ? dev->vt->download(dev, p, t->p, bytes) : ST_ENOMEM;
+    if (st) free(p);
+    else *out = p;
+    return st;
+}
+
 double proxy_saliency(const struct proxy_ctx *c, const struct proxy_tensor *t, const float *g)
 {
     double sum = 0;

@@ -41,10 +41,13 @@
  *   dss       sum over mixers' matrices of |g|_nuc |W|_nuc + sum over ffns' of |g W|_1: diversity and saliency   Zhou et al. 2022, arXiv:2203.12217, made for
  *             transformers; on language models Serianni & Kalita 2023, arXiv:2306.00288. |.|_nuc: the sum of singular values (of each expert's matrix).
  *             Mixers without attention: their matrices likewise. ST_ENOTSUP where a matrix is more than PROXY_NUCLEAR_MAX both ways
- * From activations, over the samples of all batches:
+ * From activations, over the samples of all batches but for wpca:
  *   naswot    log |det K|, K_ij the number of hidden units of ffns (gated: of the gate), at all T positions, that are on in both samples i and j or off in
  *             both; on: what the activation is given is > 0; units of experts a token is not sent to are off    Mellor et al. 2020, arXiv:2006.04647
  *             ST_ENOTSUP without any ffn; ST_ENONFINITE where two samples are the same
+ *   wpca      P / L sum over ffns of d, P the parameters, L the layers, d the number of principal components of the hidden units (gated: of the gate)
+ *             before their activation, over the tokens of the first batch, that hold more than 0.99 of their variance; each expert's over the tokens
+ *             sent to it        Wang 2025, arXiv:2504.15983 (W-PCA), made for small language models. ST_ENOTSUP without any ffn
  *   jacov     - sum_i [ log(v_i + k) + 1 / (v_i + k) ], k = 1e-5, v the eigenvalues of the correlation matrix of the samples' dR/d(embedded input) [T D]
  *             (R: the sum of all logits)                                                       arXiv:2006.04647, its first version, as in 2101.08134 (jacob_cov)
  *             ST_ENOTSUP with fewer than two samples; ST_ENONFINITE where a sample's numbers are all the same */

@@ -1,9 +1,49 @@
 /* Small symmetric matrices in f64. */
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "proxies/internal.h"
 
 #define SWEEPS 60 /* of QL for one eigenvalue; a handful are usual */
+
+#define BLOCK 16 /* rows of a Gram matrix that are one task */
+
+struct gram {
+    const float *y; /* [m,n] */
+    int64_t m, n;
+    double *a;
+};
+
+static void gram_rows(void *ctx, int task, int worker)
+{
+    const struct gram *g = ctx;
+    int64_t from = (int64_t)task * BLOCK, to = from + BLOCK < g->n ? from + BLOCK : g->n;
+    for (int64_t r = 0; r < g->m; r++) {
+        const float *y = g->y + r * g->n;
+        for (int64_t i = from; i < to; i++) {
+            double v = y[i], *a = g->a + i * g->n;
+            for (int64_t j = 0; j <= i; j++) a[j] += v * (double)y[j];
+        }
+    }
+}
+
+st_t proxy_gram(struct base_pool *pool, const float *x, int64_t rows, int64_t cols, double *a)
+{
+    float *turned = NULL; /* so that the smaller side is the inner one */
+    struct gram g = {x, rows, cols, a};
+    if (rows < cols) {
+        turned = malloc((size_t)(rows * cols) * sizeof *turned);
+        if (!turned) return ST_ENOMEM;
+        for (int64_t r = 0; r < rows; r++)
+            for (int64_t c = 0; c < cols; c++) turned[c * rows + r] = x[r * cols + c];
+        g = (struct gram){turned, cols, rows, a};
+    }
+    memset(a, 0, (size_t)(g.n * g.n) * sizeof *a);
+    base_pool_run(pool, gram_rows, &g, (int)((g.n + BLOCK - 1) / BLOCK));
+    free(turned);
+    return ST_OK;
+}
 
 /* Column k below the diagonal to one number, by a reflection of what is left of the matrix: A - v w^T - w v^T. Of the matrix only the lower triangle is
  * read and written; v is kept in row k above the diagonal. w [n] is scratch. Returns the number that is left beside the diagonal. */

@@ -89,7 +89,7 @@ def proxies(want):
     """Scored before it is trained; the training is as without."""
     f = Fake()
     w = Worker(f, work="proxies")
-    names = ["gradnorm", "snip", "grasp", "synflow", "fisher", "jacov", "naswot", "zico", "dss"]
+    names = ["gradnorm", "snip", "grasp", "synflow", "fisher", "jacov", "naswot", "zico", "dss", "wpca"]
     provides = f.registers.get(timeout=HANG)["provides"]
     ok(all("proxy." + p in provides for p in names), "it says that it scores")
     f.leases.put(lease(1, DATA, metrics=["valid_bpb"] + ["proxy." + p for p in names]))

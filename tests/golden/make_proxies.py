@@ -58,6 +58,7 @@ class Net:
 
     def __init__(self, model, weights, parts, k=0, ours=ours):
         self.model, self.k, self.ours, self.routers = model, k, ours, []
+        self.layers = model.config.num_hidden_layers * len(parts) // 2  # of a mixer and an ffn
         self.parts = [getattr(layer, part) for layer in model.model.layers for part in parts]
         have = load_file(f"{HERE}/{weights}_weights.safetensors")
         with torch.no_grad():
@@ -174,6 +175,30 @@ def naswot(net, batches):
     return torch.linalg.slogdet(x @ x.T + (1 - x) @ (1 - x.T))[1]
 
 
+def wpca(net, tokens):
+    units, hooks = [], []
+    for module in net.model.modules():
+        if hasattr(module, "experts"):
+            def experts(block, i, _o):
+                x = i[0].reshape(-1, i[0].shape[-1])
+                chosen = F.one_hot((x @ block.gate.weight.T).topk(block.gate.top_k).indices, block.gate.weight.shape[0]).sum(1).bool()
+                gates = block.experts.gate_up_proj.chunk(2, 1)[0]
+                units.extend(x[chosen[:, e]] @ w.T for e, w in enumerate(gates))
+            hooks.append(module.register_forward_hook(experts))
+        elif hasattr(module, "up_proj") and not hasattr(module, "gate_up_proj"):
+            gate = getattr(module, "gate_proj", module.up_proj)
+            hooks.append(gate.register_forward_hook(lambda _m, _i, out: units.append(out.reshape(-1, out.shape[-1]))))
+    with torch.no_grad():
+        net.logits(tokens)
+    for h in hooks:
+        h.remove()
+    directions = 0
+    for u in units:
+        v = torch.linalg.eigvalsh(torch.cov(u.T)).flip(0)
+        directions += int((v.cumsum(0) / v.sum() <= 0.99).sum()) + 1
+    return sum(p.numel() for p in net.model.parameters()) * torch.tensor(directions / net.layers, dtype=torch.float64)
+
+
 def zico(net, batches):
     g = [net.gradients(net.loss(*batch)) for batch in batches]
     total = 0
@@ -201,6 +226,7 @@ def make(name, net):
            "jacov": jacov(net, batches),
            "naswot": naswot(net, batches),
            "zico": zico(net, batches),
+           "wpca": wpca(net, tokens[0]),
            "dss": sum((nuclear(g[key]) * nuclear(w[key])).sum() if key in mixers else (g[key] * w[key]).abs().sum() for key in w)}
     out["decoder_params"] = out["params"] - sum(stack)
     save_file({"tokens": tokens.int(), "targets": targets.int()} | {key: v.detach().double().reshape(1) for key, v in out.items()},
