@@ -458,13 +458,18 @@ static st_t profile(struct worker *w, const struct trial *t, json_t *metrics, st
     return st;
 }
 
-/* The proxies that are wanted, of the untrained candidate. What does not apply to it is left out, and said. */
+/* The proxies that are wanted, of the untrained candidate. What does not apply to it, or has no room, is left out, and said. */
 static st_t score(struct worker *w, const struct trial *t, struct data *data, json_t *metrics, struct base_err *err)
 {
     struct proxy_result got[METRICS_MAX];
     st_t st = hostlock_shared(w->o.lock);
     if (!st) st = score_run(&t->arch, data, w->o.dev, t->seed, t->metric, t->nmetrics, got, err);
     hostlock_unlock(w->o.lock);
+    if (st == ST_ENOFIT) {
+        log_info("trial %lld: no proxies: %s", (long long)t->id, err->what);
+        *err = (struct base_err)BASE_ERR_INIT;
+        return ST_OK;
+    }
     for (int i = 0; !st && i < t->nmetrics; i++) {
         if (!got[i].st) json_object_set_new(metrics, t->metric[i].name, json_real(got[i].value));
         else if (score_proxy(&t->metric[i]) >= 0) log_info("trial %lld: no %s: %s", (long long)t->id, t->metric[i].name, got[i].err.what);

@@ -62,7 +62,7 @@ static st_t score(struct proxy_ctx *c, double *out, struct base_err *err)
     double total = 0;
     int n = plan(c, NULL, NULL);
     if (n < 0) return base_err_set(err, ST_ENOTSUP, "dss", "singular values of matrices larger than %d both ways are not worked out", PROXY_NUCLEAR_MAX);
-    TRY(proxy_gradient(c, 0, &g));
+    TRY(proxy_gradient(c, 0, &g, err));
     struct task *tasks = calloc((size_t)n + 1, sizeof *tasks);
     if (!tasks) return ST_ENOMEM;
     plan(c, g, tasks);

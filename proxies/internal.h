@@ -40,8 +40,10 @@ static inline const int32_t *proxy_tokens(const struct proxy_ctx *c, int batch)
 
 /* One step on a batch: gradients are in the network. */
 st_t proxy_step(struct proxy_ctx *c, int batch);
-/* *g [wnumbers] = dL/dW of a batch; borrowed, kept for all who ask. */
-st_t proxy_gradient(struct proxy_ctx *c, int batch, const float **g);
+/* *g [wnumbers] = dL/dW of a batch; borrowed, kept for all who ask. ST_ENOFIT. */
+st_t proxy_gradient(struct proxy_ctx *c, int batch, const float **g, struct base_err *err);
+/* ST_ENOFIT where there is no room for so many bytes beside the network and what is kept of it here. */
+st_t proxy_fits(const struct proxy_ctx *c, double bytes, struct base_err *err);
 /* tensor <- f(x, factor) of its first values x. */
 st_t proxy_map(struct proxy_ctx *c, const struct proxy_tensor *t, float (*f)(float x, double factor), double factor);
 /* As the network came. */

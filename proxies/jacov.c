@@ -39,6 +39,7 @@ static st_t score(struct proxy_ctx *c, double *out, struct base_err *err)
     const struct proxy_input *in = c->in;
     int64_t S = (int64_t)in->batches * in->B, n = (int64_t)in->T * in->arch->width;
     if (S < 2) return base_err_set(err, ST_ENOTSUP, "jacov", "needs two samples");
+    TRY(proxy_fits(c, 8.0 * (double)S * (double)n, err));
     float *dx = malloc((size_t)(in->B * n) * sizeof *dx);
     double *x = malloc((size_t)(S * n) * sizeof *x), sum;
     st_t st = dx && x ? ST_OK : ST_ENOMEM;

@@ -66,9 +66,19 @@ st_t proxy_step(struct proxy_ctx *c, int batch)
     return model_step(in->m, proxy_tokens(c, batch), in->targets + (int64_t)batch * in->B * in->T, in->B, in->T, &loss);
 }
 
-st_t proxy_gradient(struct proxy_ctx *c, int batch, const float **g)
+st_t proxy_fits(const struct proxy_ctx *c, double bytes, struct base_err *err)
+{
+    double there = (double)c->in->dev->info.memory - (double)kn_dev_bytes(c->in->dev) - 4.0 * (double)c->numbers;
+    for (int i = 0; i < PROXY_BATCHES; i++)
+        if (c->gradient[i]) there -= 4.0 * (double)c->wnumbers;
+    if (bytes <= there) return ST_OK;
+    return base_err_set(err, ST_ENOFIT, "proxies", "needs %.1f MiB beside the network, %.1f MiB are there", bytes / (1 << 20), fmax(0, there) / (1 << 20));
+}
+
+st_t proxy_gradient(struct proxy_ctx *c, int batch, const float **g, struct base_err *err)
 {
     if (!c->gradient[batch]) {
+        TRY(proxy_fits(c, 4.0 * (double)c->wnumbers, err));
         float *host = malloc((size_t)c->wnumbers * sizeof *host + 1);
         st_t st = host ? proxy_step(c, batch) : ST_ENOMEM;
         for (int i = 0; !st && i < c->nw; i++) {
@@ -148,10 +158,7 @@ static st_t init(struct proxy_ctx *c, struct base_err *err)
     c->tensor = calloc((size_t)model_params(in->m), sizeof *c->tensor);
     if (!c->tensor) return ST_ENOMEM;
     list_tensors(c, true), list_tensors(c, false);
-    double need = 4.0 * ((double)c->numbers + (double)in->batches * ((double)c->wnumbers + (double)in->B * in->T * in->arch->width)),
-           there = (double)in->dev->info.memory - (double)kn_dev_bytes(in->dev);
-    if (need > there)
-        return base_err_set(err, ST_ENOFIT, "proxies", "need %.1f MiB beside the model, %.1f MiB are there", need / (1 << 20), fmax(0, there) / (1 << 20));
+    TRY(proxy_fits(c, 0, err)); /* numbers are counted */
     c->weights = malloc((size_t)c->numbers * sizeof *c->weights);
     if (!c->weights) return ST_ENOMEM;
     for (int i = 0; i < c->ntensors; i++) {
@@ -180,7 +187,7 @@ static st_t score(struct proxy_ctx *c, const struct proxy *p, struct proxy_resul
     if (!r->st && !isfinite(r->value)) r->st = base_err_set(&r->err, ST_ENONFINITE, p->name, "comes to %g", r->value);
     if (!r->st) return ST_OK;
     r->value = NAN;
-    return r->st == ST_ENOTSUP || r->st == ST_ENONFINITE ? ST_OK : r->st;
+    return r->st == ST_ENOTSUP || r->st == ST_ENONFINITE || r->st == ST_ENOFIT ? ST_OK : r->st;
 }
 
 st_t proxy_run(const int *which, int n, const struct proxy_input *in, struct proxy_result *out, struct base_err *err)

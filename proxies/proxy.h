@@ -76,7 +76,7 @@ struct proxy_input {
 };
 
 struct proxy_result {
-    st_t st;                    /* ST_OK; ST_ENOTSUP: does not apply; ST_ENONFINITE: no finite number came of it */
+    st_t st;                    /* ST_OK; ST_ENOTSUP: does not apply; ST_ENONFINITE: no finite number came of it; ST_ENOFIT: no room for what it keeps */
     double value;               /* NaN where st is not 0 */
     struct base_err err;        /* why; where: the proxy's name */
 };

@@ -5,7 +5,7 @@ static st_t score(struct proxy_ctx *c, double *out, struct base_err *err)
 {
     const float *g;
     double total = 0;
-    TRY(proxy_gradient(c, 0, &g));
+    TRY(proxy_gradient(c, 0, &g, err));
     for (int i = 0; i < c->nw; i++) total += proxy_saliency(c, &c->tensor[i], g + c->tensor[i].from);
     *out = total;
     return ST_OK;

@@ -18,7 +18,7 @@ static st_t score(struct proxy_ctx *c, double *out, struct base_err *err)
     const float *g;
     double total = 0;
     if (c->in->batches < 2) return base_err_set(err, ST_ENOTSUP, "zico", "needs two batches");
-    for (int b = 0; b < c->in->batches; b++) TRY(proxy_gradient(c, b, &g));
+    for (int b = 0; b < c->in->batches; b++) TRY(proxy_gradient(c, b, &g, err));
     for (int i = 0; i < c->nw; i++) {
         const struct proxy_tensor *t = &c->tensor[i];
         double sum = 0;

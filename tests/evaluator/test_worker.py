@@ -9,6 +9,8 @@ from taut_wire import ok, same, done, wait_until
 from fake import *
 
 DATA = spec(put("text.txt", prose(20000)))
+HUGE = arch(width=4096, context=4096, layers=[{"mixer": {"type": "attention", "heads": 32, "kv_heads": 32, "head_dim": 128},
+                                               "ffn": {"type": "swiglu", "hidden": 16384}}] * 48)
 LONG = 3000  # steps: what is to be interrupted
 RESULTS = ("valid_loss", "valid_bpb")
 
@@ -106,6 +108,9 @@ def proxies(want):
     r = f.reported()
     ok(r["status"] == "ok" and "proxy.naswot" not in r["metrics"] and "proxy.snip" in r["metrics"], "what does not apply is left out")
     ok("trial 2: no proxy.naswot: counts hidden units of feed-forwards, and there is none" in w.said(), "and said")
+    f.leases.put(lease(4, DATA, arch=HUGE, metrics=["valid_bpb", "proxy.snip"]))
+    r = f.reported()
+    ok(r["status"] == "failed" and r["error"].startswith("model: needs ") and "trial 4: no proxies: needs " in w.said(), "no room for proxies is said; the trial fails of its own")
     f.leases.put(lease(3, DATA, metrics=["valid_bpb"]))
     r = f.reported()
     ok(not [k for k in r["metrics"] if k.startswith("proxy.")], "nobody wants them: there are none")
@@ -122,8 +127,6 @@ def failures():
     os.unlink(path("gone.txt"))
     put("changed.txt", prose(3000, 5))
     put("longer.txt", prose(3001, 4))
-    huge = arch(width=4096, context=4096, layers=[{"mixer": {"type": "attention", "heads": 32, "kv_heads": 32, "head_dim": 128},
-                                                   "ffn": {"type": "swiglu", "hidden": 16384}}] * 48)
     table = [
         (lease(1, DATA, task={"kind": "profile"}), ["only 'train' is served here"], "another kind of task"),
         (lease(1, DATA, task={"kind": "train"}), ["task.train"], "a task without its recipe"),
@@ -138,7 +141,7 @@ def failures():
         (lease(1, changed), ["changed.txt", "SHA-256"], "a text that has changed"),
         (lease(1, longer), ["longer.txt", "has 3001 bytes here, the job was submitted with 3000"], "a text that has grown"),
         (lease(1, DATA, train={"lr": 10, "weight_decay": 10}, steps=200), ["not finite" if False else "at step", "of 200"], "a recipe that blows up"),
-        (lease(1, DATA, arch=huge), ["needs", "MiB"], "a network that does not fit"),
+        (lease(1, DATA, arch=HUGE), ["needs", "MiB"], "a network that does not fit"),
         (lease(1, DATA, metrics=["throughput@100000x1000000"]), ["throughput" if False else "n"], "a profile that does not fit"),
     ]
     for n, (l, words, what) in enumerate(table, 1):

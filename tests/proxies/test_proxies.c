@@ -181,7 +181,7 @@ static void test_refused(void)
     struct kn_dev *dev = device("cpu", 1), *ref = device("ref", 1);
     struct model *m = model_of(&fine, dev, KN_F32, 2, true, 1), *f64 = model_of(&fine, ref, KN_F64, 2, true, 1);
     struct proxy_input in = {&fine, dev, m, 2, 2, 6, other, other}, none = in, many = in, twice = in;
-    struct proxy_result r;
+    struct proxy_result r, two[2];
     struct base_err err = BASE_ERR_INIT;
     int i = proxy_find("snip");
     other[20] = 13;
@@ -195,6 +195,10 @@ static void test_refused(void)
     is_int(proxy_run(&i, 1, &twice, &r, &err), ST_ENOTSUP, "a network of doubles");
     dev->info.memory = kn_dev_bytes(dev) + 1000;
     is_int(proxy_run(&i, 1, &in, &r, &err), ST_ENOFIT, "no room for what is kept beside the network");
+    other[20] = 0;
+    dev->info.memory = kn_dev_bytes(dev) + 4 * (uint64_t)model_param_count(m) * 2;
+    is_int(proxy_run((int[]){proxy_find("snip"), i}, 2, &in, two, &err), ST_OK, "room for the gradient of one batch");
+    ok(!two[0].st && two[1].st == ST_ENOFIT && strstr(two[1].err.what, "MiB"), "is room for one proxy and not for the other: %s", two[1].err.what);
     model_free(m), model_free(f64);
     kn_dev_close(dev), kn_dev_close(ref);
 }
