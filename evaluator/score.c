@@ -45,8 +45,8 @@ st_t score_run(const struct arch *a, struct data *d, struct kn_dev *dev, uint64_
     if (text) {
         x = malloc(2 * tokens * sizeof *x);
         in = (struct proxy_input){a, dev, NULL, PROXY_BATCHES, PROXY_BATCH, T, x, x + tokens};
-        st = x ? read_batches(d, T, x, x + tokens, err) : ST_ENOMEM;
-        if (!st) st = proxy_model_new(&in.m, a, dev, seed, err);
+        st = x ? proxy_model_new(&in.m, a, dev, seed, err) : ST_ENOMEM;
+        if (!st) st = read_batches(d, T, x, x + tokens, err);
     }
     if (!st) st = proxy_run(which, k, &in, got, err);
     for (int i = 0; !st && i < k; i++) out[place[i]] = got[i];
