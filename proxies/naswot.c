@@ -9,7 +9,9 @@
 
 /* A sample's code is made of pieces, one a branch and kind of unit: T tokens' units each, from a word of its own on. */
 struct codes {
+    const struct proxy_ctx *c;
     const struct proxy_input *in;
+    struct base_err *err;
     uint64_t *bits[SAMPLES_MAX];
     int64_t words, units; /* of each sample so far */
     int first;            /* sample of the batch that runs */
@@ -19,6 +21,7 @@ struct codes {
 static st_t grow(struct codes *k, int64_t n)
 {
     int64_t more = (n + 63) / 64;
+    TRY(proxy_fits(k->c, 8.0 * k->in->batches * k->in->B * (double)(k->words + more), k->err));
     for (int b = 0; b < k->in->B; b++) {
         uint64_t *p = realloc(k->bits[k->first + b], (size_t)(k->words + more) * sizeof *p);
         if (!p) return ST_ENOMEM;
@@ -77,7 +80,7 @@ static st_t spread(const struct codes *k, int S, double *out, struct base_err *e
 static st_t score(struct proxy_ctx *c, double *out, struct base_err *err)
 {
     const struct proxy_input *in = c->in;
-    struct codes k = {.in = in};
+    struct codes k = {.c = c, .in = in, .err = err};
     double loss;
     st_t st = ST_OK;
     model_watch(in->m, &(struct model_watch){.ctx = &k, .units = seen});
