@@ -199,6 +199,11 @@ static void test_refused(void)
     dev->info.memory = kn_dev_bytes(dev) + 4 * (uint64_t)model_param_count(m) * 2;
     is_int(proxy_run((int[]){proxy_find("snip"), i}, 2, &in, two, &err), ST_OK, "room for the gradient of one batch");
     ok(!two[0].st && two[1].st == ST_ENOFIT && strstr(two[1].err.what, "MiB"), "is room for one proxy and not for the other: %s", two[1].err.what);
+    dev->info.memory = kn_dev_bytes(dev) + 4 * (uint64_t)model_param_count(m) + 50;
+    for (const char *const *p = (const char *const[]){"gradnorm", "dss", "jacov", "naswot", NULL}; *p; p++) {
+        i = proxy_find(*p);
+        ok(!proxy_run(&i, 1, &in, &r, &err) && r.st == ST_ENOFIT, "no room for what %s keeps", *p);
+    }
     model_free(m), model_free(f64);
     kn_dev_close(dev), kn_dev_close(ref);
 }
