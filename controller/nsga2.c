@@ -192,7 +192,7 @@ static const struct member *tournament(const struct nsga2 *s, struct base_rng *r
     return b->crowding > a->crowding ? b : a;
 }
 
-static st_t nsga2_propose(void *state, struct base_rng *r, struct genome *out, struct strategy_origin *origin)
+static st_t nsga2_propose(void *state, struct base_rng *r, const struct strategy_pending *pending, struct genome *out, struct strategy_origin *origin)
 {
     struct nsga2 *s = state;
     const struct space *space = s->job->space;

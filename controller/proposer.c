@@ -11,6 +11,7 @@ struct proposer {
     void *state;
     long absorbed;        /* results, in the order of their reports */
     struct genome genome; /* scratch */
+    struct genome pending[STRATEGY_PENDING_MAX];
     double size;          /* of the space, an upper bound */
     uint64_t next;        /* enumeration: everything before it is known or breaks a constraint */
     bool enumerating;     /* a call for `waiting` has ended with ST_EBUSY */
@@ -30,6 +31,7 @@ st_t proposer_new(struct proposer **out, const struct job *job, const struct arc
     p->archive = archive;
     p->size = space_size(job->space, &exact);
     st_t st = space_genome_init(job->space, &p->genome);
+    for (int i = 0; !st && i < STRATEGY_PENDING_MAX; i++) st = space_genome_init(job->space, &p->pending[i]);
     if (!st) st = strategy->open(&p->state, job);
     if (st) {
         proposer_free(p);
@@ -45,6 +47,7 @@ void proposer_free(struct proposer *p)
     if (!p) return;
     if (p->strategy) p->strategy->close(p->state);
     space_genome_fini(&p->genome);
+    for (int i = 0; i < STRATEGY_PENDING_MAX; i++) space_genome_fini(&p->pending[i]);
     free(p);
 }
 
@@ -65,6 +68,11 @@ static double value(const struct archive *a, const char *metric, long row, int r
     return col < 0 ? NAN : archive_value(a, col, row, rung);
 }
 
+static void bounds(const struct job *job, const struct archive *a, long row, int rung, double *bound)
+{
+    for (int i = 0; i < job->nconstraints; i++) bound[i] = value(a, job->constraint[i].metric.name, row, rung);
+}
+
 bool proposer_values(const struct job *job, const struct archive *a, long row, int rung, double y[JOB_OBJECTIVES_MAX], double *violation)
 {
     double bound[JOB_CONSTRAINTS_MAX];
@@ -74,7 +82,7 @@ bool proposer_values(const struct job *job, const struct archive *a, long row, i
         y[i] = job->objective[i].goal == METRIC_MAX ? -v : v;
         finite &= isfinite(v) != 0;
     }
-    for (int i = 0; i < job->nconstraints; i++) bound[i] = value(a, job->constraint[i].metric.name, row, rung);
+    bounds(job, a, row, rung, bound);
     *violation = job_violation(job, bound);
     return finite;
 }
@@ -84,13 +92,29 @@ static st_t catch_up(struct proposer *p)
     while (p->absorbed < archive_reported(p->archive)) {
         long row = archive_reported_row(p->archive, p->absorbed);
         int rung = archive_reported_rung(p->archive, p->absorbed);
-        double y[JOB_OBJECTIVES_MAX];
-        struct strategy_result r = {.trial = archive_trial(p->archive, row), .rung = rung, .genome = &p->genome, .y = y};
+        double y[JOB_OBJECTIVES_MAX], bound[JOB_CONSTRAINTS_MAX];
+        struct strategy_result r = {.trial = archive_trial(p->archive, row), .rung = rung, .genome = &p->genome, .y = y, .bound = bound};
         st_t st = archive_genome(p->archive, row, &p->genome);
+        bounds(p->job, p->archive, row, rung, bound);
         r.ok = archive_has(p->archive, row, rung) && proposer_values(p->job, p->archive, row, rung, y, &r.violation);
         if (!st) st = p->strategy->absorb(p->state, &r);
         if (st) return st;
         p->absorbed++;
+    }
+    return ST_OK;
+}
+
+/* What is out, the youngest first. */
+static st_t list_pending(struct proposer *p, struct strategy_pending *out)
+{
+    const struct archive *a = p->archive;
+    long left = archive_count_state(a, TRIAL_READY) + archive_count_state(a, TRIAL_LEASED);
+    *out = (struct strategy_pending){.genome = p->pending};
+    for (long row = archive_count(a) - 1; left > 0 && row >= 0 && out->n < STRATEGY_PENDING_MAX; row--) {
+        if (archive_state(a, row) != TRIAL_READY && archive_state(a, row) != TRIAL_LEASED) continue;
+        st_t st = archive_genome(a, row, &p->pending[out->n++]);
+        if (st) return st;
+        left--;
     }
     return ST_OK;
 }
@@ -128,12 +152,15 @@ static bool passed_over(st_t st)
 static st_t ask(struct proposer *p, struct base_rng *r)
 {
     struct proposal *x = p->x;
+    struct strategy_pending pending;
+    st_t bad = list_pending(p, &pending);
+    if (bad) return bad;
     bool small = p->size <= PROPOSER_ENUMERATE_MAX;
     int samples = small ? PROPOSER_SAMPLES_SMALL : PROPOSER_SAMPLES;
     for (int i = 0; i < PROPOSER_ASKS + samples; i++) {
         st_t st;
         if (i < PROPOSER_ASKS) {
-            st = p->strategy->propose(p->state, r, &x->genome, &x->origin);
+            st = p->strategy->propose(p->state, r, &pending, &x->genome, &x->origin);
         } else {
             x->origin = (struct strategy_origin){.op = "sample"};
             st = space_sample(p->job->space, r, &x->genome);

@@ -16,7 +16,7 @@ static st_t random_absorb(void *state, const struct strategy_result *r)
     return ST_OK;
 }
 
-static st_t random_propose(void *state, struct base_rng *r, struct genome *out, struct strategy_origin *origin)
+static st_t random_propose(void *state, struct base_rng *r, const struct strategy_pending *pending, struct genome *out, struct strategy_origin *origin)
 {
     const struct job *job = state;
     *origin = (struct strategy_origin){.op = "sample"};

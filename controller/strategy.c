@@ -2,10 +2,6 @@
 
 #include <string.h>
 
-#define STRATEGY(name) extern const struct strategy strategy_##name;
-#include "controller/strategies.def"
-#undef STRATEGY
-
 static const struct strategy *const all[] = {
 #define STRATEGY(name) &strategy_##name,
 #include "controller/strategies.def"

@@ -241,7 +241,7 @@ static st_t read_fidelity(struct job *j, struct base_jr r)
 static st_t read_search(struct job *j, struct base_jr r)
 {
     static const char *const known[] = {"strategy", "population", "weights"};
-    static const char *const strategies[] = {"auto", "nsga2", "random", NULL}, *const weights[] = {"standalone", NULL};
+    static const char *const strategies[] = {"auto", "aging", "nsga2", "random", "surrogate", NULL}, *const weights[] = {"standalone", NULL};
     base_jr_done(&r, known, 3);
     int i = read_word(&r, "strategy", strategies, WORDS_STRATEGY);
     snprintf(j->strategy, sizeof j->strategy, "%s", i == 0 ? "nsga2" : strategies[i]);

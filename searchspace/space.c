@@ -19,7 +19,10 @@ static st_t read_space(struct space *s, json_t *v, int vocab, int context, struc
     if (i < 0) return (st_t)i;
     s->type = i == 0 ? SPACE_LM : SPACE_CUSTOM;
     s->ops = i == 0 ? &space_lm_ops : &space_custom_ops;
-    return i == 0 ? space_lm_read(s, v, vocab, context, err) : space_custom_read(s, v, err);
+    st_t st = i == 0 ? space_lm_read(s, v, vocab, context, err) : space_custom_read(s, v, err);
+    if (st) return st;
+    st = i == 0 ? space_lm_columns(s) : space_custom_columns(s);
+    return st ? base_err_set(err, st, "space", "out of memory") : ST_OK;
 }
 
 st_t space_new(struct space **out, json_t *v, int vocab, int context, struct base_err *err)
@@ -128,6 +131,16 @@ st_t space_crossover(const struct space *s, struct base_rng *r, const struct gen
     return s->ops->crossover(s, r, a, b, out);
 }
 
+st_t space_nudge(const struct space *s, struct base_rng *r, double size, struct genome *g)
+{
+    return s->type == SPACE_CUSTOM ? space_custom_nudge(s, r, size, g) : s->ops->mutate(s, r, 0, g);
+}
+
+st_t space_blend(const struct space *s, struct base_rng *r, const struct genome *a, const struct genome *b, const struct genome *c, struct genome *out)
+{
+    return s->type == SPACE_CUSTOM ? space_custom_blend(s, r, a, b, c, out) : s->ops->crossover(s, r, a, b, out);
+}
+
 st_t space_candidate(const struct space *s, const struct genome *g, struct candidate *out, struct base_err *err)
 {
     return s->ops->candidate(s, g, out, err);
@@ -147,6 +160,28 @@ double space_size(const struct space *s, bool *exact)
 st_t space_nth(const struct space *s, uint64_t n, struct genome *out)
 {
     return s->ops->nth(s, n, out);
+}
+
+int space_columns(const struct space *s, const struct space_column **column)
+{
+    if (column) *column = s->column;
+    return s->columns;
+}
+
+int space_groups(const struct space *s)
+{
+    return s->groups;
+}
+
+int space_gene_choices(const struct space *s, int gene)
+{
+    if (s->type != SPACE_CUSTOM || s->custom.of[gene]->kind != CUSTOM_CHOICE) return 0;
+    return s->custom.of[gene]->nchoices;
+}
+
+st_t space_encode(const struct space *s, const struct genome *g, double *x, struct arch *arch)
+{
+    return s->ops->encode(s, g, x, arch);
 }
 
 json_t *space_describe_json(const struct space *s)

@@ -57,6 +57,12 @@ st_t space_mutate(const struct space *s, struct base_rng *r, double rate, struct
 /* Child of two: whole layers keep together (layer i from one parent or the other, or a cut), global genes each from one. */
 st_t space_crossover(const struct space *s, struct base_rng *r, const struct genome *a, const struct genome *b, struct genome *out);
 
+/* Moves of a search that asks a model, not an evaluator. nudge: some numbers go a normal step of `size` times their range, or to an end of it; choices and
+ * lm genomes are mutated. blend: numbers of a moved by the difference of b and c, as in differential evolution (Storn & Price 1997), choices from a
+ * or b; lm: the crossover of a and b. */
+st_t space_nudge(const struct space *s, struct base_rng *r, double size, struct genome *g);
+st_t space_blend(const struct space *s, struct base_rng *r, const struct genome *a, const struct genome *b, const struct genome *c, struct genome *out);
+
 st_t space_candidate(const struct space *s, const struct genome *g, struct candidate *out, struct base_err *err);
 void space_candidate_fini(struct candidate *c);
 
@@ -64,6 +70,22 @@ void space_candidate_fini(struct candidate *c);
 double space_size(const struct space *s, bool *exact);
 /* n-th genome in a fixed enumeration of the space, for spaces small enough (size <= 1e6); ST_ENOTFOUND past the end. Holes and doubles may come. */
 st_t space_nth(const struct space *s, uint64_t n, struct genome *out);
+
+/* ---- for learning: a genome as a fixed number of columns, all within about 0..1 ----
+ * custom  a number is one column, on its own scale (log where the knob is). A choice of k > 2 has a column for each, 1 where it is chosen; if all are numbers in
+ *         rising order, first one for its place among them. A choice of 2 is one column, of 1 none.
+ * lm      see space_lm_encode.c: the whole network's genes, shares of types, paper costs, then layer by layer. What means nothing in a genome is 0. */
+struct space_column {
+    int group;    /* columns of one group are one thing (a knob, in whichever layer): they share a lengthscale */
+    int gene;     /* the one gene that it depends on; -1: more than one */
+    bool ordinal; /* more and less mean something: else 0 or 1 */
+    bool fine;    /* of a piece of the stack */
+};
+int space_columns(const struct space *s, const struct space_column **column); /* how many; column: borrowed, may be NULL */
+int space_groups(const struct space *s);
+int space_gene_choices(const struct space *s, int gene); /* of a custom choice; 0: a number, or an lm gene */
+/* x [columns]; arch: what an lm genome makes, canonical; may be NULL. ST_EINVAL: a hole of the space. */
+st_t space_encode(const struct space *s, const struct genome *g, double *x, struct arch *arch);
 
 /* For people: one line a knob ("width: 64 96 128"), to b. */
 void space_describe(const struct space *s, struct base_buf *b);

@@ -266,6 +266,7 @@ const struct space_ops space_custom_ops = {
     .gene_fits = gene_fits,
     .size = size,
     .nth = nth,
+    .encode = space_custom_encode,
     .describe = describe,
     .features = features,
 };

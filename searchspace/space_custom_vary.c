@@ -75,6 +75,51 @@ st_t space_custom_mutate(const struct space *s, struct base_rng *r, double rate,
     return ST_OK;
 }
 
+/* A number on its own scale, 0..1, and back. */
+static double place(const struct custom_knob *k, double v)
+{
+    return k->kind == CUSTOM_LOG ? log(v / k->low) / log(k->high / k->low) : (v - k->low) / (k->high - k->low);
+}
+
+static double value_at(const struct custom_knob *k, double u)
+{
+    u = clamp(u, 0, 1);
+    if (k->kind == CUSTOM_LOG) return clamp(k->low * exp(u * log(k->high / k->low)), k->low, k->high);
+    double v = k->low * (1 - u) + k->high * u;
+    return clamp(k->kind == CUSTOM_INT ? nearbyint(v) : v, k->low, k->high);
+}
+
+#define NUDGED_SHARE 0.2 /* of the numbers, and one at least; … */
+#define TO_END_SHARE 0.1 /* … of these, so many go to an end of their range */
+
+st_t space_custom_nudge(const struct space *s, struct base_rng *r, double size, struct genome *g)
+{
+    int one = (int)base_rng_below(r, (uint32_t)s->genes);
+    bool all = base_rng_below(r, 2);
+    for (int i = 0; i < s->genes; i++) {
+        const struct custom_knob *k = s->custom.of[i];
+        if (!is_live(k) || (i != one && (!all || base_rng_unit(r) >= NUDGED_SHARE))) continue;
+        if (k->kind == CUSTOM_CHOICE || k->kind == CUSTOM_INT) g->g[i] = other(k, r, g->g[i]);
+        else if (base_rng_unit(r) < TO_END_SHARE) g->g[i] = base_rng_below(r, 2) ? k->high : k->low;
+        else g->g[i] = value_at(k, place(k, g->g[i]) + size * base_rng_normal(r));
+    }
+    return ST_OK;
+}
+
+st_t space_custom_blend(const struct space *s, struct base_rng *r, const struct genome *a, const struct genome *b, const struct genome *c, struct genome *out)
+{
+    double f = 0.3 + 0.7 * base_rng_unit(r), rate = base_rng_below(r, 2) ? 0.9 : 0.3;
+    int one = (int)base_rng_below(r, (uint32_t)s->genes);
+    for (int i = 0; i < s->genes; i++) {
+        const struct custom_knob *k = s->custom.of[i];
+        out->g[i] = a->g[i];
+        if (i != one && base_rng_unit(r) >= rate) continue;
+        if (k->kind == CUSTOM_CHOICE) out->g[i] = base_rng_below(r, 2) ? b->g[i] : a->g[i];
+        else out->g[i] = value_at(k, place(k, a->g[i]) + f * (place(k, b->g[i]) - place(k, c->g[i])));
+    }
+    return ST_OK;
+}
+
 /* Each gene from one parent or the other; of a repeated knob often a run from each, since its genes may be layers of something. */
 st_t space_custom_crossover(const struct space *s, struct base_rng *r, const struct genome *a, const struct genome *b, struct genome *out)
 {

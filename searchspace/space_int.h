@@ -19,6 +19,7 @@ struct space_ops {
     bool (*gene_fits)(const struct space *s, int gene, double v);
     double (*size)(const struct space *s, bool *exact);
     st_t (*nth)(const struct space *s, uint64_t n, struct genome *out);
+    st_t (*encode)(const struct space *s, const struct genome *g, double *x, struct arch *arch);
     json_t *(*describe)(const struct space *s);
     json_t *(*features)(const struct space *s, const struct candidate *c);
 };
@@ -108,6 +109,8 @@ struct space {
     const struct space_ops *ops;
     struct base_arena arena;
     int genes;
+    int columns, groups;
+    struct space_column *column; /* [columns]; in the arena */
     struct base_buf taken; /* a line for each thing that the family takes away */
     struct lm lm;
     struct custom custom;
@@ -167,7 +170,14 @@ st_t space_lm_nth(const struct space *s, uint64_t n, struct genome *out);
 json_t *space_lm_describe(const struct space *s);
 json_t *space_lm_features(const struct space *s, const struct candidate *c);
 
+st_t space_custom_columns(struct space *s); /* fills s->column; ST_ENOMEM */
+st_t space_custom_encode(const struct space *s, const struct genome *g, double *x, struct arch *arch);
+st_t space_lm_columns(struct space *s);
+st_t space_lm_encode(const struct space *s, const struct genome *g, double *x, struct arch *built);
+
 st_t space_custom_mutate(const struct space *s, struct base_rng *r, double rate, struct genome *g);
+st_t space_custom_nudge(const struct space *s, struct base_rng *r, double size, struct genome *g);
+st_t space_custom_blend(const struct space *s, struct base_rng *r, const struct genome *a, const struct genome *b, const struct genome *c, struct genome *out);
 st_t space_custom_sample(const struct space *s, struct base_rng *r, struct genome *out);
 st_t space_custom_crossover(const struct space *s, struct base_rng *r, const struct genome *a, const struct genome *b, struct genome *out);
 

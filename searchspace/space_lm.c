@@ -152,6 +152,7 @@ const struct space_ops space_lm_ops = {
     .gene_fits = gene_fits,
     .size = space_lm_size,
     .nth = space_lm_nth,
+    .encode = space_lm_encode,
     .describe = space_lm_describe,
     .features = space_lm_features,
 };
