@@ -64,7 +64,11 @@ static void print_search(json_t *info)
     if (isnan(out_num(space, "size"))) printf("%s, infinitely many candidates\n", type);
     else printf("%s, %s%s candidates\n", type, json_is_true(json_object_get(space, "exact")) ? "" : "at most ", fmt_number(buf, out_num(space, "size")));
     field("strategy");
-    printf("%s, seed %lld\n", out_str(info, "strategy"), (long long)out_int(info, "seed"));
+    json_t *by = json_object_get(info, "proposes");
+    printf("%s", out_str(info, "strategy"));
+    if (by) printf(": %s since proposal %lld", out_str(by, "to"), (long long)out_int(by, "proposal"));
+    if (by && !isnan(out_num(by, "rho"))) printf(" (rank correlation %.2f)", out_num(by, "rho"));
+    printf(", seed %lld\n", (long long)out_int(info, "seed"));
     field("target");
     printf("%s", out_str(target, "wanted"));
     if (*out_str(target, "kind")) printf(": %s (device %lld)", out_str(target, "kind"), (long long)out_int(target, "device"));

@@ -168,8 +168,10 @@ CTL_HANDLER(job_get)
         bool exact;
         double size = space_size(job->space, &exact), busy = ctl_job_busy_s(j), n = (double)archive_evaluations(j->archive);
         double hv = ctl_job_hypervolume(c, j);
+        json_t *by;
         json_object_set_new(o, "seed", json_integer((json_int_t)job->seed));
-        json_object_set_new(o, "strategy", json_string(strategy_find(job->strategy)->name));
+        json_object_set_new(o, "strategy", json_string(job->strategy));
+        if (!ctl_job_by(c, j, &by) && by) json_object_set(o, "proposes", by);
         json_object_set_new(o, "space", json_pack("{s:s,s:o,s:b,s:s*}", "type", space_type(job->space) == SPACE_LM ? "lm" : "custom", "size",
                                                   ctl_number(size), "exact", exact, "problem", job->problem ? job->problem->name : NULL));
         json_t *target = json_pack("{s:s}", "wanted", job->target);

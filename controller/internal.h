@@ -61,6 +61,8 @@ struct ctl_job {
     double evaluations, hours, joules; /* budget; +inf: unbounded */
     int64_t device;              /* target; 0: none yet */
     char precision[8];           /* of its training; "": settled at the first lease */
+    json_t *by;                  /* body of its last "strategy" event; NULL: none … */
+    bool by_known;               /* … or not looked for yet (ctl_job_by) */
     double busy_s, spent_joules;
     int64_t submitted_ms, last_seq;
     int nref;
@@ -234,6 +236,8 @@ long ctl_job_promote(struct ctl_job *j, double evaluations);
 bool ctl_job_used_up(struct ctl_job *j, double evaluations, double hours, char *why, size_t size);
 void ctl_job_finish(struct ctl *c, struct ctl_job *j, const char *why); /* done, or failed when nothing succeeded */
 st_t ctl_job_summary(struct ctl *c, struct ctl_job *j);                /* sum_n and best are up to date */
+/* Who proposes in it: the body of its last "strategy" event, borrowed; NULL: nobody was recorded. */
+st_t ctl_job_by(struct ctl *c, struct ctl_job *j, json_t **by);
 double ctl_job_hypervolume(struct ctl *c, struct ctl_job *j);          /* NaN: no reference point yet */
 /* Metrics that an evaluator must bring: objectives and constraints that are not known on paper. out[JOB_OBJECTIVES_MAX + JOB_CONSTRAINTS_MAX] */
 int ctl_job_needs(const struct ctl_job *j, const struct metric **out);

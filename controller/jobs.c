@@ -39,6 +39,7 @@ static void job_free_memory(struct ctl_job *j)
     job_free(j->job);
     json_decref(j->json);
     json_decref(j->files);
+    json_decref(j->by);
     for (int i = 0; i < JOB_RUNGS_MAX; i++) free(j->lease_text[i]);
     free(j->lost);
     free(j);
@@ -166,6 +167,9 @@ static st_t load_one(void *ctx, const struct db_job *d)
     j->nref = d->nref;
     memcpy(j->ref, d->ref, sizeof j->ref);
     j->exhausted = false;
+    json_decref(j->by);
+    j->by = NULL;
+    j->by_known = false;
     j->promote_seq = 0;
     j->sum_n = j->sum_evaluations = 0;
     j->hv_n = -1;
@@ -427,6 +431,14 @@ st_t ctl_job_summary(struct ctl *c, struct ctl_job *j)
         }
     }
     return ST_OK;
+}
+
+st_t ctl_job_by(struct ctl *c, struct ctl_job *j, json_t **by)
+{
+    st_t st = j->by_known ? ST_OK : db_job_strategy(c->db, j->id, &j->by, NULL);
+    j->by_known = !st;
+    *by = j->by;
+    return st;
 }
 
 double ctl_job_hypervolume(struct ctl *c, struct ctl_job *j)

@@ -168,6 +168,27 @@ static json_t *paper_json(const struct job *job, const struct candidate *cand)
     return paper;
 }
 
+/* Records it when another strategy than before has the word. */
+static st_t record_by(struct ctl *c, struct ctl_job *j, long proposal, const struct strategy_origin *o)
+{
+    json_t *by, *body;
+    if (!o->by) return ST_OK;
+    st_t st = ctl_job_by(c, j, &by);
+    const char *from = json_string_value(json_object_get(by, "to"));
+    if (st || (from && !strcmp(from, o->by))) return st;
+    body = json_pack("{s:I,s:s*,s:s}", "proposal", (json_int_t)proposal, "from", from, "to", o->by);
+    if (body && isfinite(o->rho)) json_object_set_new(body, "rho", json_real(o->rho));
+    if (from) log_info("job %lld: from proposal %ld on by %s", (long long)j->id, proposal, o->by);
+    st = ctl_event(c, j, "strategy", json_incref(body));
+    if (st) {
+        json_decref(body);
+        return st;
+    }
+    json_decref(j->by);
+    j->by = body;
+    return ST_OK;
+}
+
 /* A new trial as the archive's last row. *arch: its text, owned by the caller. */
 static st_t propose(struct ctl *c, struct ctl_job *j, char **arch)
 {
@@ -181,7 +202,9 @@ static st_t propose(struct ctl *c, struct ctl_job *j, char **arch)
     json_t *body = json_pack("{s:I,s:I,s:s,s:s,s:o,s:o,s:I,s:o}", "trial", (json_int_t)db_next_id(c->db, DB_TRIAL), "proposal", (json_int_t)n,
                              "arch_id", x.candidate.id, "arch", x.candidate.canonical, "genome", genome_json(&x.genome), "origin",
                              origin_json(&x), "seed", (json_int_t)j->job->seed, "paper", paper_json(j->job, &x.candidate));
-    st = ctl_event(c, j, "proposed", body);
+    st = record_by(c, j, n, &x.origin);
+    if (st) json_decref(body);
+    else st = ctl_event(c, j, "proposed", body);
     if (!st) {
         *arch = x.candidate.canonical;
         x.candidate.canonical = NULL;

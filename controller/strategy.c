@@ -10,7 +10,6 @@ static const struct strategy *const all[] = {
 
 const struct strategy *strategy_find(const char *name)
 {
-    if (!strcmp(name, "auto")) return all[0];
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (!strcmp(all[i]->name, name)) return all[i];
     return NULL;

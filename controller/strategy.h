@@ -29,6 +29,8 @@ struct strategy_origin {
     const char *op; /* "sample", "mutate", "crossover", "model", "enumerate"; static */
     int nparents;
     int64_t parent[STRATEGY_PARENTS_MAX]; /* trial ids */
+    const char *by; /* the strategy that had the word, where one hands over to another; NULL: the job's own; static */
+    double rho;     /* and the held-out rank correlation that it went by; NAN: none */
 };
 
 struct strategy {
@@ -44,7 +46,7 @@ struct strategy {
 #include "controller/strategies.def"
 #undef STRATEGY
 
-const struct strategy *strategy_find(const char *name); /* NULL: none; "auto" is nsga2 */
+const struct strategy *strategy_find(const char *name); /* NULL: none */
 const char *const *strategy_names(void);                /* NULL-terminated */
 
 #endif

@@ -9,12 +9,13 @@
  *             been reported since is appended to the models in use, at a cost of O(points^2) a result.
  * So a proposal is a function of (job, results in their order, what is out, seed, number) whether or not the process was killed in between: a fit begins from
  * nothing, with the results up to its number. */
+#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "controller/inner.h"
-#include "controller/strategy.h"
+#include "controller/surrogate.h"
 
 enum { FIRST = 24, LAGGED = 64 };
 /* The models' share of the proposals, by rank correlation. */
@@ -177,10 +178,31 @@ static st_t catch_up(struct surrogate *s)
     return s->fit ? fit_append(s->fit, &s->data) : ST_OK;
 }
 
+static bool has_models(const struct surrogate *s, uint64_t n)
+{
+    return n >= FIRST && s->data.n >= FIRST;
+}
+
+st_t surrogate_rho(void *state, uint64_t n, double *rho)
+{
+    struct surrogate *s = state;
+    *rho = NAN;
+    if (!has_models(s, n)) return ST_OK;
+    st_t st = catch_up(s);
+    if (!st) *rho = fit_rho(s->fit);
+    return st;
+}
+
+st_t surrogate_evolve(void *state, struct base_rng *r, const struct strategy_pending *pending, struct genome *out, struct strategy_origin *origin)
+{
+    struct surrogate *s = state;
+    return strategy_nsga2.propose(s->evolution, r, pending, out, origin);
+}
+
 static st_t surrogate_propose(void *state, struct base_rng *r, const struct strategy_pending *pending, struct genome *out, struct strategy_origin *origin)
 {
     struct surrogate *s = state;
-    if (r->n < FIRST || s->data.n < FIRST) {
+    if (!has_models(s, r->n)) {
         *origin = (struct strategy_origin){.op = "sample"};
         return space_sample(s->job->space, r, out);
     }

@@ -53,6 +53,7 @@ int64_t db_next_id(struct db *db, enum db_table t); /* unused so far, monotone e
  * budget      {evaluations?, hours?, joules?}                          what now holds; absent: unbounded
  * target      {device}                                                 id in the device table
  * precision   {precision: "f32"|"bf16"}                               of its training, from the first lease on
+ * strategy    {proposal, to: "surrogate", from?, rho?}                 from that proposal on, who proposes in an "auto" search; rho: held-out rank correlation
  * reference   {point: [..]}                                            hypervolume's reference, in objective order, natural signs
  * proposed    {trial, proposal, arch_id, arch: "canonical text", genome: [..], origin: {op, parents: [..]}, seed, paper: {metric: number}}
  * leased      {trial, lease, epoch, evaluator, task, device, expires}  device: id
@@ -112,6 +113,9 @@ st_t db_trial_curve(struct db *db, int64_t trial, int rung, double (*p)[2], int 
 /* Trials of an architecture in a job (job 0: any): by id prefix of at least 6 digits. *trial: the newest. ST_ENOTFOUND; ST_EEXIST when the prefix names several
  * architectures. */
 st_t db_trial_by_arch(struct db *db, int64_t job, const char *id_prefix, int64_t *trial, struct base_err *err);
+
+/* Body of a job's last "strategy" event; *out NULL: there is none. Looks through the job's events from their end. */
+st_t db_job_strategy(struct db *db, int64_t job, json_t **out, struct base_err *err);
 
 struct db_lease {
     int64_t lease, trial, job, evaluator, epoch, expires_ms;

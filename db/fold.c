@@ -213,6 +213,16 @@ static st_t fold_precision(struct fold *f)
     return f->r.st;
 }
 
+/* Likewise: db_job_strategy reads the last of them. */
+static st_t fold_strategy(struct fold *f)
+{
+    need_int(f, "proposal", 0);
+    need_str(f, "to");
+    base_jr_str(&f->r, "from", "");
+    base_jr_num(&f->r, "rho", 0, -1, 1);
+    return f->r.st;
+}
+
 static st_t fold_reference(struct fold *f)
 {
     json_t *point = need_type(f, "point", JSON_ARRAY, "an array");
@@ -614,6 +624,7 @@ static const struct {
     {"leased", fold_leased, false},       {"progress", fold_progress, false},   {"reported", fold_reported, false},
     {"returned", fold_returned, false},   {"device", fold_device, true},        {"evaluator", fold_evaluator, true},
     {"precision", fold_precision, false}, {"promoted", fold_promoted, false},   {"pruned", fold_pruned, false},
+    {"strategy", fold_strategy, false},
 };
 
 st_t db_fold(struct db *db, int64_t job, int64_t seq, int64_t at_ms, const char *type, json_t *body,

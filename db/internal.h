@@ -38,6 +38,7 @@
     X(SQL_JOB_STATE, "UPDATE job_state SET state=?2,reason=?3 WHERE id=?1")                                            \
     X(SQL_JOB_BUDGET, "UPDATE job_state SET evaluations=?2,hours=?3,joules=?4 WHERE id=?1")                            \
     X(SQL_JOB_TARGET, "UPDATE job_state SET target=?2 WHERE id=?1")                                                    \
+    X(SQL_JOB_STRATEGY, "SELECT body FROM event WHERE job=?1 AND type='strategy' ORDER BY seq DESC LIMIT 1")                \
     X(SQL_JOB_REFERENCE, "UPDATE job_state SET reference=?2 WHERE id=?1")                                              \
     X(SQL_JOB_WALK, "SELECT j.id,s.name,j.state,s.identity,j.reason,s.submitted,s.files,s.seed,j.evaluations,j.hours," \
                     "j.joules,j.target,j.busy_s,j.spent_joules,s.at,(SELECT max(seq) FROM event e WHERE e.job=j.id),"  \

@@ -135,6 +135,18 @@ st_t db_jobs(struct db *db, int64_t id, db_job_fn fn, void *ctx)
     return walked(db, q, st, rc);
 }
 
+st_t db_job_strategy(struct db *db, int64_t job, json_t **out, struct base_err *err)
+{
+    sqlite3_stmt *q = walk(db, SQL_JOB_STRATEGY);
+    if (!q) return db_fail(db, db->path, err);
+    sqlite3_bind_int64(q, 1, job);
+    *out = NULL;
+    int rc = sqlite3_step(q);
+    const char *body = rc == SQLITE_ROW ? text_at(q, 0) : NULL;
+    st_t st = body ? base_json_parse(out, body, strlen(body), "strategy", err) : ST_OK;
+    return walked(db, q, st, rc);
+}
+
 st_t db_leases(struct db *db, db_lease_fn fn, void *ctx)
 {
     sqlite3_stmt *q = walk(db, SQL_LEASE_WALK);

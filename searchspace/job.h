@@ -73,7 +73,7 @@ struct job {
     double tokens;               /* of the top rung; 2e6 */
     int rungs;                   /* 1 */
     double eta;                  /* 3: of each rung's trials one in so many is promoted to the next, which has so many times its tokens */
-    char strategy[16];           /* "aging", "nsga2", "random"; "auto" in the file is read as "nsga2" until more are built */
+    char strategy[16];           /* "auto", "aging", "nsga2", "random", "surrogate" */
     int population;              /* 48 */
     bool external;               /* evaluator "external" */
     const struct problem *problem; /* evaluator {"problem": …}; NULL: none */

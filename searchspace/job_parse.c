@@ -244,7 +244,7 @@ static st_t read_search(struct job *j, struct base_jr r)
     static const char *const strategies[] = {"auto", "aging", "nsga2", "random", "surrogate", NULL}, *const weights[] = {"standalone", NULL};
     base_jr_done(&r, known, 3);
     int i = read_word(&r, "strategy", strategies, WORDS_STRATEGY);
-    snprintf(j->strategy, sizeof j->strategy, "%s", i == 0 ? "nsga2" : strategies[i]);
+    snprintf(j->strategy, sizeof j->strategy, "%s", strategies[i]);
     j->population = (int)base_jr_int(&r, "population", 48, 2, 100000);
     read_word(&r, "weights", weights, WORDS_WEIGHTS);
     return r.st;

@@ -30,13 +30,17 @@ function constraintText(c) {
     return c.metric + (known(c.min) ? ' ≥ ' + metricText(c.metric, c.min) : '') + (known(c.max) ? ' ≤ ' + metricText(c.metric, c.max) : '');
 }
 
+function proposerText(by) {
+    return by ? ': ' + by.to + ' since proposal ' + by.proposal + (known(by.rho) ? ' (rank correlation ' + by.rho.toFixed(2) + ')' : '') : '';
+}
+
 function heading() {
     const search = spec.search || {}, train = spec.train || {}, {tokens} = spec.fidelity || {}, {context} = spec.data || {};
     const facts = [
         ['Space', spaceText()],
         ['Objectives', objectives.map(o => o.metric + (o.goal === 'max' ? ' (more is better)' : '')).join(', ')],
         ['Constraints', (spec.constraints || []).map(constraintText).join(', ')],
-        ['Search', [job.strategy, 'seed ' + job.seed, search.population && 'population ' + search.population].filter(Boolean).join(', ')],
+        ['Search', [job.strategy + proposerText(job.proposes), 'seed ' + job.seed, search.population && 'population ' + search.population].filter(Boolean).join(', ')],
         ['Device', deviceText()],
         ['Data', dataText()],
         ['Training', layered && [tokens && scaled(tokens, '') + ' tokens each', context && 'context ' + context, train.batch && 'batch ' + train.batch]

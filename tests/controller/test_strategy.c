@@ -41,7 +41,7 @@ static json_t *all_fail(json_t *arch)
 
 static void test_table(void)
 {
-    ok(strategy_find("auto") && !strcmp(strategy_find("auto")->name, "nsga2"), "auto is nsga2");
+    is_str(strategy_names()[0], "auto", "auto is the default");
     ok(strategy_find("random") != NULL, "random is there");
     ok(strategy_find("grid") == NULL, "what is not there is not found");
     for (const char *const *n = strategy_names(); *n; n++) ok(strategy_find(*n) && !strcmp(strategy_find(*n)->name, *n), "%s finds itself", *n);
@@ -252,7 +252,7 @@ static void test_paper_constraint(void)
     long broken = 0, thrown = 0;
     toy_open(&t,
              "{\"seed\":1,\"data\":{\"train\":\"/dev/null\"},\"space\":\"lm-tiny\",\"objectives\":[\"valid_bpb\",\"params\"],"
-             "\"constraints\":[{\"metric\":\"params\",\"max\":150000}],\"search\":{\"population\":12}}",
+             "\"constraints\":[{\"metric\":\"params\",\"max\":150000}],\"search\":{\"strategy\":\"nsga2\",\"population\":12}}",
              lm_score);
     if (space_metric_parse(&m, "params", false, "", NULL)) toy_fail("params", &(struct base_err){.what = "?"});
     for (int i = 0; i < 60; i++) {
@@ -339,6 +339,9 @@ int main(void)
     test_table();
     test_restart("nsga2", ZDT("nsga2", "1"), zdt1);
     test_restart("random", ZDT("random", "1"), zdt1);
+    test_restart("aging", ZDT("aging", "1"), zdt1);
+    test_restart("surrogate", ZDT("surrogate", "1"), zdt1);
+    test_restart("auto", ZDT("auto", "1"), zdt1);
     test_in_flight();
     test_better_than_chance();
     test_used_up();

@@ -30,7 +30,7 @@ static void test_defaults(void)
            j->train.decay == 0.2 && j->train.beta1 == 0.9 && j->train.beta2 == 0.95 && j->train.eps == 1e-8 && j->train.clip == 1,
        "train");
     ok(j->tokens == 2e6 && j->population == 48 && !j->external, "fidelity, population, evaluator");
-    is_str(j->strategy, "nsga2", "strategy");
+    is_str(j->strategy, "auto", "strategy");
     is_str(j->precision, "auto", "precision");
     ok(j->budget.evaluations == 200 && isinf(j->budget.hours) && isinf(j->budget.joules), "a job without budget ends after 200");
     ok(json_is_string(j->space_json) && json_is_object(j->data_json), "space and data as given");
