@@ -47,7 +47,7 @@ static void test_table(void)
     for (const char *const *n = strategy_names(); *n; n++) ok(strategy_find(*n) && !strcmp(strategy_find(*n)->name, *n), "%s finds itself", *n);
 }
 
-enum { STEPS = 120 };
+enum { STEPS = 120, IN_FLIGHT = 100 };
 
 /* Proposal n is the same from a proposer that has lived from the start, from one made just now, and after reports in flight. */
 static void test_restart(const char *what, const char *text, json_t *(*score)(json_t *))
@@ -87,14 +87,14 @@ static void test_restart(const char *what, const char *text, json_t *(*score)(js
 }
 
 /* Several out at once, reported in another order than proposed: a restart in between changes nothing. */
-static void test_in_flight(void)
+static void test_in_flight(const char *what, const char *text)
 {
     struct toy a, b;
     char *arch[4] = {0};
     int same = 0, n = 0;
-    toy_open(&a, ZDT("nsga2", "1"), zdt1);
-    toy_open(&b, ZDT("nsga2", "1"), zdt1);
-    for (int i = 0; i < 200; i++) {
+    toy_open(&a, text, zdt1);
+    toy_open(&b, text, zdt1);
+    for (int i = 0; i < IN_FLIGHT; i++) {
         struct proposal x, y;
         proposer_free(b.proposer);
         if (proposer_new(&b.proposer, b.job, b.archive, NULL) || toy_next(&a, &x) || toy_next(&b, &y)) break;
@@ -111,8 +111,8 @@ static void test_in_flight(void)
             free(arch[k]);
         }
     }
-    is_int(same, n, "with four trials out and reports in another order, a restart changes nothing");
-    is_int(n, 200, "and nothing ran out");
+    is_int(same, n, "%s: with four trials out and reports in another order, a restart changes nothing", what);
+    is_int(n, IN_FLIGHT, "and nothing ran out");
     toy_close(&a);
     toy_close(&b);
 }
@@ -148,6 +148,182 @@ static void test_better_than_chance(void)
     is_int(wins, 8, "on ZDT1 nsga2 leaves less than half of what random search leaves, on every seed");
     is_int(near, 8, "and reaches 95 %% of the true front's hypervolume");
     is_int(turned, 8, "an objective to be maximised gives the same search as its negative minimised");
+}
+
+/* What is left of the true front's hypervolume, as a share of what random search leaves: the worst of some seeds. */
+static void test_each_better(void)
+{
+    static const struct {
+        const char *name;
+        int steps;
+        double most;
+    } want[] = {{"aging", 600, 0.6}, {"surrogate", 100, 0.05}, {"auto", 100, 0.05}};
+    double best = 1.1 * 11 - 1.0 / 3;
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        double worst = 0;
+        for (int seed = 1; seed <= 3; seed++) {
+            double left = (best - search_hv(want[i].name, seed, want[i].steps, false)) / (best - search_hv("random", seed, want[i].steps, false));
+            worst = fmax(worst, left);
+        }
+        ok(worst < want[i].most, "on ZDT1 %s leaves at most %.3f of what random search leaves after %d evaluations", want[i].name, worst, want[i].steps);
+    }
+}
+
+/* Who has the word, and from when on, is a function of the results. */
+static void test_handover(void)
+{
+    struct toy a, b;
+    int same = 0, n = 0, first = -1;
+    toy_open(&a, ZDT("auto", "1"), zdt1);
+    toy_open(&b, ZDT("auto", "1"), zdt1);
+    for (int i = 0; i < 70; i++, n++) {
+        struct proposal x, y;
+        proposer_free(b.proposer);
+        if (proposer_new(&b.proposer, b.job, b.archive, NULL) || toy_next(&a, &x) || toy_next(&b, &y)) break;
+        same += !strcmp(x.origin.by, y.origin.by) && (x.origin.rho == y.origin.rho || (isnan(x.origin.rho) && isnan(y.origin.rho)));
+        if (first < 0 && !strcmp(x.origin.by, "surrogate")) first = i;
+        toy_propose(&a, &x);
+        toy_report(&a, i + 1, x.candidate.canonical);
+        toy_propose(&b, &y);
+        toy_report(&b, i + 1, y.candidate.canonical);
+        proposal_fini(&x);
+        proposal_fini(&y);
+    }
+    is_int(n, 70, "proposals of auto");
+    is_int(same, 70, "say the same strategy and the same correlation after a restart");
+    ok(first >= 24 && first < 70, "nsga2 begins, the surrogate has the word from proposal %d on", first);
+    toy_close(&a);
+    toy_close(&b);
+}
+
+/* Sixteen out at once and nothing reported: the surrogate sends them to different places. */
+static void test_pending(void)
+{
+    struct toy t;
+    double f1[16], least = INFINITY;
+    toy_open(&t, ZDT("surrogate", "3"), zdt1);
+    for (int i = 0; i < 60; i++)
+        if (toy_step(&t, NULL)) break;
+    int n = 0;
+    for (; n < 16; n++) {
+        struct proposal x;
+        if (toy_next(&t, &x)) break;
+        json_t *arch = json_loads(x.candidate.canonical, 0, NULL);
+        f1[n] = json_number_value(json_array_get(json_object_get(arch, "x"), 0));
+        json_decref(arch);
+        toy_propose(&t, &x);
+        proposal_fini(&x);
+    }
+    is_int(n, 16, "sixteen proposals without a report");
+    double low = INFINITY, high = -INFINITY;
+    for (int i = 0; i < n; i++) {
+        low = fmin(low, f1[i]);
+        high = fmax(high, f1[i]);
+        for (int k = 0; k < i; k++) least = fmin(least, fabs(f1[i] - f1[k]));
+    }
+    ok(high - low > 0.3, "they are spread along the front (f1 from %.3f to %.3f, least distance %.1e)", low, high, least);
+    toy_close(&t);
+}
+
+static json_t *constant(json_t *arch)
+{
+    return json_pack("{s:f,s:f}", "f1", 1.0, "f2", 2.0);
+}
+
+static json_t *out_of_bounds(json_t *arch)
+{
+    return json_pack("{s:f,s:f}", "f1", 9 + toy_num(arch, "a"), "f2", toy_num(arch, "b"));
+}
+
+/* Spaces and results that teach nothing. */
+static void test_odd_spaces(void)
+{
+    static const char *const names[] = {"aging", "surrogate", "auto"};
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
+        struct toy t;
+        char text[512];
+        snprintf(text, sizeof text,
+                 "{\"evaluator\":\"external\",\"space\":{\"type\":\"custom\",\"knobs\":{\"a\":{\"choice\":[\"one\"]}}},\"objectives\":[\"f1\",\"f2\"],"
+                 "\"search\":{\"strategy\":\"%s\"}}",
+                 names[k]);
+        toy_open(&t, text, constant);
+        is_int(toy_step(&t, NULL), ST_OK, "%s: a space of one candidate has one", names[k]);
+        is_int(toy_step(&t, NULL), ST_EEXHAUSTED, "and then none");
+        toy_close(&t);
+        snprintf(text, sizeof text,
+                 "{\"evaluator\":\"external\",\"space\":{\"type\":\"custom\",\"knobs\":{\"a\":{\"float\":[0,1]},\"b\":{\"choice\":[1,2,3]}}},"
+                 "\"objectives\":[\"f1\",\"f2\"],\"constraints\":[{\"metric\":\"f1\",\"max\":3}],\"search\":{\"strategy\":\"%s\",\"population\":8}}",
+                 names[k]);
+        for (int bad = 0; bad < 3; bad++) {
+            toy_open(&t, text, bad == 0 ? constant : bad == 1 ? out_of_bounds : all_fail);
+            while (t.n < 60 && !toy_step(&t, NULL)) continue;
+            is_int(t.n, 60, "%s goes on where %s", names[k], bad == 0 ? "everything is alike" : bad == 1 ? "nothing holds the constraint" : "everything fails");
+            toy_close(&t);
+        }
+        snprintf(text, sizeof text, "{\"evaluator\":\"external\",\"seed\":1,\"space\":{\"type\":\"custom\",\"knobs\":{\"x\":{\"float\":[0,1],\"repeat\":8}}},"
+                                    "\"objectives\":[\"f1\",\"f2\"],\"search\":{\"strategy\":\"%s\",\"population\":24}}", names[k]);
+        toy_open(&t, text, every_third_fails);
+        while (t.n < 90 && !toy_step(&t, NULL)) continue;
+        double ref[2] = {1.1, 11};
+        ok(t.n == 90 && toy_hv(&t, ref) > 0, "%s: a third of the trials fails", names[k]);
+        toy_close(&t);
+    }
+}
+
+/* Twelve layers of six blocks: what a block costs is its place, what it is worth falls with it at the layer's own rate. */
+static json_t *layers(json_t *arch)
+{
+    json_t *block = json_object_get(arch, "block");
+    double loss = 0, bytes = 0;
+    for (size_t i = 0; i < 12; i++) {
+        double k = json_number_value(json_array_get(block, i));
+        loss += (1 + (double)(i * 7 % 12)) * exp(-(0.1 + 0.05 * (double)(i % 5)) * k);
+        bytes += (1 + (double)(i % 3)) * (k + 1);
+    }
+    return json_pack("{s:f,s:f}", "loss", loss, "bytes", bytes);
+}
+
+static double least_loss(const char *strategy, int steps)
+{
+    char text[512];
+    struct toy t;
+    double best = INFINITY;
+    snprintf(text, sizeof text,
+             "{\"evaluator\":\"external\",\"seed\":1,\"space\":{\"type\":\"custom\",\"knobs\":{\"block\":{\"choice\":[0,1,2,3,4,5],\"repeat\":12}}},"
+             "\"objectives\":[\"loss\"],\"constraints\":[{\"metric\":\"bytes\",\"max\":80}],\"search\":{\"strategy\":\"%s\",\"population\":24}}",
+             strategy);
+    toy_open(&t, text, layers);
+    for (int i = 0; i < steps; i++)
+        if (toy_step(&t, NULL)) break;
+    int loss = archive_metric(t.archive, "loss"), bytes = archive_metric(t.archive, "bytes");
+    for (long row = 0; row < archive_count(t.archive); row++)
+        if (archive_median(t.archive, bytes, row) <= 80) best = fmin(best, archive_median(t.archive, loss, row));
+    toy_close(&t);
+    return best;
+}
+
+/* The optimum of that, by dynamic programming over the bytes. */
+static double optimum(void)
+{
+    double best[81];
+    for (int b = 0; b <= 80; b++) best[b] = 0;
+    for (int i = 0; i < 12; i++)
+        for (int b = 80; b >= 0; b--) {
+            double least = INFINITY;
+            for (int k = 0; k < 6; k++) {
+                int left = b - (1 + i % 3) * (k + 1);
+                if (left >= 0) least = fmin(least, best[left] + (1 + i * 7 % 12) * exp(-(0.1 + 0.05 * (i % 5)) * k));
+            }
+            best[b] = least;
+        }
+    return best[80];
+}
+
+static void test_sums(void)
+{
+    double truth = optimum(), found = least_loss("surrogate", 150), nsga2 = least_loss("nsga2", 150);
+    ok(found < 1.01 * truth, "layers under a budget: %.4f after 150 evaluations, the optimum is %.4f (nsga2: %.4f)", found, truth, nsga2);
+    ok(found < nsga2, "nsga2 is further off");
 }
 
 static void test_used_up(void)
@@ -342,8 +518,15 @@ int main(void)
     test_restart("aging", ZDT("aging", "1"), zdt1);
     test_restart("surrogate", ZDT("surrogate", "1"), zdt1);
     test_restart("auto", ZDT("auto", "1"), zdt1);
-    test_in_flight();
+    test_in_flight("nsga2", ZDT("nsga2", "1"));
+    test_in_flight("surrogate", ZDT("surrogate", "1"));
+    test_in_flight("auto", ZDT("auto", "1"));
     test_better_than_chance();
+    test_each_better();
+    test_handover();
+    test_pending();
+    test_odd_spaces();
+    test_sums();
     test_used_up();
     test_failures();
     test_samples_first();
