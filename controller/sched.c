@@ -174,11 +174,11 @@ static st_t record_by(struct ctl *c, struct ctl_job *j, long proposal, const str
     json_t *by, *body;
     if (!o->by) return ST_OK;
     st_t st = ctl_job_by(c, j, &by);
-    const char *from = json_string_value(json_object_get(by, "to"));
-    if (st || (from && !strcmp(from, o->by))) return st;
-    body = json_pack("{s:I,s:s*,s:s}", "proposal", (json_int_t)proposal, "from", from, "to", o->by);
+    const char *from = by ? json_string_value(json_object_get(by, "to")) : STRATEGY_FIRST;
+    if (st || !strcmp(from, o->by)) return st;
+    body = json_pack("{s:I,s:s,s:s}", "proposal", (json_int_t)proposal, "from", from, "to", o->by);
     if (body && isfinite(o->rho)) json_object_set_new(body, "rho", json_real(o->rho));
-    if (from) log_info("job %lld: from proposal %ld on by %s", (long long)j->id, proposal, o->by);
+    log_info("job %lld: from proposal %ld on by %s", (long long)j->id, proposal, o->by);
     st = ctl_event(c, j, "strategy", json_incref(body));
     if (st) {
         json_decref(body);

@@ -8,6 +8,7 @@
 #include "searchspace/job.h"
 
 #define STRATEGY_PARENTS_MAX 2
+#define STRATEGY_FIRST "nsga2" /* who has the word where one hands over to another, until an event says otherwise */
 #define STRATEGY_PENDING_MAX 64 /* the youngest */
 
 struct strategy_result { /* one report of a trial */

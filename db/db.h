@@ -53,7 +53,7 @@ int64_t db_next_id(struct db *db, enum db_table t); /* unused so far, monotone e
  * budget      {evaluations?, hours?, joules?}                          what now holds; absent: unbounded
  * target      {device}                                                 id in the device table
  * precision   {precision: "f32"|"bf16"}                               of its training, from the first lease on
- * strategy    {proposal, to: "surrogate", from?, rho?}                 from that proposal on, who proposes in an "auto" search; rho: held-out rank correlation
+ * strategy    {proposal, from: "nsga2", to: "surrogate", rho?}         who proposes in an "auto" search from that proposal on; rho: held-out rank correlation
  * reference   {point: [..]}                                            hypervolume's reference, in objective order, natural signs
  * proposed    {trial, proposal, arch_id, arch: "canonical text", genome: [..], origin: {op, parents: [..]}, seed, paper: {metric: number}}
  * leased      {trial, lease, epoch, evaluator, task, device, expires}  device: id

@@ -218,7 +218,7 @@ static st_t fold_strategy(struct fold *f)
 {
     need_int(f, "proposal", 0);
     need_str(f, "to");
-    base_jr_str(&f->r, "from", "");
+    need_str(f, "from");
     base_jr_num(&f->r, "rho", 0, -1, 1);
     return f->r.st;
 }

@@ -365,6 +365,33 @@ def precision():
     d.end()
 
 
+def handover():
+    """An "auto" search goes over to the surrogate when that predicts well: an event, told by job.get, and the same after a kill."""
+    def search(kills):
+        d = Daemon()
+        job = d.conn().call("job.submit", job=custom_job(budget={"evaluations": 45}))["id"]
+        for n in (15, 26, 9 ** 9) if kills else (9 ** 9,):
+            Evaluator(d.conn()).run(n)
+            told = d.conn().call("job.get", id=job)
+            if n < 9 ** 9:
+                d.restart(hard=True)
+                same(d.conn().call("job.get", id=job).get("proposes"), told.get("proposes"), "after %d trials and a kill job.get says what it said" % n)
+        c = d.conn()
+        c.call("job.watch", id=job, after=0)
+        events = []
+        c.until(lambda p: events.append(p) or p.get("state") == "done")
+        d.term()
+        same(verify(d.dir).returncode, 0, "the store verifies")
+        d.end()
+        return told, [(e["proposal"], e["from"], e["to"], e["rho"]) for e in events if e["type"] == "strategy"], [e["genome"] for e in events if e["type"] == "proposed"]
+    told, changes, genomes = search(False)
+    ok(told["strategy"] == "auto" and len(changes) > 0 and changes[0][1:3] == ("nsga2", "surrogate") and 24 <= changes[0][0] < 45 and changes[0][3] >= 0.4,
+       "the surrogate takes over, as an event: %s" % changes)
+    same(told["proposes"], dict(zip(("proposal", "from", "to", "rho"), changes[-1])), "job.get tells the last one")
+    again = search(True)
+    ok(again[1] == changes and again[2] == genomes, "a search killed twice hands over at the same proposal and makes the same ones")
+
+
 def watching():
     d = Daemon()
     c = d.conn()
@@ -469,6 +496,7 @@ def elsewise():
 sharing()
 waiting()
 precision()
+handover()
 elsewise()
 watching()
 ends()

@@ -72,6 +72,13 @@ static void good_events(struct db *db, const char *dir)
     is_sql(dir, "SELECT type,at,body FROM event WHERE job=1 AND seq=7", "proposed|1001|" PROPOSED("10", "0", "0a"),
            "and kept as they were");
     ok(!event(db, 1, "precision", "{\"precision\":\"bf16\"}"), "precision");
+    json_t *by = NULL;
+    ok(!db_job_strategy(db, 1, &by, NULL) && !by, "nobody took over yet");
+    ok(!event(db, 1, "strategy", "{\"proposal\":1,\"from\":\"nsga2\",\"to\":\"surrogate\",\"rho\":0.75}") &&
+           !event(db, 1, "strategy", "{\"proposal\":2,\"from\":\"surrogate\",\"to\":\"nsga2\"}"),
+       "strategies");
+    ok(!db_job_strategy(db, 1, &by, NULL) && by && json_integer_value(json_object_get(by, "proposal")) == 2, "the last one is read");
+    json_decref(by);
 }
 
 static void many_metrics(struct db *db, const char *dir)
@@ -125,6 +132,9 @@ static void refusals(struct db *db, const char *dir)
         {1, "budget", "{\"hours\":-1}", ST_EINVAL, "a budget below zero"},
         {1, "target", "{\"device\":7}", ST_EINVAL, "a target that is no device"},
         {1, "precision", "{\"precision\":\"fp4\"}", ST_EINVAL, "a precision that nobody has"},
+        {1, "strategy", "{\"proposal\":1,\"from\":\"nsga2\"}", ST_EINVAL, "a strategy that is not named"},
+        {1, "strategy", "{\"proposal\":-1,\"from\":\"nsga2\",\"to\":\"surrogate\"}", ST_EINVAL, "a strategy before the first proposal"},
+        {1, "strategy", "{\"proposal\":1,\"from\":\"nsga2\",\"to\":\"surrogate\",\"rho\":2}", ST_EINVAL, "a correlation above 1"},
         {1, "reference", "{\"point\":[]}", ST_EINVAL, "a reference of no objective"},
         {1, "reference", "{\"point\":[1,2,3,4,5,6,7,8,9]}", ST_EINVAL, "a reference of too many"},
         {1, "proposed", PROPOSED("10", "3", "0c"), ST_EEXIST, "a trial's id twice"},
