@@ -50,7 +50,7 @@ static double matern(double s, double r2)
 }
 
 /* Covariances of a point (scaled) with the first n: g->k. */
-static void covariances(struct gp *g, const double *x, int n)
+LINALG_WIDE static void covariances(struct gp *g, const double *x, int n)
 {
     double s = exp(g->theta[g->groups]);
     for (int b = 0; b < n; b += BLOCK) {
@@ -153,6 +153,7 @@ struct fit {
     double *k, *inverse;   /* [n, n]: the factor; the inverse */
     double *r2;            /* [n, n] lower: squared distances, scaled; then dk / d(r^2) times the weight */
     double *alpha, *z;
+    double *x;             /* [n, columns]: / l */
     double *prior_mean, *prior_sd;
     double *gradient;
 };
@@ -173,15 +174,15 @@ static double posterior(struct fit *f, const double *theta, double *evidence)
 {
     const struct gp *g = f->g;
     int n = f->n, d = g->columns, groups = g->groups;
-    double s = exp(theta[groups]), noise = exp(theta[groups + 1]), inverse_l2[d + 1], by_column[d + 1];
-    for (int c = 0; c < d; c++) inverse_l2[c] = exp(-2 * theta[g->group[c]]);
+    double s = exp(theta[groups]), noise = exp(theta[groups + 1]), inverse_l[d + 1], by_column[d + 1];
+    for (int c = 0; c < d; c++) inverse_l[c] = exp(-theta[g->group[c]]);
+    for (int i = 0; i < n; i++)
+        for (int c = 0; c < d; c++) f->x[(size_t)i * (size_t)d + (size_t)c] = g->raw[(size_t)i * (size_t)d + (size_t)c] * inverse_l[c];
     for (int i = 0; i < n; i++) {
-        const double *a = g->raw + (size_t)i * (size_t)d;
+        const double *a = f->x + (size_t)i * (size_t)d;
         double *row = f->k + (size_t)i * (size_t)n;
         for (int j = 0; j < i; j++) {
-            const double *b = g->raw + (size_t)j * (size_t)d;
-            double r2 = 0;
-            for (int c = 0; c < d; c++) r2 += (a[c] - b[c]) * (a[c] - b[c]) * inverse_l2[c];
+            double r2 = linalg_distance2(a, f->x + (size_t)j * (size_t)d, d);
             f->r2[(size_t)i * (size_t)n + (size_t)j] = r2;
             row[j] = matern(s, r2);
         }
@@ -198,20 +199,19 @@ static double posterior(struct fit *f, const double *theta, double *evidence)
     double *grad = f->gradient;
     memset(by_column, 0, sizeof by_column);
     for (int i = 0; i < n; i++) {
-        const double *a = g->raw + (size_t)i * (size_t)d;
+        const double *a = f->x + (size_t)i * (size_t)d;
         double w = f->alpha[i] * f->alpha[i] - f->inverse[(size_t)i * (size_t)n + (size_t)i];
         grad[groups] += 0.5 * w * s;
         grad[groups + 1] += 0.5 * w * noise;
         for (int j = 0; j < i; j++) {
-            const double *b = g->raw + (size_t)j * (size_t)d;
             double r = SQRT5 * sqrt(f->r2[(size_t)i * (size_t)n + (size_t)j]), e = s * exp(-r);
             w = f->alpha[i] * f->alpha[j] - f->inverse[(size_t)i * (size_t)n + (size_t)j]; /* twice the half: below and above the diagonal */
             grad[groups] += w * (1 + r + r * r / 3) * e;
             w *= 5.0 / 3 * (1 + r) * e; /* dk / d log l of a group = this times its share of r^2 */
-            for (int c = 0; c < d; c++) by_column[c] += w * (a[c] - b[c]) * (a[c] - b[c]);
+            linalg_add_squares(by_column, w, a, f->x + (size_t)j * (size_t)d, d);
         }
     }
-    for (int c = 0; c < d; c++) grad[g->group[c]] += by_column[c] * inverse_l2[c];
+    for (int c = 0; c < d; c++) grad[g->group[c]] += by_column[c];
     return value;
 }
 
@@ -261,14 +261,15 @@ static st_t optimise(struct gp *g, int n)
 {
     size_t nn = (size_t)n * (size_t)n;
     struct fit f = {.g = g, .n = n, .p = g->groups + 2};
-    double *memory = malloc((3 * nn + 2 * (size_t)n + 3 * (size_t)f.p) * sizeof *memory);
+    double *memory = malloc((3 * nn + (2 + (size_t)g->columns) * (size_t)n + 3 * (size_t)f.p) * sizeof *memory);
     if (!memory) return ST_ENOMEM;
     f.k = memory;
     f.inverse = f.k + nn;
     f.r2 = f.inverse + nn;
     f.alpha = f.r2 + nn;
     f.z = f.alpha + n;
-    f.prior_mean = f.z + n;
+    f.x = f.z + n;
+    f.prior_mean = f.x + (size_t)n * (size_t)g->columns;
     f.prior_sd = f.prior_mean + f.p;
     f.gradient = f.prior_sd + f.p;
     double root = 0.5 * log(g->columns > 1 ? g->columns : 1), best = -INFINITY, theta[f.p];

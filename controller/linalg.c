@@ -3,14 +3,8 @@
 #include <math.h>
 #include <string.h>
 
-/* Versions for wider vectors: the lanes below are the same sums in all of them. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define WIDE
-#endif
-
 #define LANES 8 /* partial sums: a fixed order that vectors can keep */
+#define ROWS 32
 
 static inline __attribute__((always_inline)) double dot(const double *a, const double *b, int n)
 {
@@ -22,27 +16,50 @@ static inline __attribute__((always_inline)) double dot(const double *a, const d
     return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7])) + rest;
 }
 
-WIDE double linalg_dot(const double *a, const double *b, int n)
+LINALG_WIDE double linalg_dot(const double *a, const double *b, int n)
 {
     return dot(a, b, n);
 }
 
-WIDE bool linalg_cholesky(double *a, int stride, int n)
+LINALG_WIDE double linalg_distance2(const double *a, const double *b, int n)
 {
-    for (int i = 0; i < n; i++) {
-        double *row = a + (size_t)i * (size_t)stride;
-        for (int j = 0; j < i; j++) {
-            const double *other = a + (size_t)j * (size_t)stride;
-            row[j] = (row[j] - dot(row, other, j)) / other[j];
+    double s[LANES] = {0}, rest = 0;
+    int i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int k = 0; k < LANES; k++) s[k] += (a[i + k] - b[i + k]) * (a[i + k] - b[i + k]);
+    for (; i < n; i++) rest += (a[i] - b[i]) * (a[i] - b[i]);
+    return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7])) + rest;
+}
+
+LINALG_WIDE void linalg_add_squares(double *out, double by, const double *a, const double *b, int n)
+{
+    int i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int k = 0; k < LANES; k++) out[i + k] += by * ((a[i + k] - b[i + k]) * (a[i + k] - b[i + k]));
+    for (; i < n; i++) out[i] += by * ((a[i] - b[i]) * (a[i] - b[i]));
+}
+
+LINALG_WIDE bool linalg_cholesky(double *a, int stride, int n)
+{
+    for (int top = 0; top < n; top += ROWS) { /* rows together, so that those above are fetched once for all of them */
+        int end = top + ROWS < n ? top + ROWS : n;
+        for (int j = 0; j < end; j++) {
+            double *other = a + (size_t)j * (size_t)stride;
+            if (j >= top) {
+                double left = other[j] - dot(other, other, j);
+                if (!(left > 0)) return false;
+                other[j] = sqrt(left);
+            }
+            for (int i = j < top ? top : j + 1; i < end; i++) {
+                double *row = a + (size_t)i * (size_t)stride;
+                row[j] = (row[j] - dot(row, other, j)) / other[j];
+            }
         }
-        double left = row[i] - dot(row, row, i);
-        if (!(left > 0)) return false;
-        row[i] = sqrt(left);
     }
     return true;
 }
 
-WIDE void linalg_lower_solve(const double *l, int stride, int n, const double *b, double *x)
+LINALG_WIDE void linalg_lower_solve(const double *l, int stride, int n, const double *b, double *x)
 {
     for (int i = 0; i < n; i++) {
         const double *row = l + (size_t)i * (size_t)stride;
@@ -51,17 +68,20 @@ WIDE void linalg_lower_solve(const double *l, int stride, int n, const double *b
 }
 
 /* Row by row from the last: each x takes its share off all before it. */
-WIDE void linalg_upper_solve(const double *l, int stride, int n, const double *b, double *x)
+LINALG_WIDE void linalg_upper_solve(const double *l, int stride, int n, const double *b, double *x)
 {
     if (x != b) memcpy(x, b, (size_t)n * sizeof *x);
     for (int i = n - 1; i >= 0; i--) {
         const double *row = l + (size_t)i * (size_t)stride;
         x[i] /= row[i];
-        for (int j = 0; j < i; j++) x[j] -= row[j] * x[i];
+        int j = 0;
+        for (; j + LANES <= i; j += LANES)
+            for (int k = 0; k < LANES; k++) x[j + k] -= row[j + k] * x[i];
+        for (; j < i; j++) x[j] -= row[j] * x[i];
     }
 }
 
-WIDE void linalg_inverse(const double *l, int stride, int n, double *out)
+LINALG_WIDE void linalg_inverse(const double *l, int stride, int n, double *out)
 {
     /* Row j of out, from column j on: column j of L^-1, that is row j of L^-T. */
     for (int j = 0; j < n; j++) {

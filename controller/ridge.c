@@ -105,25 +105,27 @@ static void gram(const struct ridge *r, double *a)
     }
 }
 
-/* Weights and leave-one-out predictions from the factor; returns the squared error of these, each output in its own variance. inverse: scratch. */
-static double solve(struct ridge *r, double *inverse)
+/* Weights and leave-one-out predictions from the factor; returns the squared error of these, each output in its own variance. lever: scratch, [judged]. */
+static double solve(struct ridge *r, double *lever)
 {
     const struct sparse *s = &r->rows;
     double error = 0, *b = r->scratch;
     int p = r->p, n = r->n, size = r->size;
     memset(r->w, 0, (size_t)r->outputs * (size_t)p * sizeof *r->w);
-    if (r->dual) linalg_inverse(r->factor, size, n, inverse);
-    for (int k = 0; k < r->njudged && !r->dual; k++) { /* leverages */
-        memset(b, 0, (size_t)p * sizeof *b);
-        add_row(s, r->judged[k], 1, b);
-        linalg_lower_solve(r->factor, size, p, b, b);
-        inverse[k] = fmin(linalg_dot(b, b, p), 1 - 1e-9);
+    for (int k = 0; k < r->njudged; k++) { /* leverages; of a dual the inverse's diagonal */
+        memset(b, 0, (size_t)size * sizeof *b);
+        if (r->dual) b[r->judged[k]] = 1;
+        else add_row(s, r->judged[k], 1, b);
+        linalg_lower_solve(r->factor, size, size, b, b);
+        lever[k] = linalg_dot(b, b, size);
+        if (!r->dual) lever[k] = fmin(lever[k], 1 - 1e-9);
     }
     for (int o = 0; o < r->outputs; o++) {
         const double *y = r->y + (size_t)o * (size_t)n;
         double *w = r->w + (size_t)o * (size_t)p, *loo = r->loo + (size_t)o * (size_t)r->njudged, squares = 0, var = 0;
         if (r->dual) {
-            for (int i = 0; i < n; i++) b[i] = linalg_dot(inverse + (size_t)i * (size_t)n, y, n);
+            linalg_lower_solve(r->factor, size, n, y, b);
+            linalg_upper_solve(r->factor, size, n, b, b);
             for (int i = 0; i < n; i++) add_row(s, i, b[i], w);
         } else {
             for (int i = 0; i < n; i++) add_row(s, i, y[i], w);
@@ -132,8 +134,8 @@ static double solve(struct ridge *r, double *inverse)
         }
         for (int k = 0; k < r->njudged; k++) {
             int i = r->judged[k];
-            if (r->dual) loo[k] = y[i] - b[i] / inverse[(size_t)i * (size_t)n + (size_t)i];
-            else loo[k] = (sparse_dot(s, i, w) - inverse[k] * y[i]) / (1 - inverse[k]);
+            if (r->dual) loo[k] = y[i] - b[i] / lever[k];
+            else loo[k] = (sparse_dot(s, i, w) - lever[k] * y[i]) / (1 - lever[k]);
             squares += (loo[k] - y[i]) * (loo[k] - y[i]);
             var += y[i] * y[i];
         }
@@ -142,14 +144,14 @@ static double solve(struct ridge *r, double *inverse)
     return error;
 }
 
-static st_t attempt(struct ridge *r, const double *a, double penalty, double *inverse, double *error)
+static st_t attempt(struct ridge *r, const double *a, double penalty, double *lever, double *error)
 {
     size_t size = (size_t)r->size;
     memcpy(r->factor, a, size * size * sizeof *a);
     for (size_t i = 0; i < size; i++) r->factor[i * size + i] += penalty;
     if (!linalg_cholesky(r->factor, r->size, r->size)) return ST_EINVAL;
     r->penalty = penalty;
-    *error = solve(r, inverse);
+    *error = solve(r, lever);
     return ST_OK;
 }
 
@@ -175,8 +177,8 @@ st_t ridge_new(struct ridge **out, struct sparse *rows, const double *y, int out
     r->loo = malloc((k * (size_t)njudged + 1) * sizeof *r->loo);
     r->w = malloc((k * p + 1) * sizeof *r->w);
     r->scratch = malloc((n + p + 1) * sizeof *r->scratch);
-    double *a = malloc((size * size + 1) * sizeof *a), *inverse = malloc(((r->dual ? size * size : 0) + (size_t)njudged + 1) * sizeof *inverse);
-    st_t st = r->factor && r->judged && r->y && r->loo && r->w && r->scratch && a && inverse ? ST_OK : ST_ENOMEM;
+    double *a = malloc((size * size + 1) * sizeof *a), *lever = malloc(((size_t)njudged + 1) * sizeof *lever);
+    st_t st = r->factor && r->judged && r->y && r->loo && r->w && r->scratch && a && lever ? ST_OK : ST_ENOMEM;
     if (!st) {
         memcpy(r->judged, judged, (size_t)njudged * sizeof *judged);
         for (long i = 0; i < r->rows.used; i++) r->unit += r->rows.value[i] * r->rows.value[i];
@@ -194,14 +196,14 @@ st_t ridge_new(struct ridge **out, struct sparse *rows, const double *y, int out
         gram(r, a);
         double least = INFINITY, best = penalties[0] * r->unit, error;
         for (int i = 0; i < RIDGE_PENALTIES; i++) {
-            if (attempt(r, a, penalties[i] * r->unit, inverse, &error) || error >= least) break;
+            if (attempt(r, a, penalties[i] * r->unit, lever, &error) || error >= least) break;
             least = error;
             best = penalties[i] * r->unit;
         }
-        if (r->penalty != best) st = attempt(r, a, best, inverse, &error);
+        if (r->penalty != best) st = attempt(r, a, best, lever, &error);
     }
     free(a);
-    free(inverse);
+    free(lever);
     if (st) ridge_free(r);
     else *out = r;
     return st;
