@@ -4,6 +4,8 @@
  *   propose     the first `population` proposals are samples; then a sample of a quarter of the population (at least 2), of which the best by
  *               constrained rank, then by crowding distance within its rank, then the youngest, is mutated.
  *
+ * The result of a trial that was promoted takes the place of its own on the rung below, and its age.
+ *
  * A candidate that owes its place to a lucky measurement does not keep it: its children must prove good. The front is the archive's, not the population's. */
 #include <stdlib.h>
 #include <string.h>
@@ -65,14 +67,20 @@ static st_t aging_open(void **state, const struct job *job)
 static st_t aging_absorb(void *state, const struct strategy_result *r)
 {
     struct aging *s = state;
+    int at = s->next;
     if (!r->ok) return ST_OK;
-    s->trial[s->next] = r->trial;
-    s->violation[s->next] = r->violation;
-    memcpy(s->y + (size_t)s->next * (size_t)s->m, r->y, sizeof *r->y * (size_t)s->m);
-    space_genome_copy(&s->genome[s->next], r->genome);
+    if (r->rung) {
+        for (at = 0; at < s->n && s->trial[at] != r->trial;) at++;
+        if (at == s->n) return ST_OK;
+    }
+    s->trial[at] = r->trial;
+    s->violation[at] = r->violation;
+    memcpy(s->y + (size_t)at * (size_t)s->m, r->y, sizeof *r->y * (size_t)s->m);
+    s->ranked = false;
+    if (r->rung) return ST_OK;
+    space_genome_copy(&s->genome[at], r->genome);
     if (s->n < s->job->population) s->n++;
     s->next = (s->next + 1) % s->job->population;
-    s->ranked = false;
     return ST_OK;
 }
 

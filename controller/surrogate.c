@@ -7,6 +7,7 @@
  *   fits      belong to numbers of results (failed ones not counted): FIRST, and from any c the next is max(8, min(c / 8, 64)) later. From LAGGED on a fit is made by a
  *             thread while proposals still use the one before, and comes into use half a gap after its number, waited for if it is not ready. What has
  *             been reported since is appended to the models in use, at a cost of O(points^2) a result.
+ *   rungs     the models learn results of the lowest rung, which every trial has: those of other rungs are not to be compared with them.
  * So a proposal is a function of (job, results in their order, what is out, seed, number) whether or not the process was killed in between: a fit begins from
  * nothing, with the results up to its number. */
 #include <math.h>
@@ -130,7 +131,7 @@ static st_t surrogate_absorb(void *state, const struct strategy_result *r)
 {
     struct surrogate *s = state;
     st_t st = strategy_nsga2.absorb(s->evolution, r);
-    if (st || !r->ok) return st;
+    if (st || !r->ok || r->rung) return st;
     st = fit_data_add(&s->data, r->trial, r->genome, r->y, r->bound, r->violation);
     return st ? st : join_front(s);
 }

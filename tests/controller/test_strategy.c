@@ -464,7 +464,7 @@ static void count_parents(const struct strategy *s, void *state, const struct jo
     if (space_genome_init(job->space, &g)) exit(1);
     for (uint64_t n = 100; n < 500; n++) {
         struct base_rng r = base_rng_at(1, RNG_PROPOSE, n);
-        if (s->propose(state, &r, &g, &o)) exit(1);
+        if (s->propose(state, &r, &(struct strategy_pending){0}, &g, &o)) exit(1);
         for (int i = 0; i < o.nparents; i++) count[o.parent[i]]++;
     }
     space_genome_fini(&g);
