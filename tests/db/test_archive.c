@@ -397,6 +397,13 @@ static void damage(struct search *s, const char *dir)
     left_out(s, 6, (const int64_t[]){8, 11, 14, 17, 20, 50}, (const char *const[]){SET, GENOME, ROW, ROW, GENOME, MORE}, "a chunk");
     is_sql(dir, "DELETE FROM trial_data WHERE id=23", "", "a row that is gone");
     left_out(s, 7, (const int64_t[]){8, 11, 14, 17, 20, 50, 0}, (const char *const[]){SET, GENOME, ROW, ROW, GENOME, MORE, "some are missing"}, "a row");
+    char *promoted = ask(dir, "SELECT min(trial) FROM trial_rung WHERE trial > 60 AND rung = 1"), sql[128];
+    int64_t up = atoll(promoted);
+    snprintf(sql, sizeof sql, "UPDATE trial_rung SET metrics='{' WHERE trial=%s AND rung=1", promoted);
+    is_sql(dir, sql, "", "a rung whose metrics are none");
+    left_out(s, 8, (const int64_t[]){8, 11, 14, 17, 20, 50, up, 0},
+             (const char *const[]){SET, GENOME, ROW, ROW, GENOME, MORE, "its trial_rung is not as Taut writes it", "some are missing"}, "a rung");
+    free(promoted);
 }
 
 static void custom_search(void)
