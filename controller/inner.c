@@ -183,7 +183,7 @@ st_t inner_search(struct inner *s, struct fit *f, const struct fit_data *d, cons
     fit_begin(f, r, base_rng_below(r, 2) ? DARING * base_rng_unit(r) : 0);
     aim(s, d, front, nfront, pending, npending, r);
     if (fit_adds_up(f)) {
-        st = inner_sum(s, r);
+        st = inner_sum(s, d, front, nfront, r);
         *found = s->member;
         *n = s->n;
         return st;

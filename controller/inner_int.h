@@ -24,6 +24,6 @@ double inner_score(const struct inner *s, const double *y, double violation);
 /* Sorts the members by falling score, drops doubles and all but the best INNER_POOL. */
 void inner_select(struct inner *s);
 /* Fills the members, where every output is a sum over choices. */
-st_t inner_sum(struct inner *s, struct base_rng *r);
+st_t inner_sum(struct inner *s, const struct fit_data *d, const long *front, long nfront, struct base_rng *r);
 
 #endif

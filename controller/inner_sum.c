@@ -15,6 +15,8 @@ struct sum {
     double *table;          /* [m + c, genes, width] */
     double base[JOB_OBJECTIVES_MAX + JOB_CONSTRAINTS_MAX];
     int *x;                 /* [genes] the candidate under way */
+    const double *home;     /* [genes] what it may differ from in `reach` genes; NULL: anywhere */
+    int reach, away;        /* away: in how many it does */
     double at[JOB_OBJECTIVES_MAX + JOB_CONSTRAINTS_MAX]; /* its outputs */
 };
 
@@ -68,31 +70,32 @@ static double span(const struct sum *t, int output)
     return sum > 0 ? sum : 1;
 }
 
-static bool move(struct sum *t, int gene, int v)
+static void move(struct sum *t, int gene, int v)
 {
-    if (t->x[gene] == v) return false;
+    if (t->x[gene] == v) return;
+    if (t->home) t->away += (v != (int)t->home[gene]) - (t->x[gene] != (int)t->home[gene]);
     for (int o = 0; o < t->m + t->c; o++) t->at[o] += term(t, o, gene, v) - term(t, o, gene, t->x[gene]);
     t->x[gene] = v;
-    return true;
 }
 
-/* Genes drawn at random take other choices, one or two of them at once, wherever that scores no less. */
+/* Genes drawn at random take other choices, one or two of them at once, wherever that scores no less and does not lead too far from home. */
 static double improve(struct sum *t, struct base_rng *r, double score)
 {
     double before[JOB_OBJECTIVES_MAX + JOB_CONSTRAINTS_MAX];
     for (int k = 0; k < MOVES; k++) {
-        int two = (int)base_rng_below(r, 2), gene[2], had[2];
+        int two = (int)base_rng_below(r, 2), gene[2], had[2], away = t->away;
         memcpy(before, t->at, sizeof before);
         for (int i = 0; i <= two; i++) {
             gene[i] = (int)base_rng_below(r, (uint32_t)t->genes);
             had[i] = t->x[gene[i]];
             move(t, gene[i], (int)base_rng_below(r, (uint32_t)t->choices[gene[i]]));
         }
-        double now = score_at(t);
+        double now = t->home && t->away > t->reach ? -INFINITY : score_at(t);
         if (now >= score) {
             score = now;
             continue;
         }
+        t->away = away;
         for (int i = two; i >= 0; i--) t->x[gene[i]] = had[i];
         memcpy(t->at, before, sizeof before);
     }
@@ -135,7 +138,16 @@ static void search(struct sum *t, struct base_rng *r, int *best)
     keep(t, improve(t, r, top));
 }
 
-st_t inner_sum(struct inner *s, struct base_rng *r)
+static void search_near(struct sum *t, struct base_rng *r, const double *home)
+{
+    t->home = home;
+    t->away = 0;
+    for (int g = 0; g < t->genes; g++) t->x[g] = (int)home[g];
+    add_up(t);
+    keep(t, improve(t, r, -INFINITY));
+}
+
+st_t inner_sum(struct inner *s, const struct fit_data *d, const long *front, long nfront, struct base_rng *r)
 {
     const struct job *job = s->job;
     struct sum t = {.s = s, .job = job, .genes = space_genes(job->space), .m = job->nobjectives, .c = job->nconstraints};
@@ -153,7 +165,13 @@ st_t inner_sum(struct inner *s, struct base_rng *r)
     if (!t.table) st = ST_ENOMEM;
     for (int o = 0; !st && o < t.m + t.c; o++)
         st = fit_table(s->fit, o >= t.m, o < t.m ? o : o - t.m, t.width, t.table + (size_t)o * genes * (size_t)t.width, &t.base[o]);
-    for (int i = 0; !st && i < STARTS; i++) search(&t, r, best);
+    /* By turns anywhere, and near a member of the front, where effects that do not quite add up are as they are there. */
+    bool near = nfront && base_rng_below(r, 2);
+    t.reach = (int)ceil(pow(t.genes, base_rng_unit(r)));
+    for (int i = 0; !st && i < STARTS; i++) {
+        if (near) search_near(&t, r, d->genes + front[base_rng_below(r, (uint32_t)nfront)] * t.genes);
+        else search(&t, r, best);
+    }
     free(t.choices);
     free(t.x);
     free(t.table);

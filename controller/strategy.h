@@ -12,7 +12,7 @@
 #define STRATEGY_PENDING_MAX 64 /* the youngest */
 
 struct strategy_result { /* one report of a trial */
-    int64_t trial;
+    int64_t trial, proposal;      /* id; the number that it was proposed under */
     int rung;                     /* 0: the trial's first; above: it was promoted, and this takes the place of its result on the rung below */
     const struct genome *genome;  /* borrowed */
     bool ok;                      /* false: failed; y and violation are then meaningless */

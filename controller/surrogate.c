@@ -2,8 +2,12 @@
  *
  *   models    fit.h: every objective and constraint that paper does not tell has one; inner.h: an evolution that asks them, for the candidate that
  *             adds most to the front's hypervolume along random directions.
- *   propose   the first FIRST proposals are samples. After that MODEL_MOST of the proposals are the models', as long as their held-out rank correlation is RHO_ALL
- *             or better, and down to MODEL_LEAST of them where it is RHO_NONE; the others are nsga2's, which absorbs the same results. Candidates that are out with evaluators count as being as good as predicted, so that nobody is sent to the same place.
+ *   propose   the first FIRST proposals are samples. After that each is the models' or nsga2's (which absorbs the same results), by the first number that
+ *             its generator draws: below CONTROL always nsga2's, from 1 - CONTROL on always the models'. Of these two groups it is known whose they
+ *             were whatever came in between, so they tell who brings more: with m and e the means over their results, the later ones counting more, of
+ *             the root of the share of the front's hypervolume that a result added, the models have m^2 / (m^2 + e^2) of the proposals in between, and none of those where their held-out rank correlation is below
+ *             RHO_LEAST. Where nobody can see further than a child of the front, as in landscapes of many valleys, evolution goes on at little loss.
+ *             Candidates that are out with evaluators count as being as good as predicted, so that nobody is sent to the same place.
  *   fits      belong to numbers of results (failed ones not counted): FIRST, and from any c the next is max(8, min(c / 8, 64)) later. From LAGGED on a fit is made by a
  *             thread while proposals still use the one before, and comes into use half a gap after its number, waited for if it is not ready. What has
  *             been reported since is appended to the models in use, at a cost of O(points^2) a result.
@@ -15,15 +19,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/pareto.h"
 #include "controller/inner.h"
 #include "controller/surrogate.h"
 
 enum { FIRST = 24, LAGGED = 64 };
-/* The models' share of the proposals, by rank correlation. */
-#define MODEL_MOST 0.9
-#define MODEL_LEAST 0.1
-#define RHO_NONE 0.2
-#define RHO_ALL 0.7
+#define CONTROL 0.15
+#define RHO_LEAST 0.2
+#define MEMORY 0.92  /* what a result of a group still counts when the next one of it has come */
+#define AT_FIRST 0.05 /* the models' mean before there is one; half of it nsga2's */
+#define EXACT_MOST 3 /* objectives: from more on, joining the front is all that counts */
 
 struct task { /* a fit under way */
     bool running;
@@ -42,6 +47,9 @@ struct surrogate {
     struct task task;
     struct inner *inner;
     long *front, nfront, room;    /* rows of data that no feasible one dominates */
+    double won[2], had[2];        /* of nsga2's and the models' control groups: what they added, and results */
+    double ref[JOB_OBJECTIVES_MAX]; /* the worst of the first `population` results, a tenth further out */
+    double *y;                    /* [room + 1, objectives] of the front, scratch */
     uint64_t asked;               /* the proposal that found[] belongs to */
     const struct inner_found *found;
     int nfound, next;
@@ -82,6 +90,7 @@ static void surrogate_close(void *state)
     if (s->evolution) strategy_nsga2.close(s->evolution);
     fit_data_fini(&s->data);
     free(s->front);
+    free(s->y);
     free(s);
 }
 
@@ -91,6 +100,10 @@ static st_t surrogate_open(void **state, const struct job *job)
     if (!s) return ST_ENOMEM;
     s->job = job;
     s->asked = UINT64_MAX;
+    /* what is thought of them at first */
+    s->had[0] = s->had[1] = 2;
+    s->won[0] = AT_FIRST * s->had[0] / 2;
+    s->won[1] = AT_FIRST * s->had[1];
     fit_data_init(&s->data, job);
     st_t st = strategy_nsga2.open(&s->evolution, job);
     if (!st) st = inner_new(&s->inner, job);
@@ -99,12 +112,13 @@ static st_t surrogate_open(void **state, const struct job *job)
     return st;
 }
 
-/* The last row of data joins the front, unless it breaks a constraint or is dominated; what it dominates leaves. */
-static st_t join_front(struct surrogate *s)
+/* The last row of data joins the front, unless it breaks a constraint, is dominated or is like one there (*joined); what it dominates leaves. */
+static st_t join_front(struct surrogate *s, bool *joined)
 {
     long row = s->data.n - 1, kept = 0;
     int m = s->job->nobjectives;
     const double *y = s->data.y + row * m;
+    *joined = false;
     if (s->data.violation[row] > 0) return ST_OK;
     for (long i = 0; i < s->nfront; i++) {
         const double *o = s->data.y + s->front[i] * m;
@@ -119,12 +133,40 @@ static st_t join_front(struct surrogate *s)
     s->nfront = kept;
     if (s->nfront == s->room) {
         long room = s->room ? 2 * s->room : 64, *more = realloc(s->front, (size_t)room * sizeof *more);
-        if (!more) return ST_ENOMEM;
-        s->front = more;
+        if (more) s->front = more;
+        double *y2 = realloc(s->y, (size_t)room * (size_t)m * sizeof *y2);
+        if (y2) s->y = y2;
+        if (!more || !y2) return ST_ENOMEM;
         s->room = room;
     }
     s->front[s->nfront++] = row;
+    *joined = true;
     return ST_OK;
+}
+
+/* The root of the share of the front's hypervolume that its last member adds. */
+static double gain(const struct surrogate *s)
+{
+    int m = s->job->nobjectives;
+    if (m > EXACT_MOST) return 1;
+    for (long i = 0; i < s->nfront; i++) memcpy(s->y + i * m, s->data.y + s->front[i] * m, (size_t)m * sizeof *s->y);
+    double all = base_pareto_hypervolume(s->y, s->nfront, m, s->ref), before = base_pareto_hypervolume(s->y, s->nfront - 1, m, s->ref);
+    return all > before ? sqrt((all - before) / all) : 0;
+}
+
+static void move_reference(struct surrogate *s)
+{
+    long n = s->data.n;
+    int m = s->job->nobjectives;
+    if (n > s->job->population) return;
+    for (int i = 0; i < m; i++) {
+        double best = INFINITY, worst = -INFINITY;
+        for (long k = 0; k < n; k++) {
+            best = fmin(best, s->data.y[k * m + i]);
+            worst = fmax(worst, s->data.y[k * m + i]);
+        }
+        s->ref[i] = worst + 0.1 * (worst > best ? worst - best : 1);
+    }
 }
 
 static st_t surrogate_absorb(void *state, const struct strategy_result *r)
@@ -133,7 +175,17 @@ static st_t surrogate_absorb(void *state, const struct strategy_result *r)
     st_t st = strategy_nsga2.absorb(s->evolution, r);
     if (st || !r->ok || r->rung) return st;
     st = fit_data_add(&s->data, r->trial, r->genome, r->y, r->bound, r->violation);
-    return st ? st : join_front(s);
+    bool joined;
+    if (!st) st = join_front(s, &joined);
+    if (!st) move_reference(s);
+    if (st || r->proposal < FIRST) return st;
+    struct base_rng again = base_rng_at(s->job->seed, RNG_PROPOSE, (uint64_t)r->proposal);
+    double lot = base_rng_unit(&again);
+    if (lot >= CONTROL && lot < 1 - CONTROL) return ST_OK;
+    int who = lot >= CONTROL;
+    s->won[who] = s->won[who] * MEMORY + (joined ? gain(s) : 0);
+    s->had[who] = s->had[who] * MEMORY + 1;
+    return ST_OK;
 }
 
 static void *work(void *arg)
@@ -212,9 +264,9 @@ static st_t surrogate_propose(void *state, struct base_rng *r, const struct stra
         if (st) return st;
         s->asked = r->n;
         s->nfound = s->next = 0;
-        double rho = fit_rho(s->fit), share = MODEL_MOST * (rho - RHO_NONE) / (RHO_ALL - RHO_NONE);
-        share = share > MODEL_LEAST ? share < MODEL_MOST ? share : MODEL_MOST : MODEL_LEAST; /* not a number: the least */
-        if (base_rng_unit(r) < share)
+        double e = s->won[0] / s->had[0], m = s->won[1] / s->had[1];
+        double share = fit_rho(s->fit) >= RHO_LEAST && m > 0 ? m * m / (m * m + e * e) : 0;
+        if (base_rng_unit(r) >= 1 - CONTROL - (1 - 2 * CONTROL) * share)
             st = inner_search(s->inner, s->fit, &s->data, s->front, s->nfront, pending->genome, pending->n, r, &s->found, &s->nfound);
         if (st) return st;
     }
