@@ -2,7 +2,8 @@
  *
  * They have it as long as their held-out rank correlation (surrogate.c: of every objective and constraint the best member's, the least of these) is EARNED or
  * better; that is settled anew with each fit, so which of the two proposal n comes from is a function of the results up to that fit. The proposer says
- * who it was (strategy_origin.by), and tautd records every change as an event. */
+ * who it was (strategy_origin.by), and tautd records every change as an event. Within the surrogate, models and nsga2 go on sharing the proposals by what they
+ * bring. */
 #include "controller/surrogate.h"
 
 #define EARNED 0.4
