@@ -45,6 +45,7 @@ struct model {
     struct kn_tensor *w, *g;   /* of each parameter, side by side: a part's are a run */
     struct part *part;
     void *slab[4];             /* weights, gradients, m, v */
+    bool borrowed;             /* slabs and activations are the caller's */
     void *act;
     /* activations */
     void *tok, *target, *loss; /* [N] i32, i32, dtype */
@@ -71,6 +72,11 @@ void plan_make(const struct arch *a, const struct model_opts *o, uint64_t there,
 st_t plan_check(const struct arch *a, const struct model_opts *o, int B, int T, struct base_err *err);
 /* Cuts m->act (NULL: counts) into the pointers of m and m->part. part: [parts], with body and ctx filled in. */
 uint64_t plan_carve(struct model *m);
+
+/* model_new without m and v, in device memory of the caller's, of as many bytes as model_bytes_at says; what is in it means nothing. */
+st_t model_new_at(struct model **out, const struct arch *a, struct kn_dev *dev, const struct model_opts *o, void *memory, struct base_err *err);
+/* All of model_new's refusals. ST_ENOFIT: more than o->memory_limit, where that is not 0. */
+st_t model_bytes_at(const struct arch *a, struct kn_dev *dev, const struct model_opts *o, uint64_t *bytes, struct base_err *err);
 
 /* What matrices, embedding and head are kept in. */
 enum kn_dtype model_stored_dtype(const struct model_opts *o);

@@ -73,7 +73,27 @@ static void link_parts(struct model *m)
     m->head = m->arch.tie ? 0 : at + norm_params(&m->arch);
 }
 
-static st_t build(struct model *m)
+/* The slabs and activations, out of one piece of memory or each of its own. */
+static st_t take_memory(struct model *m, char *memory)
+{
+    struct plan *p = &m->plan;
+    m->borrowed = memory != NULL;
+    for (int i = 0; i < p->slabs; i++) {
+        if (!memory) {
+            TRY(kn_alloc(m->dev, p->slab, &m->slab[i]));
+            continue;
+        }
+        m->slab[i] = memory + (uint64_t)i * p->slab;
+        struct kn_tensor t = kn_t1(m->slab[i], m->dtype, p->elements);
+        TRY(m->dev->op->fill(m->dev, &t, 0)); /* gaps hold zeros */
+    }
+    if (!p->act) return ST_OK;
+    if (!memory) return kn_alloc(m->dev, p->act, &m->act);
+    m->act = memory + (uint64_t)p->slabs * p->slab;
+    return ST_OK;
+}
+
+static st_t build(struct model *m, void *memory)
 {
     struct plan *p = &m->plan;
     m->param = calloc((size_t)p->params, sizeof *m->param);
@@ -84,25 +104,25 @@ static st_t build(struct model *m)
     m->g = m->w + p->params;
     plan_params(&m->arch, &m->opts, &(struct plan){0}, m->param, p->hidden);
     plan_parts(&m->arch, &m->opts, m->part);
-    for (int i = 0; i < p->slabs; i++) TRY(kn_alloc(m->dev, p->slab, &m->slab[i]));
-    if (p->act) TRY(kn_alloc(m->dev, p->act, &m->act));
+    TRY(take_memory(m, memory));
     plan_carve(m);
     place(m);
     link_parts(m);
     return ST_OK;
 }
 
-st_t model_new(struct model **out, const struct arch *a, struct kn_dev *dev, const struct model_opts *o,
-               struct base_err *err)
+static st_t check_new(const struct arch *a, struct kn_dev *dev, const struct model_opts *o, struct base_err *err)
 {
     TRY(check_opts(a, o, err));
     if (o->precision != KN_F32 && !(o->precision == KN_BF16 && dev->info.bf16 && o->dtype == KN_F32))
         return base_err_set(err, ST_ENOTSUP, "precision", "this device (%s, %s) has no products in %s; f32 is always there",
                             dev->info.kind, dev->info.isa, kn_dtype_name(o->precision));
-    TRY(plan_check(a, o, o->batch, a->context, err));
-    struct plan p;
-    plan_make(a, o, model_room(o, dev, 0), &p);
-    TRY(model_check_fit(o, dev, 0, p.total, "model", err));
+    return plan_check(a, o, o->batch, a->context, err);
+}
+
+static st_t new_from(struct model **out, const struct arch *a, struct kn_dev *dev, const struct model_opts *o, const struct plan *p,
+                     void *memory, struct base_err *err)
+{
     struct model *m = calloc(1, sizeof *m);
     if (!m) return base_err_set(err, ST_ENOMEM, "model", "out of memory");
     m->arch = *a;
@@ -110,21 +130,58 @@ st_t model_new(struct model **out, const struct arch *a, struct kn_dev *dev, con
     m->dev = dev;
     m->dtype = o->dtype;
     m->esize = kn_dtype_size(o->dtype);
-    m->plan = p;
-    st_t st = build(m);
+    m->plan = *p;
+    st_t st = build(m, memory);
     if (st) {
         model_free(m);
-        return base_err_set(err, st, "model", "%s: taking %.1f MiB", base_status_text(st), (double)p.total / (1 << 20));
+        return base_err_set(err, st, "model", "%s: taking %.1f MiB", base_status_text(st), (double)p->total / (1 << 20));
     }
     *out = m;
     return ST_OK;
 }
 
+st_t model_new(struct model **out, const struct arch *a, struct kn_dev *dev, const struct model_opts *o,
+               struct base_err *err)
+{
+    TRY(check_new(a, dev, o, err));
+    struct plan p;
+    plan_make(a, o, model_room(o, dev, 0), &p);
+    TRY(model_check_fit(o, dev, 0, p.total, "model", err));
+    return new_from(out, a, dev, o, &p, NULL, err);
+}
+
+/* Without m and v: branches are recomputed no less than with them. */
+static void plan_at(const struct arch *a, const struct model_opts *o, struct plan *p)
+{
+    plan_make(a, o, o->memory_limit ? o->memory_limit : UINT64_MAX, p);
+    int slabs = o->train ? 2 : 1;
+    p->total -= (uint64_t)(p->slabs - slabs) * p->slab;
+    p->slabs = slabs;
+}
+
+st_t model_bytes_at(const struct arch *a, struct kn_dev *dev, const struct model_opts *o, uint64_t *bytes, struct base_err *err)
+{
+    struct plan p;
+    TRY(check_new(a, dev, o, err));
+    plan_at(a, o, &p);
+    if (o->memory_limit && p.total > o->memory_limit)
+        return base_err_set(err, ST_ENOFIT, "model", "needs %.1f MiB, %.1f MiB are there", (double)p.total / (1 << 20), (double)o->memory_limit / (1 << 20));
+    *bytes = p.total;
+    return ST_OK;
+}
+
+st_t model_new_at(struct model **out, const struct arch *a, struct kn_dev *dev, const struct model_opts *o, void *memory, struct base_err *err)
+{
+    struct plan p;
+    plan_at(a, o, &p);
+    return new_from(out, a, dev, o, &p, memory, err);
+}
+
 void model_free(struct model *m)
 {
     if (!m) return;
-    for (int i = 0; i < 4; i++) kn_free(m->dev, m->slab[i], m->plan.slab);
-    kn_free(m->dev, m->act, m->plan.act);
+    for (int i = 0; i < 4 && !m->borrowed; i++) kn_free(m->dev, m->slab[i], m->plan.slab);
+    if (!m->borrowed) kn_free(m->dev, m->act, m->plan.act);
     free(m->host);
     free(m->part);
     free(m->w);

@@ -13,6 +13,7 @@
 #include "searchspace/layer.h"
 
 #include <math.h>
+#include <string.h>
 
 enum { HEADS, KV_HEADS, HEAD_DIM, WINDOW, ROPE, QK_NORM, GATE, ROPE_DIM, SHARE_KV, NPARAMS };
 enum { K_HEADS, K_KV_RATIO, K_HEAD_DIM, K_WINDOW, K_ROPE, K_QK_NORM, K_GATE, K_ROPE_DIM, K_SHARE_KV, NKNOBS };
@@ -181,6 +182,16 @@ static bool reads_rope(const struct arch_part *p)
     return p->v[ROPE] != 0;
 }
 
+/* Query heads go with the key head that they meet. */
+static void sides(const struct arch *a, const struct arch_part *p, const struct layer_tensor *t, struct layer_side *rows, struct layer_side *cols)
+{
+    (void)a;
+    int64_t G = p->v[KV_HEADS], R = p->v[HEADS] / G, K = p->v[HEAD_DIM];
+    if (strstr(t->name, ".q_proj.")) layer_side_run(rows, G, R, p->v[GATE] ? 2 : 1, K);
+    if (strstr(t->name, ".k_proj.") || strstr(t->name, ".v_proj.")) layer_side_run(rows, G, K, 1, 1);
+    if (!strcmp(t->name, "self_attn.o_proj.weight")) layer_side_run(cols, G, R, K, 1);
+}
+
 const struct layer_spec layer_attention = {
     .name = "attention",
     .roles = LAYER_MIXER,
@@ -198,4 +209,5 @@ const struct layer_spec layer_attention = {
     .tidy = tidy,
     .lender = lender,
     .settle = settle,
+    .sides = sides,
 };

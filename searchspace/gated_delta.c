@@ -19,6 +19,7 @@
 #include "searchspace/layer.h"
 
 #include <math.h>
+#include <string.h>
 
 enum { HEADS, KEY_HEADS, HEAD_DIM, VALUE_DIM, CONV, NPARAMS };
 enum { K_HEADS, K_KEY_RATIO, K_HEAD_DIM, K_VALUE_DIM, K_CONV, NKNOBS };
@@ -114,6 +115,20 @@ static double state_bytes(const struct arch *a, int layer, const struct arch_par
     return (H * K * V + (p->v[CONV] - 1) * (2 * p->v[KEY_HEADS] * K + H * V)) * esize;
 }
 
+/* Value heads go with the key head that they meet. */
+static void sides(const struct arch *a, const struct arch_part *p, const struct layer_tensor *t, struct layer_side *rows, struct layer_side *cols)
+{
+    (void)a;
+    int64_t G = p->v[KEY_HEADS], R = p->v[HEADS] / G, K = p->v[HEAD_DIM], V = p->v[VALUE_DIM];
+    const char *end = strrchr(t->name, '_');
+    bool conv = strstr(t->name, ".conv1d_") != NULL, proj = strstr(t->name, ".in_proj_") != NULL;
+    if ((conv || proj) && (end[1] == 'q' || end[1] == 'k')) layer_side_run(rows, G, K, 1, 1);
+    if ((conv || proj) && (end[1] == 'v' || end[1] == 'z')) layer_side_run(rows, G, R, V, 1);
+    if ((proj && (end[1] == 'b' || end[1] == 'a')) || strstr(t->name, ".A_log") || strstr(t->name, ".dt_bias")) layer_side_run(rows, G, R, 1, 1);
+    if (strstr(t->name, ".out_proj.")) layer_side_run(cols, G, R, V, 1);
+    cols->last = conv;
+}
+
 const struct layer_spec layer_gated_delta = {
     .name = "gated_delta",
     .roles = LAYER_MIXER,
@@ -128,4 +143,5 @@ const struct layer_spec layer_gated_delta = {
     .state_bytes = state_bytes,
     .active_share = space_layer_all_active,
     .reads_rope = space_layer_no_rope,
+    .sides = sides,
 };

@@ -4,7 +4,7 @@
  *
  * Two vocabularies: a *knob* is what a job file offers ("kv_ratio": [1,2,4], "ratio": [1.5]); a *parameter* is what an architecture says
  * ("kv_heads": 2, "hidden": 512). resolve() turns chosen knobs into parameters at a given width. No slot of a descriptor is NULL but the
- * last three.
+ * last four.
  * How to add a type: docs/layer-types.md. */
 #ifndef TAUT_SEARCHSPACE_LAYER_H
 #define TAUT_SEARCHSPACE_LAYER_H
@@ -72,6 +72,21 @@ static inline struct layer_tensor layer_vector(const char *name, int64_t n, enum
     return (struct layer_tensor){.name = name, .role = LAYER_T_VECTOR, .rows = n, .cols = 1, .init = init};
 }
 
+/* How the rows or the columns of a tensor are made up: `runs` one after the other, each an array [d0,d1,d2,d3]. What a smaller part of the same type has of a larger
+ * one's tensor (weight sharing) are the leading indices in each dim of each run; `last`: the last ones, of a convolution's taps. */
+#define LAYER_RUNS_MAX 5
+#define LAYER_RUN_DIMS 4
+struct layer_side {
+    int runs;
+    int64_t d[LAYER_RUNS_MAX][LAYER_RUN_DIMS];
+    bool last;
+};
+static inline void layer_side_run(struct layer_side *s, int64_t d0, int64_t d1, int64_t d2, int64_t d3)
+{
+    int64_t *d = s->d[s->runs++];
+    d[0] = d0, d[1] = d1, d[2] = d2, d[3] = d3;
+}
+
 struct layer_spec {
     const char *name;
     unsigned roles;                 /* LAYER_MIXER | LAYER_FFN */
@@ -100,6 +115,8 @@ struct layer_spec {
     /* NULL: nothing to do. For the builder of a space, which draws layers one by one: takes back what the layers before do not allow
      * (borrowing where nobody lends); in a file the same is an error (check). */
     void (*settle)(const struct arch *a, int layer, struct arch_part *p);
+    /* NULL: every side is one run of leading indices. Adds the runs of t's rows and columns, both empty; a side left empty is one such run. */
+    void (*sides)(const struct arch *a, const struct arch_part *p, const struct layer_tensor *t, struct layer_side *rows, struct layer_side *cols);
 };
 
 /* Every descriptor, as layers.def names them. */

@@ -9,6 +9,7 @@
 #include "searchspace/layer.h"
 
 #include <math.h>
+#include <string.h>
 
 enum { HEADS, HEAD_DIM, VALUE_DIM, GATE_RANK, NPARAMS };
 
@@ -81,6 +82,15 @@ static double state_bytes(const struct arch *a, int layer, const struct arch_par
     return (double)p->v[HEADS] * p->v[HEAD_DIM] * p->v[VALUE_DIM] * esize;
 }
 
+static void sides(const struct arch *a, const struct arch_part *p, const struct layer_tensor *t, struct layer_side *rows, struct layer_side *cols)
+{
+    (void)a;
+    int64_t H = p->v[HEADS], K = p->v[HEAD_DIM], V = p->v[VALUE_DIM];
+    if (strstr(t->name, ".q_proj.") || strstr(t->name, ".k_proj.") || strstr(t->name, ".gk_proj.1.")) layer_side_run(rows, H, K, 1, 1);
+    if (strstr(t->name, ".v_proj.") || strstr(t->name, ".g_proj.")) layer_side_run(rows, H, V, 1, 1);
+    if (strstr(t->name, ".o_proj.")) layer_side_run(cols, H, V, 1, 1);
+}
+
 const struct layer_spec layer_linear = {
     .name = "linear",
     .roles = LAYER_MIXER,
@@ -95,4 +105,5 @@ const struct layer_spec layer_linear = {
     .state_bytes = state_bytes,
     .active_share = space_layer_all_active,
     .reads_rope = space_layer_no_rope,
+    .sides = sides,
 };

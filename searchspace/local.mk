@@ -16,7 +16,7 @@ libspace_a_SOURCES = $(layer_specs) \
 noinst_LIBRARIES += libspacejson.a
 libspacejson_a_SOURCES = \
 	searchspace/arch_json.c searchspace/arch_json.h searchspace/job.c searchspace/job.h searchspace/job_files.c \
-	searchspace/job_parse.c searchspace/metric.c searchspace/metric.h searchspace/metrics.def \
+	searchspace/job_parse.c searchspace/metric.c searchspace/metric.h searchspace/metrics.def searchspace/options.h searchspace/path.c \
 	searchspace/presets.c searchspace/problem.c searchspace/problem.h searchspace/promised.def searchspace/space.c searchspace/space.h \
 	searchspace/space_custom.c searchspace/space_custom_encode.c searchspace/space_custom_vary.c searchspace/space_int.h \
 	searchspace/space_lm.c searchspace/space_lm_describe.c searchspace/space_lm_encode.c searchspace/space_lm_read.c \

@@ -10,6 +10,7 @@
 #include "searchspace/layer.h"
 
 #include <math.h>
+#include <string.h>
 
 enum { EXPAND, HEAD_DIM, STATE, CONV, GROUPS, NPARAMS };
 
@@ -122,6 +123,23 @@ static double state_bytes(const struct arch *a, int layer, const struct arch_par
     return ((double)d.inner * p->v[STATE] + (double)(p->v[CONV] - 1) * (double)d.mixed) * esize;
 }
 
+/* Heads go with the group that they read. */
+static void sides(const struct arch *a, const struct arch_part *p, const struct layer_tensor *t, struct layer_side *rows, struct layer_side *cols)
+{
+    int64_t P = p->v[HEAD_DIM], N = p->v[STATE], G = p->v[GROUPS], R = dims_of(a, p).heads / G;
+    bool in = strstr(t->name, ".in_proj.") != NULL, conv = strstr(t->name, ".conv1d.") != NULL;
+    if (in) layer_side_run(rows, G, R, P, 1); /* z */
+    if (in || conv) {
+        layer_side_run(rows, G, R, P, 1);
+        layer_side_run(rows, G, N, 1, 1);
+        layer_side_run(rows, G, N, 1, 1);
+    }
+    if (in || strstr(t->name, ".dt_bias") || strstr(t->name, ".A_log") || strstr(t->name, ".D")) layer_side_run(rows, G, R, 1, 1);
+    if (strstr(t->name, ".norm.")) layer_side_run(rows, G, R, P, 1);
+    if (!strcmp(t->name, "mamba.out_proj.weight")) layer_side_run(cols, G, R, P, 1);
+    cols->last = conv && t->cols > 1;
+}
+
 const struct layer_spec layer_mamba2 = {
     .name = "mamba2",
     .roles = LAYER_MIXER,
@@ -136,4 +154,5 @@ const struct layer_spec layer_mamba2 = {
     .state_bytes = state_bytes,
     .active_share = space_layer_all_active,
     .reads_rope = space_layer_no_rope,
+    .sides = sides,
 };

@@ -11,6 +11,7 @@
 #include "searchspace/layer.h"
 
 #include <math.h>
+#include <string.h>
 
 enum { HEADS, KV_RANK, NOPE_DIM, ROPE_DIM, V_DIM, Q_RANK, NPARAMS };
 enum { K_HEADS, K_KV_RANK, K_ROPE_DIM, K_HEAD_DIM, K_Q_RANK, NKNOBS };
@@ -133,6 +134,17 @@ static bool reads_rope(const struct arch_part *p)
     return true;
 }
 
+/* A head's columns without RoPE come before those with it: where the former differ in number, leading indices mix the two. */
+static void sides(const struct arch *a, const struct arch_part *p, const struct layer_tensor *t, struct layer_side *rows, struct layer_side *cols)
+{
+    (void)a;
+    int64_t H = p->v[HEADS], dn = p->v[NOPE_DIM], dr = p->v[ROPE_DIM], dv = p->v[V_DIM];
+    if (strstr(t->name, ".q_proj.") || strstr(t->name, ".q_b_proj.")) layer_side_run(rows, H, dn + dr, 1, 1);
+    if (strstr(t->name, ".kv_a_proj_with_mqa.")) layer_side_run(rows, p->v[KV_RANK], 1, 1, 1), layer_side_run(rows, dr, 1, 1, 1);
+    if (strstr(t->name, ".kv_b_proj.")) layer_side_run(rows, H, dn + dv, 1, 1);
+    if (!strcmp(t->name, "self_attn.o_proj.weight")) layer_side_run(cols, H, dv, 1, 1);
+}
+
 const struct layer_spec layer_mla = {
     .name = "mla",
     .roles = LAYER_MIXER,
@@ -147,4 +159,5 @@ const struct layer_spec layer_mla = {
     .state_bytes = state_bytes,
     .active_share = space_layer_all_active,
     .reads_rope = reads_rope,
+    .sides = sides,
 };

@@ -35,6 +35,7 @@
 #include "searchspace/layer.h"
 
 #include <math.h>
+#include <string.h>
 
 enum { EXPERTS, ACTIVE, HIDDEN, SHARED, ROUTER, ACT, SHARED_GATE, NPARAMS };
 enum { K_EXPERTS, K_ACTIVE, K_RATIO, K_SHARED, K_ROUTER, K_ACT, K_SHARED_GATE, NKNOBS };
@@ -143,6 +144,14 @@ static double active_share(const struct arch *a, int layer, const struct arch_pa
     return (rest + each * p->v[ACTIVE]) / (rest + each * p->v[EXPERTS]);
 }
 
+static void sides(const struct arch *a, const struct arch_part *p, const struct layer_tensor *t, struct layer_side *rows, struct layer_side *cols)
+{
+    int64_t E = p->v[EXPERTS], S = p->v[SHARED], h = p->v[HIDDEN];
+    bool down = strstr(t->name, ".down_proj") != NULL;
+    if (strstr(t->name, ".experts.")) layer_side_run(rows, E, down ? a->width : h, 1, 1);
+    if (strstr(t->name, ".shared_experts.")) layer_side_run(down ? cols : rows, S, h, 1, 1);
+}
+
 const struct layer_spec layer_moe = {
     .name = "moe",
     .roles = LAYER_FFN,
@@ -157,4 +166,5 @@ const struct layer_spec layer_moe = {
     .state_bytes = space_layer_no_state,
     .active_share = active_share,
     .reads_rope = space_layer_no_rope,
+    .sides = sides,
 };

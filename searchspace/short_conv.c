@@ -7,6 +7,7 @@
 #include "searchspace/layer.h"
 
 #include <math.h>
+#include <string.h>
 
 enum { CONV, NPARAMS };
 
@@ -68,6 +69,13 @@ static double state_bytes(const struct arch *a, int layer, const struct arch_par
     return (double)(p->v[CONV] - 1) * a->width * esize;
 }
 
+static void sides(const struct arch *a, const struct arch_part *p, const struct layer_tensor *t, struct layer_side *rows, struct layer_side *cols)
+{
+    (void)p;
+    for (int i = 0; i < 3 && strstr(t->name, ".in_proj."); i++) layer_side_run(rows, a->width, 1, 1, 1);
+    cols->last = strstr(t->name, ".conv.weight") != NULL;
+}
+
 const struct layer_spec layer_short_conv = {
     .name = "short_conv",
     .roles = LAYER_MIXER,
@@ -82,4 +90,5 @@ const struct layer_spec layer_short_conv = {
     .state_bytes = state_bytes,
     .active_share = space_layer_all_active,
     .reads_rope = space_layer_no_rope,
+    .sides = sides,
 };

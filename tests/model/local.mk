@@ -58,3 +58,6 @@ tests_model_test_flops_LDADD = $(MODEL_TEST_LIBS)
 check_PROGRAMS += tests/model/test_watch
 tests_model_test_watch_SOURCES = tests/model/test_watch.c tests/model/nets.h
 tests_model_test_watch_LDADD = $(MODEL_TEST_LIBS)
+check_PROGRAMS += tests/model/test_supernet
+tests_model_test_supernet_SOURCES = tests/model/test_supernet.c tests/model/nets.h
+tests_model_test_supernet_LDADD = $(MODEL_TEST_LIBS)
