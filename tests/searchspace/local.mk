@@ -16,6 +16,9 @@ tests_searchspace_test_nomem_SOURCES = tests/searchspace/test_nomem.c tests/sear
 tests_searchspace_test_nomem_LDADD = $(space_test_libs)
 tests_searchspace_test_nomem_LDFLAGS = $(AM_LDFLAGS) \
 	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=json_loads,--wrap=json_loadb
+check_PROGRAMS += tests/searchspace/test_path
+tests_searchspace_test_path_SOURCES = tests/searchspace/test_path.c tests/searchspace/text.h
+tests_searchspace_test_path_LDADD = $(space_test_libs)
 tests_searchspace_test_space_SOURCES = tests/searchspace/test_space.c tests/searchspace/text.h
 tests_searchspace_test_space_LDADD = $(space_test_libs)
 tests_searchspace_test_problem_SOURCES = tests/searchspace/test_problem.c tests/searchspace/text.h
