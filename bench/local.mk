@@ -11,6 +11,10 @@ bench_bench_wire_LDADD = libwire.a libbasejson.a libbase.a $(UV_LIBS) $(JANSSON_
 noinst_PROGRAMS += bench/bench_train
 bench_bench_train_SOURCES = bench/bench_train.c
 bench_bench_train_LDADD = libmodel.a libspace.a libkernels.a libbase.a -lm
+noinst_PROGRAMS += bench/bench_shared
+bench_bench_shared_SOURCES = bench/bench_shared.c
+bench_bench_shared_LDADD = libevaluator.a libmodel.a libkernels.a libwire.a libspacejson.a libspace.a libbasejson.a libbase.a \
+	$(UV_LIBS) $(JANSSON_LIBS) -lm
 noinst_PROGRAMS += bench/gen_store bench/bench_db
 db_bench_libs = libdb.a libspacejson.a libspace.a libbasejson.a libbase.a $(SQLITE_LIBS) $(JANSSON_LIBS) -lm
 bench_gen_store_SOURCES = bench/gen.c bench/gen.h bench/gen_store.c

@@ -1,0 +1,185 @@
+#include "evaluator/supertrain.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config.h"
+#include "evaluator/trainer.h"
+
+#define IDENTITY_KEY "taut.identity"
+
+struct supertrain {
+    struct supertrain_opts o;
+    struct supernet *net;
+    int context, vocab, width;
+    int32_t *tokens, *targets; /* [batch, context] */
+    int64_t steps;
+    double loss[SUPERNET_PATHS_MAX]; /* of the last step */
+    char identity[BASE_ID_HEX];
+};
+
+static st_t make_identity(struct supertrain *t, const struct space_options *s)
+{
+    struct base_buf b = BASE_BUF_INIT;
+    const struct job_train *r = &t->o.train;
+    const struct kn_info *on = &t->o.dev->info;
+    base_buf_printf(&b, "supernet %d %d %d %d %d %d %d", s->vocab, s->context, s->depth, s->width, s->untied, s->layer_norm, s->bias);
+    for (int i = 0; i < s->n; i++) {
+        base_buf_printf(&b, " %u %d %s", s->option[i].role, s->option[i].width, space_layer(s->option[i].part.type)->name);
+        for (int k = 0; k < ARCH_PARAMS_MAX; k++) base_buf_printf(&b, ",%d", s->option[i].part.v[k]);
+    }
+    base_buf_printf(&b, " %llu %lld %d %s %d %.17g %d %.17g %.17g %.17g %.17g %.17g %.17g %.17g", (unsigned long long)t->o.seed, (long long)t->steps, t->o.paths,
+                    data_id(t->o.data), r->batch, r->lr, r->mup, r->weight_decay, r->warmup, r->decay, r->beta1, r->beta2, r->eps, r->clip);
+    base_buf_printf(&b, " %s %s %s " PACKAGE_VERSION_TEXT " %s", on->kind, on->isa, on->libraries, kn_dtype_name(t->o.precision));
+    st_t st = b.st;
+    if (!st) base_id_hex(b.p, b.len, t->identity);
+    base_buf_fini(&b);
+    return st;
+}
+
+static st_t begin(struct supertrain *t, const struct space_options *s, struct base_err *err)
+{
+    const struct supertrain_opts *o = &t->o;
+    size_t n = (size_t)o->train.batch * (size_t)s->context;
+    t->context = s->context, t->vocab = s->vocab, t->width = s->width;
+    t->steps = (int64_t)fmax(ceil(o->tokens / (double)n), 1);
+    t->tokens = malloc(n * sizeof *t->tokens);
+    t->targets = malloc(n * sizeof *t->targets);
+    st_t st = t->tokens && t->targets ? make_identity(t, s) : ST_ENOMEM;
+    if (st) return base_err_set(err, st, "supernet", "out of memory");
+    struct supernet_opts so = {.batch = o->train.batch, .precision = o->precision, .memory_limit = o->memory_limit};
+    st = supernet_new(&t->net, s, o->dev, &so, err);
+    return st ? st : supernet_init(t->net, o->seed);
+}
+
+st_t supertrain_new(struct supertrain **out, const struct supertrain_opts *o, struct base_err *err)
+{
+    struct space_options s;
+    if (o->paths < 0 || o->paths > SUPERNET_PATHS_MAX - 2)
+        return base_err_set(err, ST_EINVAL, "paths", "must be from 0 to %d, not %d", SUPERNET_PATHS_MAX - 2, o->paths);
+    st_t st = space_options_of(o->space, &s, err);
+    if (st) return st;
+    struct supertrain *t = calloc(1, sizeof *t);
+    if (t) t->o = *o;
+    st = t ? begin(t, &s, err) : base_err_set(err, ST_ENOMEM, "supernet", "out of memory");
+    space_options_fini(&s);
+    if (st) supertrain_free(t);
+    else *out = t;
+    return st;
+}
+
+void supertrain_free(struct supertrain *t)
+{
+    if (!t) return;
+    supernet_free(t->net);
+    free(t->tokens);
+    free(t->targets);
+    free(t);
+}
+
+static st_t deal(const struct supertrain *t, uint64_t step, int i, struct arch *out, struct base_err *err)
+{
+    uint64_t K = (uint64_t)t->o.paths;
+    enum space_path kind = i == 0 ? SPACE_PATH_LARGEST : i == 1 ? SPACE_PATH_SMALLEST : SPACE_PATH_RANDOM;
+    st_t st = space_path(t->o.space, kind, t->o.seed, i < 2 ? step : step * K + (uint64_t)i - 2, out);
+    return st ? base_err_set(err, st, "space", "no path was found: %s", base_status_text(st)) : ST_OK;
+}
+
+st_t supertrain_step(struct supertrain *t, struct base_err *err)
+{
+    const struct job_train *r = &t->o.train;
+    int n = 2 + t->o.paths, B = r->batch, T = t->context;
+    int64_t at = supernet_steps(t->net);
+    if (supertrain_done(t)) return ST_ESTATE;
+    struct arch *arch = malloc((size_t)n * sizeof *arch);
+    const struct arch *path[SUPERNET_PATHS_MAX];
+    st_t st = arch ? data_batch(t->o.data, t->o.seed, (uint64_t)at, B, T, t->tokens, t->targets, err) : base_err_set(err, ST_ENOMEM, "supernet", "out of memory");
+    for (int i = 0; i < n && !st; i++) {
+        st = deal(t, (uint64_t)at, i, &arch[i], err);
+        path[i] = &arch[i];
+    }
+    if (!st) st = supernet_step(t->net, path, n, t->tokens, t->targets, B, T, t->loss, err);
+    free(arch);
+    for (int i = 0; i < n && !st; i++)
+        if (!isfinite(t->loss[i])) st = base_err_set(err, ST_ENONFINITE, "", "the loss of path %d is %g at step %lld of %lld", i, t->loss[i], (long long)at + 1, (long long)t->steps);
+    if (st) return st;
+    struct model_hyper h = {.lr = trainer_lr(r, at, t->steps), .hidden_lr_scale = r->mup ? (double)JOB_MUP_BASE / t->width : 1, .beta1 = r->beta1, .beta2 = r->beta2,
+                            .eps = r->eps, .weight_decay = r->weight_decay, .clip = r->clip};
+    st = supernet_update(t->net, &h, NULL);
+    if (st == ST_ENONFINITE) base_err_set(err, st, "", "the gradient is not finite at step %lld of %lld", (long long)at + 1, (long long)t->steps);
+    return st;
+}
+
+bool supertrain_done(const struct supertrain *t)
+{
+    return supernet_steps(t->net) >= t->steps;
+}
+
+int64_t supertrain_steps(const struct supertrain *t)
+{
+    return t->steps;
+}
+
+int64_t supertrain_at(const struct supertrain *t)
+{
+    return supernet_steps(t->net);
+}
+
+double supertrain_loss(const struct supertrain *t, int path)
+{
+    return t->loss[path];
+}
+
+struct supernet *supertrain_net(struct supertrain *t)
+{
+    return t->net;
+}
+
+static st_t validate(struct supertrain *t, struct model *m, double *loss, struct base_err *err)
+{
+    int T = t->context, B = t->o.train.batch, n = data_valid_windows(t->o.data, T);
+    double sum = 0;
+    for (int i = 0; i < n; i += B) {
+        int b = n - i < B ? n - i : B;
+        double part;
+        st_t st = ST_OK;
+        for (int k = 0; k < b && !st; k++) st = data_valid_window(t->o.data, i + k, T, t->tokens + (size_t)k * T, t->targets + (size_t)k * T, err);
+        if (!st) st = model_loss(m, t->tokens, t->targets, b, T, &part);
+        if (st) return st;
+        sum += part * b;
+    }
+    *loss = sum / n;
+    return isfinite(*loss) ? ST_OK : base_err_set(err, ST_ENONFINITE, "", "the validation loss is %g", *loss);
+}
+
+st_t supertrain_validate(struct supertrain *t, const struct arch *a, double *nats_per_token, double *bits_per_byte, struct base_err *err)
+{
+    struct model *m;
+    double loss;
+    struct model_opts o = {.batch = t->o.train.batch, .precision = t->o.precision, .memory_limit = t->o.memory_limit};
+    st_t st = supernet_slice(t->net, a, &o, &m, err);
+    if (st) return st;
+    st = validate(t, m, &loss, err);
+    model_free(m);
+    if (st) return st;
+    *nats_per_token = loss;
+    *bits_per_byte = data_is_bytes(t->o.data) ? loss / log(2) : NAN;
+    return ST_OK;
+}
+
+st_t supertrain_save(struct supertrain *t, const char *path, char sha256[BASE_SHA256_HEX], uint64_t *bytes, struct base_err *err)
+{
+    return supernet_save(t->net, path, &(struct ckpt_meta){IDENTITY_KEY, t->identity}, 1, sha256, bytes, err);
+}
+
+st_t supertrain_load(struct supertrain *t, const char *path, struct base_err *err)
+{
+    char *identity;
+    st_t st = model_load_meta(path, IDENTITY_KEY, &identity, err);
+    if (st) return st;
+    bool own = !strcmp(identity, t->identity);
+    free(identity);
+    if (!own) return base_err_set(err, ST_ESTALE, path, "is the checkpoint of another supernet");
+    return supernet_load(t->net, path, err);
+}

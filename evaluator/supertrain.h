@@ -1,0 +1,52 @@
+/* Training a supernet, and what candidates inherit from it.
+ *
+ *   struct supertrain *t;
+ *   st = supertrain_new(&t, &(struct supertrain_opts){.space = s, .data = d, .dev = dev, .train = recipe, .tokens = 16e6, .paths = 2, .seed = 1}, &err);
+ *   while ((st = supertrain_step(t, &err)) == ST_OK && !supertrain_done(t)) …
+ *   st = supertrain_validate(t, &arch, &loss, &bpb, &err);       // one validation pass with inherited weights
+ *
+ * A step is the sandwich rule (Yu et al. 2020, BigNAS, arXiv:2003.11142): the space's largest path, its smallest, and `paths` drawn ones (space_path: dealt
+ * from decks) on the same batch, against its labels. The recipe is trainer.h's, its steps S = ceil(tokens / (batch * context)) of 2 + paths passes each; hidden
+ * matrices at lr * JOB_MUP_BASE / (the space's greatest width) under "mup". Batches are those of trainer.h for the same seed. */
+#ifndef TAUT_EVALUATOR_SUPERTRAIN_H
+#define TAUT_EVALUATOR_SUPERTRAIN_H
+
+#include "evaluator/data.h"
+#include "model/supernet.h"
+#include "searchspace/job.h"
+
+#define SUPERTRAIN_PATHS 2
+#define SUPERTRAIN_SHARE 8 /* tokens of a job's supernet, in those of one candidate */
+
+struct supertrain;
+struct supertrain_opts {
+    const struct space *space; /* borrowed */
+    struct data *data;         /* borrowed */
+    struct kn_dev *dev;        /* borrowed */
+    struct job_train train;
+    double tokens;
+    int paths;                 /* 0 .. SUPERNET_PATHS_MAX - 2 */
+    uint64_t seed;
+    enum kn_dtype precision;
+    uint64_t memory_limit;     /* 0: the device's */
+};
+
+st_t supertrain_new(struct supertrain **out, const struct supertrain_opts *o, struct base_err *err); /* ST_ENOFIT, ST_ENOTSUP, … */
+void supertrain_free(struct supertrain *t); /* NULL allowed */
+/* ST_ENONFINITE: err says at which step. ST_ESTATE: it is done. */
+st_t supertrain_step(struct supertrain *t, struct base_err *err);
+bool supertrain_done(const struct supertrain *t);
+int64_t supertrain_steps(const struct supertrain *t); /* S */
+int64_t supertrain_at(const struct supertrain *t);
+double supertrain_loss(const struct supertrain *t, int path); /* of the last step: 0 the largest, 1 the smallest, then the drawn ones */
+struct supernet *supertrain_net(struct supertrain *t);
+
+/* Over trainer_validate's windows. A path's own weights are neither trained nor changed. bpb: NaN where tokens are not bytes. */
+st_t supertrain_validate(struct supertrain *t, const struct arch *a, double *nats_per_token, double *bits_per_byte, struct base_err *err);
+
+/* A checkpoint of all that a training is, and its identity (space's tensors, seed, tokens, recipe, data, device). load refuses another's (ST_ESTALE) or a damaged
+ * one, and t is then to be freed. */
+st_t supertrain_save(struct supertrain *t, const char *path, char sha256[BASE_SHA256_HEX], uint64_t *bytes, struct base_err *err);
+st_t supertrain_load(struct supertrain *t, const char *path, struct base_err *err);
+
+#endif
