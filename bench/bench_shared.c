@@ -150,7 +150,7 @@ static int run(struct bench *b, struct space *s, struct kn_dev *dev, struct data
 
 int main(int argc, char **argv)
 {
-    static struct bench b = {.space = "lm-small", .device = "cpu", .tokens = 500000, .share = SUPERTRAIN_SHARE, .lr = 3e-3, .n = 30, .batch = 16, .context = 256,
+    static struct bench b = {.space = "lm-small", .device = "cpu", .tokens = 500000, .share = JOB_SUPERNET_SHARE, .lr = 3e-3, .n = 30, .batch = 16, .context = 256,
                              .paths = SUPERTRAIN_PATHS, .threads = 2, .seed = 1};
     struct base_err err = BASE_ERR_INIT;
     struct space *s = NULL;

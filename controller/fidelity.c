@@ -166,6 +166,19 @@ static long next_of(const struct job *job, const struct archive *a, int rung, lo
     return row;
 }
 
+/* The first of the front in order that was not promoted; -1. */
+static long next_of_front(const struct job *job, const struct archive *a)
+{
+    struct rung g;
+    long row = -1;
+    if (!rung_init(&g, job, a, 0)) {
+        for (long i = 0; i < g.n && g.result[i].rank == 0 && row < 0; i++)
+            if (!g.result[i].promoted && !g.result[i].held) row = g.result[i].row;
+    }
+    rung_fini(&g);
+    return row;
+}
+
 long fidelity_next(const struct job *job, const struct archive *a, bool closed)
 {
     long out[JOB_RUNGS_MAX] = {0}, reports[JOB_RUNGS_MAX], row = -1, under_way = 0;
@@ -174,6 +187,7 @@ long fidelity_next(const struct job *job, const struct archive *a, bool closed)
         enum trial_state s = archive_state(a, i);
         out[archive_rung(a, i)] += s == TRIAL_READY || s == TRIAL_LEASED;
     }
+    if (job->shared) return closed && !out[0] ? next_of_front(job, a) : -1;
     for (int r = 0; r < job->rungs; r++) reports[r] = archive_rung_reached(a, r) - out[r];
     for (int r = job->rungs - 2; r >= 0 && row < 0; r--) row = next_of(job, a, r, (long)floor((double)reports[r] / job->eta));
     for (int r = 0; closed && r < job->rungs - 1 && row < 0; r++) {

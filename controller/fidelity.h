@@ -12,6 +12,9 @@
  *              empty where anything may get there.
  *   never      what breaks a constraint that more training does not change (paper costs, what is profiled), or lacks an objective.
  *
+ *   shared     of shared weights rung 0 is inherited and rung 1 trained alone: no eta there. When nothing new can come and nothing is under way on rung 0, its front (rank 0, no
+ *   weights    constraint broken) goes up, in that order.
+ *
  * A function of (job, archive, closed) and nothing else: a search that was killed and started again promotes the same trials. */
 #ifndef TAUT_CONTROLLER_FIDELITY_H
 #define TAUT_CONTROLLER_FIDELITY_H

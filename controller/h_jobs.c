@@ -109,7 +109,7 @@ static json_t *rungs_json(const struct ctl_job *j)
 {
     json_t *list = json_array();
     for (int r = 0; r < j->job->rungs; r++)
-        json_array_append_new(list, json_pack("{s:i,s:o,s:I,s:I}", "rung", r, "tokens", ctl_number(job_rung_tokens(j->job, r)), "trials",
+        json_array_append_new(list, json_pack("{s:i,s:s*,s:o,s:I,s:I}", "rung", r, "weights", !j->job->shared ? NULL : r ? "own" : "inherited", "tokens", ctl_number(job_rung_tokens(j->job, r)), "trials",
                                               (json_int_t)archive_rung_reached(j->archive, r), "ok",
                                               (json_int_t)archive_rung_count(j->archive, r)));
     return list;

@@ -184,6 +184,10 @@ static st_t widened(struct ctl_job *j, long row, int64_t width, double *params, 
 static void refuse(struct wire_call *call, const struct ctl_job *j, st_t st)
 {
     long points = 0, counts = 0;
+    if (j->job->shared) {
+        wire_call_error(call, WIRE_ESTATE, "job %lld trains at one token count: what is inherited has none of its own; a scaling fit takes three", (long long)j->id);
+        return;
+    }
     for (int r = 0; r < j->job->rungs; r++) {
         points += archive_rung_count(j->archive, r);
         counts += archive_rung_count(j->archive, r) > 0;

@@ -119,7 +119,7 @@ struct ctl_session { /* one connection of an evaluator */
     struct wire_conn *conn;
     struct ctl_known *known;
     bool fresh;              /* registered in the open transaction */
-    bool train;              /* accepts includes it */
+    bool train, validate;    /* accepts includes it */
     json_t *provides;        /* array of metric names; NULL: any */
     int spaces;              /* bits 1 << enum space_type, 1 << CTL_SPACE_PROBLEM; 0: not said */
     int slots, nleases;
@@ -230,6 +230,8 @@ st_t ctl_job_budget(struct ctl *c, struct ctl_job *j, double evaluations, double
 double ctl_job_busy_s(const struct ctl_job *j);                        /* accounted, and what runs now */
 /* After a report: reference point, the end. */
 void ctl_job_reported(struct ctl *c, struct ctl_job *j);
+/* Can nothing new come? With shared weights the last of the hours are the front's too. evaluations: of the budget that holds. */
+bool ctl_job_closed(const struct ctl_job *j, double evaluations);
 /* Row whose trial is to go up a rung now; -1. evaluations: of the budget that holds. */
 long ctl_job_promote(struct ctl_job *j, double evaluations);
 /* Would this budget be used up, and what it bought be trained to its end? why: in words, if so. */

@@ -320,9 +320,15 @@ double ctl_job_busy_s(const struct ctl_job *j)
     return j->busy_s + (j->nleases ? (double)(base_clock_ns() - j->mark_ns) / 1e9 : 0);
 }
 
+bool ctl_job_closed(const struct ctl_job *j, double evaluations)
+{
+    return j->exhausted || (double)archive_count(j->archive) >= evaluations ||
+           (j->job->shared && ctl_job_busy_s(j) >= (1 - JOB_FINAL_SHARE) * j->hours * 3600);
+}
+
 long ctl_job_promote(struct ctl_job *j, double evaluations)
 {
-    bool closed = j->exhausted || (double)archive_count(j->archive) >= evaluations;
+    bool closed = ctl_job_closed(j, evaluations);
     if (j->promote_seq != j->last_seq || j->promote_closed != closed) {
         j->promote = fidelity_next(j->job, j->archive, closed);
         j->promote_seq = j->last_seq;
@@ -342,7 +348,7 @@ bool ctl_job_used_up(struct ctl_job *j, double evaluations, double hours, char *
 {
     long n = archive_evaluations(j->archive);
     double busy = ctl_job_busy_s(j) / 3600;
-    if ((double)n >= evaluations && !unfinished(j, evaluations)) snprintf(why, size, "budget used up: %ld evaluations", n);
+    if (((double)n >= evaluations || (j->job->shared && ctl_job_closed(j, evaluations))) && !unfinished(j, evaluations)) snprintf(why, size, "budget used up: %ld evaluations", n);
     else if (busy >= hours) snprintf(why, size, "budget used up: %.3g hours", busy);
     else return false;
     return true;

@@ -129,7 +129,7 @@ bool ctl_prune(struct ctl *c, struct ctl_lease *l, double tokens)
     struct ctl_job *j = l->job;
     struct ending e;
     double y[JOB_OBJECTIVES_MAX];
-    if (j->job->rungs == 1 || space_type(j->job->space) != SPACE_LM || ctl_job_archive(c, j, NULL)) return false;
+    if (j->job->rungs == 1 || j->job->shared || space_type(j->job->space) != SPACE_LM || ctl_job_archive(c, j, NULL)) return false;
     long row = archive_row(j->archive, l->trial);
     if (row < 0) return false;
     int rung = archive_rung(j->archive, row), loss;

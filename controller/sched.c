@@ -71,6 +71,10 @@ bool ctl_can_serve(const struct ctl *c, const struct ctl_session *s, const struc
         snprintf(why, size, "no connected evaluator trains in %s spaces", type == SPACE_LM ? "language-model" : "custom");
         return false;
     }
+    if (j->job->shared && !s->validate) {
+        snprintf(why, size, "no connected evaluator validates with shared weights");
+        return false;
+    }
     for (int i = 0; i < n; i++) {
         measured |= ctl_metric_measured(need[i]);
         if (provides(s, need[i]->name)) continue;
@@ -124,7 +128,7 @@ static bool has_work(struct ctl_job *j)
 {
     if (!ctl_state_active(j->state) || !j->archive || ctl_job_busy_s(j) >= j->hours * 3600) return false;
     return archive_count_state(j->archive, TRIAL_READY) > 0 ||
-           (!j->exhausted && (double)archive_count(j->archive) < j->evaluations) || ctl_job_promote(j, j->evaluations) >= 0;
+           !ctl_job_closed(j, j->evaluations) || ctl_job_promote(j, j->evaluations) >= 0;
 }
 
 static double share(const struct ctl *c, const struct ctl_job *j)
@@ -263,7 +267,7 @@ static st_t hand_out(struct ctl *c, struct ctl_session *s, struct ctl_job *j, st
     } else if ((row = ctl_job_promote(j, j->evaluations)) >= 0) {
         st = returned_arch(j, row, &arch);
         if (!st) st = promote(c, j, row);
-        if (!st) checkpoint = checkpoint_of(c, archive_trial(j->archive, row));
+        if (!st && !j->job->shared) checkpoint = checkpoint_of(c, archive_trial(j->archive, row));
     } else {
         st = propose(c, j, &arch);
         row = n;
@@ -356,7 +360,17 @@ static char *lease_text(const struct ctl_job *j, int rung)
     base_jw_obj(&w);
     base_jw_key(&w, "task");
     base_jw_obj(&w);
-    base_jw_kstr(&w, "kind", "train");
+    bool inherits = job->shared && rung == 0;
+    base_jw_kstr(&w, "kind", inherits ? "validate" : "train");
+    if (inherits || (job->shared && job->inherited)) {
+        char *space = json_dumps(job->space_json, JSON_COMPACT | JSON_ENCODE_ANY);
+        base_jw_key(&w, "supernet");
+        base_jw_obj(&w);
+        base_jw_knum(&w, "tokens", job_rung_tokens(job, 0));
+        base_jw_kraw(&w, "space", space ? space : "null");
+        base_jw_end(&w);
+        free(space);
+    }
     if (job->problem) base_jw_kstr(&w, "problem", job->problem->name);
     if (lm) {
         base_jw_key(&w, "train");
@@ -369,7 +383,7 @@ static char *lease_text(const struct ctl_job *j, int rung)
         base_jw_kstr(&w, "schedule", job->train.decay > 0 ? "wsd" : "constant");
         base_jw_end(&w);
         base_jw_kint(&w, "context", job->data.context);
-        if (job->rungs > 1) {
+        if (job->rungs > 1 && !job->shared) {
             base_jw_key(&w, "rungs");
             base_jw_arr(&w);
             for (int r = 0; r < job->rungs; r++) base_jw_num(&w, job_rung_tokens(job, r));

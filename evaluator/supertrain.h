@@ -16,7 +16,6 @@
 #include "searchspace/job.h"
 
 #define SUPERTRAIN_PATHS 2
-#define SUPERTRAIN_SHARE 8 /* tokens of a job's supernet, in those of one candidate */
 
 struct supertrain;
 struct supertrain_opts {

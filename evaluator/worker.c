@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "evaluator/beat.h"
 #include "evaluator/fingerprint.h"
+#include "evaluator/inherit.h"
 #include "evaluator/profiler.h"
 #include "evaluator/score.h"
 #include "evaluator/trainer.h"
@@ -39,6 +40,7 @@ struct worker {
     struct trainer *trainer;   /* of the trial in hand; NULL: not training */
     double joules;             /* last reading of energy */
     bool full;                 /* the last checkpoint could not be written, and that was said */
+    struct inherit super;      /* supernet of the job whose candidates inherit */
     struct beat *beat;         /* speaks when we are silent for too long */
     double mark[MARKS + 1];    /* tokens up to which tautd has yet to hear the curve, and say whether the trial goes on */
     int nmarks;
@@ -80,7 +82,7 @@ static st_t connect_once(struct worker *w, struct base_err *err)
     st_t st = wire_client_open(&w->wire, w->o.socket, err);
     if (st) return st;
     interruptible(w);
-    json_t *p = json_pack("{s:s, s:o?, s:[s], s:o, s:[ss], s:i}", "name", w->o.name, "device", fingerprint_json(w->o.dev), "accepts", "train",
+    json_t *p = json_pack("{s:s, s:o?, s:[ss], s:o, s:[ss], s:i}", "name", w->o.name, "device", fingerprint_json(w->o.dev), "accepts", "train", "validate",
                           "provides", provides(w), "spaces", "lm", "problem", "slots", 1), *r;
     if (p && w->lease) json_object_set_new(p, "holds", json_pack("[{s:I, s:I}]", "lease", (json_int_t)w->lease, "epoch", (json_int_t)w->epoch));
     st = p ? wire_client_call(w->wire, "evaluator.register", p, CALL_MS, &r, NULL, err) : ST_ENOMEM;
@@ -203,6 +205,10 @@ struct trial {
     json_t *data;              /* borrowed from the lease */
     const char *checkpoint, *hash; /* borrowed; NULL: none was reported */
     double reached;            /* tokens of it */
+    bool validate;             /* with inherited weights, and nothing else */
+    json_t *space;             /* of the supernet; borrowed; NULL: nothing is inherited */
+    double super_tokens;
+    char super_path[512], init[512]; /* its checkpoint; what a training begins with */
     char path[512];            /* where its checkpoint goes */
     char stable[512];          /* … and that of the trunk, where a rung leaves it */
 };
@@ -238,7 +244,16 @@ static st_t read_lease(struct worker *w, json_t *v, struct trial *t, struct base
     st_t st = space_arch_from_json(&t->arch, arch, "arch", err);
     if (st) return st;
     struct base_jr k = base_jr_at(task, "task", err);
-    if (strcmp(base_jr_str(&k, "kind", ""), "train")) return base_jr_fail(&k, ST_ENOTSUP, "kind", "only 'train' is served here");
+    const char *kind = base_jr_str(&k, "kind", "");
+    t->validate = !strcmp(kind, "validate");
+    if (!t->validate && strcmp(kind, "train")) return base_jr_fail(&k, ST_ENOTSUP, "kind", "only 'train' and 'validate' are served here");
+    json_t *super = t->validate ? base_jr_need(&k, "supernet") : base_jr_get(&k, "supernet");
+    if (super) {
+        struct base_jr s = base_jr_at(super, "task.supernet", err);
+        t->super_tokens = base_jr_num(&s, "tokens", 0, 1, 1e18);
+        t->space = base_jr_need(&s, "space");
+        if (s.st) return s.st;
+    }
     struct base_jr q = base_jr_at(base_jr_need(&k, "train"), "task.train", err);
     t->train = (struct job_train){.batch = (int)base_jr_int(&q, "batch", 16, 1, 65536), .lr = base_jr_num(&q, "lr", 3e-3, 0, 10),
                                   .mup = !strcmp(base_jr_str(&q, "lr_width_rule", "mup"), "mup"), .weight_decay = base_jr_num(&q, "weight_decay", 0.1, 0, 10),
@@ -263,7 +278,10 @@ static st_t read_lease(struct worker *w, json_t *v, struct trial *t, struct base
     t->hash = json_string_value(json_object_get(c, "hash"));
     t->reached = json_number_value(json_object_get(c, "tokens"));
     char on[16] = "";
-    if (t->rung) snprintf(on, sizeof on, ".rung%d", t->rung);
+    if (rung) snprintf(on, sizeof on, ".rung%d", (int)rung);
+    if (snprintf(t->super_path, sizeof t->super_path, "%s/job%lld-supernet.safetensors", w->o.work, (long long)t->job) >= (int)sizeof t->super_path ||
+        snprintf(t->init, sizeof t->init, "%s/job%lld-trial%lld.inherited.safetensors", w->o.work, (long long)t->job, (long long)t->id) >= (int)sizeof t->init)
+        return base_err_set(err, ST_ETOOBIG, w->o.work, "the path of the work folder is too long");
     if (snprintf(t->path, sizeof t->path, "%s/job%lld-trial%lld%s.safetensors", w->o.work, (long long)t->job, (long long)t->id, on) >= (int)sizeof t->path ||
         snprintf(t->stable, sizeof t->stable, "%s/job%lld-trial%lld.stable.safetensors", w->o.work, (long long)t->job, (long long)t->id) >= (int)sizeof t->stable)
         return base_err_set(err, ST_ETOOBIG, w->o.work, "the path of the work folder is too long");
@@ -536,6 +554,50 @@ static json_t *kept_stable(struct worker *w, const struct trial *t)
     return checkpoint_json(t->stable, sha, bytes, (double)trainer_stable(w->trainer) * step);
 }
 
+static st_t ready(struct worker *w, const struct trial *t, struct base_err *err)
+{
+    struct inherit_opts o = {.job = t->job, .path = t->super_path, .space = t->space, .data = t->data, .vocab = t->arch.vocab, .context = t->arch.context, .dev = w->o.dev,
+                             .train = t->train, .tokens = t->super_tokens, .seed = t->seed, .precision = t->precision, .lock = w->o.lock,
+                             .checkpoint_s = w->o.checkpoint_s, .go = go, .ctx = w};
+    return inherit_ready(&w->super, &o, err);
+}
+
+/* The candidate's slice as ordinary weights at path. */
+static st_t save_inherited(struct worker *w, const struct trial *t, const char *path, json_t **checkpoint, struct base_err *err)
+{
+    struct model *m;
+    st_t st = supernet_slice(supertrain_net(w->super.train), &t->arch, &(struct model_opts){0}, &m, err);
+    if (st) return st;
+    st = save_finished(w, t, path, m, t->super_tokens, checkpoint, err);
+    model_free(m);
+    return st;
+}
+
+/* One validation pass with the weights of the job's supernet. */
+static st_t inherit(struct worker *w, const struct trial *t, json_t *metrics, json_t **checkpoint, struct base_err *err)
+{
+    double nats, bpb;
+    st_t st = ready(w, t, err);
+    if (!st) st = hostlock_shared(w->o.lock);
+    if (!st) st = supertrain_validate(w->super.train, &t->arch, &nats, &bpb, err);
+    hostlock_unlock(w->o.lock);
+    if (!st) st = save_inherited(w, t, t->path, checkpoint, err);
+    if (st) return st;
+    json_object_set_new(metrics, "valid_loss", json_real(nats));
+    if (!isnan(bpb)) json_object_set_new(metrics, "valid_bpb", json_real(bpb));
+    return ST_OK;
+}
+
+/* What a training on from inherited weights begins with; the same bits whoever makes it. */
+static st_t begin_inherited(struct worker *w, const struct trial *t, struct base_err *err)
+{
+    json_t *saved = NULL;
+    st_t st = ready(w, t, err);
+    if (!st) st = save_inherited(w, t, t->init, &saved, err);
+    json_decref(saved);
+    return st;
+}
+
 /* Trains, validates, and writes it all down, so that a trial that is stopped while it is profiled need not train again: what of the report comes from that. */
 static st_t learn(struct worker *w, const struct trial *t, struct data *data, json_t *metrics, json_t *report, double *tokens, json_t **checkpoint,
                   json_t **stable, struct base_err *err)
@@ -544,8 +606,12 @@ static st_t learn(struct worker *w, const struct trial *t, struct data *data, js
     struct trainer_opts o = {.arch = &t->arch, .data = data, .dev = w->o.dev, .train = t->train, .tokens = t->tokens, .seed = t->seed,
                              .precision = t->precision, .rungs = t->rungs, .rung = t->rung};
     memcpy(o.rung_tokens, t->rung_tokens, sizeof o.rung_tokens);
+    st_t st = t->space ? begin_inherited(w, t, err) : ST_OK;
+    if (st) return st;
+    if (t->space) o.init = t->init;
+    inherit_drop(&w->super); /* its memory is the training's */
     spend(w);
-    st_t st = begin(w, t, &o, err);
+    st = begin(w, t, &o, err);
     if (!st && !w->energy) trainer_joules_add(w->trainer, NAN);
     if (!st) st = train(w, t, checkpoint, stable, err);
     if (!st) st = hostlock_shared(w->o.lock);
@@ -574,12 +640,13 @@ static st_t evaluate(struct worker *w, const struct trial *t, json_t *report, st
     struct data *data = NULL;
     json_t *metrics = json_object(), *checkpoint = NULL, *stable = NULL;
     double tokens = 0;
-    st_t st = metrics ? data_open(&data, t->data, true, err) : ST_ENOMEM;
-    if (!st) st = score(w, t, data, metrics, err);
-    if (!st) st = learn(w, t, data, metrics, report, &tokens, &checkpoint, &stable, err);
+    st_t st = !metrics ? ST_ENOMEM : t->validate ? inherit(w, t, metrics, &checkpoint, err) : data_open(&data, t->data, true, err);
+    if (!st && !t->validate) st = score(w, t, data, metrics, err);
+    if (!st && !t->validate) st = learn(w, t, data, metrics, report, &tokens, &checkpoint, &stable, err);
     data_close(data);
     if (!st) st = profile(w, t, metrics, err);
-    if (!st) st = save_weights(w, t, tokens, &checkpoint, err);
+    if (!st && !t->validate) st = save_weights(w, t, tokens, &checkpoint, err);
+    if (!st && t->space && !t->validate) unlink(t->init);
     if (checkpoint) json_object_set_new(report, "checkpoint", checkpoint);
     if (stable) json_object_set_new(report, "stable", stable);
     json_object_set_new(report, "metrics", metrics);
@@ -706,6 +773,7 @@ st_t worker_run(const struct worker_opts *o, struct base_err *err)
         json_decref(r);
     }
     hostlock_on_wait(o->lock, NULL, NULL);
+    inherit_drop(&w.super);
     beat_stop(w.beat);
     wire_client_close(w.wire);
     energy_close(w.energy);

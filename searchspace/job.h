@@ -19,6 +19,8 @@
 #define JOB_PROXIES_MAX 16
 #define JOB_NAME_MAX 128
 #define JOB_RUNGS_MAX 32
+#define JOB_SUPERNET_SHARE 8 /* tokens of a job's supernet, in those of one candidate trained alone */
+#define JOB_FINAL_SHARE 0.25 /* of the hours, from where on the front's members are trained alone */
 
 struct job_objective {
     struct metric metric;
@@ -75,6 +77,8 @@ struct job {
     double eta;                  /* 3: of each rung's trials one in so many is promoted to the next, which has so many times its tokens */
     char strategy[16];           /* "auto", "aging", "nsga2", "random", "surrogate" */
     int population;              /* 48 */
+    bool shared;                 /* search.weights "shared": rung 0 is validated with inherited weights, rung 1 trained alone (rungs is 2) */
+    bool inherited;              /* final "inherited": on from those weights */
     bool external;               /* evaluator "external" */
     const struct problem *problem; /* evaluator {"problem": …}; NULL: none */
     char precision[8];           /* of training: "auto", "f32", "bf16" */
@@ -99,7 +103,7 @@ st_t job_identity(json_t *v, char id[BASE_ID_HEX], struct base_err *err);
  * params and so on for lm). names borrowed from j or static; returns how many (<= max). */
 int job_wanted(const struct job *j, const char **names, int max);
 
-/* Tokens of a rung, 0 the lowest: tokens / eta^(rungs - 1 - rung), to the nearest whole number. */
+/* Tokens of a rung, 0 the lowest: tokens / eta^(rungs - 1 - rung), to the nearest whole number. Of shared weights' rung 0 those of the supernet, once for all. */
 double job_rung_tokens(const struct job *j, int rung);
 
 /* Constraint violation of a candidate from metric values: 0 when all hold, else the sum of (excess / max(|bound|, tiny)).

@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "searchspace/job.h"
+#include "searchspace/options.h"
 #include "searchspace/words.h"
 
 #define SHARD_VOCAB_MAX 65536           /* uint16 tokens */
@@ -241,13 +242,36 @@ static st_t read_fidelity(struct job *j, struct base_jr r)
 static st_t read_search(struct job *j, struct base_jr r)
 {
     static const char *const known[] = {"strategy", "population", "weights"};
-    static const char *const strategies[] = {"auto", "aging", "nsga2", "random", "surrogate", NULL}, *const weights[] = {"standalone", NULL};
+    static const char *const strategies[] = {"auto", "aging", "nsga2", "random", "surrogate", NULL}, *const weights[] = {"standalone", "shared", NULL};
     base_jr_done(&r, known, 3);
     int i = read_word(&r, "strategy", strategies, WORDS_STRATEGY);
     snprintf(j->strategy, sizeof j->strategy, "%s", strategies[i]);
     j->population = (int)base_jr_int(&r, "population", 48, 2, 100000);
-    read_word(&r, "weights", weights, WORDS_WEIGHTS);
+    j->shared = read_word(&r, "weights", weights, WORDS_WEIGHTS) == 1;
     return r.st;
+}
+
+/* What shared weights ask of the rest of a job. What is said of training must be said of training alone: a candidate with inherited weights has none. */
+static st_t read_shared(struct job *j, struct base_jr *r)
+{
+    static const char *const finals[] = {"scratch", "inherited", NULL};
+    struct space_options o;
+    j->inherited = read_word(r, "final", finals, WORDS_OTHER) == 1;
+    if (r->st) return r->st;
+    if (!j->shared) return base_jr_get(r, "final") ? base_jr_fail(r, ST_EINVAL, "final", "means something with \"search\": {\"weights\": \"shared\"} alone") : ST_OK;
+    if (j->problem || j->external) return base_err_set(r->err, ST_ENOTSUP, "search.weights", "weights are shared by taut's own evaluator alone");
+    if (j->rungs > 1) return base_err_set(r->err, ST_EINVAL, "fidelity.rungs", "shared weights bring two of their own, inherited and trained alone; leave it out");
+    for (int i = 0; i < j->nobjectives; i++) {
+        const struct metric *m = &j->objective[i].metric;
+        bool trained = m->source == METRIC_TRAIN || (m->source == METRIC_ENERGY && !m->context);
+        if (trained && strncmp(m->name, "valid_", 6))
+            return base_err_set(r->err, ST_EINVAL, "objectives", "%s is of a training, and with shared weights a candidate has none of its own", m->name);
+    }
+    st_t st = space_options_of(j->space, &o, r->err);
+    if (st) return st;
+    space_options_fini(&o);
+    j->rungs = 2;
+    return ST_OK;
 }
 
 static st_t read_budget(struct job *j, json_t *v, struct base_err *err)
@@ -344,6 +368,7 @@ static st_t read_space_and_data(struct job *j, struct base_jr *r)
 
 double job_rung_tokens(const struct job *j, int rung)
 {
+    if (j->shared && rung == 0) return JOB_SUPERNET_SHARE * j->tokens;
     return round(j->tokens / pow(j->eta, j->rungs - 1 - rung));
 }
 
@@ -438,7 +463,8 @@ static st_t read_job(struct job *j, json_t *v, json_t *empty, struct base_err *e
     if (!st) st = read_search(j, optional(v, empty, "search", err));
     if (!st) st = read_budget(j, json_object_get(v, "budget"), err);
     if (!st) st = check_sizes(j, err);
-    return st || j->rungs == 1 ? st : check_rungs(j, err);
+    if (!st) st = read_shared(j, &r);
+    return st || j->rungs == 1 || j->shared ? st : check_rungs(j, err);
 }
 
 st_t job_from_json(struct job **out, json_t *v, struct base_err *err)

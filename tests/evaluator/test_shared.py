@@ -1,0 +1,133 @@
+"""Shared weights, from the job to the front: one supernet, candidates with what they inherit, the front trained alone; an evaluator killed anywhere changes no bit."""
+import hashlib
+import os
+import sqlite3
+import sys
+
+SRC = os.environ.get("TAUT_SRC", ".")
+sys.path[:0] = [os.path.join(SRC, "tests/controller"), os.path.join(SRC, "tests/evaluator")]
+from taut_wire import *
+from fake import CONTEXT, HANG, Worker, finish, path, prose, put
+
+put("text.txt", prose(30000))
+STEPS, N = 25, 8
+
+
+def job(final="scratch", **more):
+    v = {"name": "lm", "data": {"train": path("text.txt"), "context": CONTEXT},
+         "space": {"type": "lm", "depth": [1, 2], "width": [32, 48], "mixer": {"attention": {"heads": [2, 4], "kv_ratio": [1, 2], "head_dim": [8]}, "short_conv": {"conv": [3]}},
+                   "ffn": {"swiglu": {"ratio": [1, 2]}, "none": {}}},
+         "objectives": ["valid_bpb", "params"], "train": {"batch": 4}, "fidelity": {"tokens": STEPS * 4 * CONTEXT},
+         "search": {"population": 4, "weights": "shared"}, "final": final, "budget": {"evaluations": N}}
+    v.update(more)
+    return v
+
+
+def ended(d, id):
+    c = d.conn()
+    c.call("job.watch", id=id, after=0)
+    state = c.until(lambda p: p["type"] == "state" and p["state"] in ("done", "failed"), HANG)
+    c.close()
+    return state
+
+
+def results(d, id):
+    """What the search found, without times: of each trial its state and losses on both rungs."""
+    c = d.conn()
+    rows = [(t["arch_id"], t["state"], t["rung"], t["metrics"].get("valid_bpb")) for t in c.call("trial.list", job=id)]
+    first = [(r["arch_id"], r["metrics"]["valid_bpb"]) for r in c.call("job.front", id=id, rung=0)]
+    c.close()
+    return rows, first
+
+
+def sha(name):
+    with open(name, "rb") as f:
+        return hashlib.sha256(f.read()).hexdigest()
+
+
+d = Daemon()
+c = d.conn()
+refusals = (("search", {"weights": "alone"}, "search.weights"), ("fidelity", {"tokens": 1e5, "rungs": 2}, "bring two of their own"), ("final", "twice", "final"),
+            ("objectives", ["valid_bpb", "train_tokens_per_s"], "objectives"), ("evaluator", "external", "search.weights"))
+for key, value, where in refusals:
+    code, text = c.code("job.submit", job=job(**{key: value}))
+    ok(code in (-32602, -32003) and where in text, "refused: %s" % text)
+code, text = c.code("job.submit", job=job(search={"population": 4}))
+same((code, "final" in text), (-32602, True), "a final without shared weights: %s" % text)
+
+# An evaluator that cannot validate leaves it waiting.
+e = Evaluator(c, accepts=["train"], spaces=["lm"])
+calm = c.call("job.submit", job=job())["id"]
+same(e.next(), None, "an evaluator that only trains gets nothing of it")
+g = c.call("job.get", id=calm)
+same((g["state"], g["reason"]), ("waiting", "no connected evaluator validates with shared weights"), "and the job waits")
+c.close()
+
+w = Worker(d.socket, "--checkpoint", "0.1")
+same(ended(d, calm)["state"], "done", "one that does: it ends")
+want, first = results(d, calm)
+c = d.conn()
+g = c.call("job.get", id=calm)
+same((g["evaluations"], g["reason"]), (N, "budget used up: %d evaluations" % N), "after its evaluations")
+final = [t for t in want if t[2] == 1]
+same([(r["weights"], r["tokens"], r["trials"]) for r in g["rungs"]], [("inherited", 8 * STEPS * 4 * CONTEXT, N), ("own", STEPS * 4 * CONTEXT, len(final))],
+     "rung 0 is inherited, rung 1 trained alone")
+same(sorted(t[0] for t in final), sorted(a for a, _ in first), "what was trained alone is the front of what was inherited")
+ok(all(t[1] == "ok" and 0 < t[3] < 8 for t in want), "all with their losses")
+before = dict(first)
+ok(all(before[t[0]] != t[3] for t in final), "which are other ones when trained alone")
+ok(all(r["rung"] == 1 for r in c.call("job.front", id=calm)), "the front is of these")
+with sqlite3.connect(os.path.join(d.dir, "taut.db")) as s:
+    same(s.execute("SELECT type, count(*) FROM event WHERE job=? AND type IN ('leased', 'returned', 'reported', 'promoted') GROUP BY type ORDER BY type", (calm,)).fetchall(),
+         [("leased", N + len(final)), ("promoted", len(final)), ("reported", N + len(final))], "each candidate once, each of the front twice")
+trial = [t["trial"] for t in c.call("trial.list", job=calm) if t["rung"] == 0][0]
+t = c.call("trial.get", id=trial)
+ok(os.path.exists(t["checkpoint"]["path"]), "a candidate's inherited weights are a file of its own")
+code, text = c.code("trial.predict", id=trial, tokens=1e9)
+ok("inherited" in text, "no scaling fit: %s" % text)
+net = os.path.join(os.path.dirname(t["checkpoint"]["path"]), "job%d-supernet.safetensors" % calm)
+ok("supernet trained: 200 steps" in w.said(), "the supernet was trained, 8 times as long as one alone")
+bits = sha(net)
+c.close()
+same(w.term(), 0, "the evaluator leaves")
+
+# Killed in the supernet, in the candidates, in the final trainings.
+rough = d.conn().call("job.submit", job=job())["id"]
+kills = 0
+while kills < 6:
+    w = Worker(d.socket, "--checkpoint", "0.05")
+    c = d.conn()
+    at = {0: lambda: os.path.exists(net.replace("job%d" % calm, "job%d" % rough)), 1: lambda: "supernet on from" in w.said()}.get(
+        kills, lambda: c.call("job.get", id=rough)["evaluations"] >= 2 * (kills - 1) or c.call("job.get", id=rough)["state"] == "done")
+    wait_until(at, HANG)
+    w.kill()
+    c.close()
+    kills += 1
+w = Worker(d.socket)
+same(ended(d, rough)["state"], "done", "killed %d times, it ends" % kills)
+same(results(d, rough), (want, first), "with the same results")
+same(sha(net.replace("job%d" % calm, "job%d" % rough)), bits, "and the same supernet, to the bit")
+
+# On from what is inherited.
+on = d.conn().call("job.submit", job=job("inherited"))["id"]
+same(ended(d, on)["state"], "done", "final inherited: it ends")
+rows, same_first = results(d, on)
+same(same_first, first, "candidates are as before")
+mine = {t[0]: t[3] for t in rows if t[2] == 1}
+ok(sorted(mine) == sorted(before) and all(mine[a] != x for a, _, r, x in final), "the front is trained on, to other losses than from scratch")
+ok(sum(mine.values()) < sum(t[3] for t in final), "and lower ones: %.3f against %.3f" % (sum(mine.values()) / len(mine), sum(t[3] for t in final) / len(final)))
+ok(not [f for f in os.listdir(os.path.dirname(net)) if "inherited" in f], "what it began with is not left behind")
+
+# With hours alone the last quarter is the front's.
+timed = d.conn().call("job.submit", job=job(budget={"hours": 0.002}))["id"]
+same(ended(d, timed)["state"], "done", "a budget of hours ends as well")
+rows, _ = results(d, timed)
+ok(any(t[2] == 1 for t in rows), "with something trained alone")
+same(w.term(), 0, "the evaluator leaves")
+same(d.term(), 0, "so does tautd")
+same(verify(d.dir).returncode, 0, "and the store is what its events say")
+d.life = os.open(os.devnull, os.O_RDONLY)
+d.log = open(d.log_path)
+d.end()
+finish()
+done()
