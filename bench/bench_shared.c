@@ -157,7 +157,7 @@ int main(int argc, char **argv)
     struct kn_dev *dev = NULL;
     struct data *data = NULL;
     if (argc < 2 || argc % 2)
-        return fprintf(stderr, "usage: bench_shared DATA [--space PRESET] [--device D] [--tokens N] [--share X] [--lr LR] [--n N] [--batch B] [--context T] [--paths K] [--threads N] [--seed S]\n"), 2;
+        return fprintf(stderr, "usage: bench_shared DATA [--space PRESET or JSON] [--device D] [--tokens N] [--share X] [--lr LR] [--n N] [--batch B] [--context T] [--paths K] [--threads N] [--seed S]\n"), 2;
     b.data = argv[1];
     for (int i = 2; i + 1 < argc; i += 2) {
         const char *key = argv[i], *v = argv[i + 1];
@@ -175,7 +175,7 @@ int main(int argc, char **argv)
         else return fprintf(stderr, "%s: unknown\n", key), 2;
     }
     if (b.n < 2 || b.n > N_MAX) return 2;
-    json_t *name = json_string(b.space);
+    json_t *name = *b.space == '{' ? json_loads(b.space, 0, NULL) : json_string(b.space);
     st_t st = space_new(&s, name, 256, b.context, &err);
     if (!st) st = kn_dev_open(&dev, b.device, b.threads, &err);
     if (!st) st = data_open_path(&data, b.data, NULL, 0.05, 0, b.context, &err);

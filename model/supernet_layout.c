@@ -8,7 +8,7 @@
 
 static int64_t run_count(const int64_t d[LAYER_RUN_DIMS])
 {
-    return d[0] * d[1] * d[2] * d[3];
+    return d[0] * d[1] * d[2] * d[3] * d[4];
 }
 
 int64_t side_count(const struct layer_side *s)
@@ -23,8 +23,8 @@ static struct extent extent_of(const struct arch *a, const struct arch_part *p, 
     struct extent e = {0};
     const struct layer_spec *s = p ? space_layer(p->type) : NULL;
     if (s && s->sides) s->sides(a, p, t, &e.rows, &e.cols);
-    if (!e.rows.runs) layer_side_run(&e.rows, t->rows, 1, 1, 1);
-    if (!e.cols.runs) layer_side_run(&e.cols, t->cols, 1, 1, 1);
+    if (!e.rows.runs) layer_side_run(&e.rows, t->rows, 1, 1);
+    if (!e.cols.runs) layer_side_run(&e.cols, t->cols, 1, 1);
     return e;
 }
 

@@ -182,14 +182,20 @@ static bool reads_rope(const struct arch_part *p)
     return p->v[ROPE] != 0;
 }
 
-/* Query heads go with the key head that they meet. */
+/* Query heads go with the key head that they meet. RoPE turns the numbers of a head's first half with those of its second: a smaller head has the first of both. */
 static void sides(const struct arch *a, const struct arch_part *p, const struct layer_tensor *t, struct layer_side *rows, struct layer_side *cols)
 {
     (void)a;
     int64_t G = p->v[KV_HEADS], R = p->v[HEADS] / G, K = p->v[HEAD_DIM];
-    if (strstr(t->name, ".q_proj.")) layer_side_run(rows, G, R, p->v[GATE] ? 2 : 1, K);
-    if (strstr(t->name, ".k_proj.") || strstr(t->name, ".v_proj.")) layer_side_run(rows, G, K, 1, 1);
-    if (!strcmp(t->name, "self_attn.o_proj.weight")) layer_side_run(cols, G, R, K, 1);
+    int64_t halves = p->v[ROPE] && !rope_dim(p) && K % 2 == 0 ? 2 : 1;
+    if (strstr(t->name, ".q_proj.")) {
+        layer_side_run(rows, G, R, p->v[GATE] ? 2 : 1);
+        rows->d[0][3] = halves, rows->d[0][4] = K / halves;
+    }
+    if (strstr(t->name, ".k_proj.")) layer_side_run(rows, G, halves, K / halves);
+    if (strstr(t->name, ".v_proj.")) layer_side_run(rows, G, K, 1);
+    if (strstr(t->name, "_norm.")) layer_side_run(rows, halves, K / halves, 1);
+    if (!strcmp(t->name, "self_attn.o_proj.weight")) layer_side_run(cols, G, R, K);
 }
 
 const struct layer_spec layer_attention = {

@@ -122,10 +122,10 @@ static void sides(const struct arch *a, const struct arch_part *p, const struct 
     int64_t G = p->v[KEY_HEADS], R = p->v[HEADS] / G, K = p->v[HEAD_DIM], V = p->v[VALUE_DIM];
     const char *end = strrchr(t->name, '_');
     bool conv = strstr(t->name, ".conv1d_") != NULL, proj = strstr(t->name, ".in_proj_") != NULL;
-    if ((conv || proj) && (end[1] == 'q' || end[1] == 'k')) layer_side_run(rows, G, K, 1, 1);
-    if ((conv || proj) && (end[1] == 'v' || end[1] == 'z')) layer_side_run(rows, G, R, V, 1);
-    if ((proj && (end[1] == 'b' || end[1] == 'a')) || strstr(t->name, ".A_log") || strstr(t->name, ".dt_bias")) layer_side_run(rows, G, R, 1, 1);
-    if (strstr(t->name, ".out_proj.")) layer_side_run(cols, G, R, V, 1);
+    if ((conv || proj) && (end[1] == 'q' || end[1] == 'k')) layer_side_run(rows, G, K, 1);
+    if ((conv || proj) && (end[1] == 'v' || end[1] == 'z')) layer_side_run(rows, G, R, V);
+    if ((proj && (end[1] == 'b' || end[1] == 'a')) || strstr(t->name, ".A_log") || strstr(t->name, ".dt_bias")) layer_side_run(rows, G, R, 1);
+    if (strstr(t->name, ".out_proj.")) layer_side_run(cols, G, R, V);
     cols->last = conv;
 }
 

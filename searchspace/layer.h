@@ -72,19 +72,20 @@ static inline struct layer_tensor layer_vector(const char *name, int64_t n, enum
     return (struct layer_tensor){.name = name, .role = LAYER_T_VECTOR, .rows = n, .cols = 1, .init = init};
 }
 
-/* How the rows or the columns of a tensor are made up: `runs` one after the other, each an array [d0,d1,d2,d3]. What a smaller part of the same type has of a larger
+/* How the rows or the columns of a tensor are made up: `runs` one after the other, each an array [d0,d1,d2,d3,d4]. What a smaller part of the same type has of a larger
  * one's tensor (weight sharing) are the leading indices in each dim of each run; `last`: the last ones, of a convolution's taps. */
 #define LAYER_RUNS_MAX 5
-#define LAYER_RUN_DIMS 4
+#define LAYER_RUN_DIMS 5
 struct layer_side {
     int runs;
     int64_t d[LAYER_RUNS_MAX][LAYER_RUN_DIMS];
     bool last;
 };
-static inline void layer_side_run(struct layer_side *s, int64_t d0, int64_t d1, int64_t d2, int64_t d3)
+/* [a,b,c]. */
+static inline void layer_side_run(struct layer_side *s, int64_t a, int64_t b, int64_t c)
 {
     int64_t *d = s->d[s->runs++];
-    d[0] = d0, d[1] = d1, d[2] = d2, d[3] = d3;
+    d[0] = a, d[1] = b, d[2] = c, d[3] = d[4] = 1;
 }
 
 struct layer_spec {

@@ -86,9 +86,9 @@ static void sides(const struct arch *a, const struct arch_part *p, const struct 
 {
     (void)a;
     int64_t H = p->v[HEADS], K = p->v[HEAD_DIM], V = p->v[VALUE_DIM];
-    if (strstr(t->name, ".q_proj.") || strstr(t->name, ".k_proj.") || strstr(t->name, ".gk_proj.1.")) layer_side_run(rows, H, K, 1, 1);
-    if (strstr(t->name, ".v_proj.") || strstr(t->name, ".g_proj.")) layer_side_run(rows, H, V, 1, 1);
-    if (strstr(t->name, ".o_proj.")) layer_side_run(cols, H, V, 1, 1);
+    if (strstr(t->name, ".q_proj.") || strstr(t->name, ".k_proj.") || strstr(t->name, ".gk_proj.1.")) layer_side_run(rows, H, K, 1);
+    if (strstr(t->name, ".v_proj.") || strstr(t->name, ".g_proj.")) layer_side_run(rows, H, V, 1);
+    if (strstr(t->name, ".o_proj.")) layer_side_run(cols, H, V, 1);
 }
 
 const struct layer_spec layer_linear = {

@@ -128,15 +128,15 @@ static void sides(const struct arch *a, const struct arch_part *p, const struct 
 {
     int64_t P = p->v[HEAD_DIM], N = p->v[STATE], G = p->v[GROUPS], R = dims_of(a, p).heads / G;
     bool in = strstr(t->name, ".in_proj.") != NULL, conv = strstr(t->name, ".conv1d.") != NULL;
-    if (in) layer_side_run(rows, G, R, P, 1); /* z */
+    if (in) layer_side_run(rows, G, R, P); /* z */
     if (in || conv) {
-        layer_side_run(rows, G, R, P, 1);
-        layer_side_run(rows, G, N, 1, 1);
-        layer_side_run(rows, G, N, 1, 1);
+        layer_side_run(rows, G, R, P);
+        layer_side_run(rows, G, N, 1);
+        layer_side_run(rows, G, N, 1);
     }
-    if (in || strstr(t->name, ".dt_bias") || strstr(t->name, ".A_log") || strstr(t->name, ".D")) layer_side_run(rows, G, R, 1, 1);
-    if (strstr(t->name, ".norm.")) layer_side_run(rows, G, R, P, 1);
-    if (!strcmp(t->name, "mamba.out_proj.weight")) layer_side_run(cols, G, R, P, 1);
+    if (in || strstr(t->name, ".dt_bias") || strstr(t->name, ".A_log") || strstr(t->name, ".D")) layer_side_run(rows, G, R, 1);
+    if (strstr(t->name, ".norm.")) layer_side_run(rows, G, R, P);
+    if (!strcmp(t->name, "mamba.out_proj.weight")) layer_side_run(cols, G, R, P);
     cols->last = conv && t->cols > 1;
 }
 

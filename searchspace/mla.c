@@ -139,10 +139,10 @@ static void sides(const struct arch *a, const struct arch_part *p, const struct 
 {
     (void)a;
     int64_t H = p->v[HEADS], dn = p->v[NOPE_DIM], dr = p->v[ROPE_DIM], dv = p->v[V_DIM];
-    if (strstr(t->name, ".q_proj.") || strstr(t->name, ".q_b_proj.")) layer_side_run(rows, H, dn + dr, 1, 1);
-    if (strstr(t->name, ".kv_a_proj_with_mqa.")) layer_side_run(rows, p->v[KV_RANK], 1, 1, 1), layer_side_run(rows, dr, 1, 1, 1);
-    if (strstr(t->name, ".kv_b_proj.")) layer_side_run(rows, H, dn + dv, 1, 1);
-    if (!strcmp(t->name, "self_attn.o_proj.weight")) layer_side_run(cols, H, dv, 1, 1);
+    if (strstr(t->name, ".q_proj.") || strstr(t->name, ".q_b_proj.")) layer_side_run(rows, H, dn + dr, 1);
+    if (strstr(t->name, ".kv_a_proj_with_mqa.")) layer_side_run(rows, p->v[KV_RANK], 1, 1), layer_side_run(rows, dr, 1, 1);
+    if (strstr(t->name, ".kv_b_proj.")) layer_side_run(rows, H, dn + dv, 1);
+    if (!strcmp(t->name, "self_attn.o_proj.weight")) layer_side_run(cols, H, dv, 1);
 }
 
 const struct layer_spec layer_mla = {

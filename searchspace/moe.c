@@ -148,8 +148,8 @@ static void sides(const struct arch *a, const struct arch_part *p, const struct 
 {
     int64_t E = p->v[EXPERTS], S = p->v[SHARED], h = p->v[HIDDEN];
     bool down = strstr(t->name, ".down_proj") != NULL;
-    if (strstr(t->name, ".experts.")) layer_side_run(rows, E, down ? a->width : h, 1, 1);
-    if (strstr(t->name, ".shared_experts.")) layer_side_run(down ? cols : rows, S, h, 1, 1);
+    if (strstr(t->name, ".experts.")) layer_side_run(rows, E, down ? a->width : h, 1);
+    if (strstr(t->name, ".shared_experts.")) layer_side_run(down ? cols : rows, S, h, 1);
 }
 
 const struct layer_spec layer_moe = {

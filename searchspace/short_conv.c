@@ -72,7 +72,7 @@ static double state_bytes(const struct arch *a, int layer, const struct arch_par
 static void sides(const struct arch *a, const struct arch_part *p, const struct layer_tensor *t, struct layer_side *rows, struct layer_side *cols)
 {
     (void)p;
-    for (int i = 0; i < 3 && strstr(t->name, ".in_proj."); i++) layer_side_run(rows, a->width, 1, 1, 1);
+    for (int i = 0; i < 3 && strstr(t->name, ".in_proj."); i++) layer_side_run(rows, a->width, 1, 1);
     cols->last = strstr(t->name, ".conv.weight") != NULL;
 }
 

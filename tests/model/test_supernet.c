@@ -123,8 +123,8 @@ static void test_places(void)
     for (int g = 0; g < 2; g++)
         for (int r = 0; r < 2; r++)
             for (int k = 0; k < 6; k++)
-                for (int j = 0; j < 12; j++) bad += y[((g * 2 + r) * 6 + k) * c + j] != x[(((g * 2 + r) * 2 + 0) * 12 + k) * C + j];
-    is_int(bad, 0, "q: heads by the key head that they meet, without the gate's rows");
+                for (int j = 0; j < 12; j++) bad += y[((g * 2 + r) * 6 + k) * c + j] != x[(((g * 2 + r) * 2 + 0) * 12 + k / 3 * 6 + k % 3) * C + j];
+    is_int(bad, 0, "q: heads by the key head that they meet, the first of both halves of each, without the gate's rows");
     free(x), free(y);
     x = weights(dev, w, "model.layers.0.self_attn.o_proj.weight", &C), y = weights(dev, m, "model.layers.0.self_attn.o_proj.weight", &c);
     bad = 0;
