@@ -111,6 +111,38 @@ static int inherit(struct bench *b, struct supertrain *t)
     return 0;
 }
 
+/* A pass of the largest path through the supernet (slice, forward, backward, gradients back) and of the same as an ordinary model, in turns; medians. */
+static int cost(const struct bench *b, const struct space *s, struct supertrain *t, struct kn_dev *dev)
+{
+    enum { ROUNDS = 7 };
+    struct base_err err = BASE_ERR_INIT;
+    struct arch a;
+    const struct arch *path = &a;
+    struct model *m;
+    size_t n = (size_t)b->batch * (size_t)b->context;
+    double shared[ROUNDS], own[ROUNDS], low, high, x, y, loss;
+    int32_t *tokens = calloc(n, sizeof *tokens);
+    if (!tokens || space_path(s, SPACE_PATH_LARGEST, b->seed, 0, &a) || model_new(&m, &a, dev, &(struct model_opts){.train = true, .batch = b->batch}, &err)) {
+        free(tokens);
+        return fail("cost", &err);
+    }
+    st_t st = model_init(m, 1);
+    for (int i = -1; i < ROUNDS && !st; i++) { /* the first makes room */
+        uint64_t t0 = base_clock_ns();
+        st = supernet_step(supertrain_net(t), &path, 1, tokens, tokens, b->batch, b->context, &loss, &err);
+        if (i >= 0) shared[i] = since(t0);
+        t0 = base_clock_ns();
+        if (!st) st = model_step(m, tokens, tokens, b->batch, b->context, &loss);
+        if (i >= 0) own[i] = since(t0);
+    }
+    if (!st) st = base_stats_median_ci(shared, ROUNDS, &x, &low, &high);
+    if (!st) st = base_stats_median_ci(own, ROUNDS, &y, &low, &high);
+    if (!st) printf("a pass of the largest, %lld parameters: %.1f ms through the supernet, %.1f ms as a model of its own\n", (long long)model_param_count(m), x * 1e3, y * 1e3);
+    model_free(m);
+    free(tokens);
+    return st ? fail("cost", &err) : 0;
+}
+
 static int run(struct bench *b, struct space *s, struct kn_dev *dev, struct data *data)
 {
     struct job_train recipe = {.batch = b->batch, .lr = b->lr, .mup = true, .weight_decay = 0.1, .warmup = 0.02, .decay = 0.2, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1};
@@ -123,6 +155,7 @@ static int run(struct bench *b, struct space *s, struct kn_dev *dev, struct data
     double alone_s = since(t0), train_s = 0;
     if (supertrain_new(&t, &o, &err)) return fail("supernet", &err);
     printf("supernet: %lld parameters, %lld steps of %d paths\n", (long long)supernet_params(supertrain_net(t)), (long long)supertrain_steps(t), b->paths + 2);
+    if (cost(b, s, t, dev)) return 1;
     for (st_t st = ST_OK; !supertrain_done(t);) {
         t0 = base_clock_ns();
         if ((st = supertrain_step(t, &err))) return fail("supernet", &err);

@@ -495,6 +495,13 @@ static st_t score(struct worker *w, const struct trial *t, struct data *data, js
     return st;
 }
 
+static bool scored(const struct trial *t)
+{
+    for (int i = 0; i < t->nmetrics; i++)
+        if (score_proxy(&t->metric[i]) >= 0) return true;
+    return false;
+}
+
 static bool wanted(const struct trial *t, const char *metric)
 {
     for (int i = 0; i < t->nmetrics; i++)
@@ -641,7 +648,8 @@ static st_t evaluate(struct worker *w, const struct trial *t, json_t *report, st
     json_t *metrics = json_object(), *checkpoint = NULL, *stable = NULL;
     double tokens = 0;
     st_t st = !metrics ? ST_ENOMEM : t->validate ? inherit(w, t, metrics, &checkpoint, err) : data_open(&data, t->data, true, err);
-    if (!st && !t->validate) st = score(w, t, data, metrics, err);
+    if (!st && t->validate && scored(t)) st = data_open(&data, t->data, true, err);
+    if (!st && data) st = score(w, t, data, metrics, err);
     if (!st && !t->validate) st = learn(w, t, data, metrics, report, &tokens, &checkpoint, &stable, err);
     data_close(data);
     if (!st) st = profile(w, t, metrics, err);

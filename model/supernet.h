@@ -14,8 +14,9 @@
  * head that they meet, sections one by one, of taps the last). So elastic are depth, width, heads, KV heads, head sizes, hidden sizes, experts, ranks,
  * states and taps. Knobs without a tensor (window, RoPE, activations, active experts) share everything; knobs that add tensors (qk_norm, gate, rank against full)
  * share the rest. Every layer type that the space offers is held.
- * What a candidate costs. A slice is copied out and its gradients are added back, one strided copy a tensor: 12 bytes a parameter of the candidate and pass, no
- * more than 1 part in 100 of a pass over 4096 tokens. In return its bits are those of an ordinary model with the same weights, whatever the kernels want of strides.
+ * What a candidate costs. A slice is not the supernet's own memory: it is copied out and its gradients are added back, a strided copy or two a tensor, some 28 bytes
+ * moved a parameter and pass (24576 operations a parameter in a pass over 4096 tokens). In return its bits are those of an ordinary model with the same weights, its
+ * products run at their usual speed, and every layer type is held. What it is in time: bench_shared, bench/SPEED.md.
  *
  * Invariants
  *   - Gradients of a step are the mean over its paths; the global norm is taken over that mean.
