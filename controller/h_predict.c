@@ -235,7 +235,7 @@ CTL_HANDLER(trial_predict)
         wire_call_error(call, WIRE_ESTATE, "trial %lld is of a custom space: a scaling fit is of language models", (long long)id);
         return;
     }
-    if (!archive_has(j->archive, row, 0)) {
+    if (row < 0 || !archive_has(j->archive, row, 0)) {
         wire_call_error(call, WIRE_ESTATE, "trial %lld has no result to go on from", (long long)id);
         return;
     }

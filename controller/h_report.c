@@ -220,11 +220,11 @@ static void check_objectives(struct base_jr *r, const struct ctl_job *j, int64_t
 }
 
 static st_t record(struct ctl *c, struct ctl_lease *l, const char *status, json_t *metrics, json_t *curve, json_t *checkpoint, json_t *stable,
-                   const char *error)
+                   const char *error, double joules)
 {
     struct ctl_job *j = l->job;
     const struct ctl_known *k = l->session ? l->session->known : ctl_known_get(c, l->evaluator);
-    double joules = metric_value(json_object_get(metrics, "train_joules"));
+    if (isnan(joules)) joules = metric_value(json_object_get(metrics, "train_joules"));
     json_t *body = json_pack("{s:I,s:I,s:I,s:s,s:I,s:O,s:f}", "trial", (json_int_t)l->trial, "lease", (json_int_t)l->id, "epoch",
                              (json_int_t)l->epoch, "status", status, "device", (json_int_t)(k ? k->device : 0), "metrics", metrics, "busy_s",
                              ctl_lease_account(l));
@@ -259,7 +259,7 @@ static st_t give_back(struct ctl *c, struct ctl_lease *l, json_t *curve, json_t 
 
 CTL_HANDLER(evaluator_report)
 {
-    static const char *const keys[] = {"lease", "epoch", "status", "metrics", "curve", "checkpoint", "stable", "error"};
+    static const char *const keys[] = {"lease", "epoch", "status", "metrics", "curve", "checkpoint", "stable", "error", "joules"};
     struct ctl *c = ctx;
     struct base_err err = BASE_ERR_INIT;
     struct base_jr r = base_jr_at(params, "", &err);
@@ -269,7 +269,8 @@ CTL_HANDLER(evaluator_report)
     bool ok = !strcmp(status, "ok"), failed = !strcmp(status, "failed");
     if (!r.st && !ok && !failed && strcmp(status, "preempted")) base_jr_fail(&r, ST_EINVAL, "status", "\"ok\", \"failed\" or \"preempted\"");
     json_t *curve = read_curve(&r), *checkpoint = read_checkpoint(&r, "checkpoint"), *stable = read_checkpoint(&r, "stable");
-    base_jr_done(&r, keys, 8);
+    double joules = base_jr_num(&r, "joules", NAN, 0, JOULES_MAX);
+    base_jr_done(&r, keys, 9);
     if (!leasing(c, call)) return;
     enum which which = find_lease(c, call, &r, &l);
     if (which == LEASE_ANSWERED) return;
@@ -287,7 +288,7 @@ CTL_HANDLER(evaluator_report)
     if (r.st) {
         ctl_bad_params(call, &err);
     } else if (ctl_writable(c, call)) {
-        st_t st = ok || failed ? record(c, l, status, metrics, curve, checkpoint, stable, error) : give_back(c, l, curve, checkpoint, error);
+        st_t st = ok || failed ? record(c, l, status, metrics, curve, checkpoint, stable, error, joules) : give_back(c, l, curve, checkpoint, error);
         if (!st) wire_call_result(call, json_object());
         else if (c->failed) ctl_answer_failed(c, call);
         else wire_call_error(call, WIRE_ESTALE, "the lease is not yours any more"); /* the job is damaged, and stopped */

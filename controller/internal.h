@@ -274,7 +274,8 @@ void ctl_sched_answer(struct ctl *c, struct wire_call *call, struct ctl_lease *l
 
 /* ---- prune.c ---- */
 /* l's trial has told of its curve up to so many tokens: can it still reach the front of its rung? A power law through the curve says where its trunk will end, what the newest
- * results of the rung made of theirs says where the result will be, and both how uncertain that is. If even the lower 97.5 % bound is dominated by a result of the rung, the lease ends
+ * results of the rung made of theirs says where the result will be, and both how uncertain that is. A bound is passed by one in forty, and a trial is looked at several times:
+ * so the bound is the lower one of two, of the curve and of two thirds of it. If even that 97.5 % bound is dominated by a result of the rung, the lease ends
  * with a pruned event, which says why, and true is returned. Only where every other objective is known (on paper, or measured on the first rung): one that is not could be the
  * best there is. Only in language-model spaces: elsewhere nobody knows what a curve is of. */
 bool ctl_prune(struct ctl *c, struct ctl_lease *l, double tokens);

@@ -10,7 +10,9 @@
 #define PEERS_MAX   16  /* the newest results of the rung, of which is learned what comes between the trunk and a result */
 #define PEERS_LEAST 6
 #define FROM        0.2 /* of the tokens so far: before that the curve is the warm-up's */
-#define POINTS_MAX  2000
+#define POINTS_MAX  CTL_CURVE_MAX
+#define FIT_MAX     200 /* points that are fitted: of more, evenly spread ones */
+#define EARLIER     (2.0 / 3) /* of the tokens so far: the curve up to there must say the same */
 
 struct curve {
     double (*p)[2]; /* [POINTS_MAX] tokens, loss */
@@ -37,10 +39,13 @@ static void curve_fini(struct curve *v)
 static st_t extrapolate(struct ctl *c, struct curve *v, int64_t trial, int rung, double upto, double end, double *value, double *sd)
 {
     struct fit_power f;
-    int n = 0;
+    int n = 0, all = 0;
     st_t st = db_trial_curve(c->db, trial, rung, v->p, POINTS_MAX, &v->n);
     for (int i = 0; i < v->n && !st; i++) {
         if (v->p[i][0] > upto || v->p[i][0] < FROM * upto || !isfinite(v->p[i][1])) continue;
+        memmove(v->p[all++], v->p[i], sizeof *v->p);
+    }
+    for (int i = 0, stride = (all + FIT_MAX - 1) / FIT_MAX; i < all; i += stride) {
         v->t[n] = v->p[i][0];
         v->y[n++] = v->p[i][1];
     }
@@ -127,13 +132,14 @@ static long dominating(const struct ctl_job *j, long row, int rung, const double
 bool ctl_prune(struct ctl *c, struct ctl_lease *l, double tokens)
 {
     struct ctl_job *j = l->job;
-    struct ending e;
+    struct ending e, earlier;
     double y[JOB_OBJECTIVES_MAX];
     if (j->job->rungs == 1 || j->job->shared || space_type(j->job->space) != SPACE_LM || ctl_job_archive(c, j, NULL)) return false;
     long row = archive_row(j->archive, l->trial);
     if (row < 0) return false;
     int rung = archive_rung(j->archive, row), loss;
-    if (known(j, row, rung, NULL, y) < 0 || predict(c, j, row, rung, tokens, &e)) return false;
+    if (known(j, row, rung, NULL, y) < 0 || predict(c, j, row, rung, tokens, &e) || predict(c, j, row, rung, EARLIER * tokens, &earlier)) return false;
+    e.low = fmin(e.low, earlier.low);
     loss = known(j, row, rung, &e, y);
     long by = dominating(j, row, rung, y);
     if (by < 0) return false;

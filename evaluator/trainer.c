@@ -28,6 +28,7 @@ struct trainer {
     int npoints;
     double seconds;                /* in steps */
     double joules;                 /* NaN: not known */
+    double joules_below;           /* of them, for the trunk that a lower rung has trained */
     uint64_t bytes;                /* most that a process before this one held … */
     uint64_t held;                 /* … and what the device held before this one began */
     char identity[BASE_ID_HEX];
@@ -217,6 +218,11 @@ void trainer_joules_add(struct trainer *t, double joules)
     t->joules += joules;
 }
 
+double trainer_joules_rung(const struct trainer *t)
+{
+    return t->joules - t->joules_below;
+}
+
 const struct trainer_point *trainer_curve(const struct trainer *t, int *n)
 {
     *n = t->npoints;
@@ -263,6 +269,7 @@ st_t trainer_save(struct trainer *t, const char *path, char sha256[BASE_SHA256_H
     base_jw_kint(&w, "count", t->count);
     base_jw_knum(&w, "seconds", t->seconds);
     if (!isnan(t->joules)) base_jw_knum(&w, "joules", t->joules);
+    if (t->joules_below > 0) base_jw_knum(&w, "joules_below", t->joules_below);
     base_jw_kint(&w, "bytes", (int64_t)trainer_bytes(t));
     base_jw_key(&w, "curve");
     base_jw_arr(&w);
@@ -305,6 +312,7 @@ static st_t read_training(struct trainer *t, struct trainer_point *curve_out, co
     t->count = base_jr_int(&r, "count", 0, 0, top_steps(t));
     t->seconds = base_jr_num(&r, "seconds", 0, 0, 1e300);
     t->joules = base_jr_num(&r, "joules", NAN, 0, 1e300);
+    t->joules_below = rung == t->o.rung ? base_jr_num(&r, "joules_below", 0, 0, 1e300) : t->joules;
     t->bytes = (uint64_t)base_jr_int(&r, "bytes", 0, 0, INT64_MAX);
     json_t *curve = base_jr_need(&r, "curve"), *p;
     t->npoints = 0;

@@ -58,6 +58,7 @@ uint64_t trainer_bytes(const struct trainer *t);          /* most of the device'
 /* Energy so far; NaN: not known (then it stays so). The caller measures and adds; 0 in a new trainer. */
 double trainer_joules(const struct trainer *t);
 void trainer_joules_add(struct trainer *t, double joules);
+double trainer_joules_rung(const struct trainer *t);      /* without what the trunk below its rung took */
 const struct trainer_point *trainer_curve(const struct trainer *t, int *n);
 struct model *trainer_model(struct trainer *t);
 /* lr of step s (from 0) of S. */

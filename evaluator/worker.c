@@ -636,6 +636,7 @@ static st_t learn(struct worker *w, const struct trial *t, struct data *data, js
         json_object_set_new(metrics, "train_tokens_per_s", json_real(trainer_rate(tr)));
         if (!isnan(trainer_joules(tr))) json_object_set_new(metrics, "train_joules", json_real(trainer_joules(tr)));
         json_object_set_new(report, "curve", curve_json(tr, INFINITY));
+        if (t->rungs && !isnan(trainer_joules(tr))) json_object_set_new(report, "joules", json_real(trainer_joules_rung(tr)));
     }
     trainer_free(w->trainer); /* its memory is the profile's */
     w->trainer = NULL;

@@ -144,6 +144,17 @@ same((g["state"], g["evaluations"], [x["ok"] for x in g["rungs"]]), ("done", 3, 
 ok(l["trial"] in [x["trial"] for x in c.call("job.front", id=id)] or len(c.call("job.front", id=id)) > 0, "the front is the highest rung's that has results")
 same(c.call("job.list")[-1]["best"], {}, "best counts at the top alone")
 
+# Energy is what each rung took, not the whole training again.
+id = c.call("job.submit", job=dict(job(), budget={"evaluations": 2}))["id"]
+while True:
+    l = e.next()
+    if l is None:
+        break
+    e.report(l, metrics=dict(measure(l), train_joules=[10, 25, 75][l["rung"]]), joules=[10, 20, 60][l["rung"]])
+same(c.call("job.get", id=id)["joules"], 10 + 10 + 20 + 60, "energy of all rungs")
+code, text = c.code("evaluator.report", lease=1, epoch=1, status="ok", joules=-1)
+same((code, "joules" in text), (-32602, True), "refused: %s" % text)
+
 # A constraint that more training cannot mend.
 lm = os.path.join(d.dir, "text.txt")
 with open(lm, "w") as f:

@@ -319,6 +319,24 @@ static void ladder(struct kn_dev *dev)
     trainer_free(t), trainer_free(whole);
     for (int r = 0; r < 3; r++) trainer_free(rung[r]);
 
+    /* Energy: of the whole training, and of what the rung has added to it. */
+    o = on_rung(&a, dev, 0);
+    t = start(&o);
+    run(t, 8, NULL);
+    trainer_joules_add(t, 5);
+    ok(trainer_joules_rung(t) == 5 && !trainer_save(t, in("joules.safetensors"), NULL, NULL, &err), "a trunk that took 5 J");
+    trainer_free(t);
+    o = on_rung(&a, dev, 1);
+    t = start(&o);
+    ok(!trainer_load(t, in("joules.safetensors"), &err) && trainer_joules(t) == 5 && trainer_joules_rung(t) == 0, "was paid for below");
+    run(t, 12, NULL);
+    trainer_joules_add(t, 2);
+    ok(!trainer_save(t, in("joules.safetensors"), NULL, NULL, &err), "saved");
+    trainer_free(t);
+    t = start(&o);
+    ok(!trainer_load(t, in("joules.safetensors"), &err) && trainer_joules(t) == 7 && trainer_joules_rung(t) == 2, "what this rung adds goes on after a break");
+    trainer_free(t);
+
     /* Without decay the trunk is all there is. */
     o = on_rung(&a, dev, 0);
     o.train.decay = 0;
