@@ -93,7 +93,7 @@ static st_t catch_up(struct proposer *p)
         long row = archive_reported_row(p->archive, p->absorbed);
         int rung = archive_reported_rung(p->archive, p->absorbed);
         double y[JOB_OBJECTIVES_MAX], bound[JOB_CONSTRAINTS_MAX];
-        struct strategy_result r = {.trial = archive_trial(p->archive, row), .proposal = row, .rung = rung, .genome = &p->genome, .y = y, .bound = bound};
+        struct strategy_result r = {.trial = archive_trial(p->archive, row), .proposal = archive_proposal(p->archive, row), .rung = rung, .genome = &p->genome, .y = y, .bound = bound};
         st_t st = archive_genome(p->archive, row, &p->genome);
         bounds(p->job, p->archive, row, rung, bound);
         r.ok = archive_has(p->archive, row, rung) && proposer_values(p->job, p->archive, row, rung, y, &r.violation);
