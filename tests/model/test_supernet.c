@@ -218,6 +218,47 @@ static void test_untouched(void)
     kn_dev_close(dev);
 }
 
+/* A tensor that is touched for the first time in the third step takes Adam's first step; two paths, each larger in another dim, both move whole. */
+static void test_counts(void)
+{
+    struct kn_dev *dev = device("cpu", 2);
+    struct supernet *s = supernet_of(dev, KN_F32, 3);
+    struct base_err err = BASE_ERR_INIT;
+    struct arch one = net(VOCAB, T, 12, 1), more, high = net(VOCAB, T, 12, 1), wide = net(VOCAB, T, 24, 1);
+    add(&one, attention(4, 2, 6, 0, 1), swiglu(20, 0));
+    more = one;
+    add(&more, linear(3, 6, 5, 4), mlp(9, KN_GELU));
+    const struct arch *path = &one, *late = &more, *two[] = {&high, &wide};
+    int32_t tok[B * T], tgt[B * T];
+    double loss[2], norm;
+    random_tokens(1, VOCAB, B * T, tok, tgt);
+    for (int i = 0; i < 2; i++) supernet_step(s, &path, 1, tok, tgt, B, T, loss, &err), supernet_update(s, &hyper, &norm);
+    struct model *alone = slice(s, &more, KN_F32);
+    supernet_step(s, &late, 1, tok, tgt, B, T, loss, &err), supernet_update(s, &hyper, &norm);
+    model_step(alone, tok, tgt, B, T, loss), model_update(alone, &hyper, &norm);
+    struct model *after = slice(s, &more, KN_F32);
+    int same[2] = {0}, n[2] = {0};
+    for (int i = 0; i < model_params(alone); i++) {
+        const struct model_param *p = model_param(alone, i), *q = model_param(after, i);
+        int second = strstr(p->name, "layers.1.") != NULL;
+        double *x = numbers(dev, &p->w), *y = numbers(dev, &q->w);
+        same[second] += !memcmp(x, y, (size_t)kn_count(&p->w) * sizeof *x);
+        n[second]++;
+        free(x), free(y);
+    }
+    ok(same[1] == n[1] && n[1] > 8, "what was not touched before makes its first step: %d of %d tensors", same[1], n[1]);
+    ok(same[0] == 0, "what was makes its third");
+    model_free(alone), model_free(after);
+    add(&high, attention(4, 2, 6, 0, 1), swiglu(40, 0)), add(&wide, attention(4, 2, 6, 0, 1), swiglu(9, 0));
+    struct model *h0 = slice(s, &high, KN_F32), *w0 = slice(s, &wide, KN_F32);
+    supernet_step(s, two, 2, tok, tgt, B, T, loss, &err), supernet_update(s, &hyper, &norm);
+    struct model *h1 = slice(s, &high, KN_F32), *w1 = slice(s, &wide, KN_F32);
+    ok(differing(dev, h0, h1) > model_param_count(h0) * 9 / 10 && differing(dev, w0, w1) > model_param_count(w0) * 9 / 10, "two paths, one high and one wide: both move");
+    model_free(h0), model_free(w0), model_free(h1), model_free(w1);
+    supernet_free(s);
+    kn_dev_close(dev);
+}
+
 /* ---- steps, threads, files ---- */
 
 static st_t train_to(struct supernet *s, int64_t to, struct base_err *err)
@@ -365,6 +406,7 @@ int main(void)
     test_alone("cpu", KN_F32);
     test_alone("ref", KN_F64);
     test_untouched();
+    test_counts();
     test_threads(first);
     test_killed(first);
     test_bad();
