@@ -1,0 +1,114 @@
+/* A supernet's training: it learns, goes on to the same bits, tells candidates what an ordinary model with their slice would, and refuses what is not its own. */
+#include "tests/evaluator/evaltest.h"
+
+#include "evaluator/supertrain.h"
+#include "evaluator/trainer.h"
+#include "searchspace/space.h"
+
+#define T 16
+#define B 4
+
+static const struct job_train recipe = {.batch = B, .lr = 3e-3, .mup = true, .weight_decay = 0.1, .warmup = 0.1, .decay = 0.2,
+                                        .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1};
+
+static struct data *text;
+static struct space *space;
+
+static struct space *space_of(const char *json)
+{
+    struct space *s = NULL;
+    struct base_err err = BASE_ERR_INIT;
+    json_t *v = json_loads(json, 0, NULL);
+    if (space_new(&s, v, 256, T, &err)) printf("# %s: %s\n", err.where, err.what);
+    json_decref(v);
+    return s;
+}
+
+static struct supertrain *start(struct kn_dev *dev, int steps, uint64_t seed)
+{
+    struct supertrain *t;
+    struct base_err err = BASE_ERR_INIT;
+    if (supertrain_new(&t, &(struct supertrain_opts){.space = space, .data = text, .dev = dev, .train = recipe, .tokens = (double)steps * B * T, .paths = 2, .seed = seed}, &err)) {
+        printf("Bail out! %s: %s\n", err.where, err.what);
+        exit(1);
+    }
+    return t;
+}
+
+static bool run(struct supertrain *t, int64_t to)
+{
+    struct base_err err = BASE_ERR_INIT;
+    st_t st = ST_OK;
+    while (!st && supertrain_at(t) < to) st = supertrain_step(t, &err);
+    if (st) printf("# %s: %s\n", err.where, err.what);
+    return !st;
+}
+
+/* What an ordinary training that begins with the slice says of it before its first step. */
+static double as_model(struct supertrain *t, struct kn_dev *dev, const struct arch *a)
+{
+    struct model *m;
+    struct trainer *tr;
+    struct base_err err = BASE_ERR_INIT;
+    const char *file = in("slice");
+    double nats = NAN, bpb;
+    if (supernet_slice(supertrain_net(t), a, &(struct model_opts){0}, &m, &err)) return NAN;
+    if (!model_save(m, file, false, NULL, 0, NULL, NULL, &err) &&
+        !trainer_new(&tr, &(struct trainer_opts){.arch = a, .data = text, .dev = dev, .train = recipe, .tokens = B * T, .init = file}, &err)) {
+        trainer_validate(tr, &nats, &bpb, &err);
+        trainer_free(tr);
+    }
+    model_free(m);
+    return nats;
+}
+
+int main(void)
+{
+    struct base_err err = BASE_ERR_INIT;
+    struct kn_dev *dev = dev_or_die("cpu", 2), *one = dev_or_die("cpu", 1);
+    char *p, sha[2][BASE_SHA256_HEX];
+    begin_files();
+    p = prose(20000, 1);
+    const char *path = put_file("text", p, 20000);
+    free(p);
+    if (data_open_path(&text, path, NULL, 0.1, 0, T, &err)) printf("Bail out! %s\n", err.what);
+    space = space_of("{\"type\":\"lm\",\"depth\":[1,2],\"width\":[16,24,32],\"mixer\":{\"attention\":{\"heads\":[1,2],\"kv_ratio\":[1,2],\"head_dim\":[8]},\"mamba2\":{\"head_dim\":[8],\"state\":[4,8]}},"
+                     "\"ffn\":{\"swiglu\":{\"ratio\":[1,2]},\"moe\":{\"experts\":[2,4],\"active\":[1,2],\"ratio\":[0.5,1]},\"none\":{}}}");
+
+    struct supertrain *x = start(dev, 40, 5), *y = start(one, 40, 5), *z = start(dev, 40, 6);
+    is_int(supertrain_steps(x), 40, "steps");
+    ok(run(x, 1), "the first");
+    double first = supertrain_loss(x, 0);
+    ok(run(x, 25), "25 steps");
+    is_int(supertrain_save(x, in("net"), sha[0], NULL, &err), ST_OK, "saved");
+    ok(run(x, 40) && supertrain_done(x), "to the end");
+    is_int(supertrain_step(x, &err), ST_ESTATE, "no step after it");
+    for (int i = 0; i < 4; i++) ok(supertrain_loss(x, i) < first - 1.5, "path %d learns: %.2f, begun at %.2f", i, supertrain_loss(x, i), first);
+    ok(!supertrain_load(y, in("net"), &err) && supertrain_at(y) == 25 && run(y, 40), "another goes on, on one thread");
+    supertrain_save(x, in("x"), sha[0], NULL, &err), supertrain_save(y, in("y"), sha[1], NULL, &err);
+    is_str(sha[1], sha[0], "to the same bits");
+    is_int(supertrain_load(z, in("net"), &err), ST_ESTALE, "that of another seed is refused");
+    is_int(supertrain_load(z, in("none"), &err) != ST_OK, 1, "so is one that is not there");
+
+    int same = 0;
+    double nats[8], bpb[8];
+    struct arch a;
+    for (uint64_t i = 0; i < 8; i++) {
+        space_path(space, SPACE_PATH_RANDOM, 77, i, &a);
+        is_int(supertrain_validate(x, &a, &nats[i], &bpb[i], &err), ST_OK, "a candidate: %.3f bits a byte", bpb[i]);
+        same += as_model(x, dev, &a) == nats[i] && bpb[i] == nats[i] / log(2);
+    }
+    is_int(same, 8, "to the bit what an ordinary model with the slice says");
+    supertrain_save(x, in("x"), sha[1], NULL, &err);
+    is_str(sha[1], sha[0], "asking changes nothing");
+    a.width = 40;
+    is_int(supertrain_validate(x, &a, &nats[0], &bpb[0], &err), ST_EINVAL, "what is not in the space is refused");
+    is_int(supertrain_new(&z, &(struct supertrain_opts){.space = space, .data = text, .dev = dev, .train = recipe, .tokens = 100, .paths = SUPERNET_PATHS_MAX - 1}, &err), ST_EINVAL,
+           "too many paths");
+    supertrain_free(x), supertrain_free(y), supertrain_free(z);
+    space_free(space);
+    data_close(text);
+    kn_dev_close(dev), kn_dev_close(one);
+    end_files();
+    return tap_done();
+}
