@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-enum base_rng_stream { RNG_PROPOSE = 1, RNG_INIT = 2, RNG_BATCH = 3, RNG_SAMPLE = 4, RNG_TEST = 5, RNG_BOOT = 6, RNG_PROBLEM = 7 };
+enum base_rng_stream { RNG_PROPOSE = 1, RNG_INIT = 2, RNG_BATCH = 3, RNG_SAMPLE = 4, RNG_TEST = 5, RNG_BOOT = 6, RNG_PROBLEM = 7, RNG_AUDIT = 9 };
 
 struct base_rng {
     uint64_t seed, n;

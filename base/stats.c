@@ -1,9 +1,12 @@
 #include "base/stats.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/rng.h"
 
 static int by_value(const void *a, const void *b)
 {
@@ -165,4 +168,55 @@ double base_stats_kendall_b(const double *x, const double *y, int n)
     free(p);
     free(v);
     return tau;
+}
+
+double base_stats_regret(const double *predicted, const double *truth, int n)
+{
+    if (n < 1 || any_nan(predicted, n) || any_nan(truth, n)) return NAN;
+    double low = predicted[0], least = truth[0], sum = 0;
+    int picked = 0;
+    for (int i = 1; i < n; i++) {
+        low = fmin(low, predicted[i]);
+        least = fmin(least, truth[i]);
+    }
+    for (int i = 0; i < n; i++) {
+        if (predicted[i] != low) continue;
+        sum += truth[i];
+        picked++;
+    }
+    return sum / picked - least;
+}
+
+/* Of sorted values, by linear interpolation (type 7 of Hyndman and Fan 1996). */
+static double quantile(const double *sorted, int n, double p)
+{
+    double at = p * (n - 1);
+    int i = (int)at;
+    return i + 1 < n ? sorted[i] + (at - i) * (sorted[i + 1] - sorted[i]) : sorted[i];
+}
+
+st_t base_stats_bootstrap(base_stats_fn f, const double *const *x, int columns, int n, int resamples, uint64_t seed, double *low, double *high)
+{
+    if (n < 1 || columns < 1 || columns > BASE_STATS_COLUMNS || resamples < 1) return ST_EINVAL;
+    double *value = malloc((size_t)resamples * sizeof *value), *drawn = malloc((size_t)n * (size_t)columns * sizeof *drawn);
+    const double *column[BASE_STATS_COLUMNS];
+    int k = 0;
+    for (int c = 0; c < columns && drawn; c++) column[c] = drawn + (size_t)c * (size_t)n;
+    for (int i = 0; i < resamples && value && drawn; i++) {
+        struct base_rng r = base_rng_at(seed, RNG_BOOT, (uint64_t)i);
+        for (int j = 0; j < n; j++) {
+            uint32_t from = base_rng_below(&r, (uint32_t)n);
+            for (int c = 0; c < columns; c++) drawn[(size_t)c * (size_t)n + (size_t)j] = x[c][from];
+        }
+        value[k] = f(column, n);
+        k += !isnan(value[k]);
+    }
+    st_t st = value && drawn ? ST_OK : ST_ENOMEM;
+    bool enough = !st && 2 * k >= resamples;
+    if (enough) qsort(value, (size_t)k, sizeof *value, by_value);
+    if (!st) *low = enough ? quantile(value, k, 0.025) : NAN;
+    if (!st) *high = enough ? quantile(value, k, 0.975) : NAN;
+    free(value);
+    free(drawn);
+    return st;
 }

@@ -23,4 +23,4 @@ tests_base_test_stats_LDADD = libbase.a -lm
 tests_base_test_text_SOURCES = tests/base/test_text.c
 tests_base_test_text_LDADD = libbase.a -lm
 tap_scripts += tests/check-includes.sh
-EXTRA_DIST += tests/check-includes.sh
+EXTRA_DIST += tests/check-includes.sh tests/base/make_bootstrap.py

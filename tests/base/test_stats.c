@@ -3,6 +3,7 @@
 
 #include "base/rng.h"
 #include "base/stats.h"
+#include "tests/base/bootstrap.h"
 #include "tests/tap.h"
 
 static int by_value(const void *a, const void *b)
@@ -56,6 +57,51 @@ static int order_slow(int n)
         if (below > 0.025L) return r;
         term = term * (n - r) / (r + 1);
     }
+}
+
+static double rho_of(const double *const *x, int n)
+{
+    return base_stats_spearman(x[0], x[1], n);
+}
+
+static double tau_of(const double *const *x, int n)
+{
+    return base_stats_kendall_b(x[0], x[1], n);
+}
+
+static double regret_of(const double *const *x, int n)
+{
+    return base_stats_regret(x[0], x[1], n);
+}
+
+static double better_of(const double *const *x, int n)
+{
+    return base_stats_spearman(x[0], x[1], n) - base_stats_spearman(x[2], x[1], n);
+}
+
+static void bootstrap(void)
+{
+    for (int i = 0; i < (int)(sizeof bootstrap_golden / sizeof *bootstrap_golden); i++) {
+        const struct bootstrap_golden *b = &bootstrap_golden[i];
+        const base_stats_fn f[] = {rho_of, tau_of, regret_of, better_of};
+        const double *const x[] = {b->x, b->y, b->z}, *const want[] = {b->rho, b->tau, b->regret, b->better};
+        double off = 0, low, high;
+        for (int k = 0; k < 4; k++) {
+            if (base_stats_bootstrap(f[k], x, 3, b->n, BOOTSTRAP_DRAWS, (uint64_t)i + 1, &low, &high)) off = INFINITY;
+            off = fmax(off, fmax(fabs(f[k](x, b->n) - want[k][0]), fmax(fabs(low - want[k][1]), fabs(high - want[k][2]))));
+        }
+        ok(off < 1e-12, "rho, tau_b, regret, a difference and their bootstrap intervals over %d samples: %.1e off SciPy's", b->n, off);
+    }
+    double x[3] = {1, 1, 2}, y[3] = {5, 3, 1}, nan[3] = {1, NAN, 2}, low, high;
+    const double *const flat[] = {y, y, y}, *const same[] = {(double[]){1, 1, 1}, y};
+    ok(base_stats_regret(x, y, 3) == 3 && base_stats_regret(y, y, 3) == 0 && isnan(base_stats_regret(nan, y, 3)) && isnan(base_stats_regret(x, y, 0)),
+       "regret: of several picks their mean; NaN");
+    is_int(base_stats_bootstrap(rho_of, same, 2, 3, 10, 1, &low, &high), ST_OK, "an interval of what is never defined");
+    ok(isnan(low) && isnan(high), "is none");
+    is_int(base_stats_bootstrap(rho_of, flat, 0, 3, 10, 1, &low, &high), ST_EINVAL, "no column");
+    is_int(base_stats_bootstrap(rho_of, flat, BASE_STATS_COLUMNS + 1, 3, 10, 1, &low, &high), ST_EINVAL, "too many columns");
+    is_int(base_stats_bootstrap(rho_of, flat, 2, 0, 10, 1, &low, &high), ST_EINVAL, "no sample");
+    is_int(base_stats_bootstrap(rho_of, flat, 2, 3, 0, 1, &low, &high), ST_EINVAL, "no draw");
 }
 
 int main(void)
@@ -124,5 +170,6 @@ int main(void)
     ok(isnan(base_stats_kendall_b(x, x, 1)) && isnan(base_stats_spearman(x, x, 1)), "one pair: undefined");
     y[7] = NAN;
     ok(isnan(base_stats_kendall_b(x, y, 50)) && isnan(base_stats_spearman(x, y, 50)), "NaN: undefined");
+    bootstrap();
     return tap_done();
 }
