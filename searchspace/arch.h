@@ -53,6 +53,11 @@ st_t space_arch_check(const struct arch *a, struct base_err *err);
 st_t space_arch_canonicalise(struct arch *a, struct base_err *err);
 bool space_arch_equal(const struct arch *a, const struct arch *b);
 
+/* Is sub a part of super, and not super itself? Of the same vocabulary, context, norms, biases and rope_theta; no wider; its layers are, in their order, parts of some of super's: a part
+ * that does nothing is one of any, else the type is the same, every number is at most as large (what is 0 in one is 0 in both, for it may mean "no bound") and every switch and word the same.
+ * Of canonical archs. */
+bool space_arch_nested(const struct arch *sub, const struct arch *super);
+
 /* Canonical form (job.md): fixed key order, no spaces, shortest numbers, defaults left out. Appends to b. */
 void space_arch_canonical(const struct arch *a, struct base_buf *b);
 /* First 128 bits of the canonical form's SHA-256; "" when memory is out. */

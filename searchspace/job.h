@@ -75,6 +75,7 @@ struct job {
     double tokens;               /* of the top rung; 2e6 */
     int rungs;                   /* 1 */
     double eta;                  /* 3: of each rung's trials one in so many is promoted to the next, which has so many times its tokens */
+    double audit;                /* 0.1: share of the trials that are trained to the top rung to check shortcuts by; 0: none */
     char strategy[16];           /* "auto", "aging", "nsga2", "random", "surrogate" */
     int population;              /* 48 */
     bool shared;                 /* search.weights "shared": rung 0 is validated with inherited weights, rung 1 trained alone (rungs is 2) */
@@ -105,6 +106,10 @@ int job_wanted(const struct job *j, const char **names, int max);
 
 /* Tokens of a rung, 0 the lowest: tokens / eta^(rungs - 1 - rung), to the nearest whole number. Of shared weights' rung 0 those of the supernet, once for all. */
 double job_rung_tokens(const struct job *j, int rung);
+
+/* Trials that the audit of a job with low rungs trains to the top rung, of so many: the share, rounded up, JOB_AUDIT_LEAST at least; 0 where there is no audit. */
+#define JOB_AUDIT_LEAST 12
+long job_audit_trials(const struct job *j, double evaluations);
 
 /* Constraint violation of a candidate from metric values: 0 when all hold, else the sum of (excess / max(|bound|, tiny)).
  * value[i] belongs to constraint i; NaN where unknown: skipped. */

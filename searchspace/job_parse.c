@@ -372,6 +372,12 @@ double job_rung_tokens(const struct job *j, int rung)
     return round(j->tokens / pow(j->eta, j->rungs - 1 - rung));
 }
 
+long job_audit_trials(const struct job *j, double evaluations)
+{
+    double n = ceil(j->audit * evaluations);
+    return j->audit == 0 || j->rungs == 1 ? 0 : n > JOB_AUDIT_LEAST ? (long)n : JOB_AUDIT_LEAST;
+}
+
 #define RUNGS_REMEDY "take fewer rungs, a smaller eta or more tokens"
 
 /* Each rung must train on more than the one below it. */
@@ -398,6 +404,16 @@ static st_t check_rungs(const struct job *j, struct base_err *err)
                             "take a smaller one, or fewer rungs", warm, before, stable);
     }
     return ST_OK;
+}
+
+/* Low rungs are checked by trials that go to the top whatever they bring: do so many fit? */
+static st_t check_audit(const struct job *j, struct base_err *err)
+{
+    double n = j->budget.evaluations;
+    long trials = isfinite(n) ? job_audit_trials(j, n) : 0;
+    if (trials == 0 || (double)trials < n) return ST_OK;
+    return base_err_set(err, ST_EINVAL, "audit", "trains %ld architectures to the top rung (%g of the budget, %d at least) and budget.evaluations is %.0f, which leaves nothing to search with; "
+                        "raise the budget above %ld, or set audit to 0", trials, j->audit, JOB_AUDIT_LEAST, n, trials);
 }
 
 static st_t check_sizes(const struct job *j, struct base_err *err)
@@ -455,6 +471,7 @@ static st_t read_job(struct job *j, json_t *v, json_t *empty, struct base_err *e
     snprintf(j->decode_precision, sizeof j->decode_precision, "%s", decode[read_word(&r, "decode_precision", decode, WORDS_OTHER)]);
     space_weights_find(j->decode_precision, &j->decode);
     read_evaluator(j, &r);
+    j->audit = base_jr_num(&r, "audit", 0.1, 0, 0.5);
     if (r.st || read_space_and_data(j, &r)) return r.st;
     st_t st = read_goals(j, v, err);
     if (!st) st = read_proxies(j, json_object_get(v, "proxies"), err);
@@ -464,7 +481,8 @@ static st_t read_job(struct job *j, json_t *v, json_t *empty, struct base_err *e
     if (!st) st = read_budget(j, json_object_get(v, "budget"), err);
     if (!st) st = check_sizes(j, err);
     if (!st) st = read_shared(j, &r);
-    return st || j->rungs == 1 || j->shared ? st : check_rungs(j, err);
+    if (!st && j->rungs > 1 && !j->shared) st = check_rungs(j, err);
+    return st || j->rungs == 1 ? st : check_audit(j, err);
 }
 
 st_t job_from_json(struct job **out, json_t *v, struct base_err *err)

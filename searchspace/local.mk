@@ -8,7 +8,7 @@ EXTRA_DIST += autogen.sh
 noinst_LIBRARIES += libspace.a
 libspace_a_SOURCES = $(layer_specs) \
 	searchspace/arch.c searchspace/arch.h searchspace/canonical.c searchspace/layer.c \
-	searchspace/layer.h searchspace/layers.def \
+	searchspace/layer.h searchspace/layers.def searchspace/nested.c \
 	searchspace/families/any.c searchspace/families/families.def searchspace/families/family.c \
 	searchspace/families/family.h searchspace/families/granite_hybrid.c searchspace/families/lfm2.c searchspace/families/llama.c \
 	searchspace/families/nemotron_h.c searchspace/families/qwen3.c searchspace/families/qwen3_next.c

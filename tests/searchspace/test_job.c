@@ -106,7 +106,10 @@ static const struct {
     {0, 0, 0, "'proxies':['snip','synflw']", ST_EINVAL, "proxies[1]", "unknown proxy 'synflw'; did you mean 'synflow'?"},
     {0, 0, 0, "'proxies':['snip',3]", ST_EINVAL, "proxies[1]", "must be a proxy's name"},
     {0, 0, 0, "'proxies':['snip','zico','snip']", ST_EINVAL, "proxies[2]", "'snip' is already proxies[0]"},
-    {0, 0, 0, "'audit':0.1", ST_ENOTSUP, "audit", "key 'audit' is not built yet"},
+    {0, 0, 0, "'audit':0.6", ST_EINVAL, "audit", "must be a number from 0 to 0.5, not 0.6"},
+    {0, 0, 0, "'fidelity':{'rungs':3},'budget':{'evaluations':9}", ST_EINVAL, "audit",
+     "trains 12 architectures to the top rung (0.1 of the budget, 12 at least) and budget.evaluations is 9, which leaves nothing to search with; "
+     "raise the budget above 12, or set audit to 0"},
     {0, 0, 0, "'final':'scratch'", ST_EINVAL, "final", "means something with \"search\": {\"weights\": \"shared\"} alone"},
     {0, 0, 0, "'search':{'weights':'shared'},'final':'best'", ST_EINVAL, "final", "unknown final 'best'; known: scratch, inherited"},
     {0, 0, 0, "'search':{'weights':'shared'},'fidelity':{'rungs':3}", ST_EINVAL, "fidelity.rungs",
