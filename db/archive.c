@@ -1,5 +1,6 @@
 /* The archive's memory, and what is asked of it row by row. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,6 +33,9 @@ void archive_free(struct archive *a)
     free(a->damage);
     free(a->state);
     free(a->rung);
+    free(a->audit);
+    free(a->draw);
+    free(a->verdict);
     free(a->arch);
     free(a->genome);
     free(a->wide);
@@ -115,7 +119,7 @@ st_t archive_reserve(struct archive *a, long rows)
     while (size < 2 * c) size *= 2;
     if (grow(&a->trial, c * sizeof *a->trial) || grow(&a->epoch, c * sizeof *a->epoch) ||
         grow(&a->proposal, c * sizeof *a->proposal) || grow(&a->state, c) ||
-        grow(&a->rung, c) || grow(&a->arch, c * sizeof *a->arch) ||
+        grow(&a->rung, c) || grow(&a->audit, c) || grow(&a->arch, c * sizeof *a->arch) ||
         (a->wide ? grow(&a->wide, c * g * sizeof *a->wide) : grow(&a->genome, c * g)))
         return ST_ENOMEM;
     for (int i = 0; i < a->ncol; i++) {
@@ -152,7 +156,7 @@ void archive_add(struct archive *a, int64_t trial, const uint8_t arch[ARCH_BYTES
     a->proposal[row] = row;
     a->state[row] = TRIAL_READY;
     a->count[TRIAL_READY]++;
-    a->rung[row] = 0;
+    a->rung[row] = a->audit[row] = 0;
     a->reached[0]++;
     memcpy(a->arch[row], arch, ARCH_BYTES);
     enter(a, row);
@@ -255,6 +259,69 @@ st_t archive_promote(struct archive *a, long row)
     a->state[row] = TRIAL_READY;
     a->reached[++a->rung[row]]++;
     return ST_OK;
+}
+
+const char *const archive_drawn_words[] = {"best", "front", "space", "all", NULL};
+
+st_t archive_audit_add(struct archive *a, long row, int rung, const char *drawn)
+{
+    int how = 0;
+    while (archive_drawn_words[how] && strcmp(archive_drawn_words[how], drawn)) how++;
+    if (row < 0 || row >= a->n || rung < 0 || rung >= a->job->rungs || !archive_drawn_words[how] || a->audit[row]) return ST_EINVAL;
+    if (a->naudit == a->cap_audit) {
+        long cap = a->cap_audit ? 2 * a->cap_audit : 32;
+        if (grow(&a->draw, (size_t)cap * sizeof *a->draw)) return ST_ENOMEM;
+        a->cap_audit = cap;
+    }
+    a->audit[row] = (uint8_t)(rung + 1);
+    a->draw[a->naudit++] = (struct archive_draw){(uint32_t)row, (uint8_t)how};
+    return ST_OK;
+}
+
+st_t archive_verdict_set(struct archive *a, const char *shortcut, bool relied, long from)
+{
+    int i = 0;
+    while (i < a->nverdicts && strcmp(a->verdict[i].shortcut, shortcut)) i++;
+    if (i == a->nverdicts && grow(&a->verdict, ((size_t)i + 1) * sizeof *a->verdict)) return ST_ENOMEM;
+    if (i == a->nverdicts) a->nverdicts++;
+    else memmove(a->verdict + i, a->verdict + i + 1, (size_t)(a->nverdicts - i - 1) * sizeof *a->verdict);
+    struct archive_verdict *v = &a->verdict[a->nverdicts - 1];
+    *v = (struct archive_verdict){.relied = relied, .from = from};
+    snprintf(v->shortcut, sizeof v->shortcut, "%s", shortcut);
+    return ST_OK;
+}
+
+long archive_audited(const struct archive *a)
+{
+    return a->naudit;
+}
+
+long archive_audited_row(const struct archive *a, long i)
+{
+    return a->draw[i].row;
+}
+
+enum audit_drawn archive_audited_how(const struct archive *a, long i)
+{
+    return (enum audit_drawn)a->draw[i].how;
+}
+
+int archive_audit_rung(const struct archive *a, long row)
+{
+    return a->audit[row] - 1;
+}
+
+const struct archive_verdict *archive_verdicts(const struct archive *a, int *n)
+{
+    *n = a->nverdicts;
+    return a->verdict;
+}
+
+bool archive_relied(const struct archive *a, const char *shortcut)
+{
+    for (int i = 0; i < a->nverdicts; i++)
+        if (!strcmp(a->verdict[i].shortcut, shortcut)) return a->verdict[i].relied;
+    return true;
 }
 
 st_t archive_report_add(struct archive *a, long row, int rung, int64_t at_ms, double busy_s)

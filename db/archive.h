@@ -56,6 +56,22 @@ long archive_rung_count(const struct archive *a, int rung);  /* rows that were *
 long archive_rung_reached(const struct archive *a, int rung); /* rows that were or still are trained on it: on it or above, whatever became of them */
 int archive_top(const struct archive *a);                    /* the highest rung on which one was; 0: none */
 
+/* The audit: trials that go to the top rung whatever they bring on the way, in the order in which they were drawn; from which rung on row does so, -1: it does not. */
+enum audit_drawn { AUDIT_BEST, AUDIT_FRONT, AUDIT_SPACE, AUDIT_ALL };
+extern const char *const archive_drawn_words[]; /* "best" … */
+long archive_audited(const struct archive *a);
+long archive_audited_row(const struct archive *a, long i);
+enum audit_drawn archive_audited_how(const struct archive *a, long i);
+int archive_audit_rung(const struct archive *a, long row);
+/* Its verdicts, the last of each shortcut, in the order of their events. */
+struct archive_verdict {
+    char shortcut[METRIC_NAME_MAX];
+    bool relied;
+    long from; /* rows from here on were proposed after it */
+};
+const struct archive_verdict *archive_verdicts(const struct archive *a, int *n); /* borrowed until the next event */
+bool archive_relied(const struct archive *a, const char *shortcut);              /* no verdict: true */
+
 /* Reports in their order, ok, failed or pruned: one for each rung that a trial was trained on. */
 long archive_reported(const struct archive *a);
 long archive_reported_row(const struct archive *a, long i);

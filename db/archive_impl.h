@@ -19,6 +19,7 @@ struct archive {           /* rows are proposals; every array has room for cap o
     long n, cap;
     int64_t *trial, *epoch, *proposal;
     uint8_t *state, *rung;
+    uint8_t *audit;              /* the rung that the audit drew the row on + 1; 0: it did not */
     uint8_t (*arch)[ARCH_BYTES];
     uint8_t *genome; /* [cap][genes] while all genes are bytes … */
     double *wide;    /* … [cap][genes] from the first that is not; the other is then NULL */
@@ -41,6 +42,10 @@ struct archive {           /* rows are proposals; every array has room for cap o
 
     struct archive_damage *damage; /* [ndamage], owned */
     long ndamage, cap_damage;
+    struct archive_draw { uint32_t row; uint8_t how; } *draw; /* [naudit], in their order */
+    long naudit, cap_audit;
+    struct archive_verdict *verdict; /* [nverdicts] */
+    int nverdicts;
 };
 
 struct archive *archive_new(const struct job *job);
@@ -59,6 +64,8 @@ st_t archive_report_add(struct archive *a, long row, int rung, int64_t at_ms, do
 st_t archive_lower_set(struct archive *a, int col, long row, int rung, double median);
 /* Up one rung. ST_EINVAL: the job has no more. */
 st_t archive_promote(struct archive *a, long row);
+st_t archive_audit_add(struct archive *a, long row, int rung, const char *drawn);
+st_t archive_verdict_set(struct archive *a, const char *shortcut, bool relied, long from);
 bool archive_arch_parse(const char *hex, uint8_t out[ARCH_BYTES]);
 
 #endif

@@ -219,6 +219,37 @@ static st_t load_rungs(struct loader *l, int64_t job, struct base_err *err)
     return walk_rows(l, q, load_rung, false, err);
 }
 
+static st_t load_audit(struct loader *l, sqlite3_stmt *q)
+{
+    const char *drawn = (const char *)sqlite3_column_text(q, 2);
+    long row = archive_row(l->a, sqlite3_column_int64(q, 0));
+    if (!drawn) return ST_ENOMEM;
+    if (row < 0 && l->a->ndamage) return ST_OK; /* left out */
+    st_t st = archive_audit_add(l->a, row, sqlite3_column_int(q, 1), drawn);
+    return st == ST_EINVAL ? corrupt(l, "its audit is not as Taut writes it") : st;
+}
+
+static st_t load_verdict(struct loader *l, sqlite3_stmt *q)
+{
+    const char *shortcut = (const char *)sqlite3_column_text(q, 1);
+    return shortcut ? archive_verdict_set(l->a, shortcut, sqlite3_column_int(q, 2), sqlite3_column_int64(q, 3)) : ST_ENOMEM;
+}
+
+/* Draws and verdicts, in the order of their events. */
+static st_t load_audits(struct loader *l, int64_t job, struct base_err *err)
+{
+    static const char *const sql[] = {"SELECT a.trial,a.rung,a.drawn FROM audit a JOIN trial_data t ON t.id=a.trial WHERE t.job=? ORDER BY a.seq",
+                                      "SELECT 0,shortcut,relied,proposals FROM verdict WHERE job=? ORDER BY seq"};
+    st_t st = ST_OK;
+    for (int i = 0; i < 2 && !st; i++) {
+        sqlite3_stmt *q = NULL;
+        if (sqlite3_prepare_v2(l->db->sql, sql[i], -1, &q, NULL)) return db_fail(l->db, l->db->path, err);
+        sqlite3_bind_int64(q, 1, job);
+        st = walk_rows(l, q, i ? load_verdict : load_audit, false, err);
+    }
+    return st;
+}
+
 /* Only as many slots as any set has: a column asked for costs time even where it is NULL. */
 static sqlite3_stmt *prepare_load(struct db *db, int64_t job, bool more)
 {
@@ -272,6 +303,7 @@ static st_t load(struct loader *l, int64_t job_id, const struct job *job, struct
     if (l->a->n + l->a->ndamage < j->proposals) st = archive_damage_add(l->a, 0, "some are missing");
     if (!st && has_more(l->db)) st = load_rows(l, job_id, true, err);
     if (!st && job->rungs > 1) st = load_rungs(l, job_id, err);
+    if (!st) st = load_audits(l, job_id, err);
     return st;
 }
 
@@ -354,12 +386,15 @@ static st_t fold_promoted(struct archive *a, long row)
 st_t archive_fold_at(struct archive *a, const char *type, json_t *body, int64_t at_ms)
 {
     if (!strcmp(type, "proposed")) return fold_proposed(a, body);
+    if (!strcmp(type, "verdict"))
+        return archive_verdict_set(a, json_string_value(json_object_get(body, "shortcut")), json_is_true(json_object_get(body, "relied")), a->n);
     bool leased = !strcmp(type, "leased"), reported = !strcmp(type, "reported"), returned = !strcmp(type, "returned"),
-         promoted = !strcmp(type, "promoted"), pruned = !strcmp(type, "pruned");
-    if (!leased && !reported && !returned && !promoted && !pruned) return ST_OK;
+         promoted = !strcmp(type, "promoted"), pruned = !strcmp(type, "pruned"), audit = !strcmp(type, "audit");
+    if (!leased && !reported && !returned && !promoted && !pruned && !audit) return ST_OK;
     long row = archive_row(a, json_integer_value(json_object_get(body, "trial")));
     if (row < 0) return a->ndamage ? ST_OK : ST_ENOTFOUND; /* left out */
     if (promoted) return fold_promoted(a, row);
+    if (audit) return archive_audit_add(a, row, a->rung[row], json_string_value(json_object_get(body, "drawn")));
     if (leased) {
         archive_state_set(a, row, TRIAL_LEASED);
         a->epoch[row] = json_integer_value(json_object_get(body, "epoch"));

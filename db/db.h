@@ -26,7 +26,7 @@
 #include "searchspace/job.h"
 
 #define DB_APPLICATION_ID 0x54415554 /* "TAUT" */
-#define DB_VERSION 3
+#define DB_VERSION 4
 
 enum db_flags { DB_CREATE = 1, DB_READONLY = 2 /* no lock, no write: tests and benches */ };
 
@@ -60,9 +60,11 @@ int64_t db_next_id(struct db *db, enum db_table t); /* unused so far, monotone e
  * progress    {trial, lease, epoch, curve?: [[tokens, loss]], checkpoint?: {path, hash, bytes, tokens}}     only what must be durable
  * reported    {trial, lease, epoch, status: "ok"|"failed", device, metrics: {name: number | {median, low, high, n, ratio?: [median, low, high], anchor?, converged?, disturbed?, rejected?}},
  *              curve?, checkpoint?, stable?, error?, busy_s, joules?}      stable: as checkpoint; what a promotion goes on from
- * promoted    {trial, rung}                                            from an ok report at rung - 1: ready to be trained on
+ * promoted    {trial, rung, reason?: "audit"}                          from an ok report at rung - 1: ready to be trained on
  * pruned      {trial, lease, epoch, device, reason, busy_s, curve?, …}  ended while it was out: it could not have reached the front. Whatever else the body
  *                                                                      has stands there for those who read events
+ * audit       {trial, drawn: "best"|"front"|"space"|"all"}              goes to the top rung whatever it brings on the way, to check shortcuts by; once a trial
+ * verdict     {shortcut, relied: bool, …}                              from this proposal on; whatever else the body has stands there for those who read events
  * returned    {trial, lease, epoch, reason, busy_s}                    preempted: the trial waits to be leased again, epoch + 1
  * device      {id, kind, body: {...}}                                  job 0
  * evaluator   {evaluator, name, device}                                job 0

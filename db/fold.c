@@ -561,6 +561,43 @@ static st_t fold_promoted(struct fold *f)
     return st ? st : on_trial(f, SQL_STABLE_DELETE, t.id);
 }
 
+static st_t fold_audit(struct fold *f)
+{
+    static const char *const words[] = {"best", "front", "space", "all"};
+    struct trial_now t;
+    const char *drawn = need_str(f, "drawn");
+    size_t i = 0;
+    while (i < 4 && strcmp(words[i], drawn)) i++;
+    if (i == 4) base_jr_fail(&f->r, ST_EINVAL, "drawn", "must be best, front, space or all");
+    st_t st = trial_need(f, &t);
+    if (st) return st;
+    sqlite3_stmt *q = db_stmt(f->db, SQL_AUDIT_INSERT);
+    if (!q) return write_fail(f);
+    sqlite3_bind_int64(q, 1, t.id);
+    sqlite3_bind_int64(q, 2, f->seq);
+    sqlite3_bind_int(q, 3, t.rung);
+    bind_text(q, 4, drawn);
+    st = db_run(f->db, q, f->err);
+    return st || sqlite3_changes(f->db->sql) ? st : base_jr_fail(&f->r, ST_EEXIST, "trial", "%lld is in the audit already", (long long)t.id);
+}
+
+static st_t fold_verdict(struct fold *f)
+{
+    const char *shortcut = need_str(f, "shortcut");
+    json_t *relied = base_jr_need(&f->r, "relied");
+    if (relied && !json_is_boolean(relied)) base_jr_fail(&f->r, ST_EINVAL, "relied", "must be true or false");
+    if (!f->r.st && strlen(shortcut) >= METRIC_NAME_MAX) base_jr_fail(&f->r, ST_EINVAL, "shortcut", "must be shorter than %d", METRIC_NAME_MAX);
+    if (f->r.st) return f->r.st;
+    sqlite3_stmt *q = db_stmt(f->db, SQL_VERDICT_PUT);
+    if (!q) return write_fail(f);
+    sqlite3_bind_int64(q, 1, f->job);
+    sqlite3_bind_int64(q, 2, f->seq);
+    bind_text(q, 3, shortcut);
+    sqlite3_bind_int(q, 4, json_is_true(relied));
+    sqlite3_bind_int64(q, 5, f->info->proposals);
+    return db_run(f->db, q, f->err);
+}
+
 static st_t fold_returned(struct fold *f)
 {
     struct trial_now t;
@@ -625,6 +662,7 @@ static const struct {
     {"returned", fold_returned, false},   {"device", fold_device, true},        {"evaluator", fold_evaluator, true},
     {"precision", fold_precision, false}, {"promoted", fold_promoted, false},   {"pruned", fold_pruned, false},
     {"strategy", fold_strategy, false},
+    {"audit", fold_audit, false},         {"verdict", fold_verdict, false},
 };
 
 st_t db_fold(struct db *db, int64_t job, int64_t seq, int64_t at_ms, const char *type, json_t *body,

@@ -59,6 +59,8 @@
     X(SQL_STABLE_PUT, "INSERT OR REPLACE INTO stable(trial,path,hash,bytes,tokens) VALUES(?,?,?,?,?)")                 \
     X(SQL_STABLE_TAKE, "INSERT OR REPLACE INTO checkpoint SELECT * FROM stable WHERE trial=?")                         \
     X(SQL_STABLE_DELETE, "DELETE FROM stable WHERE trial=?")                                                           \
+    X(SQL_AUDIT_INSERT, "INSERT OR IGNORE INTO audit(trial,seq,rung,drawn) VALUES(?,?,?,?)")                            \
+    X(SQL_VERDICT_PUT, "INSERT OR REPLACE INTO verdict(job,seq,shortcut,relied,proposals) VALUES(?,?,?,?,?)")           \
     X(SQL_QUALITY_OF, "SELECT slot,ratio,ratio_low,ratio_high,anchor,converged,disturbed,rejected FROM metric_quality" \
                       " WHERE trial=?")                                                                                \
     X(SQL_QUALITY_MOVE, "UPDATE metric_quality SET slot=?3 WHERE trial=?1 AND slot=?2")                                \

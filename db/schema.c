@@ -186,7 +186,18 @@ static st_t to_v3(sqlite3 *sql)
     return run(sql, &b);
 }
 
-const db_step_fn db_steps[DB_VERSION] = {create_v1, to_v2, to_v3};
+/* Version 4: the audit. Which trials were drawn, from which rung on they go to the top, and which shortcuts are relied on. */
+static st_t to_v4(sqlite3 *sql)
+{
+    struct base_buf b = BASE_BUF_INIT;
+    base_buf_str(&b, "CREATE TABLE audit(trial INTEGER PRIMARY KEY REFERENCES trial_data(id), seq INTEGER NOT NULL, rung INTEGER NOT NULL,"
+                     " drawn TEXT NOT NULL) STRICT;"
+                     "CREATE TABLE verdict(job INTEGER NOT NULL, seq INTEGER NOT NULL, shortcut TEXT NOT NULL, relied INTEGER NOT NULL,"
+                     " proposals INTEGER NOT NULL, PRIMARY KEY(job, shortcut)) STRICT, WITHOUT ROWID;");
+    return run(sql, &b);
+}
+
+const db_step_fn db_steps[DB_VERSION] = {create_v1, to_v2, to_v3, to_v4};
 
 st_t db_migrate(struct db *db, const db_step_fn *steps, int nsteps, struct base_err *err)
 {
