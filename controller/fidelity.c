@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/pareto.h"
+#include "controller/audit.h"
 #include "controller/proposer.h"
 
 struct result {
@@ -30,7 +31,7 @@ static void rung_fini(struct rung *g)
 }
 
 /* Does it break what it would still break after any training? */
-static bool hopeless(const struct job *job, const struct archive *a, long row)
+bool fidelity_hopeless(const struct job *job, const struct archive *a, long row)
 {
     double bound[JOB_CONSTRAINTS_MAX];
     for (int i = 0; i < job->nconstraints; i++) {
@@ -40,6 +41,24 @@ static bool hopeless(const struct job *job, const struct archive *a, long row)
         bound[i] = fixed && col >= 0 ? archive_median(a, col, row) : NAN;
     }
     return job_violation(job, bound) > 0;
+}
+
+/* Is it on that rung by the audit, and not by its own result on the one below? */
+static bool by_audit(const struct archive *a, long row, int rung)
+{
+    int from = archive_audit_rung(a, row);
+    return from >= 0 && rung > from;
+}
+
+/* Rows that the audit took above that rung. */
+static long audited_above(const struct archive *a, int rung)
+{
+    long n = 0;
+    for (long i = 0; i < archive_audited(a); i++) {
+        long row = archive_audited_row(a, i);
+        n += archive_rung(a, row) > rung && by_audit(a, row, rung + 1);
+    }
+    return n;
 }
 
 static int by_order(const void *a, const void *b)
@@ -110,9 +129,9 @@ static st_t rung_init(struct rung *g, const struct job *job, const struct archiv
     for (long row = 0; row < archive_count(a) && !st; row++) {
         double y[JOB_OBJECTIVES_MAX];
         struct result *r = &g->result[g->n];
-        if (!archive_has(a, row, rung) || !proposer_values(job, a, row, rung, y, &violation[g->n])) continue;
+        if (!archive_has(a, row, rung) || by_audit(a, row, rung) || !proposer_values(job, a, row, rung, y, &violation[g->n])) continue;
         *r = (struct result){.row = row, .y = g->number + (size_t)g->n * m, .at = g->number + (rows + (size_t)g->n) * m,
-                             .promoted = archive_rung(a, row) > rung, .held = hopeless(job, a, row)};
+                             .promoted = archive_rung(a, row) > rung && !by_audit(a, row, rung + 1), .held = archive_audit_rung(a, row) == rung || fidelity_hopeless(job, a, row)};
         memcpy(r->y, y, m * sizeof *y);
         g->n++;
     }
@@ -159,7 +178,7 @@ static long next_of(const struct job *job, const struct archive *a, int rung, lo
     struct rung g;
     long row = -1;
     if (k > 0 && !rung_init(&g, job, a, rung)) {
-        long i = choose(&g, k, archive_rung_reached(a, rung + 1));
+        long i = choose(&g, k, archive_rung_reached(a, rung + 1) - audited_above(a, rung));
         if (i >= 0) row = g.result[i].row;
     }
     if (k > 0) rung_fini(&g);
@@ -183,12 +202,18 @@ long fidelity_next(const struct job *job, const struct archive *a, bool closed)
 {
     long out[JOB_RUNGS_MAX] = {0}, reports[JOB_RUNGS_MAX], row = -1, under_way = 0;
     if (job->rungs == 1) return -1;
+    for (long i = 0; i < archive_audited(a); i++) {
+        row = archive_audited_row(a, i);
+        if (archive_state(a, row) == TRIAL_OK && archive_rung(a, row) < job->rungs - 1) return row;
+    }
+    row = -1;
+    if (!job->shared && !audit_rungs_relied(job, a)) return -1; /* shared weights: the front is trained alone in any case */
     for (long i = 0; i < archive_count(a); i++) {
         enum trial_state s = archive_state(a, i);
-        out[archive_rung(a, i)] += s == TRIAL_READY || s == TRIAL_LEASED;
+        out[archive_rung(a, i)] += (s == TRIAL_READY || s == TRIAL_LEASED) && !by_audit(a, i, archive_rung(a, i));
     }
     if (job->shared) return closed && !out[0] ? next_of_front(job, a) : -1;
-    for (int r = 0; r < job->rungs; r++) reports[r] = archive_rung_reached(a, r) - out[r];
+    for (int r = 0; r < job->rungs; r++) reports[r] = archive_rung_reached(a, r) - (r ? audited_above(a, r - 1) : 0) - out[r];
     for (int r = job->rungs - 2; r >= 0 && row < 0; r--) row = next_of(job, a, r, (long)floor((double)reports[r] / job->eta));
     for (int r = 0; closed && r < job->rungs - 1 && row < 0; r++) {
         under_way += out[r];

@@ -10,6 +10,8 @@
  *              whose order is wrong about a region (what learns late) still sends something on from there.
  *   the end    when nothing new can come (closed) and nothing is under way on a rung or below it, n / eta is rounded up, from the lowest rung on: the top rung is not left
  *              empty where anything may get there.
+ *   the audit  what it drew goes up first, rung by rung. It is no promotion of halving's: its results above the rung that it was drawn on do not stand in the order there, and are
+ *              counted neither in n nor among the promotions. Once a low rung is not relied on (audit.h), nothing goes up by it: the audit then draws what is new.
  *   never      what breaks a constraint that more training does not change (paper costs, what is profiled), or lacks an objective.
  *
  *   shared     of shared weights rung 0 is inherited and rung 1 trained alone: no eta there. When nothing new can come and nothing is under way on rung 0, its front (rank 0, no
@@ -25,5 +27,8 @@
 
 /* Row of the next promotion, from the rung that it is on; -1: none is due (or memory is out). closed: no new trial can come. */
 long fidelity_next(const struct job *job, const struct archive *a, bool closed);
+
+/* Does the row break a constraint that more training does not change? */
+bool fidelity_hopeless(const struct job *job, const struct archive *a, long row);
 
 #endif

@@ -192,6 +192,8 @@ CTL_HANDLER(job_get)
             json_object_set_new(json_object_get(o, "trials"), "pruned", json_integer((json_int_t)archive_count_state(j->archive, TRIAL_PRUNED)));
             json_object_set_new(o, "rungs", rungs_json(j));
         }
+        json_t *audit = ctl_audit_json(j);
+        if (audit) json_object_set_new(o, "audit", audit);
         json_object_set_new(o, "redrawn", json_pack("{s:I,s:I}", "known", (json_int_t)j->known, "infeasible", (json_int_t)j->infeasible));
         json_object_set_new(o, "rates", json_pack("{s:o,s:o}", "evaluations_per_hour", ctl_number(busy > 0 ? n * 3600 / busy : NAN), "watts",
                                                   ctl_number(busy > 0 && j->spent_joules > 0 ? j->spent_joules / busy : NAN)));

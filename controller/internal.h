@@ -5,6 +5,7 @@
  *   jobs.c       jobs in memory: loading, states, budgets, reference point
  *   leases.c     leases: grant, renew, give back, expire
  *   fidelity.c   which trial goes up a rung; prune.c: which trial need not go on
+ *   audit.c      which trial goes to the top to check shortcuts by; audit_table.c: what came of it
  *   sched.c      who gets what; which jobs wait and why; when a job ends
  *   server.c     the loop, timers, connections, start and stop
  *   h_*.c        handlers, one file a group; handlers.c is the table of them
@@ -18,6 +19,7 @@
 #include "base/json.h"
 #include "base/json_write.h"
 #include "base/log.h"
+#include "controller/audit.h"
 #include "controller/controller.h"
 #include "controller/fidelity.h"
 #include "controller/proposer.h"
@@ -86,6 +88,12 @@ struct ctl_job {
     int64_t promote_seq;         /* the promotion below is as of this event */
     bool promote_closed;
     long promote;
+
+    int64_t audit_seq;           /* what the audit was to draw it has drawn as of this event … */
+    bool audit_closed;
+    long judged;                 /* … and judged as of so many reports */
+    struct audit audit;          /* the table, as of so many reports and draws; -1: not made */
+    long audit_reports, audit_drawn;
 
     /* What lists show without the archive in memory: over the first sum_n reports. */
     long sum_n, sum_evaluations;
@@ -234,6 +242,12 @@ void ctl_job_reported(struct ctl *c, struct ctl_job *j);
 bool ctl_job_closed(const struct ctl_job *j, double evaluations);
 /* Row whose trial is to go up a rung now; -1. evaluations: of the budget that holds. */
 long ctl_job_promote(struct ctl_job *j, double evaluations);
+/* Draws what the audit is due, and records verdicts that have changed. Nothing while nothing happened. */
+void ctl_job_audit(struct ctl *c, struct ctl_job *j);
+/* The audit's table, made when asked for; borrowed until the next report. ST_ENOMEM. */
+st_t ctl_job_audit_table(struct ctl_job *j, const struct audit **out);
+/* audit_json.c: what job.get says of it; NULL: the job has no shortcuts, or memory is out. */
+json_t *ctl_audit_json(struct ctl_job *j);
 /* Would this budget be used up, and what it bought be trained to its end? why: in words, if so. */
 bool ctl_job_used_up(struct ctl_job *j, double evaluations, double hours, char *why, size_t size);
 void ctl_job_finish(struct ctl *c, struct ctl_job *j, const char *why); /* done, or failed when nothing succeeded */
@@ -277,7 +291,7 @@ void ctl_sched_answer(struct ctl *c, struct wire_call *call, struct ctl_lease *l
  * results of the rung made of theirs says where the result will be, and both how uncertain that is. A bound is passed by one in forty, and a trial is looked at several times:
  * so the bound is the lower one of two, of the curve and of two thirds of it. If even that 97.5 % bound is dominated by a result of the rung, the lease ends
  * with a pruned event, which says why, and true is returned. Only where every other objective is known (on paper, or measured on the first rung): one that is not could be the
- * best there is. Only in language-model spaces: elsewhere nobody knows what a curve is of. */
+ * best there is. Never what the audit drew. Only in language-model spaces: elsewhere nobody knows what a curve is of. */
 bool ctl_prune(struct ctl *c, struct ctl_lease *l, double tokens);
 
 /* ---- server.c ---- */

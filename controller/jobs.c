@@ -29,6 +29,8 @@ static void drop_archive(struct ctl_job *j)
 {
     proposer_free(j->proposer);
     archive_free(j->archive);
+    audit_fini(&j->audit);
+    j->audit_reports = -1;
     j->proposer = NULL;
     j->archive = NULL;
 }
@@ -170,7 +172,8 @@ static st_t load_one(void *ctx, const struct db_job *d)
     json_decref(j->by);
     j->by = NULL;
     j->by_known = false;
-    j->promote_seq = 0;
+    j->promote_seq = j->audit_seq = 0;
+    j->judged = j->audit_reports = -1;
     j->sum_n = j->sum_evaluations = 0;
     j->hv_n = -1;
     for (int i = 0; i < JOB_OBJECTIVES_MAX; i++) j->best[i] = NAN;
@@ -324,6 +327,57 @@ bool ctl_job_closed(const struct ctl_job *j, double evaluations)
 {
     return j->exhausted || (double)archive_count(j->archive) >= evaluations ||
            (j->job->shared && ctl_job_busy_s(j) >= (1 - JOB_FINAL_SHARE) * j->hours * 3600);
+}
+
+/* Verdicts that are not what they were. */
+static st_t judge(struct ctl *c, struct ctl_job *j)
+{
+    struct audit t;
+    if (j->judged == archive_reported(j->archive)) return ST_OK;
+    st_t st = audit_table(&t, j->job, j->archive, false);
+    if (st) return st;
+    for (int i = 0; i < t.columns && !st; i++) {
+        const struct audit_column *k = &t.column[i];
+        bool relied = audit_judge(k);
+        if (relied == k->relied) continue;
+        st = ctl_event(c, j, "verdict", json_pack("{s:s,s:b,s:s,s:i,s:o}", "shortcut", k->name, "relied", relied, "metric", t.target->metric.name, "trials",
+                                                  k->all.n, "better", ctl_number(k->better.value)));
+        if (!st)
+            log_info("job %lld: %s is %s: over %d trials of the audit its rank correlation with %s is %+.2f against that of counting parameters", (long long)j->id, k->name,
+                     relied ? "relied on again" : "not relied on any more", k->all.n, t.target->metric.name, k->better.value);
+    }
+    audit_fini(&t);
+    if (!st) j->judged = archive_reported(j->archive);
+    return st;
+}
+
+void ctl_job_audit(struct ctl *c, struct ctl_job *j)
+{
+    bool closed = ctl_job_closed(j, j->evaluations);
+    enum audit_drawn how;
+    long row;
+    if (c->reader || j->job->audit == 0 || (j->audit_seq == j->last_seq && j->audit_closed == closed) || !audit_wanted(j->job, j->archive)) return;
+    st_t st = judge(c, j);
+    while (!st && (row = audit_next(j->job, j->archive, j->evaluations, closed, &how)) >= 0)
+        st = ctl_event(c, j, "audit", json_pack("{s:I,s:s}", "trial", (json_int_t)archive_trial(j->archive, row), "drawn", archive_drawn_words[how]));
+    j->audit_seq = st ? 0 : j->last_seq;
+    j->audit_closed = closed;
+}
+
+st_t ctl_job_audit_table(struct ctl_job *j, const struct audit **out)
+{
+    long reports = archive_reported(j->archive), drawn = archive_audited(j->archive);
+    *out = &j->audit;
+    if (j->audit_reports != reports || j->audit_drawn != drawn) {
+        audit_fini(&j->audit);
+        j->audit_reports = -1;
+        st_t st = audit_table(&j->audit, j->job, j->archive, true);
+        if (st) return st;
+        j->audit_reports = reports;
+        j->audit_drawn = drawn;
+    }
+    for (int i = 0; i < j->audit.columns; i++) j->audit.column[i].relied = archive_relied(j->archive, j->audit.column[i].name);
+    return ST_OK;
 }
 
 long ctl_job_promote(struct ctl_job *j, double evaluations)

@@ -99,6 +99,7 @@ static void update(struct ctl *c, struct ctl_job *j)
 {
     char why[256] = "no evaluator is connected";
     if (ctl_job_archive(c, j, NULL) || *j->unread) return;
+    ctl_job_audit(c, j);
     if (!j->nleases && ctl_job_used_up(j, j->evaluations, j->hours, why, sizeof why)) {
         ctl_job_finish(c, j, why);
         return;
@@ -247,8 +248,9 @@ static st_t promote(struct ctl *c, struct ctl_job *j, long row)
 {
     int64_t trial = archive_trial(j->archive, row);
     int rung = archive_rung(j->archive, row) + 1;
-    st_t st = ctl_event(c, j, "promoted", json_pack("{s:I,s:i}", "trial", (json_int_t)trial, "rung", rung));
-    if (!st) log_info("job %lld trial %lld: promoted to rung %d", (long long)j->id, (long long)trial, rung);
+    bool audit = archive_audit_rung(j->archive, row) >= 0;
+    st_t st = ctl_event(c, j, "promoted", json_pack("{s:I,s:i,s:s*}", "trial", (json_int_t)trial, "rung", rung, "reason", audit ? "audit" : NULL));
+    if (!st) log_info("job %lld trial %lld: promoted to rung %d%s", (long long)j->id, (long long)trial, rung, audit ? " by the audit" : "");
     return st;
 }
 
@@ -313,6 +315,7 @@ static bool serve(struct ctl *c, struct ctl_wait *w)
         tried[best] = true;
         if (st == ST_EEXHAUSTED) {
             j->exhausted = true;
+            ctl_job_audit(c, j);
             tried[best] = ctl_job_promote(j, j->evaluations) < 0; /* now that nothing new can come */
         } else if (st == ST_EBUSY) c->again = true;
         else if (!c->failed) log_error("job %lld: no proposal: %s", (long long)j->id, base_status_text(st));

@@ -21,7 +21,7 @@ def job(d, **more):
     with open(path, "w") as f:
         f.write("what is learned is learned by a law. " * 400)
     j = {"objectives": ["valid_loss", "params"], "data": {"train": path, "context": 32}, "train": {"batch": 2}, "fidelity": {"tokens": 57600, "rungs": 3},
-         "search": {"strategy": "random", "population": 8}, "budget": {"evaluations": 30},
+         "search": {"strategy": "random", "population": 8}, "budget": {"evaluations": 30}, "audit": 0,
          "space": {"type": "lm", "depth": [1, 4], "width": [16, 32, 64], "mixer": {"attention": {"heads": [1, 2]}}, "ffn": {"swiglu": {"ratio": [1, 2, 3]}}}}
     j.update(more)
     return j

@@ -11,7 +11,7 @@ N, TOKENS = 27, [100, 300, 900]
 
 
 def job(**more):
-    return custom_job(fidelity={"tokens": 900, "rungs": 3, "eta": 3}, budget={"evaluations": N}, search={"population": 6}, **more)
+    return custom_job(audit=0, fidelity={"tokens": 900, "rungs": 3, "eta": 3}, budget={"evaluations": N}, search={"population": 6}, **more)
 
 
 def measure(lease):
@@ -160,7 +160,7 @@ lm = os.path.join(d.dir, "text.txt")
 with open(lm, "w") as f:
     f.write("what is profiled is measured once. " * 400)
 id = c.call("job.submit", job={"objectives": ["valid_bpb", "decode_ms@16"], "constraints": [{"metric": "decode_ms@16", "max": 1}],
-                               "data": {"train": lm, "context": 32}, "train": {"batch": 2}, "fidelity": {"tokens": 5760, "rungs": 3}, "budget": {"evaluations": 9},
+                               "data": {"train": lm, "context": 32}, "train": {"batch": 2}, "fidelity": {"tokens": 5760, "rungs": 3}, "budget": {"evaluations": 9}, "audit": 0,
                                "space": {"type": "lm", "depth": [1, 2], "width": [16, 32], "mixer": {"attention": {"heads": [1, 2]}},
                                          "ffn": {"swiglu": {"ratio": [1, 2, 3]}}}})["id"]
 e = Evaluator(d.conn(), "lm", spaces=["lm"])

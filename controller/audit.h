@@ -1,0 +1,84 @@
+/* The audit: are the shortcuts of a search worth what they save? Some trials go to the top rung whatever they bring on the way, and what each shortcut said of them is held against what
+ * they came to there.
+ *
+ *   long row = audit_next(job, archive, evaluations, closed, &how);     // to be drawn now; -1: none
+ *   struct audit t; st = audit_table(&t, job, archive, true); audit_fini(&t);
+ *
+ *   shortcut   a named number that is known of a trial before (or without) training it to the top: the target on a lower rung ("rung 0", …), a proxy ("proxy.snip").
+ *   target     the first objective that training changes.
+ *   references "params" (more is better) and "largest" (parameters of what holds the constraints, as its rung-0 results have it; what breaks them comes last): what anybody would know
+ *              without a shortcut. Where nobody knows the parameters (custom spaces), a shortcut is held against guessing, whose rho is 0.
+ *   sample     trials that the audit drew and that have the target on the top rung; with one rung nothing is drawn and all results count. The newest AUDIT_SAMPLE.
+ *   draws      once AUDIT_FROM trials have a result on rung 0; of n evaluations out of N that are planned as many as n / N of job_audit_trials, the first JOB_AUDIT_LEAST by N / 2, for a
+ *              verdict that comes at the end saves nothing. Without a planned number: the share of n,
+ *              and one in four until JOB_AUDIT_LEAST were drawn. When nothing new can come, what is missing. Every second draw ("best") is one of the predicted best tenth (of all
+ *              trials, by the target on rung 0) at random, or the best not drawn yet where all of those are; the others in turns "front": the member of rung 0's front that is farthest, in
+ *              its objectives, from those drawn, and "space": of up to AUDIT_CANDIDATES trials at random the one whose genes are farthest from those drawn. What breaks a
+ *              constraint that training does not change is not drawn. While a lower rung is not relied on, every trial proposed since is drawn ("all").
+ *   verdict    from JOB_AUDIT_LEAST results on: a shortcut is relied on no more once its rho is not above that of "params" over the same trials; again when it is, and the 95 % interval of
+ *              the difference lies above 0.
+ *
+ * Functions of their arguments and nothing else: a search that was killed and started again draws and judges the same. */
+#ifndef TAUT_CONTROLLER_AUDIT_H
+#define TAUT_CONTROLLER_AUDIT_H
+
+#include "base/rng.h"
+#include "db/archive.h"
+
+enum {
+    AUDIT_FROM = 10,
+    AUDIT_TENTH_LEAST = 10,   /* within the best tenth from so many on */
+    AUDIT_CANDIDATES = 256,
+    AUDIT_SAMPLE = 200,
+    AUDIT_RESAMPLES = 1000,
+};
+
+/* NULL: training changes no objective, and there is nothing to audit. */
+const struct job_objective *audit_target(const struct job *job);
+
+/* Is a metric by this name a shortcut (more is better)? What else is known of a trial without training it to the top joins here. */
+bool audit_is_shortcut(const char *metric);
+
+/* Has it shortcuts to be audited: low rungs, or proxies that trials were reported with? */
+bool audit_wanted(const struct job *job, const struct archive *a);
+
+/* Draws wanted after n evaluations. closed: no new trial can come. */
+long audit_due(const struct job *job, double evaluations, long n, bool closed);
+/* Row to be drawn now; -1: none is due, nothing is left, or memory is out. */
+long audit_next(const struct job *job, const struct archive *a, double evaluations, bool closed, enum audit_drawn *how);
+
+struct audit_value {
+    double value, low, high; /* 95 % bootstrap interval; NaN where undefined */
+};
+struct audit_agreement {
+    int n;
+    struct audit_value rho, tau; /* Spearman's rho, Kendall's tau_b between what was predicted and the result: 1 the same order */
+};
+struct audit_column {
+    char name[METRIC_NAME_MAX];
+    bool shortcut;                    /* false: a reference */
+    bool relied;                      /* as of the last verdict */
+    struct audit_agreement all, tenth; /* tenth: of the predicted best tenth (with one rung: by the results); n < AUDIT_TENTH_LEAST: values are NaN */
+    struct audit_value regret;        /* the result of the one it puts first, less the best result; unit of the target */
+    struct audit_value better;        /* rho less that of "params" over the same trials */
+    long nested, violations;          /* pairs of sub- and super-network that it says something of; those of which it has the sub-network in front */
+};
+struct audit {
+    const struct job_objective *target; /* of the job; NULL: everything else is 0 */
+    long n, drawn;                    /* results; draws */
+    long tenth;                       /* of n, those of the best tenth */
+    long nested, violations;          /* by the results themselves */
+    int columns;
+    struct audit_column *column;      /* [columns]: shortcuts, then references; owned */
+};
+/* whole false: what a verdict needs, and that alone (n, drawn; of each shortcut name, relied, all.n, better; low and high of that only where it decides). ST_ENOMEM. */
+st_t audit_table(struct audit *out, const struct job *job, const struct archive *a, bool whole);
+void audit_fini(struct audit *t);
+
+/* Is it to be relied on, by what the table says? */
+bool audit_judge(const struct audit_column *c);
+
+/* May a search with low rungs promote by them? No, once one of them is not relied on. */
+bool audit_rungs_relied(const struct job *job, const struct archive *a);
+
+#endif
