@@ -395,6 +395,10 @@ static st_t handle(struct follow *f, const char *method, json_t *event)
         fflush(stdout);
     } else if (!strcmp(type, "reported") || !strcmp(type, "pruned")) {
         return reported(f, event);
+    } else if (!strcmp(type, "verdict")) {
+        bool relied = json_is_true(json_object_get(event, "relied"));
+        follow_say(f, "%s is %s: over %lld trials its order of %s is %s than that of counting parameters", out_str(event, "shortcut"), relied ? "relied on again" : "not relied on any more",
+                   (long long)out_int(event, "trials"), out_str(event, "metric"), relied ? "better" : "no better");
     }
     if (!strcmp(type, "state") && is_end(out_str(event, "state"))) f->asked_ns = 0; /* ask at once */
     return ST_OK;

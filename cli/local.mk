@@ -5,7 +5,7 @@ taut_SOURCES = cli/cli.h cli/cmds.def cli/main.c cli/options.c cli/help.c cli/he
 	cli/child.h cli/child.c cli/connect.h cli/connect.c cli/jobfile.h cli/jobfile.c cli/change.h cli/change.c \
 	cli/interrupt.h cli/interrupt.c cli/follow.h cli/follow.c cli/result.h cli/result.c cli/service.h cli/service.c \
 	cli/run.c cli/status.c cli/watch.c cli/submit.c cli/jobs.c cli/front.c cli/pause.c cli/resume.c cli/cancel.c \
-	cli/archarg.h cli/archarg.c cli/dataarg.h cli/dataarg.c cli/stack.h cli/stack.c cli/cost.c cli/progress.h cli/progress.c \
+	cli/archarg.h cli/archarg.c cli/audit.h cli/audit.c cli/dataarg.h cli/dataarg.c cli/stack.h cli/stack.c cli/cost.c cli/progress.h cli/progress.c \
 	cli/space.c cli/train.c cli/profile.c cli/score.c cli/show.c cli/export.c cli/hf.h cli/hf.c cli/spark.h cli/spark.c cli/doctor.h cli/doctor.c cli/doctor_machine.c
 taut_SOURCES += cli/bench.h cli/bench.c cli/bench_child.h cli/bench_child.c cli/bench_measure.c cli/bench_ops.c cli/bench_presets.c cli/bench_whole.c \
 	cli/bench_compare.h cli/bench_compare.c cli/bench_torch.c cli/bench_rounds.c cli/bench_llama.c
@@ -23,7 +23,7 @@ taut_LDADD = libevaluator.a libproxies.a libmodel.a libkernels.a libwire.a libsp
 taut_SOURCES += cli/report.h cli/report.c cli/report_arch.h cli/report_arch.c cli/report_data.c
 nodist_taut_SOURCES += cli/report_page.c
 report_scripts = cli/report/base.js cli/report/chart.js cli/report/heading.js cli/report/front.js cli/report/progress.js \
-	cli/report/parallel.js cli/report/cards.js cli/report/cost.js cli/report/main.js
+	cli/report/parallel.js cli/report/cards.js cli/report/audit.js cli/report/cost.js cli/report/main.js
 report_parts = cli/report/page.html cli/report/style.css $(report_scripts)
 EXTRA_DIST += $(report_parts)
 CLEANFILES += cli/report_page.c

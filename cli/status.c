@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/audit.h"
 #include "cli/cli.h"
 #include "cli/connect.h"
 #include "cli/format.h"
@@ -129,6 +130,7 @@ static int run(struct cli *c)
             print_progress(info);
             print_search(info);
             print_best(info);
+            audit_print(info, field);
         }
         print_running(info);
         if (out_int(json_object_get(info, "trials"), "failed")) {

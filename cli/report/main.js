@@ -23,6 +23,7 @@ if (succeeded && points.evaluation.length) showProgress();
 showKnobs();
 if (front.some(p => p.detail)) showCards();
 showCurves();
+showAudit();
 if (job.evaluations) showCost();
 showMethod();
 chosenBar();
