@@ -18,7 +18,7 @@ def job(final="scratch", **more):
          "space": {"type": "lm", "depth": [1, 2], "width": [32, 48], "mixer": {"attention": {"heads": [2, 4], "kv_ratio": [1, 2], "head_dim": [8]}, "short_conv": {"conv": [3]}},
                    "ffn": {"swiglu": {"ratio": [1, 2]}, "none": {}}},
          "objectives": ["valid_bpb", "params"], "train": {"batch": 4}, "fidelity": {"tokens": STEPS * 4 * CONTEXT},
-         "search": {"population": 4, "weights": "shared"}, "final": final, "budget": {"evaluations": N}}
+         "search": {"population": 4, "weights": "shared"}, "final": final, "audit": 0, "budget": {"evaluations": N}}
     v.update(more)
     return v
 
