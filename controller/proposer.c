@@ -112,9 +112,10 @@ static st_t list_pending(struct proposer *p, struct strategy_pending *out)
     *out = (struct strategy_pending){.genome = p->pending};
     for (long row = archive_count(a) - 1; left > 0 && row >= 0 && out->n < STRATEGY_PENDING_MAX; row--) {
         if (archive_state(a, row) != TRIAL_READY && archive_state(a, row) != TRIAL_LEASED) continue;
+        left--;
+        if (archive_rung(a, row)) continue; /* on its way up: it was reported before */
         st_t st = archive_genome(a, row, &p->pending[out->n++]);
         if (st) return st;
-        left--;
     }
     return ST_OK;
 }

@@ -225,6 +225,30 @@ static void test_pending(void)
     toy_close(&t);
 }
 
+/* A trial that is out on a higher rung was reported before: what is proposed beside it is what would be without its promotion. */
+static void test_out_above(void)
+{
+    static const char text[] = "{\"evaluator\":\"external\",\"seed\":3,\"space\":{\"type\":\"custom\",\"knobs\":{\"x\":{\"float\":[0,1],\"repeat\":8}}},"
+                               "\"objectives\":[\"f1\",\"f2\"],\"search\":{\"strategy\":\"surrogate\",\"population\":24},\"fidelity\":{\"tokens\":900,\"rungs\":3}}";
+    struct toy t[2];
+    struct proposal x[2];
+    for (int k = 0; k < 2; k++) {
+        toy_open(&t[k], text, zdt1);
+        for (int i = 0; i < 60; i++)
+            if (toy_step(&t[k], NULL)) break;
+        for (int i = 1; k && i <= 5; i++) {
+            toy_fold(&t[k], "promoted", json_pack("{s:i,s:i}", "trial", 10 * i, "rung", 1));
+            toy_fold(&t[k], "leased", json_pack("{s:i,s:i}", "trial", 10 * i, "epoch", 2));
+        }
+        if (toy_next(&t[k], &x[k])) exit(1);
+    }
+    is_str(x[1].candidate.id, x[0].candidate.id, "what is out on a higher rung is not waited for as something new");
+    for (int k = 0; k < 2; k++) {
+        proposal_fini(&x[k]);
+        toy_close(&t[k]);
+    }
+}
+
 static json_t *constant(json_t *arch)
 {
     return json_pack("{s:f,s:f}", "f1", 1.0, "f2", 2.0);
@@ -525,6 +549,7 @@ int main(void)
     test_each_better();
     test_handover();
     test_pending();
+    test_out_above();
     test_odd_spaces();
     test_sums();
     test_used_up();
