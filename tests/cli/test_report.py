@@ -164,6 +164,12 @@ def test_shapes(c, d):
     keep("failures", text, front=0, others=0, charts=0, curves=False, says="No trial has succeeded so far")
     p, text = page("single", custom_job(budget={"evaluations": 1}), score)
     keep("single", text, front=1, others=0, charts=1, curves=True)
+    rungs = custom_job(budget={"evaluations": 30}, fidelity={"tokens": 900, "rungs": 3})
+    p, text = page("shortcuts", rungs, lambda a, n: {"f1": a["x"] ** 2 + 0.01 * (n % 7), "f2": (a["x"] - 2) ** 2, "params": 1000 + n % 5, "proxy.snip": n % 11})
+    same([s["name"] for s in p["job"]["audit"]["shortcuts"]], ["rung 0", "rung 1", "proxy.snip"], "what the audit found is in the page")
+    keep("shortcuts", text, front=len(p["front"]), others=len(p["others"]["trial"]), charts=1, curves=True, says="12 of 12 architectures drawn, ")
+    p, text = page("unchecked", dict(rungs, audit=0), score)
+    keep("unchecked", text, front=len(p["front"]), others=len(p["others"]["trial"]), charts=1, curves=True, says="the job’s shortcuts are unchecked")
     id = c.call("job.submit", job=custom_job(name="empty"))["id"]
     r = taut("report", str(id), "-o", "-", "--socket", d.socket)
     same(r.returncode, 0, "a job without results has a page")
