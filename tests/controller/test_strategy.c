@@ -230,7 +230,7 @@ static void test_pending(void)
     for (long i = 0; i < archive_reported(t.archive); i++) {
         double y[JOB_OBJECTIVES_MAX], violation;
         archive_genome(t.archive, archive_reported_row(t.archive, i), &first);
-        proposer_values(t.job, t.archive, archive_reported_row(t.archive, i), y, &violation);
+        proposer_values(t.job, t.archive, archive_reported_row(t.archive, i), 0, y, &violation);
         strategy_surrogate.absorb(s, &(struct strategy_result){.trial = i + 1, .proposal = i, .genome = &first, .ok = true, .y = y, .bound = y});
     }
     int asked = 0, elsewhere = 0;
