@@ -7,6 +7,7 @@
  *             were whatever came in between, so they tell who brings more: with m and e the means over their results, the later ones counting more, of
  *             the root of the share of the front's hypervolume that a result added, the models have m^2 / (m^2 + e^2) of the proposals in between, and none of those where their held-out rank correlation is below
  *             RHO_LEAST. Where nobody can see further than a child of the front, as in landscapes of many valleys, evolution goes on at little loss.
+ *             What auto gave to nsga2 before a handover, and samples while results were too few, are counted by the same number, whoever made them.
  *             Candidates that are out with evaluators count as being as good as predicted, so that nobody is sent to the same place.
  *   fits      belong to numbers of results (failed ones not counted): FIRST, and from any c the next is max(8, min(c / 8, 64)) later. From LAGGED on a fit is made by a
  *             thread while proposals still use the one before, and comes into use half a gap after its number, waited for if it is not ready. What has
