@@ -1,5 +1,6 @@
 #include "evaluator/inherit.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -74,12 +75,31 @@ static st_t train(struct inherit *h, const struct inherit_opts *o, struct base_e
     return st;
 }
 
+/* Job numbers begin anew with a new store: what is asked for says which supernet it is. */
+static st_t make_key(char key[BASE_ID_HEX], const struct inherit_opts *o)
+{
+    struct base_buf b = BASE_BUF_INIT;
+    json_t *v = json_pack("{s:I,s:O,s:O,s:i,s:i,s:f,s:I,s:i}", "job", (json_int_t)o->job, "space", o->space, "data", o->data, "batch", o->train.batch, "mup", o->train.mup,
+                          "tokens", o->tokens, "seed", (json_int_t)o->seed, "precision", (int)o->precision);
+    char *text = v ? json_dumps(v, JSON_SORT_KEYS) : NULL;
+    base_buf_printf(&b, "%s %.17g %.17g %.17g %.17g", text ? text : "", o->train.lr, o->train.weight_decay, o->train.warmup, o->train.decay);
+    st_t st = text ? b.st : ST_ENOMEM;
+    if (!st) base_id_hex(b.p, b.len, key);
+    base_buf_fini(&b);
+    free(text);
+    json_decref(v);
+    return st;
+}
+
 st_t inherit_ready(struct inherit *h, const struct inherit_opts *o, struct base_err *err)
 {
-    if (h->train && h->job == o->job) return ST_OK;
+    char key[BASE_ID_HEX];
+    st_t st = make_key(key, o);
+    if (st) return base_err_set(err, st, "supernet", "out of memory");
+    if (h->train && !strcmp(h->key, key)) return ST_OK;
     inherit_drop(h);
-    h->job = o->job;
-    st_t st = take_up(h, o, err);
+    memcpy(h->key, key, sizeof key);
+    st = take_up(h, o, err);
     if (!st) st = train(h, o, err);
     if (!st) st = data_verify(o->data, err);
     if (st) inherit_drop(h);

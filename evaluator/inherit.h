@@ -6,7 +6,7 @@
 #include "evaluator/supertrain.h"
 
 struct inherit { /* zeroed: none is held */
-    int64_t job;
+    char key[BASE_ID_HEX]; /* of all that it comes of */
     struct space *space;
     struct data *data;
     struct supertrain *train; /* done, once inherit_ready was ST_OK */

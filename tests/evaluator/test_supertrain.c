@@ -1,7 +1,7 @@
 /* A supernet's training: it learns, goes on to the same bits, tells candidates what an ordinary model with their slice would, and refuses what is not its own. */
 #include "tests/evaluator/evaltest.h"
 
-#include "evaluator/supertrain.h"
+#include "evaluator/inherit.h"
 #include "evaluator/trainer.h"
 #include "searchspace/space.h"
 
@@ -62,6 +62,45 @@ static double as_model(struct supertrain *t, struct kn_dev *dev, const struct ar
     return nats;
 }
 
+static bool go(void *ctx)
+{
+    int *left = ctx;
+    return --*left > 0;
+}
+
+/* What an evaluator holds from lease to lease. */
+static void test_held(struct kn_dev *dev, const char *path)
+{
+    struct base_err err = BASE_ERR_INIT;
+    char sha[BASE_SHA256_HEX];
+    uint64_t bytes;
+    struct hostlock *lock;
+    if (base_sha256_file(path, sha, &bytes) || hostlock_open(&lock, "cpu", in("."), &err)) exit(1);
+    json_t *data = json_pack("{s:[{s:s,s:I,s:s}],s:[],s:f,s:s,s:i,s:i}", "train", "path", path, "bytes", (json_int_t)bytes, "sha256", sha, "valid", "valid_share", 0.1, "tokenizer",
+                             "bytes", "vocab", 256, "context", T);
+    json_t *json = json_loads("{\"type\":\"lm\",\"depth\":[1,1],\"width\":[16,24],\"mixer\":{\"attention\":{\"heads\":[1,2],\"head_dim\":[8]}},\"ffn\":{\"swiglu\":{\"ratio\":[1]}}}", 0, NULL);
+    int left = 4;
+    char file[512];
+    snprintf(file, sizeof file, "%s", in("held"));
+    struct inherit_opts o = {.job = 1, .path = file, .space = json, .data = data, .vocab = 256, .context = T, .dev = dev, .train = recipe, .tokens = 10 * B * T, .seed = 1,
+                             .lock = lock, .checkpoint_s = 1e9, .go = go, .ctx = &left};
+    struct inherit h = {0};
+    is_int(inherit_ready(&h, &o, &err), ST_ECANCELED, "stopped in its fourth step");
+    ok(!h.train && !access(file, R_OK), "none is held, and its checkpoint is there");
+    left = 1000;
+    is_int(inherit_ready(&h, &o, &err), ST_OK, "asked again");
+    is_int(1000 - left, 6, "it goes on from there");
+    struct supertrain *had = h.train;
+    is_int(inherit_ready(&h, &o, &err), ST_OK, "and again");
+    ok(h.train == had && left == 994, "the same is held");
+    o.seed = 2;
+    is_int(inherit_ready(&h, &o, &err), ST_OK, "a job of that number in another store");
+    is_int(994 - left, 10, "is another supernet, trained from its start: the file is not its own");
+    inherit_drop(&h);
+    json_decref(data), json_decref(json);
+    hostlock_close(lock);
+}
+
 int main(void)
 {
     struct base_err err = BASE_ERR_INIT;
@@ -69,7 +108,8 @@ int main(void)
     char *p, sha[2][BASE_SHA256_HEX];
     begin_files();
     p = prose(20000, 1);
-    const char *path = put_file("text", p, 20000);
+    char path[512];
+    snprintf(path, sizeof path, "%s", put_file("text", p, 20000));
     free(p);
     if (data_open_path(&text, path, NULL, 0.1, 0, T, &err)) printf("Bail out! %s\n", err.what);
     space = space_of("{\"type\":\"lm\",\"depth\":[1,2],\"width\":[16,24,32],\"mixer\":{\"attention\":{\"heads\":[1,2],\"kv_ratio\":[1,2],\"head_dim\":[8]},\"mamba2\":{\"head_dim\":[8],\"state\":[4,8]}},"
@@ -106,6 +146,7 @@ int main(void)
     is_int(supertrain_new(&z, &(struct supertrain_opts){.space = space, .data = text, .dev = dev, .train = recipe, .tokens = 100, .paths = SUPERNET_PATHS_MAX - 1}, &err), ST_EINVAL,
            "too many paths");
     supertrain_free(x), supertrain_free(y), supertrain_free(z);
+    test_held(dev, path);
     space_free(space);
     data_close(text);
     kn_dev_close(dev), kn_dev_close(one);
