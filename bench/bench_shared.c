@@ -170,7 +170,12 @@ static int run(struct bench *b, struct space *s, struct kn_dev *dev, struct data
     t0 = base_clock_ns();
     if (inherit(b, t)) return 1;
     double inherit_s = since(t0);
-    for (int i = 0; i < b->n; i++) printf("candidate %d params %.0f inherited %.4f alone %.4f\n", i, b->params[i], b->inherited[i], b->alone[i]);
+    for (int i = 0; i < b->n; i++) {
+        struct base_buf text = BASE_BUF_INIT;
+        space_arch_canonical(&b->arch[i], &text);
+        printf("candidate %d params %.0f inherited %.4f alone %.4f %s\n", i, b->params[i], b->inherited[i], b->alone[i], text.p ? text.p : "");
+        base_buf_fini(&text);
+    }
     interval(b, "rho", base_stats_spearman);
     interval(b, "tau_b", base_stats_kendall_b);
     double size[N_MAX];

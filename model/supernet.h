@@ -9,8 +9,8 @@
  *   st = supernet_slice(s, &arch, &(struct model_opts){.batch = 16}, &model, &err);         // an ordinary model with inherited weights
  *   supernet_free(s);
  *
- * What is shared. Layer i of an architecture is layer i of the supernet, which has for each layer a branch per type that the space offers there (with a norm of
- * its own), each tensor of it as large as any option wants it, dim by dim: a slice takes the leading indices of each dim (layer_spec.sides: heads with the key
+ * What is shared. The i-th mixer of an architecture that is not none is the i-th of the supernet, and likewise its ffns: where a layer is left out, the first attention
+ * is still the first. For each the supernet has a branch per type that the space offers (with a norm of its own), each tensor of it as large as any option wants it, dim by dim: a slice takes the leading indices of each dim (layer_spec.sides: heads with the key
  * head that they meet, sections one by one, of taps the last). So elastic are depth, width, heads, KV heads, head sizes, hidden sizes, experts, ranks,
  * states and taps. Knobs without a tensor (window, RoPE, activations, active experts) share everything; knobs that add tensors (qk_norm, gate, rank against full)
  * share the rest. Every layer type that the space offers is held.

@@ -157,6 +157,7 @@ struct cutting {
     const struct arch *a;
     struct cut *out;
     int room, n;
+    int mixers, ffns; /* parts so far that are not none */
     struct base_err *err;
 };
 
@@ -186,7 +187,7 @@ static st_t cut_part(struct cutting *c, int layer, unsigned role)
     char where[48];
     const struct arch_part *p = role == LAYER_MIXER ? &c->a->layer[layer].mixer : &c->a->layer[layer].ffn;
     if (!model_body(p->type)) return ST_OK;
-    int norms = norm_params(c->a);
+    int norms = norm_params(c->a), at = role == LAYER_MIXER ? c->mixers++ : c->ffns++;
     snprintf(where, sizeof where, "layers[%d].%s", layer, role == LAYER_MIXER ? "mixer" : "ffn");
     for (int i = 0; i < norms; i++) t[i] = norm_tensor(c->l, i, c->a->width);
     int n = norms + space_layer(p->type)->tensors(c->a, layer, p, t + norms);
@@ -194,7 +195,7 @@ static st_t cut_part(struct cutting *c, int layer, unsigned role)
         int k = find(c->l, role, p->type, t[i].name);
         struct extent part = extent_of(c->a, i < norms ? NULL : p, &t[i]);
         if (k < 0) return base_err_set(c->err, ST_EINVAL, where, "%s is not in the supernet (%s)", space_layer(p->type)->name, t[i].name);
-        TRY(cut(c, 1 + layer * c->l->nkinds + k, &c->l->kind[k].whole, &part, where, t[i].name));
+        TRY(cut(c, 1 + at * c->l->nkinds + k, &c->l->kind[k].whole, &part, where, t[i].name));
     }
     return ST_OK;
 }
