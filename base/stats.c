@@ -184,7 +184,7 @@ double base_stats_regret(const double *predicted, const double *truth, int n)
         sum += truth[i];
         picked++;
     }
-    return sum / picked - least;
+    return fmax(sum / picked - least, 0); /* the mean of equals may round below them */
 }
 
 /* Of sorted values, by linear interpolation (type 7 of Hyndman and Fan 1996). */

@@ -51,6 +51,14 @@ long audit_due(const struct job *job, double evaluations, long n, bool closed)
     return share > least ? share : least;
 }
 
+bool audit_judgement_due(const struct job *job, const struct archive *a)
+{
+    long n = 0;
+    if (job->rungs == 1) n = archive_rung_count(a, 0);
+    for (long i = 0; i < archive_audited(a) && job->rungs > 1; i++) n += archive_has(a, archive_audited_row(a, i), job->rungs - 1);
+    return n >= JOB_AUDIT_LEAST && n % (n < 16 ? 1 : n / 8) == 0;
+}
+
 /* What draws choose from. */
 struct pool {
     const struct job *job;

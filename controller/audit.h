@@ -16,7 +16,7 @@
  *              its objectives, from those drawn, and "space": of up to AUDIT_CANDIDATES trials at random the one whose genes are farthest from those drawn. What breaks a
  *              constraint that training does not change is not drawn. While a lower rung is not relied on, every trial proposed since is drawn ("all").
  *   verdict    from JOB_AUDIT_LEAST results on: a shortcut is relied on no more once its rho is not above that of "params" over the same trials; again when it is, and the 95 % interval of
- *              the difference lies above 0.
+ *              the difference lies above 0. Looked at whenever the number of results is a multiple of its own eighth (rounded down, 1 at least): with every one up to 16, then with every eighth more.
  *
  * Functions of their arguments and nothing else: a search that was killed and started again draws and judges the same. */
 #ifndef TAUT_CONTROLLER_AUDIT_H
@@ -30,7 +30,7 @@ enum {
     AUDIT_TENTH_LEAST = 10,   /* within the best tenth from so many on */
     AUDIT_CANDIDATES = 256,
     AUDIT_SAMPLE = 200,
-    AUDIT_RESAMPLES = 1000,
+    AUDIT_RESAMPLES = 1000,   /* of up to 50 results; of more 50,000 divided by their number */
 };
 
 /* NULL: training changes no objective, and there is nothing to audit. */
@@ -75,6 +75,8 @@ struct audit {
 st_t audit_table(struct audit *out, const struct job *job, const struct archive *a, bool whole);
 void audit_fini(struct audit *t);
 
+/* Is it time to look at the verdicts? */
+bool audit_judgement_due(const struct job *job, const struct archive *a);
 /* Is it to be relied on, by what the table says? */
 bool audit_judge(const struct audit_column *c);
 

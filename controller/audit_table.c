@@ -122,6 +122,20 @@ static double regret_of(const double *const *x, int n)
     return base_stats_regret(x[0], x[1], n);
 }
 
+static bool varies(const double *x, int n)
+{
+    for (int i = 1; i < n; i++)
+        if (x[i] != x[0]) return true;
+    return false;
+}
+
+/* NaN where it is undefined, and not because memory is out: a verdict hangs on it. */
+static st_t rho(const double *x, const double *y, int n, double *out)
+{
+    *out = base_stats_spearman(x, y, n);
+    return isnan(*out) && varies(x, n) && varies(y, n) ? ST_ENOMEM : ST_OK;
+}
+
 /* x[2]: what "params" predicts. Where that says nothing, against guessing. */
 static double better_of(const double *const *x, int n)
 {
@@ -164,13 +178,17 @@ static st_t judge_column(struct audit_column *c, const struct sample *s, const d
         tenth[1][m++] = s->truth[i];
     }
     for (int i = 0; i < n && !params; i++) all[2][i] = 0; /* no order at all */
-    st_t st = value(&c->better, better_of, in, 3, n, 0, seed);
+    double own, other;
+    int draws = n <= 50 ? AUDIT_RESAMPLES : 50 * AUDIT_RESAMPLES / n;
+    st_t st = rho(all[0], all[1], n, &own);
+    if (!st) st = rho(all[2], all[1], n, &other);
     c->all.n = n;
-    if (!st && (whole || (!c->relied && c->better.value > 0))) st = value(&c->better, better_of, in, 3, n, AUDIT_RESAMPLES, seed);
-    if (!st && whole) st = agreement(&c->all, in, n, AUDIT_RESAMPLES, seed);
-    if (!st && whole) st = agreement(&c->tenth, best, m < AUDIT_TENTH_LEAST ? 0 : m, AUDIT_RESAMPLES, seed);
+    c->better = (struct audit_value){st ? NAN : own - (isnan(other) ? 0 : other), NAN, NAN};
+    if (!st && (whole || (!c->relied && c->better.value > 0))) st = value(&c->better, better_of, in, 3, n, draws, seed);
+    if (!st && whole) st = agreement(&c->all, in, n, draws, seed);
+    if (!st && whole) st = agreement(&c->tenth, best, m < AUDIT_TENTH_LEAST ? 0 : m, draws, seed);
     c->tenth.n = m;
-    if (!st && whole) st = value(&c->regret, regret_of, in, 2, n, AUDIT_RESAMPLES, seed);
+    if (!st && whole) st = value(&c->regret, regret_of, in, 2, n, draws, seed);
     for (long i = 0; i < s->pairs; i++) {
         double sub = said[s->pair[i].sub], super = said[s->pair[i].super];
         c->nested += !isnan(sub) && !isnan(super);

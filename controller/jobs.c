@@ -333,7 +333,7 @@ bool ctl_job_closed(const struct ctl_job *j, double evaluations)
 static st_t judge(struct ctl *c, struct ctl_job *j)
 {
     struct audit t;
-    if (j->judged == archive_reported(j->archive)) return ST_OK;
+    if (j->judged == archive_reported(j->archive) || !audit_judgement_due(j->job, j->archive)) return ST_OK;
     st_t st = audit_table(&t, j->job, j->archive, false);
     if (st) return st;
     for (int i = 0; i < t.columns && !st; i++) {

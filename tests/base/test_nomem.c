@@ -57,6 +57,19 @@ static int status(st_t st)
     return st == ST_OK ? 1 : st == ST_ENOMEM ? 0 : -1;
 }
 
+static double tau(const double *const *x, int n)
+{
+    return base_stats_kendall_b(x[0], x[1], n);
+}
+
+static int op_bootstrap(void)
+{
+    const double *const x[] = {y, y + N};
+    double low, high;
+    st_t st = base_stats_bootstrap(tau, x, 2, 20, 8, 1, &low, &high);
+    return st ? status(st) : isnan(low) ? 0 : 1;
+}
+
 static int op_front(void)
 {
     static uint8_t front[N];
@@ -179,6 +192,7 @@ int main(void)
     sweep("median", op_median, 1);
     sweep("spearman", op_spearman, 1);
     sweep("kendall", op_kendall, 1);
+    sweep("bootstrap", op_bootstrap, 1);
     sweep("buf", op_buf, 1);
     sweep("arena", op_arena, 1);
     sweep("pool", op_pool, 1);

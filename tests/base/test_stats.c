@@ -96,6 +96,8 @@ static void bootstrap(void)
     const double *const flat[] = {y, y, y}, *const same[] = {(double[]){1, 1, 1}, y};
     ok(base_stats_regret(x, y, 3) == 3 && base_stats_regret(y, y, 3) == 0 && isnan(base_stats_regret(nan, y, 3)) && isnan(base_stats_regret(x, y, 0)),
        "regret: of several picks their mean; NaN");
+    double tenths[] = {0.1, 0.1, 0.1, 0.1, 0.1, 0.1}, flat6[6] = {0};
+    ok(base_stats_regret(flat6, tenths, 6) == 0, "regret is never below 0 by rounding");
     is_int(base_stats_bootstrap(rho_of, same, 2, 3, 10, 1, &low, &high), ST_OK, "an interval of what is never defined");
     ok(isnan(low) && isnan(high), "is none");
     is_int(base_stats_bootstrap(rho_of, flat, 0, 3, 10, 1, &low, &high), ST_EINVAL, "no column");

@@ -95,7 +95,6 @@ a = g["audit"]
 same((a["share"], a["metric"], a["wanted"], a["drawn"], a["results"], a["rungs_relied"]), (0.1, "f1", 12, 12, 12, True), "job.get tells of it")
 same([(x["name"], x["relied"], x["judged"], x["trials"]) for x in a["shortcuts"]], [("rung 0", True, True, 12), ("rung 1", True, True, 12)], "low rungs are its shortcuts")
 same([x["name"] for x in a["references"]], ["params", "largest"], "held against counting parameters")
-leases = {}
 
 
 def value(t, r):
@@ -138,7 +137,7 @@ same(r.returncode, 0, "tables and events agree: %s" % r.stderr.strip())
 d.start()
 d.end()
 
-# Halving without the audit's trials: what it promotes is what it would promote were they never drawn further.
+
 # Killed after each lease and after each report: the same trials on the same rungs, in the same order; with low rungs that are good, and with one that says nothing.
 for measure, n in ((good, 30), (bad, 50)):
     d = Daemon()
@@ -189,12 +188,23 @@ for measure, n in ((good, 30), (bad, 50)):
 d = Daemon()
 c = d.conn()
 e = Evaluator(d.conn())
-id = c.call("job.submit", job=job(40, 1))["id"]
-work(e, lambda l: dict(bad(dict(l, rung=2)), **{"proxy.snip": noise("snip", l["trial"]), "proxy.zico": -score(l["arch"])["f1"], "proxy.late": noise(l["trial"]) if l["trial"] < 14 else -score(l["arch"])["f1"]}))
+id = c.call("job.submit", job=job(120, 1))["id"]
+
+
+def proxies(l):
+    m = good(dict(l, rung=2))
+    return dict(m, **{"proxy.snip": noise("snip", l["trial"]), "proxy.zico": -m["f1"], "proxy.late": m["f1"] if l["trial"] < 14 else -m["f1"]})
+
+
+work(e, proxies)
 a = c.call("job.get", id=id)["audit"]
-same([(x["name"], x["trials"]) for x in a["shortcuts"]], [("proxy.late", 40), ("proxy.snip", 40), ("proxy.zico", 40)] if a["shortcuts"][0]["name"] == "proxy.late" else [(x["name"], 40) for x in a["shortcuts"]], "proxies are held against every result")
 by = {x["name"]: x for x in a["shortcuts"]}
-ok(not by["proxy.snip"]["relied"] and by["proxy.snip"]["better"]["value"] < 0, "one that is noise is not relied on")
+same({n: x["trials"] for n, x in by.items()}, {"proxy.late": 120, "proxy.snip": 120, "proxy.zico": 120}, "proxies are held against every result")
+same(by["proxy.zico"]["rho"], {"value": 1, "low": 1, "high": 1}, "one that knows all")
+same([by[n]["relied"] for n in ("proxy.late", "proxy.zico")], [True, True], "is relied on")
+said = [(b["shortcut"], b["relied"]) for s, t, b in events(d, id, "verdict")]
+same([x for x in said if x[0] == "proxy.late"], [("proxy.late", False), ("proxy.late", True)], "one that learns late is not relied on, and then it is")
+same([x for x in said if x[0] == "proxy.zico"], [], "the verdict on the good one never changes")
 ok("wanted" not in a and events(d, id, "audit") == [], "nothing is drawn where everything is trained to the top")
 d.end()
 done()

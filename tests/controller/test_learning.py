@@ -3,6 +3,7 @@ import json
 import math
 import os
 import random
+import sqlite3
 import sys
 
 sys.path.insert(0, os.path.join(os.environ.get("TAUT_SRC", "."), "tests/controller"))
@@ -160,6 +161,14 @@ report = v.e.report
 v.e.report = lambda l, metrics, **more: report(l, metrics=dict(metrics, **({} if l["rung"] else {"decode_ms@16": 1 + l["trial"] % 7})), **more)
 v.work()
 ok(all(r > 0 for r, u in v.pruned.values()), "an objective that is not known yet keeps a trial alive: pruned on rungs %s" % sorted(r for r, u in v.pruned.values()))
+
+# What the audit drew is trained to its end.
+checked = c.call("job.submit", job=dict(job(d), audit=0.5))["id"]
+v = Trainer(d, worse)
+v.work()
+with sqlite3.connect("file:%s/taut.db?mode=ro" % d.dir, uri=True) as db:
+    drawn = {t for t, in db.execute("SELECT trial FROM audit JOIN trial ON trial.id = trial WHERE job = ?", (checked,))}
+ok(len(drawn) >= 15 and {t for t, r in v.done if r == 2} >= drawn, "%d trials of the audit get to the top, %d others are pruned" % (len(drawn), len(v.pruned)))
 c.close()
 c2.close()
 d.term()
