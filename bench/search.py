@@ -141,6 +141,7 @@ def main():
     o.add_argument("--methods", default="auto,nsga2,random," + ",".join(PEERS))
     o.add_argument("--ours", default="auto", help="whose ratio to the best peer is shown")
     o.add_argument("--again", default="", help="methods to run again even where they are kept")
+    o.add_argument("--show", action="store_true", help="run nothing: the table of what is kept")
     o.add_argument("--long", type=int, default=0, help="evaluations of the layerwise problems (5000: the gap to the optimum there)")
     o = o.parse_args()
     bench = os.path.abspath(o.bench)
@@ -154,7 +155,7 @@ def main():
             for m in methods:
                 n = o.long if o.long and p.best is not None and m != "optuna-tpe" else AT[-1]
                 key = "%s %s %d" % (m, name, seed)
-                if key in kept and m not in again and max(map(int, kept[key])) >= n:
+                if o.show or key in kept and m not in again and max(map(int, kept[key])) >= n:
                     continue
                 run = runs.get(m) or taut(m)
                 run.bench = bench
