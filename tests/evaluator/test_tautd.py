@@ -9,7 +9,7 @@ from taut_wire import *
 from fake import CONTEXT, HANG, Worker, finish, path, prose, put
 
 put("text.txt", prose(30000))
-STEPS = 1500
+STEPS = 6000
 
 
 def job(**more):
