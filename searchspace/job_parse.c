@@ -444,20 +444,6 @@ static st_t read_goals(struct job *j, json_t *v, struct base_err *err)
     return st;
 }
 
-/* Keys that are promised as a whole and not built, whatever their value. */
-static st_t refuse_promised(struct base_jr *r)
-{
-    static const char *const none[] = {NULL};
-    const char *key;
-    json_t *v;
-    if (r->st) return r->st;
-    json_object_foreach(r->obj, key, v) {
-        struct base_err e;
-        if (words_find(key, none, WORDS_JOB_KEY, "key", key, &e) == ST_ENOTSUP) return r->st = base_err_set(r->err, e.st, e.where, "%s", e.what);
-    }
-    return ST_OK;
-}
-
 static st_t read_job(struct job *j, json_t *v, json_t *empty, struct base_err *err)
 {
     static const char *const known[] = {"name", "seed", "data", "space", "target", "objectives", "constraints", "train", "fidelity",
@@ -465,7 +451,6 @@ static st_t read_job(struct job *j, json_t *v, json_t *empty, struct base_err *e
     static const char *const precisions[] = {"auto", "f32", "bf16", NULL}, *const decode[] = {"same", "f32", "bf16", "int8", NULL};
     struct base_jr r = base_jr_at(v, "", err);
     base_jr_done(&r, known, sizeof known / sizeof known[0]);
-    refuse_promised(&r);
     read_names(j, &r);
     snprintf(j->precision, sizeof j->precision, "%s", precisions[read_word(&r, "precision", precisions, WORDS_OTHER)]);
     snprintf(j->decode_precision, sizeof j->decode_precision, "%s", decode[read_word(&r, "decode_precision", decode, WORDS_OTHER)]);

@@ -10,7 +10,6 @@ enum words_kind {
     WORDS_FAMILY,
     WORDS_STRATEGY,
     WORDS_WEIGHTS,
-    WORDS_JOB_KEY,
     WORDS_PROXY,
     WORDS_OTHER /* a vocabulary of which nothing is promised */
 };
