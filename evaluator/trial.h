@@ -1,0 +1,41 @@
+/* What a lease asks for (wire.md, evaluator.next), read and checked, and where its files lie in the work folder. */
+#ifndef TAUT_EVALUATOR_TRIAL_H
+#define TAUT_EVALUATOR_TRIAL_H
+
+#include <jansson.h>
+
+#include "base/err.h"
+#include "kernels/device.h"
+#include "searchspace/arch.h"
+#include "searchspace/job.h"
+#include "searchspace/metric.h"
+
+#define TRIAL_METRICS_MAX 64
+
+struct trial {
+    int64_t id, job;
+    struct arch arch;
+    struct job_train train;
+    enum arch_weights decode; /* how weights are kept for what is profiled */
+    double tokens;
+    int rungs, rung;           /* as in trainer_opts */
+    double rung_tokens[JOB_RUNGS_MAX];
+    uint64_t seed;
+    enum kn_dtype precision;   /* of products in training */
+    int nmetrics;
+    struct metric metric[TRIAL_METRICS_MAX];
+    json_t *data;              /* borrowed from the lease */
+    const char *checkpoint, *hash; /* borrowed; NULL: none was reported */
+    double reached;            /* tokens of it */
+    bool validate;             /* with inherited weights, and nothing else */
+    json_t *space;             /* of the supernet; borrowed; NULL: nothing is inherited */
+    double super_tokens;
+    char super_path[512], init[512]; /* its checkpoint; what a training begins with */
+    char path[512];            /* where its checkpoint goes */
+    char stable[512];          /* … and that of the trunk, where a rung leaves it */
+};
+
+/* fastest: what "precision": "auto" is here. out borrows from lease. On an error it says what is wrong, or not served, and where. */
+st_t trial_read(struct trial *out, json_t *lease, const char *work, enum kn_dtype fastest, struct base_err *err);
+
+#endif
