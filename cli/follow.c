@@ -105,11 +105,13 @@ static void line_best(const struct follow *f, struct base_buf *l)
 static void line_now(const struct follow *f, json_t *r, struct base_buf *l)
 {
     char buf[FMT_MAX], goal[FMT_MAX];
+    bool super = !out_int(r, "trial"); /* its tokens are the lowest rung's */
     json_t *rung = json_array_get(json_object_get(f->info, "rungs"), (size_t)out_int(r, "rung"));
     double tokens = out_num(r, "tokens"), all = rung ? out_num(rung, "tokens") : out_num(json_object_get(json_object_get(f->info, "job"), "fidelity"), "tokens");
     add_label(l, "now");
-    base_buf_printf(l, " trial %lld", (long long)out_int(r, "trial"));
-    if (rung) base_buf_printf(l, " rung %lld", (long long)out_int(r, "rung"));
+    if (super) base_buf_str(l, " supernet");
+    else base_buf_printf(l, " trial %lld", (long long)out_int(r, "trial"));
+    if (rung && !super) base_buf_printf(l, " rung %lld", (long long)out_int(r, "rung"));
     if (!isnan(tokens)) base_buf_printf(l, "   %s", fmt_short(buf, tokens));
     if (!isnan(tokens) && all > 0) base_buf_printf(l, " of %s", fmt_short(goal, all));
     if (!isnan(tokens)) base_buf_str(l, " tokens");
@@ -332,6 +334,18 @@ static st_t reported(struct follow *f, json_t *event)
     return st;
 }
 
+static void tell_supernet(struct follow *f, json_t *event)
+{
+    const char *state = out_str(event, "state");
+    double all = out_num(json_object_get(f->info, "supernet"), "of");
+    char at[FMT_MAX], of[FMT_MAX];
+    if (!strcmp(state, "leased") && out_int(event, "epoch") == 1) follow_say(f, "training the supernet first, %s tokens", fmt_short(of, all));
+    else if (!strcmp(state, "saved") && !live(f))
+        follow_say(f, "supernet: %s of %s tokens", fmt_short(at, out_num(json_object_get(event, "checkpoint"), "tokens")), fmt_short(of, all));
+    else if (!strcmp(state, "ready")) follow_say(f, "the supernet is given back: %s", out_str(event, "reason"));
+    else if (!strcmp(state, "ok")) follow_say(f, "the supernet is trained");
+}
+
 static void tell_waiting(struct follow *f)
 {
     struct base_buf b = BASE_BUF_INIT;
@@ -395,6 +409,8 @@ static st_t handle(struct follow *f, const char *method, json_t *event)
         fflush(stdout);
     } else if (!strcmp(type, "reported") || !strcmp(type, "pruned")) {
         return reported(f, event);
+    } else if (!strcmp(type, "supernet")) {
+        tell_supernet(f, event);
     } else if (!strcmp(type, "verdict")) {
         bool relied = json_is_true(json_object_get(event, "relied"));
         follow_say(f, "%s is %s: over %lld trials its order of %s is %s than that of counting parameters", out_str(event, "shortcut"), relied ? "relied on again" : "not relied on any more",

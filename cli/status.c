@@ -86,6 +86,27 @@ static void print_search(json_t *info)
     }
 }
 
+static void print_supernet(json_t *info)
+{
+    json_t *s = json_object_get(info, "supernet");
+    const char *state = out_str(s, "state");
+    char buf[FMT_MAX], all[FMT_MAX], spent[FMT_MAX];
+    if (!s) return;
+    double at = out_num(s, "tokens"), kept = out_num(json_object_get(s, "checkpoint"), "tokens");
+    if (isnan(at)) at = kept;
+    field("supernet");
+    if (!strcmp(state, "ok")) {
+        printf("trained, %s tokens in %s\n", fmt_short(all, out_num(s, "of")), fmt_duration(spent, out_num(s, "busy_s")));
+        return;
+    }
+    if (!strcmp(state, "failed")) printf("%sfailed%s: %s", term_style(TERM_RED), term_style(TERM_PLAIN), out_str(s, "error"));
+    else printf("%s", !strcmp(state, "leased") ? "being trained" : "to be trained first");
+    if (isnan(at)) printf(", %s tokens", fmt_short(all, out_num(s, "of")));
+    else printf(", %s of %s tokens", fmt_short(buf, at), fmt_short(all, out_num(s, "of")));
+    if (!isnan(out_num(s, "loss"))) printf(", loss of the largest %.3f", out_num(s, "loss"));
+    putchar('\n');
+}
+
 static void print_best(json_t *info)
 {
     json_t *best = json_object_get(info, "best"), *v;
@@ -107,7 +128,9 @@ static void print_running(json_t *info)
     json_array_foreach(json_object_get(info, "running"), i, r)
     {
         field("now");
-        printf("trial %lld on %s, %s", (long long)out_int(r, "trial"), out_str(r, "name"), fmt_duration(buf, out_num(r, "seconds")));
+        if (out_int(r, "trial")) printf("trial %lld", (long long)out_int(r, "trial"));
+        else printf("the supernet");
+        printf(" on %s, %s", out_str(r, "name"), fmt_duration(buf, out_num(r, "seconds")));
         if (!isnan(out_num(r, "tokens"))) printf(", %s tokens", fmt_short(buf, out_num(r, "tokens")));
         if (!isnan(out_num(r, "loss"))) printf(", loss %.3f", out_num(r, "loss"));
         printf("%s\n", json_is_false(json_object_get(r, "connected")) ? ", not connected" : "");
@@ -129,6 +152,7 @@ static int run(struct cli *c)
         if (json_object_get(info, "trials")) {
             print_progress(info);
             print_search(info);
+            print_supernet(info);
             print_best(info);
             audit_print(info, field);
         }

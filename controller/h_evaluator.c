@@ -13,7 +13,7 @@ struct registration {
     json_t *device;   /* new reference */
     json_t *provides; /* borrowed; NULL: any */
     json_t *holds;    /* borrowed; NULL: none */
-    bool train, validate;
+    bool train, validate, supernet;
     int spaces, slots;
 };
 
@@ -43,6 +43,7 @@ static void read_accepts(struct base_jr *r, struct registration *g)
         if (k == 5) base_jr_fail(r, ST_EINVAL, "accepts", "no task kind '%.32s': train, profile, score, validate, supernet", w);
         g->train |= k == 0;
         g->validate |= k == 3;
+        g->supernet |= k == 4;
     }
 }
 
@@ -138,6 +139,7 @@ static st_t record(struct ctl *c, const struct registration *g, struct wire_conn
     s->fresh = true;
     s->train = g->train;
     s->validate = g->validate;
+    s->supernet = g->supernet;
     s->spaces = g->spaces;
     s->slots = g->slots;
     json_decref(s->provides);

@@ -92,10 +92,10 @@ static json_t *running_json(const struct ctl *c, const struct ctl_job *j)
     for (const struct ctl_lease *l = c->leases; l; l = l->next) {
         if (l->job != j) continue;
         const struct ctl_known *k = l->session ? l->session->known : ctl_known_get((struct ctl *)c, l->evaluator);
-        json_t *o = json_pack("{s:I,s:I,s:s,s:b,s:f,s:I}", "trial", (json_int_t)l->trial, "evaluator", (json_int_t)(k ? k->id : 0), "name",
+        json_t *o = json_pack("{s:o,s:I,s:s,s:b,s:f,s:I}", "trial", l->super ? json_null() : json_integer(l->trial), "evaluator", (json_int_t)(k ? k->id : 0), "name",
                               k ? k->name : "", "connected", l->session != NULL, "seconds", (double)(base_clock_ns() - l->since_ns) / 1e9, "step",
                               (json_int_t)l->step);
-        if (o && j->archive && j->job && j->job->rungs > 1)
+        if (o && j->archive && j->job && j->job->rungs > 1 && !l->super)
             json_object_set_new(o, "rung", json_integer(archive_rung(j->archive, archive_row(j->archive, l->trial))));
         if (o && !isnan(l->tokens)) json_object_set_new(o, "tokens", ctl_number(l->tokens));
         if (o && !isnan(l->loss)) json_object_set_new(o, "loss", ctl_number(l->loss));
@@ -120,10 +120,11 @@ static json_t *to_go_json(const struct ctl_job *j, double busy)
 {
     json_t *o = json_object();
     double n = (double)archive_evaluations(j->archive), seconds = INFINITY;
+    double supernet = json_number_value(json_object_get(j->super, "busy_s")); /* is trained once */
     if (isfinite(j->evaluations)) {
         double left = fmax(j->evaluations - n, 0);
         json_object_set_new(o, "evaluations", ctl_number(left));
-        if (n > 0) seconds = left * busy / n;
+        if (n > 0) seconds = left * fmax(busy - supernet, 0) / n;
     }
     if (isfinite(j->hours)) seconds = fmin(seconds, fmax(j->hours * 3600 - busy, 0));
     if (isfinite(seconds)) json_object_set_new(o, "busy_s", json_real(seconds));
@@ -192,6 +193,7 @@ CTL_HANDLER(job_get)
             json_object_set_new(json_object_get(o, "trials"), "pruned", json_integer((json_int_t)archive_count_state(j->archive, TRIAL_PRUNED)));
             json_object_set_new(o, "rungs", rungs_json(j));
         }
+        if (job->shared) json_object_set_new(o, "supernet", ctl_super_json(c, j));
         json_t *audit = ctl_audit_json(j);
         if (audit) json_object_set_new(o, "audit", audit);
         json_object_set_new(o, "redrawn", json_pack("{s:I,s:I}", "known", (json_int_t)j->known, "infeasible", (json_int_t)j->infeasible));

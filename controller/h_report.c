@@ -185,6 +185,7 @@ CTL_HANDLER(evaluator_progress)
         wire_call_result(call, json_pack("{s:b}", "go", false));
         return;
     }
+    if (l->super) curve = NULL;
     if ((curve || checkpoint) && !ctl_writable(c, call)) return;
     heard(c, call, l);
     l->step = step;
@@ -192,12 +193,12 @@ CTL_HANDLER(evaluator_progress)
     l->loss = loss;
     st_t st = ST_OK;
     if (curve || checkpoint) {
-        json_t *body = json_pack("{s:I,s:I,s:I}", "trial", (json_int_t)l->trial, "lease", (json_int_t)l->id, "epoch", (json_int_t)l->epoch);
+        json_t *body = ctl_lease_body(l, "saved");
         if (curve) json_object_set(body, "curve", curve);
         if (checkpoint) json_object_set(body, "checkpoint", checkpoint);
         st = ctl_event_lease(c, l, "progress", body);
     }
-    bool go = !st && !*l->job->unread && ctl_state_active(l->job->state);
+    bool go = !st && !*l->job->unread && ctl_state_active(l->job->state) && !(l->super && ctl_super_late(l->job));
     if (go && curve) go = !ctl_prune(c, l, json_number_value(json_array_get(json_array_get(curve, json_array_size(curve) - 1), 0)));
     if (c->failed) ctl_answer_failed(c, call);
     else wire_call_result(call, json_pack("{s:b}", "go", go));
@@ -244,12 +245,33 @@ static st_t record(struct ctl *c, struct ctl_lease *l, const char *status, json_
     return ST_OK;
 }
 
+/* A supernet that is trained, or cannot be. */
+static st_t record_super(struct ctl *c, struct ctl_lease *l, const char *status, json_t *checkpoint, const char *error, double joules)
+{
+    struct ctl_job *j = l->job;
+    bool failed = !strcmp(status, "failed");
+    char why[ERROR_MAX + 1] = "no reason given";
+    json_t *body = ctl_lease_body(l, status);
+    if (error) snprintf(why, sizeof why, "%.*s", (int)base_utf8_cut(error, ERROR_MAX), error);
+    json_object_set_new(body, "busy_s", json_real(ctl_lease_account(l)));
+    if (checkpoint) json_object_set(body, "checkpoint", checkpoint);
+    if (failed) json_object_set_new(body, "error", json_string(why));
+    if (joules > 0) json_object_set_new(body, "joules", json_real(joules));
+    st_t st = ctl_event_lease(c, l, "supernet", body);
+    if (st) return st;
+    if (joules > 0) j->spent_joules += joules;
+    log_info("job %lld: the supernet %s%s", (long long)j->id, failed ? "cannot be trained: " : "is trained", failed ? why : "");
+    ctl_lease_end(c, l);
+    if (failed) ctl_super_failed(c, j, why);
+    return ST_OK;
+}
+
 /* Preempted: what it brings is kept for whoever goes on. */
 static st_t give_back(struct ctl *c, struct ctl_lease *l, json_t *curve, json_t *checkpoint, const char *error)
 {
     st_t st = ST_OK;
     if (curve || checkpoint) {
-        json_t *body = json_pack("{s:I,s:I,s:I}", "trial", (json_int_t)l->trial, "lease", (json_int_t)l->id, "epoch", (json_int_t)l->epoch);
+        json_t *body = ctl_lease_body(l, "saved");
         if (body && curve) json_object_set(body, "curve", curve);
         if (body && checkpoint) json_object_set(body, "checkpoint", checkpoint);
         st = ctl_event_lease(c, l, "progress", body);
@@ -284,11 +306,13 @@ CTL_HANDLER(evaluator_report)
     }
     heard(c, call, l);
     json_t *metrics = read_metrics(&r, l->job);
-    if (!r.st && ok) check_objectives(&r, l->job, l->trial, metrics);
+    if (l->super) curve = NULL;
+    if (!r.st && ok && !l->super) check_objectives(&r, l->job, l->trial, metrics);
+    if (!r.st && ok && l->super && !checkpoint) base_jr_fail(&r, ST_EINVAL, "checkpoint", "must be there: the file that candidates inherit from");
     if (r.st) {
         ctl_bad_params(call, &err);
     } else if (ctl_writable(c, call)) {
-        st_t st = ok || failed ? record(c, l, status, metrics, curve, checkpoint, stable, error, joules) : give_back(c, l, curve, checkpoint, error);
+        st_t st = l->super && (ok || failed) ? record_super(c, l, status, checkpoint, error, joules) : ok || failed ? record(c, l, status, metrics, curve, checkpoint, stable, error, joules) : give_back(c, l, curve, checkpoint, error);
         if (!st) wire_call_result(call, json_object());
         else if (c->failed) ctl_answer_failed(c, call);
         else wire_call_error(call, WIRE_ESTALE, "the lease is not yours any more"); /* the job is damaged, and stopped */

@@ -40,8 +40,8 @@ static json_t *doing(const struct ctl *c, const struct ctl_session *s)
     json_t *list = json_array();
     for (const struct ctl_lease *l = c->leases; l; l = l->next) {
         if (l->session != s) continue;
-        json_t *o = json_pack("{s:I,s:I,s:I,s:f,s:I}", "lease", (json_int_t)l->id, "job", (json_int_t)l->job->id, "trial",
-                              (json_int_t)l->trial, "seconds", seconds_since(l->since_ns), "step", (json_int_t)l->step);
+        json_t *o = json_pack("{s:I,s:I,s:o,s:f,s:I}", "lease", (json_int_t)l->id, "job", (json_int_t)l->job->id, "trial",
+                              l->super ? json_null() : json_integer(l->trial), "seconds", seconds_since(l->since_ns), "step", (json_int_t)l->step);
         if (!isnan(l->tokens)) json_object_set_new(o, "tokens", json_real(l->tokens));
         if (!isnan(l->loss)) json_object_set_new(o, "loss", json_real(l->loss));
         json_array_append_new(list, o);

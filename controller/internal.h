@@ -4,6 +4,7 @@
  *   table.c      devices and evaluators that were ever seen; sessions (evaluators that are connected)
  *   jobs.c       jobs in memory: loading, states, budgets, reference point
  *   leases.c     leases: grant, renew, give back, expire
+ *   supernet.c   the supernet of a job with shared weights: a task before all others
  *   fidelity.c   which trial goes up a rung; prune.c: which trial need not go on
  *   audit.c      which trial goes to the top to check shortcuts by; audit_table.c: what came of it
  *   sched.c      who gets what; which jobs wait and why; when a job ends
@@ -63,6 +64,7 @@ struct ctl_job {
     double evaluations, hours, joules; /* budget; +inf: unbounded */
     int64_t device;              /* target; 0: none yet */
     char precision[8];           /* of its training; "": settled at the first lease */
+    json_t *super;               /* shared weights: what the store says of its supernet (db_job_supernet); NULL: never leased */
     json_t *by;                  /* body of its last "strategy" event; NULL: none … */
     bool by_known;               /* … or not looked for yet (ctl_job_by) */
     double busy_s, spent_joules;
@@ -127,7 +129,7 @@ struct ctl_session { /* one connection of an evaluator */
     struct wire_conn *conn;
     struct ctl_known *known;
     bool fresh;              /* registered in the open transaction */
-    bool train, validate;    /* accepts includes it */
+    bool train, validate, supernet; /* accepts includes it */
     json_t *provides;        /* array of metric names; NULL: any */
     int spaces;              /* bits 1 << enum space_type, 1 << CTL_SPACE_PROBLEM; 0: not said */
     int slots, nleases;
@@ -137,6 +139,7 @@ struct ctl_session { /* one connection of an evaluator */
 struct ctl_lease {
     struct ctl_lease *next;
     int64_t id, trial, epoch, evaluator;
+    bool super;                  /* of its job's supernet; trial is 0 then */
     struct ctl_job *job;
     struct ctl_session *session; /* NULL: from before a restart, or its connection is gone and the store cannot say so yet */
     uint64_t since_ns, expires_ns;
@@ -191,7 +194,7 @@ struct ctl {
 /* Appends one event (beginning a transaction if none is open), folds it into the job's archive and tells watchers. body: stolen, NULL allowed (out of memory).
  * After a failure nothing more is written until ctl_flush has rolled back. j NULL: the service itself. */
 st_t ctl_event(struct ctl *c, struct ctl_job *j, const char *type, json_t *body);
-/* The same of a lease. What the store has of that trial may be damaged: an event that does not fit it (ST_ESTALE, ST_ENOTFOUND) is not recorded, the
+/* The same of a lease; of a supernet's the type is "supernet" whatever was said. What the store has of that trial may be damaged: an event that does not fit it (ST_ESTALE, ST_ENOTFOUND) is not recorded, the
  * transaction goes on, and the job is damaged. */
 st_t ctl_event_lease(struct ctl *c, const struct ctl_lease *l, const char *type, json_t *body);
 /* Schedules, commits, and cleans up after a failure. Once per burst by wire/; by timers after their own work. */
@@ -267,8 +270,10 @@ struct ctl_lease *ctl_lease_get(struct ctl *c, int64_t id); /* NULL */
 void ctl_lease_bind(struct ctl_lease *l, struct ctl_session *s); /* s NULL: unbind */
 void ctl_lease_renew(struct ctl *c, struct ctl_lease *l);
 void ctl_session_renew(struct ctl *c, struct ctl_session *s);
-/* Records the lease of a row of j's archive and takes it into the list. */
+/* Records the lease of a row of j's archive (-1: of its supernet) and takes it into the list. */
 st_t ctl_lease_grant(struct ctl *c, struct ctl_session *s, struct ctl_job *j, long row, struct ctl_lease **out);
+/* What an event says of l first: {trial, lease, epoch}, or {state, lease, epoch} of a supernet, which is in that state then. */
+json_t *ctl_lease_body(const struct ctl_lease *l, const char *state);
 /* Seconds that the event which ends l adds to its job's busy time. */
 double ctl_lease_account(struct ctl_lease *l);
 /* Out of the list, until the commit says for good. */
@@ -280,10 +285,24 @@ void ctl_leases_tick(struct ctl *c, uint64_t now);
 void ctl_leases_committed(struct ctl *c);
 void ctl_leases_rolled_back(struct ctl *c);
 
+/* ---- supernet.c ---- */
+/* A job with shared weights leases its supernet before anything that inherits from it: trained by one evaluator, its checkpoint is what validations name. It is no trial: nothing is
+ * proposed for it, and it counts as no evaluation; its time is the job's. Killed, paused or preempted it is leased again with its last checkpoint. One that has failed ends the
+ * job as failed; job.resume tries once more. When the hours are over before it is trained, it is stopped, and the job has ended without a result until it gets more of them. */
+st_t ctl_super_load(struct ctl *c, struct ctl_job *j); /* j->super, anew; nothing in a job that shares no weights */
+bool ctl_super_done(const struct ctl_job *j);
+bool ctl_super_out(const struct ctl_job *j);
+bool ctl_super_due(const struct ctl_job *j); /* is it to be leased before what the job leases next? */
+/* Its hours are over, while it is trained. */
+bool ctl_super_late(const struct ctl_job *j);
+/* l has ended as failed. */
+void ctl_super_failed(struct ctl *c, struct ctl_job *j, const char *error);
+json_t *ctl_super_json(const struct ctl *c, const struct ctl_job *j); /* what job.get says of it; new reference */
+
 /* ---- sched.c ---- */
 bool ctl_can_serve(const struct ctl *c, const struct ctl_session *s, const struct ctl_job *j, char *why, size_t size);
 void ctl_sched(struct ctl *c);
-/* The lease as evaluator.next answers it. */
+/* The lease as evaluator.next answers it. arch_text: NULL of a supernet. */
 void ctl_sched_answer(struct ctl *c, struct wire_call *call, struct ctl_lease *l, const char *arch_text, json_t *checkpoint);
 
 /* ---- prune.c ---- */

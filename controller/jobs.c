@@ -42,6 +42,7 @@ static void job_free_memory(struct ctl_job *j)
     json_decref(j->json);
     json_decref(j->files);
     json_decref(j->by);
+    json_decref(j->super);
     for (int i = 0; i < JOB_RUNGS_MAX; i++) free(j->lease_text[i]);
     free(j->lost);
     free(j);
@@ -119,7 +120,7 @@ static void check_trials(struct ctl *c, struct ctl_job *j)
     if (n && list->trial)
         ctl_job_damaged(c, j, "the store is damaged: trial %lld: %s%s", (long long)list->trial, list->why, n > 1 ? ", and others" : "");
     else if (n) ctl_job_damaged(c, j, "the store is damaged: of its trials, %s", list->why);
-    else if (out != j->nleases) ctl_job_damaged(c, j, "the store is damaged: %ld of its trials are out, on %d leases", out, j->nleases);
+    else if (out != j->nleases - ctl_super_out(j)) ctl_job_damaged(c, j, "the store is damaged: %ld of its trials are out, on %d leases", out, j->nleases);
 }
 
 static st_t job_new(struct ctl *c, const struct db_job *d, struct ctl_job **out)
@@ -180,7 +181,7 @@ static st_t load_one(void *ctx, const struct db_job *d)
     check_row(l->c, j, d);
     drop_archive(j);
     l->out = j;
-    return ST_OK;
+    return ctl_super_load(l->c, j);
 }
 
 st_t ctl_job_load(struct ctl *c, int64_t id, struct ctl_job **out, struct base_err *err)
@@ -326,7 +327,7 @@ double ctl_job_busy_s(const struct ctl_job *j)
 bool ctl_job_closed(const struct ctl_job *j, double evaluations)
 {
     return j->exhausted || (double)archive_count(j->archive) >= evaluations ||
-           (j->job->shared && ctl_job_busy_s(j) >= (1 - JOB_FINAL_SHARE) * j->hours * 3600);
+           (j->job->shared && archive_count(j->archive) && ctl_job_busy_s(j) >= (1 - JOB_FINAL_SHARE) * j->hours * 3600);
 }
 
 /* Verdicts that are not what they were. */
@@ -448,7 +449,8 @@ void ctl_job_finish(struct ctl *c, struct ctl_job *j, const char *why)
     if (archive_rung_count(j->archive, 0)) {
         ctl_job_state(c, j, CTL_DONE, why);
     } else {
-        snprintf(text, sizeof text, "no trial succeeded; %s", why);
+        snprintf(text, sizeof text, "no trial succeeded; %s%s", why,
+                 j->job->shared && !ctl_super_done(j) ? ", and the supernet was not trained by then: give more hours, or a smaller fidelity.tokens" : "");
         ctl_job_state(c, j, CTL_FAILED, text);
     }
 }

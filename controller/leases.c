@@ -1,5 +1,6 @@
 /* Leases: who has which trial, and how it comes back. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -70,17 +71,20 @@ static struct ctl_lease *lease_new(struct ctl *c, struct ctl_job *j, int64_t id)
 
 st_t ctl_lease_grant(struct ctl *c, struct ctl_session *s, struct ctl_job *j, long row, struct ctl_lease **out)
 {
-    int64_t epoch = archive_epoch(j->archive, row) + 1;
     struct ctl_lease *l = lease_new(c, j, c->last_lease + 1);
     if (!l) return ST_ENOMEM;
-    l->trial = archive_trial(j->archive, row);
-    l->epoch = epoch;
+    l->super = row < 0;
+    l->trial = l->super ? 0 : archive_trial(j->archive, row);
+    l->epoch = (l->super ? json_integer_value(json_object_get(j->super, "epoch")) : archive_epoch(j->archive, row)) + 1;
     l->evaluator = s->known->id;
     l->fresh = true;
-    json_t *body = json_pack("{s:I,s:I,s:I,s:I,s:s,s:I,s:I}", "trial", (json_int_t)l->trial, "lease", (json_int_t)l->id, "epoch",
-                             (json_int_t)epoch, "evaluator", (json_int_t)l->evaluator, "task", "train", "device",
-                             (json_int_t)s->known->device, "expires", (json_int_t)(base_clock_wall_ms() + (int64_t)(c->lease_s * 1000)));
-    st_t st = ctl_event(c, j, "leased", body);
+    json_t *body = ctl_lease_body(l, "leased");
+    json_object_set_new(body, "evaluator", json_integer(l->evaluator));
+    if (!l->super) json_object_set_new(body, "task", json_string(j->job->shared && !archive_rung(j->archive, row) ? "validate" : "train"));
+    json_object_set_new(body, "device", json_integer(s->known->device));
+    json_object_set_new(body, "expires", json_integer(base_clock_wall_ms() + (int64_t)(c->lease_s * 1000)));
+    st_t st = ctl_event(c, j, l->super ? "supernet" : "leased", body);
+    if (!st && l->super && (st = ctl_super_load(c, j))) c->failed = st;
     if (st) {
         free(l);
         return st;
@@ -89,6 +93,12 @@ st_t ctl_lease_grant(struct ctl *c, struct ctl_session *s, struct ctl_job *j, lo
     ctl_lease_bind(l, s);
     *out = l;
     return ST_OK;
+}
+
+json_t *ctl_lease_body(const struct ctl_lease *l, const char *state)
+{
+    if (l->super) return json_pack("{s:s,s:I,s:I}", "state", state, "lease", (json_int_t)l->id, "epoch", (json_int_t)l->epoch);
+    return json_pack("{s:I,s:I,s:I}", "trial", (json_int_t)l->trial, "lease", (json_int_t)l->id, "epoch", (json_int_t)l->epoch);
 }
 
 /* Busy time is the time with an evaluator at work, however many: each event that ends a lease accounts for what has passed since the last one. */
@@ -136,8 +146,10 @@ st_t ctl_lease_return(struct ctl *c, struct ctl_lease *l, const char *reason, bo
         l->orphan = true;
         return ST_ENOSPC;
     }
-    json_t *body = json_pack("{s:I,s:I,s:I}", "trial", (json_int_t)l->trial, "lease", (json_int_t)l->id, "epoch", (json_int_t)l->epoch);
     bool give_up = lost && lost_times(j, l->trial, l->step) >= CTL_LOST_MAX;
+    char why[96];
+    json_t *body = ctl_lease_body(l, give_up ? "failed" : "ready");
+    snprintf(why, sizeof why, "its evaluator was lost %d times while at work on it", CTL_LOST_MAX);
     if (body) json_object_set_new(body, "busy_s", json_real(ctl_lease_account(l)));
     l->orphan = true; /* until this is committed */
     if (body && give_up) {
@@ -145,7 +157,7 @@ st_t ctl_lease_return(struct ctl *c, struct ctl_lease *l, const char *reason, bo
         json_object_set_new(body, "status", json_string("failed"));
         json_object_set_new(body, "device", json_integer(k ? k->device : 0));
         json_object_set_new(body, "metrics", json_object());
-        json_object_set_new(body, "error", json_sprintf("its evaluator was lost %d times while at work on it", CTL_LOST_MAX));
+        json_object_set_new(body, "error", json_string(why));
     } else if (body) {
         json_object_set_new(body, "reason", json_string(reason));
     }
@@ -155,9 +167,11 @@ st_t ctl_lease_return(struct ctl *c, struct ctl_lease *l, const char *reason, bo
         return ST_OK;
     }
     if (st) return st;
-    log_info("job %lld trial %lld: given back: %s", (long long)j->id, (long long)l->trial, reason);
+    if (l->super) log_info("job %lld: the supernet is given back: %s", (long long)j->id, reason);
+    else log_info("job %lld trial %lld: given back: %s", (long long)j->id, (long long)l->trial, reason);
     ctl_lease_end(c, l);
-    if (give_up) ctl_job_reported(c, j);
+    if (give_up && l->super) ctl_super_failed(c, j, why);
+    else if (give_up) ctl_job_reported(c, j);
     return ST_OK;
 }
 
@@ -222,6 +236,7 @@ static st_t load_one(void *ctx, const struct db_lease *d)
     struct ctl_lease *l = lease_new(c, j, d->lease);
     if (!l) return ST_ENOMEM;
     l->trial = d->trial;
+    l->super = !d->trial;
     /* Its expiry as it was stored tells when it was given. */
     int64_t age_ms = base_clock_wall_ms() - (d->expires_ms - (int64_t)(c->lease_s * 1000));
     uint64_t age_ns = age_ms > 0 ? (uint64_t)age_ms * 1000000 : 0;

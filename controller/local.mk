@@ -7,7 +7,7 @@ libcontroller_a_SOURCES = \
 	controller/inner_int.h controller/inner_sum.c controller/jobs.c controller/leases.c controller/linalg.c controller/linalg.h \
 	controller/nsga2.c controller/proposer.c controller/prune.c controller/random.c controller/ridge.c controller/ridge.h controller/sched.c \
 	controller/surrogate.c controller/surrogate.h \
-	controller/server.c controller/store.c controller/strategy.c controller/table.c
+	controller/server.c controller/store.c controller/strategy.c controller/supernet.c controller/table.c
 
 bin_PROGRAMS += tautd
 tautd_SOURCES = controller/main.c

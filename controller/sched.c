@@ -75,6 +75,10 @@ bool ctl_can_serve(const struct ctl *c, const struct ctl_session *s, const struc
         snprintf(why, size, "no connected evaluator validates with shared weights");
         return false;
     }
+    if (!s->supernet && j->archive && ctl_super_due(j)) {
+        snprintf(why, size, "no connected evaluator trains supernets");
+        return false;
+    }
     for (int i = 0; i < n; i++) {
         measured |= ctl_metric_measured(need[i]);
         if (provides(s, need[i]->name)) continue;
@@ -127,7 +131,7 @@ static void stop_unread(struct ctl *c, struct ctl_job *j)
 
 static bool has_work(struct ctl_job *j)
 {
-    if (!ctl_state_active(j->state) || !j->archive || ctl_job_busy_s(j) >= j->hours * 3600) return false;
+    if (!ctl_state_active(j->state) || !j->archive || ctl_job_busy_s(j) >= j->hours * 3600 || ctl_super_out(j)) return false;
     return archive_count_state(j->archive, TRIAL_READY) > 0 ||
            !ctl_job_closed(j, j->evaluations) || ctl_job_promote(j, j->evaluations) >= 0;
 }
@@ -262,7 +266,11 @@ static st_t hand_out(struct ctl *c, struct ctl_session *s, struct ctl_job *j, st
     char *arch = NULL;
     long row = 0, n = archive_count(j->archive);
     st_t st;
-    if (archive_count_state(j->archive, TRIAL_READY)) { /* what came back goes before anything new */
+    if (ctl_super_due(j)) {
+        row = -1;
+        checkpoint = json_incref(json_object_get(j->super, "checkpoint"));
+        st = ST_OK;
+    } else if (archive_count_state(j->archive, TRIAL_READY)) { /* what came back goes before anything new */
         while (row < n && archive_state(j->archive, row) != TRIAL_READY) row++;
         st = returned_arch(j, row, &arch);
         if (!st && archive_epoch(j->archive, row)) checkpoint = checkpoint_of(c, archive_trial(j->archive, row));
@@ -349,8 +357,8 @@ void ctl_sched(struct ctl *c)
 
 /* ---- the answer ---- */
 
-/* What every lease of a job on a rung says alike. */
-static char *lease_text(const struct ctl_job *j, int rung)
+/* What every lease of a job on a rung, or that of its supernet (rung 0), says alike. */
+static char *lease_text(const struct ctl_job *j, int rung, bool super)
 {
     const struct job *job = j->job;
     bool lm = space_type(job->space) == SPACE_LM;
@@ -364,15 +372,18 @@ static char *lease_text(const struct ctl_job *j, int rung)
     base_jw_key(&w, "task");
     base_jw_obj(&w);
     bool inherits = job->shared && rung == 0;
-    base_jw_kstr(&w, "kind", inherits ? "validate" : "train");
+    base_jw_kstr(&w, "kind", super ? "supernet" : inherits ? "validate" : "train");
     if (inherits || (job->shared && job->inherited)) {
         char *space = json_dumps(job->space_json, JSON_COMPACT | JSON_ENCODE_ANY);
+        char *file = super ? NULL : json_dumps(json_object_get(j->super, "checkpoint"), JSON_COMPACT);
         base_jw_key(&w, "supernet");
         base_jw_obj(&w);
         base_jw_knum(&w, "tokens", job_rung_tokens(job, 0));
         base_jw_kraw(&w, "space", space ? space : "null");
+        if (file) base_jw_kraw(&w, "checkpoint", file);
         base_jw_end(&w);
         free(space);
+        free(file);
     }
     if (job->problem) base_jw_kstr(&w, "problem", job->problem->name);
     if (lm) {
@@ -402,7 +413,7 @@ static char *lease_text(const struct ctl_job *j, int rung)
     base_jw_kint(&w, "seed", (int64_t)job->seed);
     base_jw_key(&w, "metrics");
     base_jw_arr(&w);
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n && !super; i++) {
         struct metric m;
         if (lm && !space_metric_parse(&m, wanted[i], false, "", NULL) && (m.source == METRIC_PAPER || (rung && ctl_metric_once(&m)))) continue; /* known */
         base_jw_str(&w, wanted[i]);
@@ -417,14 +428,17 @@ void ctl_sched_answer(struct ctl *c, struct wire_call *call, struct ctl_lease *l
 {
     struct ctl_job *j = l->job;
     struct base_buf b = BASE_BUF_INIT;
-    int rung = archive_rung(j->archive, archive_row(j->archive, l->trial));
-    if (!j->lease_text[rung]) j->lease_text[rung] = lease_text(j, rung);
-    base_buf_printf(&b, "{\"lease\":%lld,\"epoch\":%lld,\"job\":%lld,\"trial\":%lld,\"arch\":%s,", (long long)l->id, (long long)l->epoch,
-                    (long long)j->id, (long long)l->trial, arch_text);
+    int rung = l->super ? 0 : archive_rung(j->archive, archive_row(j->archive, l->trial));
+    char *own = l->super ? lease_text(j, 0, true) : NULL, **alike = l->super ? &own : &j->lease_text[rung];
+    if (!*alike && !l->super) *alike = lease_text(j, rung, false);
+    base_buf_printf(&b, "{\"lease\":%lld,\"epoch\":%lld,\"job\":%lld,", (long long)l->id, (long long)l->epoch, (long long)j->id);
+    if (l->super) base_buf_str(&b, "\"trial\":null,\"arch\":null,");
+    else base_buf_printf(&b, "\"trial\":%lld,\"arch\":%s,", (long long)l->trial, arch_text);
     char *text = checkpoint && !json_is_null(checkpoint) ? json_dumps(checkpoint, JSON_COMPACT) : NULL;
     if (text) base_buf_printf(&b, "\"checkpoint\":%s,", text);
     free(text);
-    if (j->lease_text[rung]) base_buf_str(&b, j->lease_text[rung] + 1); /* without its brace */
+    if (*alike) base_buf_str(&b, *alike + 1); /* without its brace */
     else b.st = ST_ENOMEM;
+    free(own);
     wire_call_raw(call, &b);
 }

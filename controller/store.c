@@ -42,8 +42,11 @@ st_t ctl_event(struct ctl *c, struct ctl_job *j, const char *type, json_t *body)
 st_t ctl_event_lease(struct ctl *c, const struct ctl_lease *l, const char *type, json_t *body)
 {
     bool refused = false;
-    st_t st = append(c, l->job, type, body, &refused);
-    if (refused)
+    st_t st = append(c, l->job, l->super ? "supernet" : type, body, &refused);
+    if (!st && l->super && (st = ctl_super_load(c, l->job))) c->failed = st;
+    if (refused && l->super)
+        ctl_job_damaged(c, l->job, "the store is damaged: its supernet is not out on lease %lld, epoch %lld", (long long)l->id, (long long)l->epoch);
+    else if (refused)
         ctl_job_damaged(c, l->job, "the store is damaged: trial %lld is not out on its lease %lld, epoch %lld", (long long)l->trial, (long long)l->id,
                         (long long)l->epoch);
     return st;

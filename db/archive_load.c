@@ -386,6 +386,7 @@ static st_t fold_promoted(struct archive *a, long row)
 st_t archive_fold_at(struct archive *a, const char *type, json_t *body, int64_t at_ms)
 {
     if (!strcmp(type, "proposed")) return fold_proposed(a, body);
+    if (!strcmp(type, "supernet")) a->busy_s += json_number_value(json_object_get(body, "busy_s"));
     if (!strcmp(type, "verdict"))
         return archive_verdict_set(a, json_string_value(json_object_get(body, "shortcut")), json_is_true(json_object_get(body, "relied")), a->n);
     bool leased = !strcmp(type, "leased"), reported = !strcmp(type, "reported"), returned = !strcmp(type, "returned"),

@@ -26,7 +26,7 @@
 #include "searchspace/job.h"
 
 #define DB_APPLICATION_ID 0x54415554 /* "TAUT" */
-#define DB_VERSION 4
+#define DB_VERSION 5
 
 enum db_flags { DB_CREATE = 1, DB_READONLY = 2 /* no lock, no write: tests and benches */ };
 
@@ -66,6 +66,11 @@ int64_t db_next_id(struct db *db, enum db_table t); /* unused so far, monotone e
  * audit       {trial, drawn: "best"|"front"|"space"|"all"}              goes to the top rung whatever it brings on the way, to check shortcuts by; once a trial
  * verdict     {shortcut, relied: bool, …}                              from this proposal on; whatever else the body has stands there for those who read events
  * returned    {trial, lease, epoch, reason, busy_s}                    preempted: the trial waits to be leased again, epoch + 1
+ * supernet    {state: "leased", lease, epoch, evaluator, device, expires}            of a job with shared weights; never leased: there is none yet.
+ *             {state: "saved", lease, epoch, checkpoint}               a checkpoint of it, durable
+ *             {state: "ready", lease, epoch, reason, busy_s}           preempted: waits to be leased again, epoch + 1
+ *             {state: "ok", lease, epoch, checkpoint, busy_s, joules?, …}  trained: whoever inherits does so from that file
+ *             {state: "failed", lease, epoch, error, busy_s, …}        may be leased again, epoch + 1
  * device      {id, kind, body: {...}}                                  job 0
  * evaluator   {evaluator, name, device}                                job 0
  * A trial's state is one of: ready, leased, ok, failed, pruned. `at` is wall-clock ms.
@@ -119,8 +124,11 @@ st_t db_trial_by_arch(struct db *db, int64_t job, const char *id_prefix, int64_t
 /* Body of a job's last "strategy" event; *out NULL: there is none. Looks through the job's events from their end. */
 st_t db_job_strategy(struct db *db, int64_t job, json_t **out, struct base_err *err);
 
+/* The supernet of a job: {state: "ready"|"leased"|"ok"|"failed", epoch, device, busy_s, joules?, error?, checkpoint?}; *out NULL: it was never leased. */
+st_t db_job_supernet(struct db *db, int64_t job, json_t **out, struct base_err *err);
+
 struct db_lease {
-    int64_t lease, trial, job, evaluator, epoch, expires_ms;
+    int64_t lease, trial /* 0: of its job's supernet */, job, evaluator, epoch, expires_ms;
     bool holds; /* its trial is out on it */
 };
 typedef st_t (*db_lease_fn)(void *ctx, const struct db_lease *l);

@@ -6,107 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/json.h"
-#include "db/internal.h"
+#include "db/fold_impl.h"
 
 enum { READY, LEASED, OK, FAILED, PRUNED }; /* trial_data.state; archive.h has the same */
-
-struct fold {
-    struct db *db;
-    int64_t job, seq, at;
-    struct db_jobinfo *info;
-    struct base_jr r; /* on the body */
-    struct base_err *err;
-};
-
-/* ---- reading the body ---- */
-
-static int64_t need_int(struct fold *f, const char *key, int64_t min)
-{
-    base_jr_need(&f->r, key);
-    return base_jr_int(&f->r, key, 0, min, INT64_MAX);
-}
-
-static double need_num(struct fold *f, const char *key)
-{
-    base_jr_need(&f->r, key);
-    return base_jr_num(&f->r, key, 0, 0, HUGE_VAL);
-}
-
-static const char *need_str(struct fold *f, const char *key)
-{
-    base_jr_need(&f->r, key);
-    const char *s = base_jr_str(&f->r, key, NULL);
-    return s ? s : "";
-}
-
-static json_t *need_type(struct fold *f, const char *key, json_type type, const char *name)
-{
-    json_t *v = base_jr_need(&f->r, key);
-    if (v && json_typeof(v) != type) base_jr_fail(&f->r, ST_EINVAL, key, "must be %s", name);
-    return v;
-}
-
-/* JSON null counts as absent. */
-static json_t *optional(struct fold *f, const char *key)
-{
-    json_t *v = base_jr_get(&f->r, key);
-    return json_is_null(v) ? NULL : v;
-}
-
-/* ---- writing: parameters are bound in order ---- */
-
-static void bind_text(sqlite3_stmt *q, int i, const char *s)
-{
-    if (s)
-        sqlite3_bind_text(q, i, s, -1, SQLITE_STATIC);
-    else
-        sqlite3_bind_null(q, i);
-}
-
-static void bind_buf(sqlite3_stmt *q, int i, const struct base_buf *b)
-{
-    sqlite3_bind_text(q, i, b->p, (int)b->len, SQLITE_STATIC);
-}
-
-/* NULL for what is unbounded or unknown */
-static void bind_num(sqlite3_stmt *q, int i, double v)
-{
-    if (isfinite(v))
-        sqlite3_bind_double(q, i, v);
-    else
-        sqlite3_bind_null(q, i);
-}
-
-static st_t write_fail(struct fold *f)
-{
-    return db_fail(f->db, f->db->path, f->err);
-}
-
-static st_t out_of_memory(struct fold *f)
-{
-    return base_err_set(f->err, ST_ENOMEM, f->r.path, "out of memory");
-}
-
-/* Is there a device of that id? */
-static void check_device(struct fold *f, const char *key, int64_t id)
-{
-    if (f->r.st || id == f->db->known_device) return;
-    sqlite3_stmt *q = db_stmt(f->db, SQL_DEVICE_GET);
-    if (!q) {
-        f->r.st = write_fail(f);
-        return;
-    }
-    sqlite3_bind_int64(q, 1, id);
-    int rc = sqlite3_step(q);
-    if (rc == SQLITE_DONE)
-        base_jr_fail(&f->r, ST_EINVAL, key, "there is no device %lld", (long long)id);
-    else if (rc != SQLITE_ROW)
-        f->r.st = write_fail(f);
-    else
-        f->db->known_device = id;
-    sqlite3_reset(q);
-}
 
 /* ---- jobs ---- */
 
@@ -382,46 +284,6 @@ static st_t fold_leased(struct fold *f)
     return db_run(db, q, f->err);
 }
 
-struct checkpoint {
-    bool given;
-    const char *path, *hash;
-    int64_t bytes;
-    double tokens;
-};
-
-static void read_checkpoint(struct fold *f, const char *key, struct checkpoint *c)
-{
-    json_t *v = optional(f, key);
-    *c = (struct checkpoint){.given = v != NULL};
-    if (!v || f->r.st) return;
-    char path[64];
-    snprintf(path, sizeof path, "%.40s.%s", f->r.path, key);
-    struct base_jr r = base_jr_at(v, path, f->err);
-    base_jr_need(&r, "path");
-    base_jr_need(&r, "hash");
-    base_jr_need(&r, "bytes");
-    base_jr_need(&r, "tokens");
-    c->path = base_jr_str(&r, "path", "");
-    c->hash = base_jr_str(&r, "hash", "");
-    c->bytes = base_jr_int(&r, "bytes", 0, 0, INT64_MAX);
-    c->tokens = base_jr_num(&r, "tokens", 0, 0, HUGE_VAL);
-    f->r.st = r.st;
-}
-
-/* sql: into which table */
-static st_t write_checkpoint(struct fold *f, int64_t trial, enum db_sql sql, const struct checkpoint *c)
-{
-    if (!c->given) return ST_OK;
-    sqlite3_stmt *q = db_stmt(f->db, sql);
-    if (!q) return write_fail(f);
-    sqlite3_bind_int64(q, 1, trial);
-    bind_text(q, 2, c->path);
-    bind_text(q, 3, c->hash);
-    sqlite3_bind_int64(q, 4, c->bytes);
-    sqlite3_bind_double(q, 5, c->tokens);
-    return db_run(f->db, q, f->err);
-}
-
 static st_t write_return(struct fold *f, int64_t trial, double busy_s)
 {
     sqlite3_stmt *q = db_stmt(f->db, SQL_TRIAL_RETURN);
@@ -438,14 +300,7 @@ static st_t write_spent(struct fold *f, int64_t trial, double busy_s, double jou
     if (!q) return write_fail(f);
     sqlite3_bind_int64(q, 1, trial);
     st_t st = db_run(f->db, q, f->err);
-    if (st) return st;
-    if (!(q = db_stmt(f->db, SQL_JOB_SPEND))) return write_fail(f);
-    f->info->busy_s += busy_s;
-    f->info->joules += joules;
-    sqlite3_bind_int64(q, 1, f->job);
-    sqlite3_bind_double(q, 2, f->info->busy_s);
-    sqlite3_bind_double(q, 3, f->info->joules);
-    return db_run(f->db, q, f->err);
+    return st ? st : job_spend(f, busy_s, joules);
 }
 
 static st_t fold_progress(struct fold *f)
@@ -661,7 +516,7 @@ static const struct {
     {"leased", fold_leased, false},       {"progress", fold_progress, false},   {"reported", fold_reported, false},
     {"returned", fold_returned, false},   {"device", fold_device, true},        {"evaluator", fold_evaluator, true},
     {"precision", fold_precision, false}, {"promoted", fold_promoted, false},   {"pruned", fold_pruned, false},
-    {"strategy", fold_strategy, false},
+    {"strategy", fold_strategy, false},   {"supernet", db_fold_supernet, false},
     {"audit", fold_audit, false},         {"verdict", fold_verdict, false},
 };
 

@@ -1,7 +1,7 @@
 /* What the files of db/ share; nobody else includes this.
  *
  * How the rows lie (schema.c has the SQL). Physical tables: event, job_spec, job_state, trial_data, trial_more, trial_rung,
- * metric_quality, stable, lease, checkpoint, device, evaluator, metric_set. Views: job, trial, arch, metric, metric_newest, curve. The reasons, measured in
+ * metric_quality, stable, lease, supernet, checkpoint, device, evaluator, metric_set. Views: job, trial, arch, metric, metric_newest, curve. The reasons, measured in
  * bench/SPEED.md:
  *   - A commit costs some microseconds a page it touches, so a trial is one row: its values, curve and genome lie in
  * it. An architecture's canonical text lies in the event that proposed it, and nowhere else.
@@ -72,8 +72,15 @@
     X(SQL_LEASE_INSERT, "INSERT INTO lease(trial,lease,task,evaluator,epoch,expires,device) VALUES(?,?,?,?,?,?,?)")    \
     X(SQL_LEASE_DELETE, "DELETE FROM lease WHERE trial=?")                                                             \
     X(SQL_LEASE_WALK, "SELECT l.lease,l.trial,t.job,l.evaluator,l.epoch,l.expires,t.state=1 AND t.lease=l.lease AND"    \
-                      " t.epoch=l.epoch FROM lease l"                                                                  \
-                      " JOIN trial_data t ON t.id=l.trial ORDER BY l.lease")                                           \
+                      " t.epoch=l.epoch FROM lease l JOIN trial_data t ON t.id=l.trial UNION ALL"                      \
+                      " SELECT lease,0,job,evaluator,epoch,expires,1 FROM supernet WHERE state='leased' ORDER BY 1")   \
+    X(SQL_SUPERNET_GET, "SELECT state,epoch,lease FROM supernet WHERE job=?")                                          \
+    X(SQL_SUPERNET_LEASE, "INSERT INTO supernet(job,state,epoch,lease,evaluator,device,expires,busy_s)"                \
+                          " VALUES(?1,'leased',?2,?3,?4,?5,?6,0) ON CONFLICT(job) DO UPDATE SET state='leased',"       \
+                          "epoch=?2,lease=?3,evaluator=?4,device=?5,expires=?6,error=NULL")                            \
+    X(SQL_SUPERNET_CHECKPOINT, "UPDATE supernet SET path=?2,hash=?3,bytes=?4,tokens=?5 WHERE job=?1")                  \
+    X(SQL_SUPERNET_END, "UPDATE supernet SET state=?2,busy_s=busy_s+?3,joules=?4,error=?5 WHERE job=?1")               \
+    X(SQL_SUPERNET_SHOW, "SELECT state,epoch,device,busy_s,joules,error,path,hash,bytes,tokens FROM supernet WHERE job=?") \
     X(SQL_CHECKPOINT_PUT, "INSERT OR REPLACE INTO checkpoint(trial,path,hash,bytes,tokens) VALUES(?,?,?,?,?)")         \
     X(SQL_CHECKPOINT_GET, "SELECT path,hash,bytes,tokens FROM checkpoint WHERE trial=?")                               \
     X(SQL_QUALITY_INSERT, "INSERT INTO metric_quality(trial,slot,ratio,ratio_low,ratio_high,anchor,converged,disturbed,"  \

@@ -220,21 +220,45 @@ static st_t put_device(struct db *db, json_t *o, int64_t id)
     return ST_OK;
 }
 
+/* From column i on: path, hash, bytes, tokens. */
+static void put_file(json_t *o, sqlite3_stmt *q, int i)
+{
+    json_t *c = json_object();
+    put_text(c, "path", q, i);
+    put_text(c, "hash", q, i + 1);
+    put_number(c, "bytes", q, i + 2);
+    put_number(c, "tokens", q, i + 3);
+    json_object_set_new(o, "checkpoint", c);
+}
+
 static st_t put_checkpoint(struct db *db, json_t *o, int64_t trial)
 {
     sqlite3_stmt *q = db_stmt(db, SQL_CHECKPOINT_GET);
     if (!q) return db_fail(db, db->path, NULL);
     sqlite3_bind_int64(q, 1, trial);
-    if (sqlite3_step(q) == SQLITE_ROW) {
-        json_t *c = json_object();
-        put_text(c, "path", q, 0);
-        put_text(c, "hash", q, 1);
-        put_number(c, "bytes", q, 2);
-        put_number(c, "tokens", q, 3);
-        json_object_set_new(o, "checkpoint", c);
-    }
+    if (sqlite3_step(q) == SQLITE_ROW) put_file(o, q, 0);
     sqlite3_reset(q);
     return ST_OK;
+}
+
+st_t db_job_supernet(struct db *db, int64_t job, json_t **out, struct base_err *err)
+{
+    sqlite3_stmt *q = walk(db, SQL_SUPERNET_SHOW);
+    if (!q) return db_fail(db, db->path, err);
+    sqlite3_bind_int64(q, 1, job);
+    int rc = sqlite3_step(q);
+    *out = NULL;
+    if (rc == SQLITE_ROW) {
+        json_t *o = *out = json_object();
+        put_text(o, "state", q, 0);
+        put_number(o, "epoch", q, 1);
+        put_number(o, "device", q, 2);
+        json_object_set_new(o, "busy_s", json_real(sqlite3_column_double(q, 3)));
+        put_number(o, "joules", q, 4);
+        put_text(o, "error", q, 5);
+        if (text_at(q, 6)) put_file(o, q, 6);
+    }
+    return walked(db, q, rc == SQLITE_ROW && !*out ? ST_ENOMEM : ST_OK, rc);
 }
 
 /* From column i on: ratio, ratio_low, ratio_high, anchor, converged, disturbed, rejected. */

@@ -197,7 +197,17 @@ static st_t to_v4(sqlite3 *sql)
     return run(sql, &b);
 }
 
-const db_step_fn db_steps[DB_VERSION] = {create_v1, to_v2, to_v3, to_v4};
+/* Version 5: the supernet of a job with shared weights, a task of its own. */
+static st_t to_v5(sqlite3 *sql)
+{
+    struct base_buf b = BASE_BUF_INIT;
+    base_buf_str(&b, "CREATE TABLE supernet(job INTEGER PRIMARY KEY REFERENCES job_spec(id), state TEXT NOT NULL, epoch INTEGER NOT NULL,"
+                     " lease INTEGER NOT NULL, evaluator INTEGER NOT NULL, device INTEGER NOT NULL REFERENCES device(id), expires INTEGER NOT NULL,"
+                     " busy_s REAL NOT NULL, joules REAL, error TEXT, path TEXT, hash TEXT, bytes INTEGER, tokens REAL) STRICT;");
+    return run(sql, &b);
+}
+
+const db_step_fn db_steps[DB_VERSION] = {create_v1, to_v2, to_v3, to_v4, to_v5};
 
 st_t db_migrate(struct db *db, const db_step_fn *steps, int nsteps, struct base_err *err)
 {

@@ -398,7 +398,8 @@ int64_t db_next_id(struct db *db, enum db_table t)
 {
     /* Leases end, so their table forgets them; each trial remembers its last. */
     static const char *const max[] = {"SELECT max(id) FROM job_spec", "SELECT max(id) FROM trial_data",
-                                      "SELECT max(lease) FROM trial_data", "SELECT max(id) FROM device"};
+                                      "SELECT max(coalesce((SELECT max(lease) FROM trial_data),0),coalesce((SELECT max(lease) FROM supernet),0))",
+                                      "SELECT max(id) FROM device"};
     if (!db->next[t]) {
         int64_t last = 0;
         ask_int(db, max[t], &last, NULL);

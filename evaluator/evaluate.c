@@ -23,7 +23,10 @@ struct evaluate {
     struct trainer *trainer;   /* of the trial in hand; NULL: not training */
     double joules;             /* last reading of energy */
     bool full;                 /* the last checkpoint could not be written, and that was said */
-    struct inherit super;      /* supernet of the job whose candidates inherit */
+    struct inherit super;      /* supernet of the job whose candidates inherit … */
+    const struct trial *teach; /* … while it is trained for its own lease, that; NULL: it is not */
+    double super_joules;       /* of that training here */
+    json_t *unsaid;            /* a checkpoint of it that tautd has yet to hear of; NULL: none */
     double mark[MARKS + 1];    /* tokens up to which tautd has yet to hear the curve, and say whether the trial goes on */
     int nmarks;
     char spent[512];           /* file that nothing goes on from once the report is sent; "": none */
@@ -37,6 +40,7 @@ static void spend(struct evaluate *ev)
     st_t st = energy_read(ev->o.energy, &now);
     if (!st) ev->joules = now;
     if (ev->trainer) trainer_joules_add(ev->trainer, st ? NAN : now - before);
+    ev->super_joules += st ? NAN : now - before;
 }
 
 static json_t *curve_json(const struct trainer *tr, double upto)
@@ -48,16 +52,28 @@ static json_t *curve_json(const struct trainer *tr, double upto)
     return v;
 }
 
+static double super_tokens(const struct evaluate *ev)
+{
+    return (double)supertrain_at(ev->super.train) * ev->teach->train.batch * ev->teach->context;
+}
+
 /* The heartbeat; a checkpoint (new reference, may be NULL) or the curve up to so many tokens (0: none) makes it one that must be durable. False: the trial is to stop. */
 static bool progress(struct evaluate *ev, json_t *checkpoint, double upto)
 {
     const struct trainer *t = ev->trainer;
+    const struct supertrain *s = ev->teach ? ev->super.train : NULL;
     json_t *p = json_object();
     spend(ev);
     if (t) {
         json_object_set_new(p, "step", json_integer(trainer_at(t)));
         json_object_set_new(p, "tokens", json_real(trainer_tokens(t)));
         json_object_set_new(p, "loss", json_real(trainer_loss(t)));
+    } else if (s) {
+        json_object_set_new(p, "step", json_integer(supertrain_at(s)));
+        json_object_set_new(p, "tokens", json_real(super_tokens(ev)));
+        if (supertrain_at(s) > ev->super.first) json_object_set_new(p, "loss", json_real(supertrain_loss(s, 0)));
+        if (ev->unsaid) checkpoint = ev->unsaid;
+        ev->unsaid = NULL;
     }
     if (checkpoint) json_object_set_new(p, "checkpoint", checkpoint);
     if (t && upto > 0) json_object_set_new(p, "curve", curve_json(t, upto));
@@ -68,7 +84,7 @@ static bool progress(struct evaluate *ev, json_t *checkpoint, double upto)
 static bool go(void *ctx)
 {
     struct evaluate *ev = ctx;
-    return lessee_held(ev->o.lessee) && (!lessee_due(ev->o.lessee) || progress(ev, NULL, 0));
+    return lessee_held(ev->o.lessee) && (!(ev->unsaid || lessee_due(ev->o.lessee)) || progress(ev, NULL, 0));
 }
 
 static json_t *checkpoint_json(const char *path, const char *sha, uint64_t bytes, double tokens)
@@ -344,12 +360,73 @@ static json_t *kept_stable(struct evaluate *ev, const struct trial *t)
     return checkpoint_json(t->stable, sha, bytes, (double)trainer_stable(ev->trainer) * step);
 }
 
+static struct inherit_opts super_opts(struct evaluate *ev, const struct trial *t)
+{
+    return (struct inherit_opts){.job = t->job, .path = t->super_path, .space = t->space, .data = t->data, .vocab = t->vocab, .context = t->context, .dev = ev->o.dev,
+                                 .train = t->train, .tokens = t->super_tokens, .seed = t->seed, .precision = t->precision, .lock = ev->o.lock,
+                                 .checkpoint_s = ev->o.checkpoint_s, .go = go, .ctx = ev};
+}
+
 static st_t ready(struct evaluate *ev, const struct trial *t, struct base_err *err)
 {
-    struct inherit_opts o = {.job = t->job, .path = t->super_path, .space = t->space, .data = t->data, .vocab = t->arch.vocab, .context = t->arch.context, .dev = ev->o.dev,
-                             .train = t->train, .tokens = t->super_tokens, .seed = t->seed, .precision = t->precision, .lock = ev->o.lock,
-                             .checkpoint_s = ev->o.checkpoint_s, .go = go, .ctx = ev};
+    struct inherit_opts o = super_opts(ev, t);
+    o.from = t->super_hash ? t->super_file : NULL;
+    o.hash = t->super_hash;
+    o.trained = o.from != NULL;
     return inherit_ready(&ev->super, &o, err);
+}
+
+static void keep_saved(void *ctx, const char *sha, uint64_t bytes)
+{
+    struct evaluate *ev = ctx;
+    json_decref(ev->unsaid);
+    ev->unsaid = checkpoint_json(ev->teach->super_path, sha, bytes, super_tokens(ev));
+}
+
+/* The file that candidates inherit from must be there. That there is no room waits, as with a trial's weights. */
+static st_t keep_supernet(struct evaluate *ev, const struct inherit_opts *o, json_t **checkpoint, struct base_err *err)
+{
+    char sha[BASE_SHA256_HEX];
+    uint64_t bytes;
+    bool told = false;
+    struct base_err e = BASE_ERR_INIT;
+    st_t st = ev->super.written ? base_sha256_file(o->path, sha, &bytes) : ST_EIO;
+    while (st) {
+        st = inherit_save(&ev->super, o, sha, &bytes, &e);
+        if (!st) break;
+        if (st != ST_ENOSPC && st != ST_EIO) return base_err_set(err, st, e.where, "%s", e.what);
+        if (!told) log_warn("job %lld: the supernet cannot be written: %s: %s; waiting for room", (long long)o->job, e.where, e.what);
+        told = true;
+        if (!go(ev)) return base_err_set(err, ST_ECANCELED, "", "stopped");
+        lessee_rest(RETRY_MS);
+    }
+    *checkpoint = checkpoint_json(o->path, sha, bytes, super_tokens(ev));
+    return ST_OK;
+}
+
+/* The supernet's own lease: its checkpoint, the last one where it is stopped, is all that comes of it. */
+static st_t teach(struct evaluate *ev, const struct trial *t, json_t *report, struct base_err *err)
+{
+    struct inherit_opts o = super_opts(ev, t);
+    json_t *checkpoint = NULL;
+    o.from = t->hash ? t->checkpoint : NULL;
+    o.hash = t->hash;
+    o.reached = t->reached;
+    o.saved = keep_saved;
+    spend(ev);
+    ev->super_joules = 0;
+    ev->teach = t;
+    inherit_drop(&ev->super); /* what is held may not be on disk */
+    st_t st = inherit_ready(&ev->super, &o, err);
+    spend(ev);
+    if (!st) st = keep_supernet(ev, &o, &checkpoint, err);
+    if (!st && !ev->super.first && ev->super_joules > 0) json_object_set_new(report, "joules", json_real(ev->super_joules));
+    ev->teach = NULL;
+    if (!checkpoint) checkpoint = ev->unsaid;
+    else json_decref(ev->unsaid);
+    ev->unsaid = NULL;
+    if (checkpoint) json_object_set_new(report, "checkpoint", checkpoint);
+    return st;
 }
 
 /* The candidate's slice as ordinary weights at path. */
@@ -431,14 +508,14 @@ static st_t evaluate(struct evaluate *ev, const struct trial *t, json_t *report,
     struct data *data = NULL;
     json_t *metrics = json_object(), *checkpoint = NULL, *stable = NULL;
     double tokens = 0;
-    st_t st = !metrics ? ST_ENOMEM : t->validate ? inherit(ev, t, metrics, &checkpoint, err) : data_open(&data, t->data, true, err);
-    if (!st && t->validate && scored(t)) st = data_open(&data, t->data, true, err);
+    st_t st = !metrics ? ST_ENOMEM : t->kind == TRIAL_VALIDATE ? inherit(ev, t, metrics, &checkpoint, err) : data_open(&data, t->data, true, err);
+    if (!st && t->kind == TRIAL_VALIDATE && scored(t)) st = data_open(&data, t->data, true, err);
     if (!st && data) st = score(ev, t, data, metrics, err);
-    if (!st && !t->validate) st = learn(ev, t, data, metrics, report, &tokens, &checkpoint, &stable, err);
+    if (!st && t->kind != TRIAL_VALIDATE) st = learn(ev, t, data, metrics, report, &tokens, &checkpoint, &stable, err);
     data_close(data);
     if (!st) st = profile(ev, t, metrics, err);
-    if (!st && !t->validate) st = save_weights(ev, t, tokens, &checkpoint, err);
-    if (!st && t->space && !t->validate) unlink(t->init);
+    if (!st && t->kind != TRIAL_VALIDATE) st = save_weights(ev, t, tokens, &checkpoint, err);
+    if (!st && t->space && t->kind != TRIAL_VALIDATE) unlink(t->init);
     if (checkpoint) json_object_set_new(report, "checkpoint", checkpoint);
     if (stable) json_object_set_new(report, "stable", stable);
     json_object_set_new(report, "metrics", metrics);
@@ -482,7 +559,7 @@ st_t evaluate_lease(struct evaluate *ev, json_t *lease, json_t *report, struct b
     ev->spent[0] = 0;
     if (problem) return solve(lease, problem, report, err);
     st_t st = trial_read(&t, lease, ev->o.work, ev->o.dev->info.fastest, err);
-    if (!st) st = evaluate(ev, &t, report, err);
+    if (!st) st = t.kind == TRIAL_SUPERNET ? teach(ev, &t, report, err) : evaluate(ev, &t, report, err);
     if (!st && t.rungs && !below_top(&t)) memcpy(ev->spent, t.stable, sizeof ev->spent);
     return st;
 }

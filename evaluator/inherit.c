@@ -25,26 +25,85 @@ static st_t begin(struct inherit *h, const struct inherit_opts *o, struct base_e
     return supertrain_new(&h->train, &s, err);
 }
 
-/* From the file, where it is this one's. */
-static st_t take_up(struct inherit *h, const struct inherit_opts *o, struct base_err *err)
+static double tokens(const struct inherit *h, const struct inherit_opts *o)
+{
+    return (double)supertrain_at(h->train) * o->train.batch * o->context;
+}
+
+static st_t check_hash(const char *path, const char *hash, struct base_err *err)
+{
+    char sha[BASE_SHA256_HEX];
+    uint64_t bytes;
+    st_t st = base_sha256_file(path, sha, &bytes);
+    if (st) return base_err_set(err, st, path, "%s", base_status_text(st));
+    return strcmp(sha, hash) ? base_err_set(err, ST_ECORRUPT, path, "its content is not what was reported") : ST_OK;
+}
+
+/* The trained one, whoever trained it. */
+static st_t take(struct inherit *h, const struct inherit_opts *o, struct base_err *err)
 {
     struct base_err e = BASE_ERR_INIT;
-    st_t st = space_new(&h->space, o->space, o->vocab, o->context, err);
-    if (!st) st = data_open(&h->data, o->data, true, err);
-    if (!st) st = begin(h, o, err);
-    if (st || access(o->path, F_OK)) return st;
-    if (!supertrain_load(h->train, o->path, &e)) {
+    st_t st = check_hash(o->from, o->hash, &e);
+    if (!st) st = supertrain_take(h->train, o->from, &e);
+    if (!st) log_info("job %lld: supernet taken from %s", (long long)o->job, o->from);
+    else log_warn("job %lld: the supernet that was trained cannot be taken (%s: %s); training it here", (long long)o->job, e.where, e.what);
+    return st ? begin(h, o, err) : ST_OK;
+}
+
+/* One of them, if it is a checkpoint of this training. What tautd knows of is what it was reported to be; what it does not know of yet is further on. */
+static st_t load(struct inherit *h, const struct inherit_opts *o, const char *path, struct base_err *err)
+{
+    struct base_err e = BASE_ERR_INIT;
+    st_t st = supertrain_load(h->train, path, &e);
+    if (!st && o->hash && !o->trained && tokens(h, o) <= o->reached) st = check_hash(path, o->hash, &e);
+    if (!st) {
         log_info("job %lld: supernet on from step %lld of %lld", (long long)o->job, (long long)supertrain_at(h->train), (long long)supertrain_steps(h->train));
         return ST_OK;
     }
-    log_info("job %lld: supernet's checkpoint not usable (%s: %s); training from the start", (long long)o->job, e.where, e.what);
+    log_info("job %lld: supernet's checkpoint not usable (%s: %s)", (long long)o->job, e.where, e.what);
     return begin(h, o, err);
+}
+
+static st_t take_up(struct inherit *h, const struct inherit_opts *o, struct base_err *err)
+{
+    bool same = o->from && !strcmp(o->from, o->path), own = !access(o->path, F_OK);
+    st_t st = space_new(&h->space, o->space, o->vocab, o->context, err);
+    if (!st) st = data_open(&h->data, o->data, true, err);
+    if (!st) st = begin(h, o, err);
+    if (!st && o->from && o->trained) {
+        st = take(h, o, err);
+        own = own && !same;
+    }
+    if (!st && own && !supertrain_done(h->train)) {
+        st = load(h, o, o->path, err);
+        h->written = !st && supertrain_at(h->train);
+    }
+    if (!st && o->from && !o->trained && !same && tokens(h, o) < o->reached && !access(o->from, F_OK)) {
+        st = begin(h, o, err);
+        if (!st) st = load(h, o, o->from, err);
+        h->written = false;
+    }
+    if (!st) h->first = supertrain_at(h->train);
+    return st;
+}
+
+st_t inherit_save(struct inherit *h, const struct inherit_opts *o, char sha256[BASE_SHA256_HEX], uint64_t *bytes, struct base_err *err)
+{
+    st_t st = supertrain_save(h->train, o->path, sha256, bytes, err);
+    h->written = !st;
+    return st;
 }
 
 static void save(struct inherit *h, const struct inherit_opts *o, bool *told)
 {
+    char sha[BASE_SHA256_HEX];
+    uint64_t bytes;
     struct base_err e = BASE_ERR_INIT;
-    if (!supertrain_save(h->train, o->path, NULL, NULL, &e) || *told) return;
+    if (!inherit_save(h, o, sha, &bytes, &e)) {
+        if (o->saved) o->saved(o->ctx, sha, bytes);
+        return;
+    }
+    if (*told) return;
     *told = true;
     log_warn("job %lld: no checkpoint of the supernet at step %lld: %s: %s; going on without", (long long)o->job, (long long)supertrain_at(h->train), e.where, e.what);
 }
@@ -52,12 +111,12 @@ static void save(struct inherit *h, const struct inherit_opts *o, bool *told)
 static st_t train(struct inherit *h, const struct inherit_opts *o, struct base_err *err)
 {
     uint64_t saved = base_clock_ns();
-    int64_t first = supertrain_at(h->train);
     bool told = false;
     st_t st = ST_OK;
     while (!st && !supertrain_done(h->train)) {
         st = hostlock_shared(o->lock);
         if (!st) st = supertrain_step(h->train, err);
+        if (!st) h->written = false;
         bool due = (double)(base_clock_ns() - saved) * 1e-9 >= o->checkpoint_s;
         if (!st && (due || supertrain_done(h->train))) {
             save(h, o, &told);
@@ -67,9 +126,9 @@ static st_t train(struct inherit *h, const struct inherit_opts *o, struct base_e
         if (!st && !o->go(o->ctx)) st = ST_ECANCELED;
     }
     if (st == ST_ECANCELED) {
-        if (supertrain_at(h->train) > first) save(h, o, &told);
+        if (supertrain_at(h->train) > h->first && !h->written) save(h, o, &told);
         base_err_set(err, st, "", "stopped");
-    } else if (!st && supertrain_at(h->train) > first) {
+    } else if (!st && supertrain_at(h->train) > h->first) {
         log_info("job %lld: supernet trained: %lld steps", (long long)o->job, (long long)supertrain_at(h->train));
     }
     return st;

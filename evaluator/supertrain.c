@@ -183,3 +183,9 @@ st_t supertrain_load(struct supertrain *t, const char *path, struct base_err *er
     if (!own) return base_err_set(err, ST_ESTALE, path, "is the checkpoint of another supernet");
     return supernet_load(t->net, path, err);
 }
+
+st_t supertrain_take(struct supertrain *t, const char *path, struct base_err *err)
+{
+    st_t st = supernet_load(t->net, path, err);
+    return st || supertrain_done(t) ? st : base_err_set(err, ST_ESTALE, path, "is not trained to its end");
+}

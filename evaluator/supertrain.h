@@ -47,5 +47,7 @@ st_t supertrain_validate(struct supertrain *t, const struct arch *a, double *nat
  * one, and t is then to be freed. */
 st_t supertrain_save(struct supertrain *t, const char *path, char sha256[BASE_SHA256_HEX], uint64_t *bytes, struct base_err *err);
 st_t supertrain_load(struct supertrain *t, const char *path, struct base_err *err);
+/* The same of a finished training that the caller knows to be this one's by its content's hash, on whatever device it was. */
+st_t supertrain_take(struct supertrain *t, const char *path, struct base_err *err);
 
 #endif

@@ -23,30 +23,67 @@ static st_t read_rungs(struct base_jr *task, int64_t rung, struct trial *t)
     return ST_OK;
 }
 
+static st_t read_kind(struct base_jr *task, struct trial *t)
+{
+    static const char *const kinds[] = {"train", "validate", "supernet"};
+    const char *kind = base_jr_str(task, "kind", "");
+    int i = 0;
+    while (i < 3 && strcmp(kinds[i], kind)) i++;
+    if (i == 3) return base_jr_fail(task, ST_ENOTSUP, "kind", "only 'train', 'validate' and 'supernet' are served here");
+    t->kind = (enum trial_kind)i;
+    return ST_OK;
+}
+
+static st_t read_arch(struct base_jr *lease, struct trial *t)
+{
+    base_jr_need(lease, "trial");
+    base_jr_int(lease, "trial", 0, 1, INT64_MAX);
+    json_t *arch = base_jr_need(lease, "arch");
+    st_t st = lease->st ? lease->st : space_arch_from_json(&t->arch, arch, "arch", lease->err);
+    t->vocab = t->arch.vocab, t->context = t->arch.context;
+    return st;
+}
+
+/* A supernet is of whatever the text asks for. */
+static st_t read_text(struct trial *t, struct base_err *err)
+{
+    struct base_jr d = base_jr_at(t->data, "data", err);
+    base_jr_need(&d, "vocab");
+    base_jr_need(&d, "context");
+    t->vocab = (int)base_jr_int(&d, "vocab", 0, 1, 1048576);
+    t->context = (int)base_jr_int(&d, "context", 0, 1, 16777216);
+    return d.st;
+}
+
+static st_t read_supernet(struct base_jr *task, struct trial *t)
+{
+    json_t *super = t->kind == TRIAL_TRAIN ? base_jr_get(task, "supernet") : base_jr_need(task, "supernet");
+    if (!super) return task->st;
+    struct base_jr s = base_jr_at(super, "task.supernet", task->err);
+    t->super_tokens = base_jr_num(&s, "tokens", 0, 1, 1e18);
+    t->space = base_jr_need(&s, "space");
+    json_t *file = base_jr_get(&s, "checkpoint");
+    t->super_file = json_string_value(json_object_get(file, "path"));
+    t->super_hash = json_string_value(json_object_get(file, "hash"));
+    return s.st;
+}
+
 st_t trial_read(struct trial *t, json_t *v, const char *work, enum kn_dtype fastest, struct base_err *err)
 {
     struct base_jr r = base_jr_at(v, "lease", err);
-    t->id = base_jr_int(&r, "trial", 0, 1, INT64_MAX);
+    t->id = json_integer_value(json_object_get(v, "trial"));
     t->job = base_jr_int(&r, "job", 0, 1, INT64_MAX);
     t->tokens = base_jr_num(&r, "tokens", 0, 1, 1e18);
     t->seed = (uint64_t)base_jr_int(&r, "seed", 1, INT64_MIN, INT64_MAX);
     int64_t rung = base_jr_int(&r, "rung", 0, 0, JOB_RUNGS_MAX - 1);
     t->data = base_jr_need(&r, "data");
-    json_t *task = base_jr_need(&r, "task"), *metrics = base_jr_need(&r, "metrics"), *arch = base_jr_need(&r, "arch");
+    json_t *task = base_jr_need(&r, "task"), *metrics = base_jr_need(&r, "metrics");
     if (r.st) return r.st;
-    st_t st = space_arch_from_json(&t->arch, arch, "arch", err);
-    if (st) return st;
     struct base_jr k = base_jr_at(task, "task", err);
-    const char *kind = base_jr_str(&k, "kind", "");
-    t->validate = !strcmp(kind, "validate");
-    if (!t->validate && strcmp(kind, "train")) return base_jr_fail(&k, ST_ENOTSUP, "kind", "only 'train' and 'validate' are served here");
-    json_t *super = t->validate ? base_jr_need(&k, "supernet") : base_jr_get(&k, "supernet");
-    if (super) {
-        struct base_jr s = base_jr_at(super, "task.supernet", err);
-        t->super_tokens = base_jr_num(&s, "tokens", 0, 1, 1e18);
-        t->space = base_jr_need(&s, "space");
-        if (s.st) return s.st;
-    }
+    st_t st = read_kind(&k, t);
+    if (!st) st = t->kind == TRIAL_SUPERNET ? read_text(t, err) : read_arch(&r, t);
+    if (!st) st = read_supernet(&k, t);
+    if (st) return st;
     struct base_jr q = base_jr_at(base_jr_need(&k, "train"), "task.train", err);
     t->train = (struct job_train){.batch = (int)base_jr_int(&q, "batch", 16, 1, 65536), .lr = base_jr_num(&q, "lr", 3e-3, 0, 10),
                                   .mup = !strcmp(base_jr_str(&q, "lr_width_rule", "mup"), "mup"), .weight_decay = base_jr_num(&q, "weight_decay", 0.1, 0, 10),

@@ -12,9 +12,13 @@
 
 #define TRIAL_METRICS_MAX 64
 
+enum trial_kind { TRIAL_TRAIN, TRIAL_VALIDATE, TRIAL_SUPERNET };
+
 struct trial {
-    int64_t id, job;
-    struct arch arch;
+    enum trial_kind kind;      /* trained; with inherited weights, and nothing else; no candidate, but what they inherit from */
+    int64_t id, job;           /* id 0: of a supernet */
+    struct arch arch;          /* a supernet has none */
+    int vocab, context;
     struct job_train train;
     enum arch_weights decode; /* how weights are kept for what is profiled */
     double tokens;
@@ -27,10 +31,10 @@ struct trial {
     json_t *data;              /* borrowed from the lease */
     const char *checkpoint, *hash; /* borrowed; NULL: none was reported */
     double reached;            /* tokens of it */
-    bool validate;             /* with inherited weights, and nothing else */
     json_t *space;             /* of the supernet; borrowed; NULL: nothing is inherited */
     double super_tokens;
-    char super_path[512], init[512]; /* its checkpoint; what a training begins with */
+    const char *super_file, *super_hash; /* of the trained one, where tautd has it from somebody; borrowed; NULL: it has not */
+    char super_path[512], init[512]; /* its checkpoint here; what a training begins with */
     char path[512];            /* where its checkpoint goes */
     char stable[512];          /* … and that of the trunk, where a rung leaves it */
 };

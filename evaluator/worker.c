@@ -25,7 +25,8 @@ static void work_on(struct lessee *lessee, struct evaluate *ev, json_t *lease)
     if (!json_object_get(report, "metrics")) json_object_set_new(report, "metrics", json_object());
     if (st) {
         json_object_set_new(report, "error", json_string(base_err_text(&err, text, sizeof text)));
-        if (st != ST_ECANCELED) log_warn("trial %lld failed: %s", (long long)trial, text);
+        if (st != ST_ECANCELED && trial) log_warn("trial %lld failed: %s", (long long)trial, text);
+        else if (st != ST_ECANCELED) log_warn("job %lld: the supernet cannot be trained: %s", (long long)json_integer_value(json_object_get(lease, "job")), text);
     }
     lessee_report(lessee, trial, report);
     if (!st) evaluate_reported(ev);

@@ -81,6 +81,46 @@ static void good_events(struct db *db, const char *dir)
     json_decref(by);
 }
 
+#define SUPER(state, lease, epoch) "{\"state\":\"" state "\",\"lease\":" lease ",\"epoch\":" epoch
+#define SUPER_LEASED(lease, epoch) SUPER("leased", lease, epoch) ",\"evaluator\":4,\"device\":1,\"expires\":99}"
+#define SUPER_FILE ",\"checkpoint\":{\"path\":\"/s\",\"hash\":\"ab\",\"bytes\":12,\"tokens\":640}"
+
+static st_t see_super(void *ctx, const struct db_lease *l)
+{
+    *(int *)ctx += l->lease == 71 && l->trial == 0 && l->job == 5 && l->evaluator == 4 && l->epoch == 2 && l->expires_ms == 99 && l->holds;
+    return ST_OK;
+}
+
+static void supernets(struct db *db, const char *dir)
+{
+    json_t *s = NULL;
+    int n = 0;
+    ok(!event(db, 5, "submitted", SUBMITTED) && !db_job_supernet(db, 5, &s, NULL) && !s, "a job without a supernet");
+    ok(!event(db, 5, "supernet", SUPER_LEASED("70", "1")) && !event(db, 5, "supernet", SUPER("saved", "70", "1") SUPER_FILE "}") &&
+           !event(db, 5, "supernet", SUPER("ready", "70", "1") ",\"reason\":\"r\",\"busy_s\":1.5}"),
+       "leased, saved, given back");
+    is_sql(dir, "SELECT * FROM supernet", "5|ready|1|70|4|1|99|1.5|-|-|/s|ab|12|640.0", "its row");
+    is_sql(dir, "SELECT busy_s FROM job WHERE id=5", "1.5", "its time is the job's");
+    ok(!event(db, 5, "supernet", SUPER_LEASED("71", "2")) && !db_leases(db, see_super, &n) && n == 1, "out again: among the leases, of no trial");
+    is_int(event(db, 5, "supernet", SUPER_LEASED("72", "3")), ST_ESTATE, "refused: leased twice");
+    is_int(event(db, 5, "supernet", SUPER("saved", "70", "1") SUPER_FILE "}"), ST_ESTALE, "refused: a checkpoint of an old lease");
+    is_int(event(db, 5, "supernet", SUPER("ok", "71", "2") ",\"busy_s\":1}"), ST_EINVAL, "refused: trained without a file");
+    is_int(event(db, 5, "supernet", SUPER("ready", "71", "2") ",\"busy_s\":1}"), ST_EINVAL, "refused: given back for no reason");
+    is_int(event(db, 5, "supernet", SUPER("lost", "71", "2") "}"), ST_EINVAL, "refused: a state that it has not");
+    ok(!event(db, 5, "supernet", SUPER("failed", "71", "2") ",\"busy_s\":1,\"error\":\"nan\"}"), "failed");
+    is_int(event(db, 5, "supernet", SUPER_LEASED("72", "2")), ST_ESTALE, "refused: an old epoch");
+    ok(!event(db, 5, "supernet", SUPER_LEASED("72", "3")) && !event(db, 5, "supernet", SUPER("ok", "72", "3") SUPER_FILE ",\"busy_s\":2,\"joules\":4}"),
+       "once more, to its end");
+    is_int(event(db, 5, "supernet", SUPER_LEASED("73", "4")), ST_ESTATE, "refused: leasing what is trained");
+    is_sql(dir, "SELECT state,epoch,busy_s,joules,error FROM supernet", "ok|3|4.5|4.0|-", "trained");
+    is_sql(dir, "SELECT busy_s,spent_joules FROM job WHERE id=5", "4.5|4.0", "time and energy");
+    ok(!db_job_supernet(db, 5, &s, NULL) && s, "read back");
+    char *text = json_dumps(s, JSON_COMPACT | JSON_SORT_KEYS);
+    is_str(text, "{\"busy_s\":4.5,\"checkpoint\":{\"bytes\":12,\"hash\":\"ab\",\"path\":\"/s\",\"tokens\":640},\"device\":1,\"epoch\":3,\"joules\":4,\"state\":\"ok\"}", "as it is");
+    free(text);
+    json_decref(s);
+}
+
 static void many_metrics(struct db *db, const char *dir)
 {
     char body[8192], want[64];
@@ -309,6 +349,10 @@ int main(void)
     many_metrics(db, dir);
     refusals(db, dir);
     reading(db);
+    supernets(db, dir);
+    db_close(db);
+    db = open_or_die(dir);
+    is_int(db_next_id(db, DB_LEASE), 73, "next lease, past those of supernets");
     ok(!db_verify(db, &err), "the tables are what the events say (%s: %s)", err.where, err.what);
     db_close(db);
     temp_remove(dir);

@@ -49,6 +49,8 @@ int main(void)
              "UPDATE trial_data SET curve='[[100,3.5],[200,2.25]]' WHERE id=1");
     tampered(db, dir, "UPDATE trial_more SET n0=1 WHERE chunk=2", "trial_more[trial=3][chunk=2].n0",
              "UPDATE trial_more SET n0=NULL WHERE chunk=2");
+    ok(!event(db, 1, "supernet", "{\"state\":\"leased\",\"lease\":9,\"epoch\":1,\"evaluator\":4,\"device\":1,\"expires\":99}"), "a supernet that is out");
+    tampered(db, dir, "UPDATE supernet SET state='ok'", "supernet[job=1].state", "UPDATE supernet SET state='leased'");
     tampered(db, dir, "DELETE FROM lease", "lease[trial=2]", "INSERT INTO lease VALUES(2,2,'train',4,1,99,1)");
     tampered(db, dir, "INSERT INTO lease VALUES(1,9,'train',4,1,99,1)", "lease[trial=1]",
              "DELETE FROM lease WHERE trial=1");

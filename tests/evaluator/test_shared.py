@@ -1,13 +1,15 @@
 """Shared weights, from the job to the front: one supernet, candidates with what they inherit, the front trained alone; an evaluator killed anywhere changes no bit."""
 import hashlib
 import os
+import re
 import sqlite3
+import subprocess
 import sys
 
 SRC = os.environ.get("TAUT_SRC", ".")
 sys.path[:0] = [os.path.join(SRC, "tests/controller"), os.path.join(SRC, "tests/evaluator")]
 from taut_wire import *
-from fake import CONTEXT, HANG, Worker, finish, path, prose, put
+from fake import BUILD, CONTEXT, HANG, Worker, finish, path, prose, put
 
 put("text.txt", prose(30000))
 STEPS, N = 25, 8
@@ -38,6 +40,17 @@ def results(d, id):
     first = [(r["arch_id"], r["metrics"]["valid_bpb"]) for r in c.call("job.front", id=id, rung=0)]
     c.close()
     return rows, first
+
+
+def supernet(d, id):
+    c = d.conn()
+    s = c.call("job.get", id=id)["supernet"]
+    c.close()
+    return s
+
+
+def taut(*args):
+    return subprocess.run([os.path.join(BUILD, "taut"), *args, "--socket", d.socket], capture_output=True, text=True).stdout
 
 
 def sha(name):
@@ -88,6 +101,17 @@ ok("inherited" in text, "no scaling fit: %s" % text)
 net = os.path.join(os.path.dirname(t["checkpoint"]["path"]), "job%d-supernet.safetensors" % calm)
 ok("supernet trained: 200 steps" in w.said(), "the supernet was trained, 8 times as long as one alone")
 bits = sha(net)
+s = c.call("job.get", id=calm)["supernet"]
+same((s["state"], s["of"], {k: s["checkpoint"][k] for k in ("path", "hash", "bytes", "tokens")}),
+     ("ok", 8 * STEPS * 4 * CONTEXT, {"path": net, "hash": bits, "bytes": os.path.getsize(net), "tokens": 8 * STEPS * 4 * CONTEXT}), "its file is known to tautd")
+with sqlite3.connect(os.path.join(d.dir, "taut.db")) as s:
+    states = [x for x, in s.execute("SELECT json_extract(body, '$.state') FROM event WHERE job=? AND type='supernet' ORDER BY seq", (calm,))]
+    first_out, = s.execute("SELECT seq FROM event WHERE job=? AND type='proposed' ORDER BY seq", (calm,)).fetchone()
+    trained, = s.execute("SELECT seq FROM event WHERE job=? AND type='supernet' AND json_extract(body, '$.state')='ok'", (calm,)).fetchone()
+ok(states[0] == "leased" and states[-1] == "ok" and set(states[1:-1]) <= {"saved"} and trained < first_out, "a task of its own, before anything is proposed: %s" % states)
+ok(re.search(r"supernet +trained, 25\.6\Wk tokens in", taut("status", str(calm))), "taut status says so")
+watched = taut("watch", str(calm), "--from-start")
+ok(re.search(r"training the supernet first, 25\.6\Wk tokens\n", watched) and "the supernet is trained" in watched, "so does taut watch")
 c.close()
 same(w.term(), 0, "the evaluator leaves")
 
@@ -96,6 +120,9 @@ rough = d.conn().call("job.submit", job=job())["id"]
 kills = 0
 while kills < 6:
     w = Worker(d.socket, "--checkpoint", "0.05")
+    if kills < 2:  # tautd as well, while the supernet is trained
+        wait_until(lambda: supernet(d, rough)["state"] == "leased", HANG)
+        d.restart()
     c = d.conn()
     at = {0: lambda: os.path.exists(net.replace("job%d" % calm, "job%d" % rough)), 1: lambda: "supernet on from" in w.said()}.get(
         kills, lambda: c.call("job.get", id=rough)["evaluations"] >= 2 * (kills - 1) or c.call("job.get", id=rough)["state"] == "done")
@@ -107,6 +134,52 @@ w = Worker(d.socket)
 same(ended(d, rough)["state"], "done", "killed %d times, it ends" % kills)
 same(results(d, rough), (want, first), "with the same results")
 same(sha(net.replace("job%d" % calm, "job%d" % rough)), bits, "and the same supernet, to the bit")
+
+# One begins it, another ends it, a third takes it: they share the path, not the folder.
+far = d.conn().call("job.submit", job=job())["id"]
+w.term()
+w = Worker(d.socket, "--checkpoint", "0.05", work="far-a")
+wait_until(lambda: "checkpoint" in supernet(d, far), HANG)
+w.kill()
+w = Worker(d.socket, "--checkpoint", "0.05", work="far-b")
+wait_until(lambda: supernet(d, far)["state"] == "ok", HANG)
+ok("supernet on from step" in w.said(), "another evaluator goes on from the first one's checkpoint")
+w.kill()
+file = supernet(d, far)["checkpoint"]
+same((os.path.basename(os.path.dirname(file["path"])), sha(file["path"])), ("far-b", bits), "to the same bits")
+w = Worker(d.socket, work="far-c")
+same(ended(d, far)["state"], "done", "a third ends the search")
+ok("supernet taken from " + file["path"] in w.said() and "supernet trained" not in w.said(), "with that file")
+same(results(d, far), (want, first), "with the same results")
+same(w.term(), 0, "and leaves")
+
+# The file is gone, or is another.
+for what, words in (("gone", "No such file"), ("altered", "its content is not what was reported")):
+    id = d.conn().call("job.submit", job=job())["id"]
+    w = Worker(d.socket, work=what + "-a")
+    wait_until(lambda: supernet(d, id)["state"] == "ok", HANG)
+    w.kill()
+    file = supernet(d, id)["checkpoint"]["path"]
+    if what == "gone":
+        os.unlink(file)
+    else:
+        with open(file, "r+b") as f:
+            f.seek(-100, 2)
+            f.write(b"\x55" * 8)
+    w = Worker(d.socket, work=what + "-b")
+    same(ended(d, id)["state"], "done", "the file is %s: another evaluator ends the search" % what)
+    ok("cannot be taken" in w.said() and words in w.said() and "supernet trained: 200 steps" in w.said(), "it says so, and trains the supernet itself")
+    same(results(d, id), (want, first), "to the same results")
+    same(w.term(), 0, "and leaves")
+
+# What cannot be trained ends the search.
+put("gone.txt", prose(30000))
+id = d.conn().call("job.submit", job=job(data={"train": path("gone.txt"), "context": CONTEXT}))["id"]
+os.unlink(path("gone.txt"))
+w = Worker(d.socket)
+state = ended(d, id)
+ok(state["state"] == "failed" and state["reason"].startswith("the supernet cannot be trained: ") and "gone.txt" in state["reason"], "the text is gone: %s" % state.get("reason"))
+ok("failed: " in taut("status", str(id)), "taut status shows it")
 
 # On from what is inherited.
 on = d.conn().call("job.submit", job=job("inherited"))["id"]

@@ -36,7 +36,7 @@ def plain():
     f = Fake()
     w = Worker(f)
     r = f.registers.get(timeout=HANG)
-    ok(r["name"] and r["device"]["kind"] == "cpu" and len(r["device"]["anchor"]) == 32 and r["spaces"] == ["lm", "problem"] and r["accepts"] == ["train", "validate"] and
+    ok(r["name"] and r["device"]["kind"] == "cpu" and len(r["device"]["anchor"]) == 32 and r["spaces"] == ["lm", "problem"] and r["accepts"] == ["train", "validate", "supernet"] and
        "decode_ms" in r["provides"] and r["slots"] == 1 and "holds" not in r, "it says what it is and can do")
     ok("train_joules" not in r["provides"], "not what this machine cannot measure")
     anchor = r["device"]["anchor"]
@@ -128,7 +128,7 @@ def failures():
     put("changed.txt", prose(3000, 5))
     put("longer.txt", prose(3001, 4))
     table = [
-        (lease(1, DATA, task={"kind": "profile"}), ["only 'train' and 'validate' are served here"], "another kind of task"),
+        (lease(1, DATA, task={"kind": "profile"}), ["only 'train', 'validate' and 'supernet' are served here"], "another kind of task"),
         (lease(1, DATA, task={"kind": "train"}), ["task.train"], "a task without its recipe"),
         (lease(1, DATA, task={"kind": "train", "train": {"batch": 0}}), ["task.train.batch"], "a batch of none"),
         (lease(1, DATA, arch={"taut": 1}), ["arch"], "half an architecture"),
