@@ -13,7 +13,7 @@ struct registration {
     json_t *device;   /* new reference */
     json_t *provides; /* borrowed; NULL: any */
     json_t *holds;    /* borrowed; NULL: none */
-    bool train, validate, supernet;
+    bool train, validate, supernet, score;
     int spaces, slots;
 };
 
@@ -44,6 +44,7 @@ static void read_accepts(struct base_jr *r, struct registration *g)
         g->train |= k == 0;
         g->validate |= k == 3;
         g->supernet |= k == 4;
+        g->score |= k == 2;
     }
 }
 
@@ -140,6 +141,7 @@ static st_t record(struct ctl *c, const struct registration *g, struct wire_conn
     s->train = g->train;
     s->validate = g->validate;
     s->supernet = g->supernet;
+    s->score = g->score;
     s->spaces = g->spaces;
     s->slots = g->slots;
     json_decref(s->provides);

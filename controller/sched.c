@@ -75,6 +75,10 @@ bool ctl_can_serve(const struct ctl *c, const struct ctl_session *s, const struc
         snprintf(why, size, "no connected evaluator validates with shared weights");
         return false;
     }
+    if (!s->score && j->archive && ctl_job_filters((struct ctl *)c, (struct ctl_job *)j)) {
+        snprintf(why, size, "no connected evaluator scores candidates");
+        return false;
+    }
     if (!s->supernet && j->archive && ctl_super_due(j)) {
         snprintf(why, size, "no connected evaluator trains supernets");
         return false;
@@ -108,7 +112,7 @@ static void update(struct ctl *c, struct ctl_job *j)
         ctl_job_finish(c, j, why);
         return;
     }
-    if (!j->nleases && j->exhausted && !archive_count_state(j->archive, TRIAL_READY) && ctl_job_promote(j, j->evaluations) < 0) {
+    if (!j->nleases && j->exhausted && ctl_job_closed(j, j->evaluations) && !archive_count_state(j->archive, TRIAL_READY) && ctl_job_promote(j, j->evaluations) < 0) {
         ctl_job_finish(c, j, proposer_why(j->proposer));
         return;
     }
@@ -132,8 +136,7 @@ static void stop_unread(struct ctl *c, struct ctl_job *j)
 static bool has_work(struct ctl_job *j)
 {
     if (!ctl_state_active(j->state) || !j->archive || ctl_job_busy_s(j) >= j->hours * 3600 || ctl_super_out(j)) return false;
-    return archive_count_state(j->archive, TRIAL_READY) > 0 ||
-           !ctl_job_closed(j, j->evaluations) || ctl_job_promote(j, j->evaluations) >= 0;
+    return archive_count_state(j->archive, TRIAL_READY) > 0 || !ctl_job_closed(j, j->evaluations) || ctl_job_promote(j, j->evaluations) >= 0;
 }
 
 static double share(const struct ctl *c, const struct ctl_job *j)
@@ -199,7 +202,7 @@ static st_t record_by(struct ctl *c, struct ctl_job *j, long proposal, const str
 }
 
 /* A new trial as the archive's last row. *arch: its text, owned by the caller. */
-static st_t propose(struct ctl *c, struct ctl_job *j, char **arch)
+static st_t propose(struct ctl *c, struct ctl_job *j, bool score, char **arch)
 {
     struct proposal x;
     long n = archive_count(j->archive);
@@ -211,6 +214,7 @@ static st_t propose(struct ctl *c, struct ctl_job *j, char **arch)
     json_t *body = json_pack("{s:I,s:I,s:s,s:s,s:o,s:o,s:I,s:o}", "trial", (json_int_t)db_next_id(c->db, DB_TRIAL), "proposal", (json_int_t)n,
                              "arch_id", x.candidate.id, "arch", x.candidate.canonical, "genome", genome_json(&x.genome), "origin",
                              origin_json(&x), "seed", (json_int_t)j->job->seed, "paper", paper_json(j->job, &x.candidate));
+    if (body && score) json_object_set_new(body, "score", json_true());
     st = record_by(c, j, n, &x.origin);
     if (st) json_decref(body);
     else st = ctl_event(c, j, "proposed", body);
@@ -265,13 +269,15 @@ static st_t hand_out(struct ctl *c, struct ctl_session *s, struct ctl_job *j, st
     json_t *checkpoint = NULL;
     char *arch = NULL;
     long row = 0, n = archive_count(j->archive);
+    enum trial_state waits = archive_count_state(j->archive, TRIAL_READY) ? TRIAL_READY : TRIAL_DRAFT;
+    bool drafts = archive_count_state(j->archive, TRIAL_DRAFT) && !ctl_job_closed(j, j->evaluations);
     st_t st;
     if (ctl_super_due(j)) {
         row = -1;
         checkpoint = json_incref(json_object_get(j->super, "checkpoint"));
         st = ST_OK;
-    } else if (archive_count_state(j->archive, TRIAL_READY)) { /* what came back goes before anything new */
-        while (row < n && archive_state(j->archive, row) != TRIAL_READY) row++;
+    } else if (waits == TRIAL_READY || drafts) { /* what came back goes before anything new */
+        while (row < n && archive_state(j->archive, row) != waits) row++;
         st = returned_arch(j, row, &arch);
         if (!st && archive_epoch(j->archive, row)) checkpoint = checkpoint_of(c, archive_trial(j->archive, row));
     } else if ((row = ctl_job_promote(j, j->evaluations)) >= 0) {
@@ -279,8 +285,14 @@ static st_t hand_out(struct ctl *c, struct ctl_session *s, struct ctl_job *j, st
         if (!st) st = promote(c, j, row);
         if (!st && !j->job->shared) checkpoint = checkpoint_of(c, archive_trial(j->archive, row));
     } else {
-        st = propose(c, j, &arch);
-        row = n;
+        st = ctl_filter_look(c, j);
+        if (!st) st = ctl_filter_choose(c, j, &row);
+        if (!st && row >= 0) {
+            st = returned_arch(j, row, &arch);
+        } else if (!st) {
+            st = propose(c, j, ctl_job_filters(c, j), &arch);
+            row = n;
+        }
     }
     if (!st && !j->device && is_target(c, s, j)) {
         st = ctl_event(c, j, "target", json_pack("{s:I}", "device", (json_int_t)s->known->device));
@@ -324,7 +336,7 @@ static bool serve(struct ctl *c, struct ctl_wait *w)
         if (st == ST_EEXHAUSTED) {
             j->exhausted = true;
             ctl_job_audit(c, j);
-            tried[best] = ctl_job_promote(j, j->evaluations) < 0; /* now that nothing new can come */
+            tried[best] = ctl_job_promote(j, j->evaluations) < 0 && ctl_job_closed(j, j->evaluations); /* now that nothing new can come */
         } else if (st == ST_EBUSY) c->again = true;
         else if (!c->failed) log_error("job %lld: no proposal: %s", (long long)j->id, base_status_text(st));
     }
@@ -357,9 +369,11 @@ void ctl_sched(struct ctl *c)
 
 /* ---- the answer ---- */
 
-/* What every lease of a job on a rung, or that of its supernet (rung 0), says alike. */
-static char *lease_text(const struct ctl_job *j, int rung, bool super)
+/* What every lease of a job of that kind (CTL_TEXTS), or that of its supernet (0), says alike. */
+static char *lease_text(const struct ctl_job *j, int text, bool super)
 {
+    int rung = text < JOB_RUNGS_MAX ? text : 0;
+    bool score = text == CTL_TEXT_SCORE;
     const struct job *job = j->job;
     bool lm = space_type(job->space) == SPACE_LM;
     const char *wanted[CTL_WANTED_MAX];
@@ -371,8 +385,8 @@ static char *lease_text(const struct ctl_job *j, int rung, bool super)
     base_jw_obj(&w);
     base_jw_key(&w, "task");
     base_jw_obj(&w);
-    bool inherits = job->shared && rung == 0;
-    base_jw_kstr(&w, "kind", super ? "supernet" : inherits ? "validate" : "train");
+    bool inherits = job->shared && rung == 0 && !score;
+    base_jw_kstr(&w, "kind", score ? "score" : super ? "supernet" : inherits ? "validate" : "train");
     if (inherits || (job->shared && job->inherited)) {
         char *space = json_dumps(job->space_json, JSON_COMPACT | JSON_ENCODE_ANY);
         char *file = super ? NULL : json_dumps(json_object_get(j->super, "checkpoint"), JSON_COMPACT);
@@ -415,7 +429,9 @@ static char *lease_text(const struct ctl_job *j, int rung, bool super)
     base_jw_arr(&w);
     for (int i = 0; i < n && !super; i++) {
         struct metric m;
-        if (lm && !space_metric_parse(&m, wanted[i], false, "", NULL) && (m.source == METRIC_PAPER || (rung && ctl_metric_once(&m)))) continue; /* known */
+        bool parsed = lm && !space_metric_parse(&m, wanted[i], false, "", NULL), proxy = parsed && m.source == METRIC_PROXY;
+        if (parsed && (m.source == METRIC_PAPER || (rung && ctl_metric_once(&m)) || (text == CTL_TEXT_SCORED && proxy))) continue; /* known */
+        if (score && !proxy) continue;
         base_jw_str(&w, wanted[i]);
     }
     base_jw_end(&w);
@@ -424,13 +440,26 @@ static char *lease_text(const struct ctl_job *j, int rung, bool super)
     return base_buf_take(&b);
 }
 
+/* Has it been scored, and is now to be trained? */
+static bool was_scored(const struct ctl_job *j, long row)
+{
+    for (int i = 0; i < j->job->nproxies; i++) {
+        int col = archive_metric(j->archive, j->job->proxy[i].name);
+        if (j->job->proxy[i].source == METRIC_PROXY && col >= 0 && !isnan(archive_median(j->archive, col, row))) return true;
+    }
+    return false;
+}
+
 void ctl_sched_answer(struct ctl *c, struct wire_call *call, struct ctl_lease *l, const char *arch_text, json_t *checkpoint)
 {
     struct ctl_job *j = l->job;
     struct base_buf b = BASE_BUF_INIT;
-    int rung = l->super ? 0 : archive_rung(j->archive, archive_row(j->archive, l->trial));
-    char *own = l->super ? lease_text(j, 0, true) : NULL, **alike = l->super ? &own : &j->lease_text[rung];
-    if (!*alike && !l->super) *alike = lease_text(j, rung, false);
+    long row = l->super ? -1 : archive_row(j->archive, l->trial);
+    int kind = l->super ? 0 : archive_rung(j->archive, row);
+    if (!l->super && archive_state(j->archive, row) == TRIAL_SCORING) kind = CTL_TEXT_SCORE;
+    else if (!l->super && !kind && was_scored(j, row)) kind = CTL_TEXT_SCORED;
+    char *own = l->super ? lease_text(j, 0, true) : NULL, **alike = l->super ? &own : &j->lease_text[kind];
+    if (!*alike && !l->super) *alike = lease_text(j, kind, false);
     base_buf_printf(&b, "{\"lease\":%lld,\"epoch\":%lld,\"job\":%lld,", (long long)l->id, (long long)l->epoch, (long long)j->id);
     if (l->super) base_buf_str(&b, "\"trial\":null,\"arch\":null,");
     else base_buf_printf(&b, "\"trial\":%lld,\"arch\":%s,", (long long)l->trial, arch_text);
