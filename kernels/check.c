@@ -326,6 +326,16 @@ st_t kn_check_head_ce(const struct kn_tensor *x, const struct kn_tensor *w, cons
     return ST_OK;
 }
 
+st_t kn_check_head_distill(const struct kn_tensor *x, const struct kn_tensor *w, const struct kn_tensor *target, const struct kn_tensor *tx,
+                           const struct kn_tensor *tw, double mix, double gscale, const struct kn_tensor *loss, const struct kn_tensor *dx,
+                           const struct kn_tensor *dw)
+{
+    NEED(!kn_check_head_ce(x, w, target, gscale, loss, dx, dw) && mix >= 0 && mix <= 1);
+    NEED(is(tx, 2, x->dtype) && tx->d[0] == x->d[0] && is2(tw, x->dtype, w->d[0], tx->d[1]));
+    NEED(!kn_absent(dx) || !kn_absent(dw));
+    return ST_OK;
+}
+
 st_t kn_check_copy(const struct kn_tensor *x, const struct kn_tensor *y)
 {
     NEED(any(x) && any(y) && same_shape(x, y));

@@ -169,6 +169,14 @@ struct kn_cost kn_cost_head_ce(int64_t n, int64_t d, int64_t v, int backward, in
     return c;
 }
 
+struct kn_cost kn_cost_head_distill(int64_t n, int64_t d, int64_t v, int64_t e, int esize)
+{
+    double N = (double)n, V = (double)v, E = (double)e;
+    struct kn_cost c = kn_cost_head_ce(n, d, v, 1, esize);
+    c.flops += 2 * N * E * V + 6 * N * V, c.bytes += esize * (N * E + V * E);
+    return c;
+}
+
 struct kn_cost kn_cost_sum_rows(int64_t n, int64_t d, int esize)
 {
     double N = (double)n, D = (double)d;

@@ -33,6 +33,7 @@ struct kn_cost kn_cost_ssd_bwd(int64_t n, int64_t h, int64_t p, int64_t g, int64
 struct kn_cost kn_cost_act(int64_t n, int64_t f, int kind, int esize); /* kind: enum kn_act */
 struct kn_cost kn_cost_act_bwd(int64_t n, int64_t f, int kind, int esize);
 struct kn_cost kn_cost_head_ce(int64_t n, int64_t d, int64_t v, int backward, int esize);
+struct kn_cost kn_cost_head_distill(int64_t n, int64_t d, int64_t v, int64_t e, int esize); /* with both gradients */
 struct kn_cost kn_cost_sum_rows(int64_t n, int64_t d, int esize);
 /* n tokens, e experts, k of them a token. */
 struct kn_cost kn_cost_route(int64_t n, int64_t e, int64_t k, int esize);

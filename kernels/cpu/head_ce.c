@@ -13,15 +13,28 @@
 /* Returns the sum of exp(z - max) and leaves *max; keep: z becomes those exponentials. */
 static float (*const exp_sum_each[])(float *z, long n, int keep, float *max) = VEC_EACH(exp_sum);
 static void (*const scale_each[])(float *z, long n, float by) = VEC_EACH(scale);
+static void (*const add_each[])(float *z, const float *t, long n, float by) = VEC_EACH(add); /* z += by t */
 
 struct softmax {
     enum cpu_isa isa;
-    float *z; /* [rows, V] */
+    float *z, *teacher; /* [rows, V]; NULL: none */
     const struct kn_tensor *target, *loss;
     int64_t first, rows, vocab; /* this block */
-    double gscale;
+    double gscale, mix;
     int backward;
 };
+
+/* z is the softmax of a row times its sum and becomes the gradient. */
+static void gradient(const struct softmax *s, float *z, float *teacher, int64_t target, float sum)
+{
+    float max;
+    scale_each[s->isa](z, s->vocab, (float)(s->gscale / sum));
+    if (teacher) {
+        float from = exp_sum_each[s->isa](teacher, s->vocab, 1, &max);
+        add_each[s->isa](z, teacher, s->vocab, (float)(-s->gscale * s->mix / from));
+    }
+    z[target] -= (float)(s->gscale * (1 - s->mix));
+}
 
 static void softmax_task(void *ctx, int task, int worker)
 {
@@ -37,18 +50,14 @@ static void softmax_task(void *ctx, int task, int worker)
         }
         float zt = z[t], sum = exp_sum_each[s->isa](z, s->vocab, s->backward, &max);
         *loss = (float)((double)max - zt + log(sum));
-        if (s->backward) {
-            scale_each[s->isa](z, s->vocab, (float)(s->gscale / sum));
-            z[t] -= (float)s->gscale;
-        }
+        if (s->backward) gradient(s, z, s->teacher ? s->teacher + i * s->vocab : NULL, t, sum);
     }
 }
 
-st_t cpu_head_ce(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_tensor *w, const struct kn_tensor *target,
-                 double gscale, const struct kn_tensor *loss, const struct kn_tensor *dx, const struct kn_tensor *dw)
+/* tx NULL: no teacher. */
+static st_t head(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_tensor *w, const struct kn_tensor *target, const struct kn_tensor *tx,
+                 const struct kn_tensor *tw, double mix, double gscale, const struct kn_tensor *loss, const struct kn_tensor *dx, const struct kn_tensor *dw)
 {
-    st_t st = kn_check_head_ce(x, w, target, gscale, loss, dx, dw);
-    if (st) return st;
     if (x->dtype != KN_F32) return ST_ENOTSUP;
     int64_t N = x->d[0], V = w->d[0];
     for (int64_t n = 0; n < N; n++) {
@@ -56,19 +65,24 @@ st_t cpu_head_ce(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_
         if (t < -1 || t >= V) return ST_EINVAL;
     }
     if (N == 0) return ST_OK;
-    int64_t most = LOGITS / V < 16 ? 16 : LOGITS / V > MAX_ROWS ? MAX_ROWS : LOGITS / V;
+    int64_t most = LOGITS / V < 16 ? 16 : LOGITS / V > MAX_ROWS ? MAX_ROWS : LOGITS / V, kinds = tx ? 2 : 1;
     int64_t blocks = (N + most - 1) / most, rows = (N + blocks - 1) / blocks;
-    struct softmax s = {.isa = cpu_of(dev)->isa, .target = target, .loss = loss, .vocab = V, .gscale = gscale,
+    struct softmax s = {.isa = cpu_of(dev)->isa, .target = target, .loss = loss, .vocab = V, .gscale = gscale, .mix = mix,
                         .backward = !kn_absent(dx) || !kn_absent(dw)};
     void *z;
-    st = cpu_shared(dev, CPU_SLOT_OP, (size_t)(rows * V) * sizeof(float), &z);
+    st_t st = cpu_shared(dev, CPU_SLOT_OP, (size_t)(kinds * rows * V) * sizeof(float), &z);
     if (st) return st;
     s.z = z;
-    struct kn_tensor wt = kn_transpose(w);
+    if (tx) s.teacher = s.z + rows * V;
+    struct kn_tensor wt = kn_transpose(w), twt = tx ? kn_transpose(tw) : wt;
     for (; s.first < N; s.first += s.rows) {
         s.rows = N - s.first < rows ? N - s.first : rows;
         struct kn_tensor xb = kn_slice(x, 0, s.first, s.rows), zb = kn_t2(z, KN_F32, s.rows, V), zt = kn_transpose(&zb);
         st = cpu_gemm(dev, 1, &xb, &wt, 0, &zb);
+        if (!st && tx) {
+            struct kn_tensor txb = kn_slice(tx, 0, s.first, s.rows), tzb = kn_t2(s.teacher, KN_F32, s.rows, V);
+            st = cpu_gemm(dev, 1, &txb, &twt, 0, &tzb);
+        }
         if (st) return st;
         cpu_run(dev, softmax_task, &s, (int)((s.rows + ROWS_TASK - 1) / ROWS_TASK), (double)(s.rows * V));
         if (!kn_absent(dx)) {
@@ -82,6 +96,21 @@ st_t cpu_head_ce(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_
         }
     }
     return ST_OK;
+}
+
+st_t cpu_head_ce(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_tensor *w, const struct kn_tensor *target,
+                 double gscale, const struct kn_tensor *loss, const struct kn_tensor *dx, const struct kn_tensor *dw)
+{
+    st_t st = kn_check_head_ce(x, w, target, gscale, loss, dx, dw);
+    return st ? st : head(dev, x, w, target, NULL, NULL, 0, gscale, loss, dx, dw);
+}
+
+st_t cpu_head_distill(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_tensor *w, const struct kn_tensor *target, const struct kn_tensor *tx,
+                      const struct kn_tensor *tw, double mix, double gscale, const struct kn_tensor *loss, const struct kn_tensor *dx,
+                      const struct kn_tensor *dw)
+{
+    st_t st = kn_check_head_distill(x, w, target, tx, tw, mix, gscale, loss, dx, dw);
+    return st ? st : head(dev, x, w, target, tx, tw, mix, gscale, loss, dx, dw);
 }
 
 #else
@@ -120,6 +149,14 @@ static void VEC_NAME(scale)(float *z, long n, float by)
     vf b = vf_set1(by);
     for (; i + VL <= n; i += VL) vf_store(z + i, vf_mul(vf_load(z + i), b));
     for (; i < n; i++) z[i] *= by;
+}
+
+static void VEC_NAME(add)(float *z, const float *t, long n, float by)
+{
+    long i = 0;
+    vf b = vf_set1(by);
+    for (; i + VL <= n; i += VL) vf_store(z + i, vf_fma(b, vf_load(t + i), vf_load(z + i)));
+    for (; i < n; i++) z[i] = fmaf(by, t[i], z[i]);
 }
 
 #endif

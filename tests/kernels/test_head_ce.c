@@ -2,7 +2,8 @@
 #include "tests/kernels/kntest.h"
 
 struct call {
-    struct kt x, w, loss, dx, dw;
+    struct kt x, w, tx, tw, loss, dx, dw;
+    double mix; /* < 0: no teacher */
     int32_t *target;
     int has_dx, has_dw;
 };
@@ -12,25 +13,35 @@ static st_t run(struct kn_dev *dev, int ref, void *arg)
     struct call *c = arg;
     const struct kn_tensor *(*of)(struct kt *) = ref ? kt_d : kt_f;
     struct kn_tensor t = kn_t1(c->target, KN_I32, c->x.t.d[0]);
+    if (c->mix >= 0)
+        return dev->op->head_distill(dev, of(&c->x), of(&c->w), &t, of(&c->tx), of(&c->tw), c->mix, 0.125, of(&c->loss), c->has_dx ? of(&c->dx) : NULL,
+                                     c->has_dw ? of(&c->dw) : NULL);
     return dev->op->head_ce(dev, of(&c->x), of(&c->w), &t, 0.125, of(&c->loss), c->has_dx ? of(&c->dx) : NULL, c->has_dw ? of(&c->dw) : NULL);
+}
+
+/* e: the teacher's width, with mix >= 0. */
+static void check_by(int64_t n, int64_t d, int64_t v, int strided, double amp, int has_dx, int has_dw, int64_t e, double mix)
+{
+    int64_t ne[] = {n, e}, ve[] = {v, e}, nd[] = {n, d}, vd[] = {v, d}, wide[] = {2 * d + 1, 1}, apart[] = {3 * d, 2}, one[] = {n}, two[] = {2};
+    const int64_t *s = strided == 0 ? NULL : strided == 1 ? wide : apart;
+    struct call c = {kt_new(2, nd, s, 1, 1),  kt_new(2, vd, s, amp, 2), kt_new(2, ne, NULL, 1, 7), kt_new(2, ve, NULL, amp, 8), kt_new(1, one, strided ? two : NULL, 1, 3),
+                     kt_new(2, nd, s, 1, 4),  kt_new(2, vd, s, 1, 5),   mix, malloc((size_t)n * sizeof(int32_t)),
+                     has_dx, has_dw};
+    struct base_rng r = base_rng_at(6, RNG_TEST, 0);
+    for (int64_t i = 0; i < n; i++) c.target[i] = i % 5 == 3 ? -1 : (int32_t)base_rng_below(&r, (uint32_t)v);
+    char what[160], by[64] = "";
+    if (mix >= 0) snprintf(by, sizeof by, ", a teacher %d wide by %g", (int)e, mix);
+    snprintf(what, sizeof what, "%d x %d, %d words, strides %d, amplitude %g%s%s%s", (int)n, (int)d, (int)v, strided, amp, has_dx ? ", dx" : "",
+             has_dw ? ", dw" : "", by);
+    kt_compare(what, run, &c, (struct kt *const[]){&c.loss, &c.dx, &c.dw}, 3, 1e-11);
+    struct kt *all[] = {&c.x, &c.w, &c.tx, &c.tw, &c.loss, &c.dx, &c.dw};
+    for (int i = 0; i < 7; i++) kt_free(all[i]);
+    free(c.target);
 }
 
 static void check(int64_t n, int64_t d, int64_t v, int strided, double amp, int has_dx, int has_dw)
 {
-    int64_t nd[] = {n, d}, vd[] = {v, d}, wide[] = {2 * d + 1, 1}, apart[] = {3 * d, 2}, one[] = {n}, two[] = {2};
-    const int64_t *s = strided == 0 ? NULL : strided == 1 ? wide : apart;
-    struct call c = {kt_new(2, nd, s, 1, 1),  kt_new(2, vd, s, amp, 2), kt_new(1, one, strided ? two : NULL, 1, 3),
-                     kt_new(2, nd, s, 1, 4),  kt_new(2, vd, s, 1, 5),   malloc((size_t)n * sizeof(int32_t)),
-                     has_dx, has_dw};
-    struct base_rng r = base_rng_at(6, RNG_TEST, 0);
-    for (int64_t i = 0; i < n; i++) c.target[i] = i % 5 == 3 ? -1 : (int32_t)base_rng_below(&r, (uint32_t)v);
-    char what[96];
-    snprintf(what, sizeof what, "%d x %d, %d words, strides %d, amplitude %g%s%s", (int)n, (int)d, (int)v, strided, amp, has_dx ? ", dx" : "",
-             has_dw ? ", dw" : "");
-    kt_compare(what, run, &c, (struct kt *const[]){&c.loss, &c.dx, &c.dw}, 3, 1e-11);
-    struct kt *all[] = {&c.x, &c.w, &c.loss, &c.dx, &c.dw};
-    for (int i = 0; i < 5; i++) kt_free(all[i]);
-    free(c.target);
+    check_by(n, d, v, strided, amp, has_dx, has_dw, 1, -1);
 }
 
 static void check_errors(void)
@@ -45,6 +56,13 @@ static void check_errors(void)
     is_int(dev->op->head_ce(dev, kt_f(&x), kt_f(&x), &t, 1, kt_f(&loss), NULL, kt_f(&w)), ST_EINVAL, "dw of another shape");
     is_int(dev->op->head_ce(dev, kt_f(&x), kt_f(&w), &t, 1, kt_f(&w), NULL, NULL), ST_EINVAL, "loss of another shape");
     is_int(dev->op->head_ce(dev, kt_d(&x), kt_d(&w), &t, 1, kt_d(&loss), NULL, NULL), ST_ENOTSUP, "f64");
+    struct kt dx = kt_new(2, (int64_t[]){3, 8}, NULL, 1, 4);
+    is_int(dev->op->head_distill(dev, kt_f(&x), kt_f(&w), &t, kt_f(&x), kt_f(&w), 0.5, 1, kt_f(&loss), kt_f(&dx), NULL), ST_OK, "a teacher");
+    is_int(dev->op->head_distill(dev, kt_f(&x), kt_f(&w), &t, kt_f(&w), kt_f(&w), 0.5, 1, kt_f(&loss), kt_f(&dx), NULL), ST_EINVAL, "a teacher of more rows");
+    is_int(dev->op->head_distill(dev, kt_f(&x), kt_f(&w), &t, kt_f(&x), kt_f(&x), 0.5, 1, kt_f(&loss), kt_f(&dx), NULL), ST_EINVAL, "a teacher of other words");
+    is_int(dev->op->head_distill(dev, kt_f(&x), kt_f(&w), &t, kt_f(&x), kt_f(&w), 1.5, 1, kt_f(&loss), kt_f(&dx), NULL), ST_EINVAL, "more than all of it from the teacher");
+    is_int(dev->op->head_distill(dev, kt_f(&x), kt_f(&w), &t, kt_f(&x), kt_f(&w), 0.5, 1, kt_f(&loss), NULL, NULL), ST_EINVAL, "a teacher without gradients");
+    kt_free(&dx);
     if (!kn_dev_open(&small, "cpu", 1, NULL)) {
         small->info.memory = 64;
         is_int(small->op->head_ce(small, kt_f(&x), kt_f(&w), &t, 1, kt_f(&loss), NULL, NULL), ST_ENOMEM, "logits over the device's memory");
@@ -68,6 +86,12 @@ int main(void)
     check(2100, 4, 70, 0, 1, 1, 1); /* two blocks of rows */
     check(18, 4, 50257, 0, 1, 1, 1);
     check(0, 4, 10, 0, 1, 1, 1);
+    check_by(7, 5, 2, 0, 1, 1, 1, 3, 0.5);
+    check_by(33, 24, 257, 1, 1, 1, 1, 40, 0.25);
+    check_by(9, 16, 100, 0, 30, 1, 0, 16, 1); /* one word takes all of both */
+    check_by(9, 16, 100, 2, 1, 0, 1, 5, 0);
+    check_by(2100, 4, 70, 0, 1, 1, 1, 6, 0.9); /* two blocks of rows */
+    check_by(0, 4, 10, 0, 1, 1, 1, 4, 0.5);
     check_errors();
     kt_close();
     return tap_done();

@@ -247,6 +247,52 @@ static void test_head_ce(void)
     free(c.x), free(c.w), free(c.loss), free(dx), free(dw), free(start), free(loss);
 }
 
+/* head_distill: its loss by its definition, labels and divergence apart */
+
+struct taught {
+    double *x, *w, *tx, *tw, mix;
+};
+
+static void softmax_of(const double *x, const double *w, int width, double p[H_V])
+{
+    double sum = 0;
+    for (int v = 0; v < H_V; v++) {
+        p[v] = 0;
+        for (int d = 0; d < width; d++) p[v] += x[d] * w[v * width + d];
+        sum += p[v] = exp(p[v]);
+    }
+    for (int v = 0; v < H_V; v++) p[v] /= sum;
+}
+
+static double taught_f(void *ctx)
+{
+    struct taught *c = ctx;
+    double sum = 0, p[H_V], q[H_V];
+    for (int n = 0; n < H_N; n++) {
+        if (h_target[n] < 0) continue;
+        softmax_of(c->x + n * H_D, c->w, H_D, p);
+        softmax_of(c->tx + n * 3, c->tw, 3, q);
+        sum -= (1 - c->mix) * log(p[h_target[n]]);
+        for (int v = 0; v < H_V; v++) sum += c->mix * q[v] * log(q[v] / p[v]);
+    }
+    return 0.25 * sum;
+}
+
+static void test_head_distill(void)
+{
+    struct taught c = {random_new(H_N * H_D, 1), random_new(H_V * H_D, 2), random_new(H_N * 3, 3), random_new(H_V * 3, 4), 0.3};
+    double dx[H_N * H_D], dw[H_V * H_D] = {0}, loss[H_N], plain[H_N];
+    struct kn_tensor x = kn_t2(c.x, KN_F64, H_N, H_D), w = kn_t2(c.w, KN_F64, H_V, H_D), t = kn_t1(h_target, KN_I32, H_N), tx = kn_t2(c.tx, KN_F64, H_N, 3),
+                     tw = kn_t2(c.tw, KN_F64, H_V, 3), l = kn_t1(loss, KN_F64, H_N), lp = kn_t1(plain, KN_F64, H_N), gx = kn_t2(dx, KN_F64, H_N, H_D),
+                     gw = kn_t2(dw, KN_F64, H_V, H_D);
+    ok(!ref->op->head_distill(ref, &x, &w, &t, &tx, &tw, c.mix, 0.25, &l, &gx, &gw), "head_distill");
+    double ex = check(taught_f, &c, c.x, dx, H_N * H_D), ew = check(taught_f, &c, c.w, dw, H_V * H_D);
+    ok(ex < 1e-8 && ew < 1e-8, "head_distill: dx, dw (%.1e %.1e)", ex, ew);
+    ok(!ref->op->head_ce(ref, &x, &w, &t, 0, &lp, NULL, NULL) && !memcmp(loss, plain, sizeof loss), "head_distill: the loss is head_ce's");
+    ok(dx[2 * H_D] == 0 && dx[2 * H_D + 1] == 0, "head_distill: a row without a target counts for nothing");
+    free(c.x), free(c.w), free(c.tx), free(c.tw);
+}
+
 /* adamw: after t steps of one constant gradient g, m^ = g and v^ = g^2, so each step is p (1 - lr wd) - lr g / (|g| + eps) */
 static void test_adamw(void)
 {
@@ -313,6 +359,7 @@ int main(void)
     test_attention_forward();
     test_swiglu();
     test_head_ce();
+    test_head_distill();
     test_adamw();
     kn_dev_close(ref);
     return tap_done();
