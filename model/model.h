@@ -84,6 +84,16 @@ st_t model_loss(struct model *m, const int32_t *tokens, const int32_t *targets, 
 /* Forward and backward; gradients of the mean loss (+ MODEL_AUX_WEIGHT * model_aux). */
 st_t model_step(struct model *m, const int32_t *tokens, const int32_t *targets, int B, int T, double *loss);
 
+/* What another network says of the same tokens: x [B*T,E] its final hidden states, normed, w [V,E] its head; mix: kernels/ops.def, head_distill. */
+struct model_teacher {
+    struct kn_tensor x, w;
+    double mix;
+};
+/* As model_step, trained towards the teacher as well; *loss: against the targets alone. Errors as model_step's; ST_EINVAL: shapes that do not fit. */
+st_t model_step_distill(struct model *m, const int32_t *tokens, const int32_t *targets, int B, int T, const struct model_teacher *teacher, double *loss);
+/* x of a teacher, as the last pass over [B,T] left it; borrowed. */
+struct kn_tensor model_hidden(const struct model *m, int B, int T);
+
 /* Auxiliary losses of the last model_loss or model_step, summed over the layers, without their factor; 0 where no layer has one. */
 double model_aux(const struct model *m);
 

@@ -156,7 +156,7 @@ static st_t mean_loss(struct model *m, int64_t N, int64_t counted, double *loss)
     return ST_OK;
 }
 
-static st_t pass(struct model *m, const int32_t *tokens, const int32_t *targets, int B, int T, bool train, double *loss)
+static st_t pass(struct model *m, const int32_t *tokens, const int32_t *targets, int B, int T, bool train, const struct model_teacher *by, double *loss)
 {
     int64_t counted, N = (int64_t)B * T;
     const struct aim aim = {.aux_weight = MODEL_AUX_WEIGHT};
@@ -167,7 +167,9 @@ static st_t pass(struct model *m, const int32_t *tokens, const int32_t *targets,
     if (train) {
         struct kn_tensor g = kn_t1(m->slab[1], m->dtype, m->plan.elements);
         TRY(m->dev->op->fill(m->dev, &g, 0));
-        TRY(m->dev->op->head_ce(m->dev, &xn, &m->w[m->head], &target, 1 / (double)counted, &row, &dxn, &m->g[m->head]));
+        double each = 1 / (double)counted;
+        if (by) TRY(m->dev->op->head_distill(m->dev, &xn, &m->w[m->head], &target, &by->x, &by->w, by->mix, each, &row, &dxn, &m->g[m->head]));
+        else TRY(m->dev->op->head_ce(m->dev, &xn, &m->w[m->head], &target, each, &row, &dxn, &m->g[m->head]));
         TRY(backward(m, B, T, &aim));
     } else {
         TRY(m->dev->op->head_ce(m->dev, &xn, &m->w[m->head], &target, 0, &row, NULL, NULL));
@@ -212,10 +214,10 @@ static st_t logits_pass(struct model *m, const int32_t *tokens, int B, int T, do
     return dx ? m->dev->vt->download(m->dev, dx, m->dx, (size_t)N * (size_t)m->arch.width * m->esize) : ST_OK;
 }
 
-static st_t run(struct model *m, const int32_t *tokens, const int32_t *targets, int B, int T, bool train, double *loss)
+static st_t run(struct model *m, const int32_t *tokens, const int32_t *targets, int B, int T, bool train, const struct model_teacher *by, double *loss)
 {
     TRY(kn_precision(m->dev, m->opts.precision));
-    st_t st = pass(m, tokens, targets, B, T, train, loss);
+    st_t st = pass(m, tokens, targets, B, T, train, by, loss);
     kn_precision(m->dev, KN_F32);
     return st;
 }
@@ -227,13 +229,24 @@ double model_aux(const struct model *m)
 
 st_t model_loss(struct model *m, const int32_t *tokens, const int32_t *targets, int B, int T, double *loss)
 {
-    return run(m, tokens, targets, B, T, false, loss);
+    return run(m, tokens, targets, B, T, false, NULL, loss);
 }
 
 st_t model_step(struct model *m, const int32_t *tokens, const int32_t *targets, int B, int T, double *loss)
 {
     if (!m->opts.train) return ST_ESTATE;
-    return run(m, tokens, targets, B, T, true, loss);
+    return run(m, tokens, targets, B, T, true, NULL, loss);
+}
+
+st_t model_step_distill(struct model *m, const int32_t *tokens, const int32_t *targets, int B, int T, const struct model_teacher *teacher, double *loss)
+{
+    if (!m->opts.train) return ST_ESTATE;
+    return run(m, tokens, targets, B, T, true, teacher, loss);
+}
+
+struct kn_tensor model_hidden(const struct model *m, int B, int T)
+{
+    return rows(m, m->xn, (int64_t)B * T);
 }
 
 st_t model_step_logits(struct model *m, const int32_t *tokens, int B, int T, double *sum, void *dx)

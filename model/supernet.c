@@ -28,6 +28,8 @@ struct supernet {
     int ncut;
     void *block;           /* of the path at hand: weights, gradients, activations */
     uint64_t block_bytes, block_limit;
+    struct kn_tensor hidden; /* of the first path [N,width], where others learn from it */
+    uint64_t hidden_bytes;
     bool stepped;          /* gradients are there */
 };
 
@@ -78,6 +80,10 @@ static st_t take(struct supernet *s, struct base_err *err)
     s->block_limit = model_room(&limit, m->dev, 0) - 4 * p->slab;
     for (int i = 0; i < 4; i++)
         if (kn_alloc(m->dev, p->slab, &m->slab[i])) return base_err_set(err, ST_ENOMEM, "supernet", "taking %.1f MiB", 4 * (double)p->slab / (1 << 20));
+    if (s->opts.mix > 0) {
+        s->hidden_bytes = (uint64_t)s->opts.batch * (uint64_t)s->layout.context * (uint64_t)s->layout.width * m->esize;
+        if (kn_alloc(m->dev, s->hidden_bytes, &s->hidden.p)) return base_err_set(err, ST_ENOMEM, "supernet", "taking %.1f MiB", (double)s->hidden_bytes / (1 << 20));
+    }
     for (int i = 0; i < p->params; i++) {
         struct model_param *q = &m->param[i];
         size_t at = (size_t)q->offset * m->esize;
@@ -116,6 +122,7 @@ void supernet_free(struct supernet *s)
     struct model *m = &s->store;
     for (int i = 0; i < 4; i++) kn_free(m->dev, m->slab[i], m->plan.slab);
     kn_free(m->dev, s->block, s->block_bytes);
+    kn_free(m->dev, s->hidden.p, s->hidden_bytes);
     free(m->param);
     free(m->w);
     free(s->tensor);
@@ -224,9 +231,28 @@ static void touch(struct supernet *s)
     }
 }
 
-static st_t step_path(struct supernet *s, const struct arch *a, double share, const int32_t *tokens, const int32_t *targets, int B, int T, double *loss,
-                      struct base_err *err)
+/* What the first path of a step said, kept for the others. */
+static st_t keep(struct supernet *s, const struct model *m, int B, int T)
 {
+    struct kn_tensor x = model_hidden(m, B, T);
+    s->hidden = kn_t2(s->hidden.p, m->dtype, x.d[0], x.d[1]);
+    return m->dev->op->copy(m->dev, &x, &s->hidden);
+}
+
+/* Its head lies in the supernet, as wide as the path was; it moves after the step alone. */
+static struct model_teacher teacher_of(const struct supernet *s, bool tied)
+{
+    const struct model *m = &s->store;
+    const struct model_param *p = &m->param[tied ? 0 : m->plan.params - 1];
+    struct model_teacher t = {.x = s->hidden, .w = p->w, .mix = s->opts.mix};
+    t.w.d[1] = s->hidden.d[1];
+    return t;
+}
+
+static st_t step_path(struct supernet *s, const struct arch *a, const struct arch *first, double share, const int32_t *tokens, const int32_t *targets, int B, int T,
+                      double *loss, struct base_err *err)
+{
+    bool learns = s->opts.mix > 0 && a != first;
     struct model_opts o = {.dtype = s->opts.dtype, .train = true, .batch = s->opts.batch, .precision = s->opts.precision, .memory_limit = s->block_limit};
     struct model *m;
     uint64_t bytes;
@@ -235,7 +261,9 @@ static st_t step_path(struct supernet *s, const struct arch *a, double share, co
     TRY(make_room(s, bytes, err));
     TRY(model_new_at(&m, a, s->store.dev, &o, s->block, err));
     st_t st = move_all(s, m, 0);
-    if (!st) st = model_step(m, tokens, targets, B, T, loss);
+    struct model_teacher by = teacher_of(s, first->tie);
+    if (!st) st = learns ? model_step_distill(m, tokens, targets, B, T, &by, loss) : model_step(m, tokens, targets, B, T, loss);
+    if (!st && s->opts.mix > 0 && !learns) st = keep(s, m, B, T);
     if (!st) st = move_all(s, m, share);
     if (!st) touch(s);
     model_free(m);
@@ -251,7 +279,7 @@ st_t supernet_step(struct supernet *s, const struct arch *const *path, int n, co
     s->stepped = false;
     for (int i = 0; i < m->plan.params; i++) s->tensor[i].touched = false;
     TRY(m->dev->op->fill(m->dev, &g, 0));
-    for (int i = 0; i < n; i++) TRY(step_path(s, path[i], 1.0 / n, tokens, targets, B, T, &loss[i], err));
+    for (int i = 0; i < n; i++) TRY(step_path(s, path[i], path[0], 1.0 / n, tokens, targets, B, T, &loss[i], err));
     s->stepped = true;
     return ST_OK;
 }

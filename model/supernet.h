@@ -42,6 +42,7 @@ struct supernet_opts {
     int batch;               /* most sequences of one supernet_step */
     enum kn_dtype precision; /* as model_opts' */
     uint64_t memory_limit;   /* bytes, the block of a path included; 0: the device's */
+    double mix;              /* > 0: the other paths of a step learn from its first as well (in-place distillation, Yu & Huang 2019, arXiv:1903.05134), by that share */
 };
 
 /* options are borrowed for the call. ST_ENOFIT, with bytes needed and there; ST_ENOMEM. */

@@ -157,7 +157,7 @@ struct cutting {
     const struct arch *a;
     struct cut *out;
     int room, n;
-    int mixers, ffns; /* parts so far that are not none */
+    int parts, next[2]; /* that are not none, so far; the first free branch of mixers and of ffns */
     struct base_err *err;
 };
 
@@ -187,7 +187,9 @@ static st_t cut_part(struct cutting *c, int layer, unsigned role)
     char where[48];
     const struct arch_part *p = role == LAYER_MIXER ? &c->a->layer[layer].mixer : &c->a->layer[layer].ffn;
     if (!model_body(p->type)) return ST_OK;
-    int norms = norm_params(c->a), at = role == LAYER_MIXER ? c->mixers++ : c->ffns++;
+    int norms = norm_params(c->a), ffn = role != LAYER_MIXER, at = (c->parts++ + !ffn) / 2;
+    if (at < c->next[ffn]) at = c->next[ffn];
+    c->next[ffn] = at + 1;
     snprintf(where, sizeof where, "layers[%d].%s", layer, role == LAYER_MIXER ? "mixer" : "ffn");
     for (int i = 0; i < norms; i++) t[i] = norm_tensor(c->l, i, c->a->width);
     int n = norms + space_layer(p->type)->tensors(c->a, layer, p, t + norms);
