@@ -1,10 +1,11 @@
-/* What shared weights say of a space, against training alone: N candidates drawn from it, each with inherited weights and each trained alone on as many tokens.
+/* What shared weights say of a space, against training alone: of --pool candidates drawn from it N are references, each with inherited weights and each trained
+ * alone on as many tokens: --best of them drawn from the supernet's predicted best tenth of the pool, the others spread evenly over the pool's order by size.
  *
- *   bench_shared corpus.txt --space lm-small --tokens 500000 --share 8 --n 30 --batch 16 --context 256
+ *   bench_shared corpus.txt --space lm-small --tokens 500000 --share 8 --n 30 --best 12 --batch 16 --context 256 --kept references.txt
  *
- * --share: tokens of the supernet, in those of one candidate; --paths: drawn paths a step. Prints a line a candidate, then Spearman's rho and Kendall's tau_b with
- * 95 % intervals (percentiles of 2000 resamples of the candidates, Efron 1979), and the time of both sides. At each tenth of its training
- * the supernet is asked as well: candidates are trained first. */
+ * --share: tokens of the supernet, in those of one candidate; --paths: drawn paths a step; --kept: a file of references of the same settings, read and appended to.
+ * Prints a line a reference, then Spearman's rho and Kendall's tau_b over all and within the best tenth, of the supernet and of counting parameters, with
+ * 95 % intervals (percentiles of 2000 resamples of the references, Efron 1979), and the time of both sides. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,15 +18,17 @@
 #include "evaluator/trainer.h"
 #include "searchspace/space.h"
 
-enum { N_MAX = 200, SAMPLES = 2000 };
+enum { N_MAX = 400, SAMPLES = 2000 };
 
 struct bench {
-    const char *data, *space, *device;
+    const char *data, *space, *device, *kept;
     double tokens, share, lr;
-    int n, batch, context, paths, threads;
+    int n, pool, best, batch, context, paths, threads;
+    enum kn_dtype precision;
     uint64_t seed;
     struct arch arch[N_MAX];
-    double alone[N_MAX], inherited[N_MAX], params[N_MAX];
+    double alone[N_MAX], inherited[N_MAX], params[N_MAX]; /* of the pool; alone: NaN, where it is no reference */
+    int ref[N_MAX];                                       /* [n]: those of the best tenth first */
 };
 
 static int fail(const char *what, const struct base_err *err)
@@ -46,22 +49,32 @@ static int by_value(const void *a, const void *b)
     return (*x > *y) - (*x < *y);
 }
 
-static void interval(const struct bench *b, const char *name, double (*f)(const double *, const double *, int))
+typedef double measure(const double *, const double *, int);
+
+/* Of the first n references: what the supernet says, what counting parameters says, and the difference. */
+static void interval(const struct bench *b, const char *name, measure *f, int n)
 {
-    static double value[SAMPLES];
-    int n = 0;
-    for (int s = 0; s < SAMPLES; s++) {
-        double x[N_MAX], y[N_MAX];
-        struct base_rng r = base_rng_at(b->seed, RNG_BOOT, (uint64_t)s);
-        for (int i = 0; i < b->n; i++) {
-            uint32_t k = base_rng_below(&r, (uint32_t)b->n);
-            x[i] = b->inherited[k], y[i] = b->alone[k];
+    static double value[3][SAMPLES];
+    double x[N_MAX], y[N_MAX], z[N_MAX], at[3];
+    int m = 0;
+    for (int s = -1; s < SAMPLES; s++) {
+        struct base_rng r = base_rng_at(b->seed, RNG_BOOT, (uint64_t)(s + 1));
+        for (int i = 0; i < n; i++) {
+            int k = b->ref[s < 0 ? i : (int)base_rng_below(&r, (uint32_t)n)];
+            x[i] = b->inherited[k], y[i] = b->alone[k], z[i] = -b->params[k];
         }
-        double v = f(x, y, b->n);
-        if (!isnan(v)) value[n++] = v;
+        double v[3] = {f(x, y, n), f(z, y, n)};
+        v[2] = v[0] - v[1];
+        if (s < 0) memcpy(at, v, sizeof at);
+        else if (!isnan(v[2])) value[0][m] = v[0], value[1][m] = v[1], value[2][m++] = v[2];
     }
-    qsort(value, (size_t)n, sizeof *value, by_value);
-    printf("%s %.4f [%.4f, %.4f]\n", name, f(b->inherited, b->alone, b->n), n ? value[n * 25 / 1000] : NAN, n ? value[n * 975 / 1000] : NAN);
+    printf("%s", name);
+    for (int k = 0; k < 3; k++) {
+        static const char *const of[] = {"supernet", ", parameters", ", difference"};
+        qsort(value[k], (size_t)m, sizeof **value, by_value);
+        printf("%s %.3f [%.3f, %.3f]", of[k], at[k], m ? value[k][m * 25 / 1000] : NAN, m ? value[k][m * 975 / 1000] : NAN);
+    }
+    printf("\n");
 }
 
 static int draw(struct bench *b, const struct space *s)
@@ -69,7 +82,7 @@ static int draw(struct bench *b, const struct space *s)
     struct genome g;
     struct base_err err = BASE_ERR_INIT;
     if (space_genome_init(s, &g)) return 1;
-    for (int i = 0; i < b->n; i++) {
+    for (int i = 0; i < b->pool; i++) {
         struct candidate c;
         struct arch_cost cost;
         struct base_rng r = base_rng_at(b->seed, RNG_TEST, (uint64_t)i);
@@ -79,25 +92,52 @@ static int draw(struct bench *b, const struct space *s)
         b->arch[i] = c.arch;
         space_arch_cost(&c.arch, &cost);
         b->params[i] = cost.params;
+        b->alone[i] = NAN;
         space_candidate_fini(&c);
     }
     space_genome_fini(&g);
     return 0;
 }
 
-static int train_alone(struct bench *b, struct kn_dev *dev, struct data *data, const struct job_train *recipe)
+static int train_one(const struct bench *b, const struct arch *a, struct kn_dev *dev, struct data *data, const struct job_train *recipe, double *bpb)
 {
     struct base_err err = BASE_ERR_INIT;
+    struct trainer *t;
+    double nats;
+    struct trainer_opts o = {.arch = a, .data = data, .dev = dev, .train = *recipe, .tokens = b->tokens, .seed = b->seed, .precision = b->precision};
+    st_t st = trainer_new(&t, &o, &err);
+    if (st) return fail("trainer", &err);
+    while (!st && !trainer_done(t)) st = trainer_step(t, &err);
+    if (!st) st = trainer_validate(t, &nats, bpb, &err);
+    trainer_free(t);
+    return st ? fail("training", &err) : 0;
+}
+
+/* A line of the file is a loss and an id. */
+static bool find_kept(const struct bench *b, const char *id, double *bpb)
+{
+    FILE *f = b->kept ? fopen(b->kept, "r") : NULL;
+    char have[BASE_ID_HEX];
+    bool found = false;
+    while (f && !found && fscanf(f, "%lf %32s", bpb, have) == 2) found = !strcmp(have, id);
+    if (f) fclose(f);
+    return found;
+}
+
+static int train_alone(struct bench *b, struct kn_dev *dev, struct data *data, const struct job_train *recipe, int *trained)
+{
     for (int i = 0; i < b->n; i++) {
-        struct trainer *t;
-        double nats;
-        struct trainer_opts o = {.arch = &b->arch[i], .data = data, .dev = dev, .train = *recipe, .tokens = b->tokens, .seed = b->seed};
-        st_t st = trainer_new(&t, &o, &err);
-        if (st) return fail("trainer", &err);
-        while (!st && !trainer_done(t)) st = trainer_step(t, &err);
-        if (!st) st = trainer_validate(t, &nats, &b->alone[i], &err);
-        trainer_free(t);
-        if (st) return fail("training", &err);
+        struct base_buf text = BASE_BUF_INIT;
+        char id[BASE_ID_HEX];
+        int k = b->ref[i];
+        space_arch_canonical(&b->arch[k], &text);
+        base_id_hex(text.p, text.len, id);
+        base_buf_fini(&text);
+        if (find_kept(b, id, &b->alone[k])) continue;
+        if (train_one(b, &b->arch[k], dev, data, recipe, &b->alone[k])) return 1;
+        ++*trained;
+        FILE *f = b->kept ? fopen(b->kept, "a") : NULL;
+        if (f) fprintf(f, "%.17g %s\n", b->alone[k], id), fclose(f);
     }
     return 0;
 }
@@ -106,9 +146,36 @@ static int inherit(struct bench *b, struct supertrain *t)
 {
     struct base_err err = BASE_ERR_INIT;
     double nats;
-    for (int i = 0; i < b->n; i++)
+    for (int i = 0; i < b->pool; i++)
         if (supertrain_validate(t, &b->arch[i], &nats, &b->inherited[i], &err)) return fail("validation", &err);
     return 0;
+}
+
+static const double *order_key;
+
+static int by_key(const void *a, const void *b)
+{
+    int x = *(const int *)a, y = *(const int *)b;
+    return order_key[x] != order_key[y] ? (order_key[x] > order_key[y]) - (order_key[x] < order_key[y]) : x - y;
+}
+
+/* The best of the predicted best tenth are spread over it; the rest over all sizes. */
+static void choose(struct bench *b)
+{
+    int order[N_MAX], left = 0, tenth = b->pool / 10 > b->best ? b->pool / 10 : b->best, rest = b->n - b->best;
+    for (int i = 0; i < b->pool; i++) order[i] = i;
+    order_key = b->inherited;
+    qsort(order, (size_t)b->pool, sizeof *order, by_key);
+    for (int i = 0; i < b->best; i++) {
+        int at = i * tenth / b->best;
+        b->ref[i] = order[at];
+        order[at] = -1;
+    }
+    for (int i = 0; i < b->pool; i++)
+        if (order[i] >= 0) order[left++] = order[i];
+    order_key = b->params;
+    qsort(order, (size_t)left, sizeof *order, by_key);
+    for (int i = 0; i < rest; i++) b->ref[b->best + i] = order[rest > 1 ? i * (left - 1) / (rest - 1) : left / 2];
 }
 
 /* A pass of the largest path through the supernet (slice, forward, backward, gradients back) and of the same as an ordinary model, in turns; medians. */
@@ -148,54 +215,52 @@ static int run(struct bench *b, struct space *s, struct kn_dev *dev, struct data
     struct job_train recipe = {.batch = b->batch, .lr = b->lr, .mup = true, .weight_decay = 0.1, .warmup = 0.02, .decay = 0.2, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1};
     struct base_err err = BASE_ERR_INIT;
     struct supertrain *t;
-    struct supertrain_opts o = {.space = s, .data = data, .dev = dev, .train = recipe, .tokens = b->tokens * b->share, .paths = b->paths, .seed = b->seed};
+    struct supertrain_opts o = {.space = s, .data = data, .dev = dev, .train = recipe, .tokens = b->tokens * b->share, .paths = b->paths, .seed = b->seed, .precision = b->precision};
+    int trained = 0;
     if (draw(b, s)) return 1;
-    uint64_t t0 = base_clock_ns();
-    if (train_alone(b, dev, data, &recipe)) return 1;
-    double alone_s = since(t0), train_s = 0;
     if (supertrain_new(&t, &o, &err)) return fail("supernet", &err);
     printf("supernet: %lld parameters, %lld steps of %d paths\n", (long long)supernet_params(supertrain_net(t)), (long long)supertrain_steps(t), b->paths + 2);
     if (cost(b, s, t, dev)) return 1;
-    for (st_t st = ST_OK; !supertrain_done(t);) {
-        t0 = base_clock_ns();
-        if ((st = supertrain_step(t, &err))) return fail("supernet", &err);
-        train_s += since(t0);
-        int64_t at = supertrain_at(t), S = supertrain_steps(t);
-        if (at * 10 / S == (at - 1) * 10 / S || at == S) continue;
-        if (inherit(b, t)) return 1;
-        printf("step %lld losses %.4f %.4f %.4f rho %.4f tau_b %.4f\n", (long long)at, supertrain_loss(t, 0), supertrain_loss(t, 1), supertrain_loss(t, b->paths + 1),
-               base_stats_spearman(b->inherited, b->alone, b->n), base_stats_kendall_b(b->inherited, b->alone, b->n));
-        fflush(stdout);
-    }
+    uint64_t t0 = base_clock_ns();
+    while (!supertrain_done(t))
+        if (supertrain_step(t, &err)) return fail("supernet", &err);
+    double train_s = since(t0);
+    printf("losses %.4f %.4f %.4f\n", supertrain_loss(t, 0), supertrain_loss(t, 1), supertrain_loss(t, b->paths + 1));
     t0 = base_clock_ns();
     if (inherit(b, t)) return 1;
     double inherit_s = since(t0);
+    choose(b);
+    t0 = base_clock_ns();
+    if (train_alone(b, dev, data, &recipe, &trained)) return 1;
+    double alone_s = since(t0);
     for (int i = 0; i < b->n; i++) {
         struct base_buf text = BASE_BUF_INIT;
-        space_arch_canonical(&b->arch[i], &text);
-        printf("candidate %d params %.0f inherited %.4f alone %.4f %s\n", i, b->params[i], b->inherited[i], b->alone[i], text.p ? text.p : "");
+        int k = b->ref[i];
+        space_arch_canonical(&b->arch[k], &text);
+        printf("reference %d%s params %.0f inherited %.4f alone %.4f %s\n", k, i < b->best ? " best" : "", b->params[k], b->inherited[k], b->alone[k], text.p ? text.p : "");
         base_buf_fini(&text);
     }
-    interval(b, "rho", base_stats_spearman);
-    interval(b, "tau_b", base_stats_kendall_b);
-    double size[N_MAX];
-    for (int i = 0; i < b->n; i++) size[i] = -b->params[i];
-    printf("by number of parameters alone: rho %.4f tau_b %.4f\n", base_stats_spearman(size, b->alone, b->n), base_stats_kendall_b(size, b->alone, b->n));
-    printf("time: supernet %.1f s, then %.2f s a candidate; alone %.1f s a candidate\n", train_s, inherit_s / b->n, alone_s / b->n);
+    interval(b, "rho: ", base_stats_spearman, b->n);
+    interval(b, "tau_b: ", base_stats_kendall_b, b->n);
+    if (b->best > 1) {
+        interval(b, "best tenth, rho: ", base_stats_spearman, b->best);
+        interval(b, "best tenth, tau_b: ", base_stats_kendall_b, b->best);
+    }
+    printf("time: supernet %.1f s, then %.2f s a candidate; alone %.1f s a candidate (%d)\n", train_s, inherit_s / b->pool, trained ? alone_s / trained : NAN, trained);
     supertrain_free(t);
     return 0;
 }
 
 int main(int argc, char **argv)
 {
-    static struct bench b = {.space = "lm-small", .device = "cpu", .tokens = 500000, .share = JOB_SUPERNET_SHARE, .lr = 3e-3, .n = 30, .batch = 16, .context = 256,
+    static struct bench b = {.space = "lm-small", .device = "cpu", .tokens = 500000, .share = JOB_SUPERNET_SHARE, .lr = 3e-3, .n = 30, .pool = 200, .best = 12, .batch = 16, .context = 256,
                              .paths = SUPERTRAIN_PATHS, .threads = 2, .seed = 1};
     struct base_err err = BASE_ERR_INIT;
     struct space *s = NULL;
     struct kn_dev *dev = NULL;
     struct data *data = NULL;
     if (argc < 2 || argc % 2)
-        return fprintf(stderr, "usage: bench_shared DATA [--space PRESET or JSON] [--device D] [--tokens N] [--share X] [--lr LR] [--n N] [--batch B] [--context T] [--paths K] [--threads N] [--seed S]\n"), 2;
+        return fprintf(stderr, "usage: bench_shared DATA [--space PRESET or JSON] [--device D] [--tokens N] [--share X] [--lr LR] [--n N] [--best N] [--pool N] [--kept FILE] [--precision f32 or bf16] [--batch B] [--context T] [--paths K] [--threads N] [--seed S]\n"), 2;
     b.data = argv[1];
     for (int i = 2; i + 1 < argc; i += 2) {
         const char *key = argv[i], *v = argv[i + 1];
@@ -205,6 +270,10 @@ int main(int argc, char **argv)
         else if (!strcmp(key, "--share")) b.share = atof(v);
         else if (!strcmp(key, "--lr")) b.lr = atof(v);
         else if (!strcmp(key, "--n")) b.n = atoi(v);
+        else if (!strcmp(key, "--best")) b.best = atoi(v);
+        else if (!strcmp(key, "--pool")) b.pool = atoi(v);
+        else if (!strcmp(key, "--kept")) b.kept = v;
+        else if (!strcmp(key, "--precision")) b.precision = !strcmp(v, "bf16") ? KN_BF16 : KN_F32;
         else if (!strcmp(key, "--batch")) b.batch = atoi(v);
         else if (!strcmp(key, "--context")) b.context = atoi(v);
         else if (!strcmp(key, "--paths")) b.paths = atoi(v);
@@ -212,7 +281,7 @@ int main(int argc, char **argv)
         else if (!strcmp(key, "--seed")) b.seed = (uint64_t)atoll(v);
         else return fprintf(stderr, "%s: unknown\n", key), 2;
     }
-    if (b.n < 2 || b.n > N_MAX) return 2;
+    if (b.n < 2 || b.best < 0 || b.n < b.best + 2 || b.pool < b.n || b.pool > N_MAX) return 2;
     json_t *name = *b.space == '{' ? json_loads(b.space, 0, NULL) : json_string(b.space);
     st_t st = space_new(&s, name, 256, b.context, &err);
     if (!st) st = kn_dev_open(&dev, b.device, b.threads, &err);
