@@ -3,13 +3,15 @@
  *
  *   bench_shared corpus.txt --space lm-small --tokens 500000 --share 8 --n 30 --best 12 --batch 16 --context 256 --kept references.txt
  *
- * --share: tokens of the supernet, in those of one candidate; --paths: drawn paths a step; --kept: a file of references of the same settings, read and appended to.
+ * --share: tokens of the supernet, in those of one candidate; --paths: drawn paths a step; --mix: how far they learn from the largest; --adapt: tokens of a candidate on
+ * from what it inherits, in those of one alone; --kept: a file of references of the same settings, read and appended to; --super: the supernet's checkpoint, likewise.
  * Prints a line a reference, then Spearman's rho and Kendall's tau_b over all and within the best tenth, of the supernet and of counting parameters, with
  * 95 % intervals (percentiles of 2000 resamples of the references, Efron 1979), and the time of both sides. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/rng.h"
@@ -21,8 +23,8 @@
 enum { N_MAX = 400, SAMPLES = 2000 };
 
 struct bench {
-    const char *data, *space, *device, *kept;
-    double tokens, share, lr;
+    const char *data, *space, *device, *kept, *super;
+    double tokens, share, adapt, lr, mix;
     int n, pool, best, batch, context, paths, threads;
     enum kn_dtype precision;
     uint64_t seed;
@@ -145,9 +147,17 @@ static int train_alone(struct bench *b, struct kn_dev *dev, struct data *data, c
 static int inherit(struct bench *b, struct supertrain *t)
 {
     struct base_err err = BASE_ERR_INIT;
+    struct model *m;
     double nats;
-    for (int i = 0; i < b->pool; i++)
-        if (supertrain_validate(t, &b->arch[i], &nats, &b->inherited[i], &err)) return fail("validation", &err);
+    int64_t steps = (int64_t)ceil(b->adapt * b->tokens / ((double)b->batch * b->context));
+    for (int i = 0; i < b->pool; i++) {
+        if (supertrain_candidate(t, &b->arch[i], steps > 0, &m, &err)) return fail("candidate", &err);
+        st_t st = ST_OK;
+        for (int64_t k = 0; k < steps && !st; k++) st = supertrain_adapt(t, m, k, steps, &err);
+        if (!st) st = supertrain_validate(t, m, &nats, &b->inherited[i], &err);
+        model_free(m);
+        if (st) return fail("validation", &err);
+    }
     return 0;
 }
 
@@ -215,16 +225,20 @@ static int run(struct bench *b, struct space *s, struct kn_dev *dev, struct data
     struct job_train recipe = {.batch = b->batch, .lr = b->lr, .mup = true, .weight_decay = 0.1, .warmup = 0.02, .decay = 0.2, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1};
     struct base_err err = BASE_ERR_INIT;
     struct supertrain *t;
-    struct supertrain_opts o = {.space = s, .data = data, .dev = dev, .train = recipe, .tokens = b->tokens * b->share, .paths = b->paths, .seed = b->seed, .precision = b->precision};
+    struct supertrain_opts o = {.space = s, .data = data, .dev = dev, .train = recipe, .tokens = b->tokens * b->share, .paths = b->paths, .mix = b->mix, .seed = b->seed, .precision = b->precision};
     int trained = 0;
     if (draw(b, s)) return 1;
     if (supertrain_new(&t, &o, &err)) return fail("supernet", &err);
     printf("supernet: %lld parameters, %lld steps of %d paths\n", (long long)supernet_params(supertrain_net(t)), (long long)supertrain_steps(t), b->paths + 2);
     if (cost(b, s, t, dev)) return 1;
+    if (b->super && !access(b->super, F_OK) && supertrain_load(t, b->super, &err)) return fail("supernet", &err);
     uint64_t t0 = base_clock_ns();
     while (!supertrain_done(t))
         if (supertrain_step(t, &err)) return fail("supernet", &err);
     double train_s = since(t0);
+    char sha[BASE_SHA256_HEX];
+    uint64_t bytes;
+    if (b->super && supertrain_save(t, b->super, sha, &bytes, &err)) return fail("supernet", &err);
     printf("losses %.4f %.4f %.4f\n", supertrain_loss(t, 0), supertrain_loss(t, 1), supertrain_loss(t, b->paths + 1));
     t0 = base_clock_ns();
     if (inherit(b, t)) return 1;
@@ -253,14 +267,14 @@ static int run(struct bench *b, struct space *s, struct kn_dev *dev, struct data
 
 int main(int argc, char **argv)
 {
-    static struct bench b = {.space = "lm-small", .device = "cpu", .tokens = 500000, .share = JOB_SUPERNET_SHARE, .lr = 3e-3, .n = 30, .pool = 200, .best = 12, .batch = 16, .context = 256,
+    static struct bench b = {.space = "lm-small", .device = "cpu", .tokens = 500000, .share = JOB_SUPERNET_SHARE, .adapt = JOB_ADAPT_SHARE, .mix = SUPERTRAIN_MIX, .lr = 3e-3, .n = 30, .pool = 200, .best = 12, .batch = 16, .context = 256,
                              .paths = SUPERTRAIN_PATHS, .threads = 2, .seed = 1};
     struct base_err err = BASE_ERR_INIT;
     struct space *s = NULL;
     struct kn_dev *dev = NULL;
     struct data *data = NULL;
     if (argc < 2 || argc % 2)
-        return fprintf(stderr, "usage: bench_shared DATA [--space PRESET or JSON] [--device D] [--tokens N] [--share X] [--lr LR] [--n N] [--best N] [--pool N] [--kept FILE] [--precision f32 or bf16] [--batch B] [--context T] [--paths K] [--threads N] [--seed S]\n"), 2;
+        return fprintf(stderr, "usage: bench_shared DATA [--space PRESET or JSON] [--device D] [--tokens N] [--share X] [--lr LR] [--n N] [--best N] [--pool N] [--kept FILE] [--super FILE] [--adapt X] [--mix X] [--precision f32 or bf16] [--batch B] [--context T] [--paths K] [--threads N] [--seed S]\n"), 2;
     b.data = argv[1];
     for (int i = 2; i + 1 < argc; i += 2) {
         const char *key = argv[i], *v = argv[i + 1];
@@ -272,6 +286,9 @@ int main(int argc, char **argv)
         else if (!strcmp(key, "--n")) b.n = atoi(v);
         else if (!strcmp(key, "--best")) b.best = atoi(v);
         else if (!strcmp(key, "--pool")) b.pool = atoi(v);
+        else if (!strcmp(key, "--super")) b.super = v;
+        else if (!strcmp(key, "--adapt")) b.adapt = atof(v);
+        else if (!strcmp(key, "--mix")) b.mix = atof(v);
         else if (!strcmp(key, "--kept")) b.kept = v;
         else if (!strcmp(key, "--precision")) b.precision = !strcmp(v, "bf16") ? KN_BF16 : KN_F32;
         else if (!strcmp(key, "--batch")) b.batch = atoi(v);

@@ -432,26 +432,34 @@ static st_t teach(struct evaluate *ev, const struct trial *t, json_t *report, st
     return st;
 }
 
-/* The candidate's slice as ordinary weights at path. */
-static st_t save_inherited(struct evaluate *ev, const struct trial *t, const char *path, json_t **checkpoint, struct base_err *err)
+/* On from what it inherits, for as long as the lease says. */
+static st_t adapt(struct evaluate *ev, const struct trial *t, struct model *m, struct base_err *err)
 {
-    struct model *m;
-    st_t st = supernet_slice(supertrain_net(ev->super.train), &t->arch, &(struct model_opts){0}, &m, err);
-    if (st) return st;
-    st = save_finished(ev, t, path, m, t->super_tokens, checkpoint, err);
-    model_free(m);
+    int64_t n = (int64_t)ceil(t->adapt_tokens / ((double)t->train.batch * t->context));
+    st_t st = ST_OK;
+    for (int64_t i = 0; i < n && !st; i++) {
+        if (!go(ev)) return base_err_set(err, ST_ECANCELED, "", "stopped");
+        st = hostlock_shared(ev->o.lock);
+        if (!st) st = supertrain_adapt(ev->super.train, m, i, n, err);
+        hostlock_unlock(ev->o.lock);
+    }
     return st;
 }
 
-/* One validation pass with the weights of the job's supernet. */
+/* What a candidate says with the weights of the job's supernet, and those weights as ordinary ones. */
 static st_t inherit(struct evaluate *ev, const struct trial *t, json_t *metrics, json_t **checkpoint, struct base_err *err)
 {
+    struct model *m;
     double nats, bpb;
     st_t st = ready(ev, t, err);
+    if (!st) st = supertrain_candidate(ev->super.train, &t->arch, t->adapt_tokens > 0, &m, err);
+    if (st) return st;
+    st = adapt(ev, t, m, err);
     if (!st) st = hostlock_shared(ev->o.lock);
-    if (!st) st = supertrain_validate(ev->super.train, &t->arch, &nats, &bpb, err);
+    if (!st) st = supertrain_validate(ev->super.train, m, &nats, &bpb, err);
     hostlock_unlock(ev->o.lock);
-    if (!st) st = save_inherited(ev, t, t->path, checkpoint, err);
+    if (!st) st = save_finished(ev, t, t->path, m, t->super_tokens + t->adapt_tokens, checkpoint, err);
+    model_free(m);
     if (st) return st;
     json_object_set_new(metrics, "valid_loss", json_real(nats));
     if (!isnan(bpb)) json_object_set_new(metrics, "valid_bpb", json_real(bpb));
@@ -461,9 +469,13 @@ static st_t inherit(struct evaluate *ev, const struct trial *t, json_t *metrics,
 /* What a training on from inherited weights begins with; the same bits whoever makes it. */
 static st_t begin_inherited(struct evaluate *ev, const struct trial *t, struct base_err *err)
 {
+    struct model *m;
     json_t *saved = NULL;
     st_t st = ready(ev, t, err);
-    if (!st) st = save_inherited(ev, t, t->init, &saved, err);
+    if (!st) st = supertrain_candidate(ev->super.train, &t->arch, false, &m, err);
+    if (st) return st;
+    st = save_finished(ev, t, t->init, m, t->super_tokens, &saved, err);
+    model_free(m);
     json_decref(saved);
     return st;
 }

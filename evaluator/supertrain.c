@@ -8,6 +8,7 @@
 #include "evaluator/trainer.h"
 
 #define IDENTITY_KEY "taut.identity"
+#define ADAPT_STREAM 0x616461707400 /* added to the seed */
 
 struct supertrain {
     struct supertrain_opts o;
@@ -31,6 +32,7 @@ static st_t make_identity(struct supertrain *t, const struct space_options *s)
     }
     base_buf_printf(&b, " %llu %lld %d %s %d %.17g %d %.17g %.17g %.17g %.17g %.17g %.17g %.17g", (unsigned long long)t->o.seed, (long long)t->steps, t->o.paths,
                     data_id(t->o.data), r->batch, r->lr, r->mup, r->weight_decay, r->warmup, r->decay, r->beta1, r->beta2, r->eps, r->clip);
+    if (t->o.mix > 0) base_buf_printf(&b, " mix %.17g", t->o.mix);
     base_buf_printf(&b, " %s %s %s " PACKAGE_VERSION_TEXT " %s", on->kind, on->isa, on->libraries, kn_dtype_name(t->o.precision));
     st_t st = b.st;
     if (!st) base_id_hex(b.p, b.len, t->identity);
@@ -48,7 +50,7 @@ static st_t begin(struct supertrain *t, const struct space_options *s, struct ba
     t->targets = malloc(n * sizeof *t->targets);
     st_t st = t->tokens && t->targets ? make_identity(t, s) : ST_ENOMEM;
     if (st) return base_err_set(err, st, "supernet", "out of memory");
-    struct supernet_opts so = {.batch = o->train.batch, .precision = o->precision, .memory_limit = o->memory_limit};
+    struct supernet_opts so = {.batch = o->train.batch, .precision = o->precision, .memory_limit = o->memory_limit, .mix = o->mix};
     st = supernet_new(&t->net, s, o->dev, &so, err);
     return st ? st : supernet_init(t->net, o->seed);
 }
@@ -86,6 +88,12 @@ static st_t deal(const struct supertrain *t, uint64_t step, int i, struct arch *
     return st ? base_err_set(err, st, "space", "no path was found: %s", base_status_text(st)) : ST_OK;
 }
 
+static struct model_hyper hyper(const struct job_train *r, double lr, int width)
+{
+    return (struct model_hyper){.lr = lr, .hidden_lr_scale = r->mup ? (double)JOB_MUP_BASE / width : 1, .beta1 = r->beta1, .beta2 = r->beta2, .eps = r->eps,
+                                .weight_decay = r->weight_decay, .clip = r->clip};
+}
+
 st_t supertrain_step(struct supertrain *t, struct base_err *err)
 {
     const struct job_train *r = &t->o.train;
@@ -104,8 +112,7 @@ st_t supertrain_step(struct supertrain *t, struct base_err *err)
     for (int i = 0; i < n && !st; i++)
         if (!isfinite(t->loss[i])) st = base_err_set(err, ST_ENONFINITE, "", "the loss of path %d is %g at step %lld of %lld", i, t->loss[i], (long long)at + 1, (long long)t->steps);
     if (st) return st;
-    struct model_hyper h = {.lr = trainer_lr(r, at, t->steps), .hidden_lr_scale = r->mup ? (double)JOB_MUP_BASE / t->width : 1, .beta1 = r->beta1, .beta2 = r->beta2,
-                            .eps = r->eps, .weight_decay = r->weight_decay, .clip = r->clip};
+    struct model_hyper h = hyper(r, trainer_lr(r, at, t->steps), t->width);
     st = supernet_update(t->net, &h, NULL);
     if (st == ST_ENONFINITE) base_err_set(err, st, "", "the gradient is not finite at step %lld of %lld", (long long)at + 1, (long long)t->steps);
     return st;
@@ -136,7 +143,24 @@ struct supernet *supertrain_net(struct supertrain *t)
     return t->net;
 }
 
-static st_t validate(struct supertrain *t, struct model *m, double *loss, struct base_err *err)
+st_t supertrain_candidate(struct supertrain *t, const struct arch *a, bool adapts, struct model **out, struct base_err *err)
+{
+    struct model_opts o = {.train = adapts, .batch = t->o.train.batch, .precision = t->o.precision, .memory_limit = t->o.memory_limit};
+    return supernet_slice(t->net, a, &o, out, err);
+}
+
+st_t supertrain_adapt(struct supertrain *t, struct model *m, int64_t i, int64_t n, struct base_err *err)
+{
+    const struct job_train *r = &t->o.train;
+    double loss;
+    struct model_hyper h = hyper(r, r->lr * (double)(n - i) / (double)n, model_arch(m)->width);
+    st_t st = data_batch(t->o.data, t->o.seed + ADAPT_STREAM, (uint64_t)i, r->batch, t->context, t->tokens, t->targets, err);
+    if (!st) st = model_step(m, t->tokens, t->targets, r->batch, t->context, &loss);
+    if (!st) st = model_update(m, &h, NULL);
+    return st == ST_ENONFINITE ? base_err_set(err, st, "", "the gradient is not finite at step %lld of %lld on from inherited weights", (long long)i + 1, (long long)n) : st;
+}
+
+st_t supertrain_validate(struct supertrain *t, struct model *m, double *nats_per_token, double *bits_per_byte, struct base_err *err)
 {
     int T = t->context, B = t->o.train.batch, n = data_valid_windows(t->o.data, T);
     double sum = 0;
@@ -149,23 +173,9 @@ static st_t validate(struct supertrain *t, struct model *m, double *loss, struct
         if (st) return st;
         sum += part * b;
     }
-    *loss = sum / n;
-    return isfinite(*loss) ? ST_OK : base_err_set(err, ST_ENONFINITE, "", "the validation loss is %g", *loss);
-}
-
-st_t supertrain_validate(struct supertrain *t, const struct arch *a, double *nats_per_token, double *bits_per_byte, struct base_err *err)
-{
-    struct model *m;
-    double loss;
-    struct model_opts o = {.batch = t->o.train.batch, .precision = t->o.precision, .memory_limit = t->o.memory_limit};
-    st_t st = supernet_slice(t->net, a, &o, &m, err);
-    if (st) return st;
-    st = validate(t, m, &loss, err);
-    model_free(m);
-    if (st) return st;
-    *nats_per_token = loss;
-    *bits_per_byte = data_is_bytes(t->o.data) ? loss / log(2) : NAN;
-    return ST_OK;
+    *nats_per_token = sum / n;
+    *bits_per_byte = data_is_bytes(t->o.data) ? *nats_per_token / log(2) : NAN;
+    return isfinite(sum) ? ST_OK : base_err_set(err, ST_ENONFINITE, "", "the validation loss is %g", *nats_per_token);
 }
 
 st_t supertrain_save(struct supertrain *t, const char *path, char sha256[BASE_SHA256_HEX], uint64_t *bytes, struct base_err *err)

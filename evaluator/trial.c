@@ -61,6 +61,7 @@ static st_t read_supernet(struct base_jr *task, struct trial *t)
     if (!super) return task->st;
     struct base_jr s = base_jr_at(super, "task.supernet", task->err);
     t->super_tokens = base_jr_num(&s, "tokens", 0, 1, 1e18);
+    t->adapt_tokens = base_jr_num(&s, "adapt", 0, 0, 1e18);
     t->space = base_jr_need(&s, "space");
     json_t *file = base_jr_get(&s, "checkpoint");
     t->super_file = json_string_value(json_object_get(file, "path"));

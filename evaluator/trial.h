@@ -32,7 +32,7 @@ struct trial {
     const char *checkpoint, *hash; /* borrowed; NULL: none was reported */
     double reached;            /* tokens of it */
     json_t *space;             /* of the supernet; borrowed; NULL: nothing is inherited */
-    double super_tokens;
+    double super_tokens, adapt_tokens; /* of its training; of a candidate's own, on from what it inherits */
     const char *super_file, *super_hash; /* of the trained one, where tautd has it from somebody; borrowed; NULL: it has not */
     char super_path[512], init[512]; /* its checkpoint here; what a training begins with */
     char path[512];            /* where its checkpoint goes */

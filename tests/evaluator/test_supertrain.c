@@ -44,6 +44,18 @@ static bool run(struct supertrain *t, int64_t to)
     return !st;
 }
 
+/* n steps on from what it inherits, then its loss. */
+static st_t ask(struct supertrain *t, const struct arch *a, int n, double *nats, double *bpb, struct base_err *err)
+{
+    struct model *m;
+    st_t st = supertrain_candidate(t, a, n > 0, &m, err);
+    if (st) return st;
+    for (int i = 0; i < n && !st; i++) st = supertrain_adapt(t, m, i, n, err);
+    if (!st) st = supertrain_validate(t, m, nats, bpb, err);
+    model_free(m);
+    return st;
+}
+
 /* What an ordinary training that begins with the slice says of it before its first step. */
 static double as_model(struct supertrain *t, struct kn_dev *dev, const struct arch *a)
 {
@@ -135,14 +147,18 @@ int main(void)
     struct arch a;
     for (uint64_t i = 0; i < 8; i++) {
         space_path(space, SPACE_PATH_RANDOM, 77, i, &a);
-        is_int(supertrain_validate(x, &a, &nats[i], &bpb[i], &err), ST_OK, "a candidate: %.3f bits a byte", bpb[i]);
+        is_int(ask(x, &a, 0, &nats[i], &bpb[i], &err), ST_OK, "a candidate: %.3f bits a byte", bpb[i]);
         same += as_model(x, dev, &a) == nats[i] && bpb[i] == nats[i] / log(2);
     }
     is_int(same, 8, "to the bit what an ordinary model with the slice says");
+    double on[2], bits[2];
+    is_int(ask(x, &a, 10, &on[0], &bits[0], &err), ST_OK, "10 steps on from what it inherits: %.3f bits a byte", bits[0]);
+    ok(bits[0] < bpb[7], "which is less than before");
+    ok(!ask(y, &a, 10, &on[1], &bits[1], &err) && on[1] == on[0], "another supernet of the same bits says the same");
     supertrain_save(x, in("x"), sha[1], NULL, &err);
     is_str(sha[1], sha[0], "asking changes nothing");
     a.width = 40;
-    is_int(supertrain_validate(x, &a, &nats[0], &bpb[0], &err), ST_EINVAL, "what is not in the space is refused");
+    is_int(ask(x, &a, 0, &nats[0], &bpb[0], &err), ST_EINVAL, "what is not in the space is refused");
     is_int(supertrain_new(&z, &(struct supertrain_opts){.space = space, .data = text, .dev = dev, .train = recipe, .tokens = 100, .paths = SUPERNET_PATHS_MAX - 1}, &err), ST_EINVAL,
            "too many paths");
     supertrain_free(x), supertrain_free(y), supertrain_free(z);

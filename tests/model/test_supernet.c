@@ -162,11 +162,11 @@ static void test_places(void)
     free(x), free(y);
     struct arch late = net(VOCAB, T, 12, 1), full = net(VOCAB, T, 12, 1);
     add(&late, NO_MIXER, swiglu(20, 0)), add(&late, attention(4, 2, 6, 0, 1), NO_FFN), add(&late, attention(2, 1, 6, 0, 1), swiglu(9, 0));
-    add(&full, attention(4, 2, 6, 0, 1), swiglu(20, 0)), add(&full, attention(2, 1, 6, 0, 1), swiglu(9, 0));
+    add(&full, attention(8, 4, 12, 0, 1), swiglu(20, 0)), add(&full, attention(4, 2, 6, 0, 1), swiglu(9, 0)), add(&full, attention(2, 1, 6, 0, 1), NO_FFN);
     struct model *l = slice(s, &late, KN_F64), *f = slice(s, &full, KN_F64);
-    static const char *const pairs[][2] = {{"model.layers.1.self_attn.q_proj.weight", "model.layers.0.self_attn.q_proj.weight"},
-                                           {"model.layers.2.input_layernorm.weight", "model.layers.1.input_layernorm.weight"},
-                                           {"model.layers.2.self_attn.o_proj.weight", "model.layers.1.self_attn.o_proj.weight"},
+    static const char *const pairs[][2] = {{"model.layers.1.self_attn.q_proj.weight", "model.layers.1.self_attn.q_proj.weight"},
+                                           {"model.layers.2.input_layernorm.weight", "model.layers.2.input_layernorm.weight"},
+                                           {"model.layers.2.self_attn.o_proj.weight", "model.layers.2.self_attn.o_proj.weight"},
                                            {"model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.weight"},
                                            {"model.layers.2.mlp.up_proj.weight", "model.layers.1.mlp.up_proj.weight"}};
     bad = 0;
@@ -175,7 +175,7 @@ static void test_places(void)
         bad += memcmp(x, y, (size_t)kn_count(&model_param(f, model_param_find(f, pairs[i][1]))->w) * sizeof *x) != 0;
         free(x), free(y);
     }
-    is_int(bad, 0, "where a part is left out, the next of its kind is the same as without the gap");
+    is_int(bad, 0, "behind an ffn without a mixer comes the second mixer, behind two mixers in a row the ffn after the second");
     model_free(l), model_free(f);
     model_free(w), model_free(m);
     supernet_free(s);
@@ -204,6 +204,50 @@ static void test_alone(const char *name, enum kn_dtype dtype)
         ok(differing(dev, before, after) > model_param_count(after) / 2, "which moved");
         model_free(alone), model_free(before), model_free(after);
     }
+    supernet_free(s);
+    kn_dev_close(dev);
+}
+
+static double dot(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_tensor *y)
+{
+    double *a = numbers(dev, x), *b = numbers(dev, y), sum = 0;
+    for (int64_t i = 0; i < kn_count(x); i++) sum += a[i] * b[i];
+    free(a), free(b);
+    return sum;
+}
+
+/* A step's gradient is the mean of the first path's and of the second's, which has learned from the first: the norm of that from two ordinary models. */
+static void test_distilled(void)
+{
+    struct kn_dev *dev = device("ref", 1);
+    struct space_options o = everything();
+    struct supernet *s;
+    struct base_err err = BASE_ERR_INIT;
+    struct arch first = net(VOCAB, T, 24, 1), second = net(VOCAB, T, 24, 1);
+    add(&first, attention(4, 2, 12, 0, 1), swiglu(40, 0)), add(&first, attention(8, 4, 6, 0, 1), swiglu(20, 0)), add(&second, attention(4, 2, 12, 0, 1), swiglu(40, 0));
+    const struct arch *path[] = {&first, &second};
+    int32_t tok[B * T], tgt[B * T];
+    double loss[2], own[2], norm, want = 0;
+    random_tokens(9, VOCAB, B * T, tok, tgt);
+    is_int(supernet_new(&s, &o, dev, &(struct supernet_opts){.dtype = KN_F64, .batch = B, .mix = 0.4}, &err), ST_OK, "a supernet whose paths learn from the first");
+    supernet_init(s, 4);
+    struct model *a = slice(s, &first, KN_F64), *b = slice(s, &second, KN_F64);
+    is_int(supernet_step(s, path, 2, tok, tgt, B, T, loss, &err), ST_OK, "a step");
+    is_int(supernet_update(s, &hyper, &norm), ST_OK, "an update");
+    model_step(a, tok, tgt, B, T, &own[0]);
+    struct model_teacher by = {.x = model_hidden(a, B, T), .w = model_param(a, 0)->w, .mix = 0.4};
+    is_int(model_step_distill(b, tok, tgt, B, T, &by, &own[1]), ST_OK, "the second's own, towards the first");
+    for (int i = 0; i < model_params(a); i++) {
+        const struct model_param *p = model_param(a, i);
+        int k = model_param_find(b, p->name);
+        want += dot(dev, &p->g, &p->g);
+        if (k >= 0) want += 2 * dot(dev, &p->g, &model_param(b, k)->g) + dot(dev, &model_param(b, k)->g, &model_param(b, k)->g);
+    }
+    is_near(norm, sqrt(want) / 2, 1e-12, "the norm of the mean gradient");
+    ok(loss[0] == own[0] && loss[1] == own[1], "losses are against the labels");
+    model_step(b, tok, tgt, B, T, &own[0]);
+    ok(own[0] == own[1], "whatever the teacher says");
+    model_free(a), model_free(b);
     supernet_free(s);
     kn_dev_close(dev);
 }
@@ -422,6 +466,7 @@ int main(void)
     test_places();
     test_alone("cpu", KN_F32);
     test_alone("ref", KN_F64);
+    test_distilled();
     test_untouched();
     test_counts();
     test_threads(first);
