@@ -77,6 +77,18 @@ static void write_metrics(struct base_jw *w, const struct archive *a, long row, 
         if (!isnan(v) && (!s->shown || s->shown[col])) base_jw_knum(w, archive_metric_name(a, col), v);
     }
     base_jw_end(w);
+    bool any = false;
+    for (int col = 0; col < archive_metrics(a); col++) {
+        if (!archive_estimated(a, col, row) || (s->shown && !s->shown[col])) continue;
+        if (s->rung >= 0 && archive_value(a, col, row, s->rung) != archive_median(a, col, row)) continue;
+        if (!any) {
+            base_jw_key(w, "estimated");
+            base_jw_arr(w);
+        }
+        any = true;
+        base_jw_str(w, archive_metric_name(a, col));
+    }
+    if (any) base_jw_end(w);
     if (!s->intervals) return;
     base_jw_key(w, "intervals");
     base_jw_obj(w);

@@ -196,6 +196,8 @@ CTL_HANDLER(job_get)
         if (job->shared) json_object_set_new(o, "supernet", ctl_super_json(c, j));
         json_t *audit = ctl_audit_json(j);
         if (audit) json_object_set_new(o, "audit", audit);
+        json_t *models = ctl_modelled_json(j);
+        if (models) json_object_set_new(o, "models", models);
         json_object_set_new(o, "redrawn", json_pack("{s:I,s:I}", "known", (json_int_t)j->known, "infeasible", (json_int_t)j->infeasible));
         json_object_set_new(o, "rates", json_pack("{s:o,s:o}", "evaluations_per_hour", ctl_number(busy > 0 ? n * 3600 / busy : NAN), "watts",
                                                   ctl_number(busy > 0 && j->spent_joules > 0 ? j->spent_joules / busy : NAN)));

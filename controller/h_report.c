@@ -200,8 +200,17 @@ CTL_HANDLER(evaluator_progress)
     }
     bool go = !st && !*l->job->unread && ctl_state_active(l->job->state) && !(l->super && ctl_super_late(l->job));
     if (go && curve) go = !ctl_prune(c, l, json_number_value(json_array_get(json_array_get(curve, json_array_size(curve) - 1), 0)));
-    if (c->failed) ctl_answer_failed(c, call);
-    else wire_call_result(call, json_pack("{s:b}", "go", go));
+    json_t *metrics = base_jr_get(&r, "metrics"), *answer;
+    if (go && !c->failed && json_is_object(metrics)) ctl_modelled_ask(c, l, metrics);
+    if (c->failed) {
+        ctl_answer_failed(c, call);
+        return;
+    }
+    answer = json_pack("{s:b}", "go", go);
+    json_t *names = ctl_modelled_names(l);
+    if (names && json_is_object(metrics)) json_object_set(answer, "modelled", names);
+    json_decref(names);
+    wire_call_result(call, answer);
 }
 
 /* ---- report ---- */
@@ -214,13 +223,13 @@ static void check_objectives(struct base_jr *r, const struct ctl_job *j, int64_t
     for (int i = 0; i < j->job->nobjectives; i++) {
         const struct metric *m = &j->job->objective[i].metric;
         int col = archive_metric(j->archive, m->name);
-        if (ctl_metric_once(m) && row >= 0 && archive_rung(j->archive, row) && col >= 0 && !isnan(archive_median(j->archive, col, row))) continue;
+        if (ctl_metric_once(m) && row >= 0 && archive_rung(j->archive, row) && col >= 0 && !isnan(archive_median(j->archive, col, row)) && !archive_estimated(j->archive, col, row)) continue;
         if ((lm && m->source == METRIC_PAPER) || json_object_get(metrics, m->name)) continue;
         base_jr_fail(r, ST_EINVAL, "metrics", "the objective '%s' is missing", m->name);
     }
 }
 
-static st_t record(struct ctl *c, struct ctl_lease *l, const char *status, json_t *metrics, json_t *curve, json_t *checkpoint, json_t *stable,
+static st_t record(struct ctl *c, struct ctl_lease *l, const char *status, json_t *metrics, json_t *estimates, json_t *curve, json_t *checkpoint, json_t *stable,
                    const char *error, double joules)
 {
     struct ctl_job *j = l->job;
@@ -229,6 +238,7 @@ static st_t record(struct ctl *c, struct ctl_lease *l, const char *status, json_
     json_t *body = json_pack("{s:I,s:I,s:I,s:s,s:I,s:O,s:f}", "trial", (json_int_t)l->trial, "lease", (json_int_t)l->id, "epoch",
                              (json_int_t)l->epoch, "status", status, "device", (json_int_t)(k ? k->device : 0), "metrics", metrics, "busy_s",
                              ctl_lease_account(l));
+    if (body && estimates) json_object_set(body, "estimates", estimates);
     if (body && curve) json_object_set(body, "curve", curve);
     if (body && checkpoint) json_object_set(body, "checkpoint", checkpoint);
     if (body && stable) json_object_set(body, "stable", stable);
@@ -305,14 +315,14 @@ CTL_HANDLER(evaluator_report)
         return;
     }
     heard(c, call, l);
-    json_t *metrics = read_metrics(&r, l->job);
+    json_t *metrics = read_metrics(&r, l->job), *estimates = r.st || !ok || l->super ? NULL : ctl_modelled_fill(c, l, metrics);
     if (l->super) curve = NULL;
     if (!r.st && ok && !l->super) check_objectives(&r, l->job, l->trial, metrics);
     if (!r.st && ok && l->super && !checkpoint) base_jr_fail(&r, ST_EINVAL, "checkpoint", "must be there: the file that candidates inherit from");
     if (r.st) {
         ctl_bad_params(call, &err);
     } else if (ctl_writable(c, call)) {
-        st_t st = l->super && (ok || failed) ? record_super(c, l, status, checkpoint, error, joules) : ok || failed ? record(c, l, status, metrics, curve, checkpoint, stable, error, joules) : give_back(c, l, curve, checkpoint, error);
+        st_t st = l->super && (ok || failed) ? record_super(c, l, status, checkpoint, error, joules) : ok || failed ? record(c, l, status, metrics, estimates, curve, checkpoint, stable, error, joules) : give_back(c, l, curve, checkpoint, error);
         if (!st) wire_call_result(call, json_object());
         else if (c->failed) ctl_answer_failed(c, call);
         else wire_call_error(call, WIRE_ESTALE, "the lease is not yours any more"); /* the job is damaged, and stopped */

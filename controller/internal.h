@@ -6,6 +6,7 @@
  *   leases.c     leases: grant, renew, give back, expire
  *   supernet.c   the supernet of a job with shared weights: a task before all others
  *   fidelity.c   which trial goes up a rung; prune.c: which trial need not go on
+ *   modelled.c   which measurements leases leave out; estimate.c, latency.c: by what model
  *   audit.c      which trial goes to the top to check shortcuts by; audit_table.c: what came of it
  *   sched.c      who gets what; which jobs wait and why; when a job ends
  *   server.c     the loop, timers, connections, start and stop
@@ -86,7 +87,7 @@ struct ctl_job {
     struct ctl_lost *lost;       /* trials whose evaluator was lost, few */
     int nlost;
 
-    char *lease_text[JOB_RUNGS_MAX]; /* what all of its leases on a rung say alike; made when first needed */
+    char *lease_text[2][JOB_RUNGS_MAX]; /* what all of its leases on a rung say alike ([1]: those that measure what was an estimate so far); made when first needed */
     int64_t promote_seq;         /* the promotion below is as of this event */
     bool promote_closed;
     long promote;
@@ -96,6 +97,8 @@ struct ctl_job {
     long judged;                 /* … and judged as of so many reports */
     struct audit audit;          /* the table, as of so many reports and draws; -1: not made */
     long audit_reports, audit_drawn;
+    struct estimator *estimator; /* made when first needed */
+    long estimated;              /* its verdicts were looked at as of so many reports */
 
     /* What lists show without the archive in memory: over the first sum_n reports. */
     long sum_n, sum_evaluations;
@@ -147,6 +150,8 @@ struct ctl_lease {
     bool orphan;                 /* to be given back as soon as the store can be written */
     int64_t step;
     double tokens, loss;         /* NaN: not said */
+    json_t *modelled;            /* body of its "modelled" event; NULL: none, or (recalled false) from before a restart and not looked for yet */
+    bool recalled;
 };
 
 struct ctl_watch {
@@ -298,6 +303,18 @@ bool ctl_super_late(const struct ctl_job *j);
 /* l has ended as failed. */
 void ctl_super_failed(struct ctl *c, struct ctl_job *j, const char *error);
 json_t *ctl_super_json(const struct ctl *c, const struct ctl_job *j); /* what job.get says of it; new reference */
+
+/* ---- modelled.c ---- */
+/* The lease's trial is trained, and has these metrics: is anything of what it is to measure known well enough? If so, l->modelled and its event say it. Once a lease. */
+void ctl_modelled_ask(struct ctl *c, struct ctl_lease *l, json_t *metrics);
+/* Names that it need not measure, new reference; NULL: it measures all. */
+json_t *ctl_modelled_names(const struct ctl_lease *l);
+/* Its report has come: what it left out is put into metrics, with n: 0. Returns all that the model said of it, borrowed; NULL: nothing. */
+json_t *ctl_modelled_fill(struct ctl *c, struct ctl_lease *l, json_t *metrics);
+/* Records verdicts on the models that have changed. */
+void ctl_modelled_judge(struct ctl *c, struct ctl_job *j);
+/* What job.get says of the models; NULL: the job has none. */
+json_t *ctl_modelled_json(struct ctl_job *j);
 
 /* ---- sched.c ---- */
 bool ctl_can_serve(const struct ctl *c, const struct ctl_session *s, const struct ctl_job *j, char *why, size_t size);

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/pareto.h"
+#include "controller/estimate.h"
 #include "controller/internal.h"
 
 static const char *const state_names[CTL_STATES] = {"running", "waiting", "paused", "done", "cancelled", "failed"};
@@ -28,10 +29,12 @@ int ctl_state_find(const char *name)
 static void drop_archive(struct ctl_job *j)
 {
     proposer_free(j->proposer);
+    estimator_free(j->estimator);
     archive_free(j->archive);
     audit_fini(&j->audit);
     j->audit_reports = -1;
     j->proposer = NULL;
+    j->estimator = NULL;
     j->archive = NULL;
 }
 
@@ -43,7 +46,7 @@ static void job_free_memory(struct ctl_job *j)
     json_decref(j->files);
     json_decref(j->by);
     json_decref(j->super);
-    for (int i = 0; i < JOB_RUNGS_MAX; i++) free(j->lease_text[i]);
+    for (int i = 0; i < 2 * JOB_RUNGS_MAX; i++) free(j->lease_text[i / JOB_RUNGS_MAX][i % JOB_RUNGS_MAX]);
     free(j->lost);
     free(j);
 }
@@ -174,7 +177,7 @@ static st_t load_one(void *ctx, const struct db_job *d)
     j->by = NULL;
     j->by_known = false;
     j->promote_seq = j->audit_seq = 0;
-    j->judged = j->audit_reports = -1;
+    j->judged = j->audit_reports = j->estimated = -1;
     j->sum_n = j->sum_evaluations = 0;
     j->hv_n = -1;
     for (int i = 0; i < JOB_OBJECTIVES_MAX; i++) j->best[i] = NAN;

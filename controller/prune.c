@@ -104,7 +104,9 @@ static int known(const struct ctl_job *j, long row, int rung, const struct endin
             y[i] = e ? e->low / (bpb ? log(2) : 1) : 0;
             loss = i;
         } else if (col >= 0 && (m->source == METRIC_PAPER || (rung && ctl_metric_once(m)))) {
-            y[i] = archive_median(j->archive, col, row) * (max ? -1 : 1);
+            double low, high; /* of an estimate: the best that it may be */
+            archive_interval(j->archive, col, row, &low, &high);
+            y[i] = (!archive_estimated(j->archive, col, row) ? archive_median(j->archive, col, row) : max ? high : low) * (max ? -1 : 1);
             if (isnan(y[i])) return -1;
         } else {
             return -1;

@@ -104,6 +104,7 @@ static void update(struct ctl *c, struct ctl_job *j)
     char why[256] = "no evaluator is connected";
     if (ctl_job_archive(c, j, NULL) || *j->unread) return;
     ctl_job_audit(c, j);
+    ctl_modelled_judge(c, j);
     if (!j->nleases && ctl_job_used_up(j, j->evaluations, j->hours, why, sizeof why)) {
         ctl_job_finish(c, j, why);
         return;
@@ -357,8 +358,17 @@ void ctl_sched(struct ctl *c)
 
 /* ---- the answer ---- */
 
-/* What every lease of a job on a rung, or that of its supernet (rung 0), says alike. */
-static char *lease_text(const struct ctl_job *j, int rung, bool super)
+/* Is what the row has of a metric that is measured once an estimate? */
+static bool estimated(const struct ctl_job *j, long row)
+{
+    struct metric m;
+    for (int col = 0; col < archive_metrics(j->archive); col++)
+        if (archive_estimated(j->archive, col, row) && !space_metric_parse(&m, archive_metric_name(j->archive, col), false, "", NULL) && ctl_metric_once(&m)) return true;
+    return false;
+}
+
+/* What every lease of a job on a rung, or that of its supernet (rung 0), says alike. again: what no training changes is wanted on a higher rung too. */
+static char *lease_text(const struct ctl_job *j, int rung, bool super, bool again)
 {
     const struct job *job = j->job;
     bool lm = space_type(job->space) == SPACE_LM;
@@ -415,7 +425,7 @@ static char *lease_text(const struct ctl_job *j, int rung, bool super)
     base_jw_arr(&w);
     for (int i = 0; i < n && !super; i++) {
         struct metric m;
-        if (lm && !space_metric_parse(&m, wanted[i], false, "", NULL) && (m.source == METRIC_PAPER || (rung && ctl_metric_once(&m)))) continue; /* known */
+        if (lm && !space_metric_parse(&m, wanted[i], false, "", NULL) && (m.source == METRIC_PAPER || (rung && ctl_metric_once(&m) && !(again && m.source == METRIC_PROFILE)))) continue; /* known */
         base_jw_str(&w, wanted[i]);
     }
     base_jw_end(&w);
@@ -428,9 +438,11 @@ void ctl_sched_answer(struct ctl *c, struct wire_call *call, struct ctl_lease *l
 {
     struct ctl_job *j = l->job;
     struct base_buf b = BASE_BUF_INIT;
-    int rung = l->super ? 0 : archive_rung(j->archive, archive_row(j->archive, l->trial));
-    char *own = l->super ? lease_text(j, 0, true) : NULL, **alike = l->super ? &own : &j->lease_text[rung];
-    if (!*alike && !l->super) *alike = lease_text(j, rung, false);
+    long row = l->super ? -1 : archive_row(j->archive, l->trial);
+    int rung = l->super ? 0 : archive_rung(j->archive, row);
+    bool again = rung && estimated(j, row);
+    char *own = l->super ? lease_text(j, 0, true, false) : NULL, **alike = l->super ? &own : &j->lease_text[again][rung];
+    if (!*alike && !l->super) *alike = lease_text(j, rung, false, again);
     base_buf_printf(&b, "{\"lease\":%lld,\"epoch\":%lld,\"job\":%lld,", (long long)l->id, (long long)l->epoch, (long long)j->id);
     if (l->super) base_buf_str(&b, "\"trial\":null,\"arch\":null,");
     else base_buf_printf(&b, "\"trial\":%lld,\"arch\":%s,", (long long)l->trial, arch_text);

@@ -23,6 +23,7 @@ void archive_free(struct archive *a)
         free(a->col[c].median);
         free(a->col[c].low);
         free(a->col[c].high);
+        free(a->col[c].estimated);
         for (int r = 0; a->col[c].lower && r < a->job->rungs - 1; r++) free(a->col[c].lower[r]);
         free(a->col[c].lower);
     }
@@ -36,6 +37,7 @@ void archive_free(struct archive *a)
     free(a->audit);
     free(a->draw);
     free(a->verdict);
+    free(a->estimate);
     free(a->arch);
     free(a->genome);
     free(a->wide);
@@ -127,6 +129,10 @@ st_t archive_reserve(struct archive *a, long rows)
         if (grow_nan(&k->median, a->n, cap) ||
             (k->low && (grow_nan(&k->low, a->n, cap) || grow_nan(&k->high, a->n, cap))))
             return ST_ENOMEM;
+        if (k->estimated) {
+            if (grow(&k->estimated, c)) return ST_ENOMEM;
+            memset(k->estimated + a->n, 0, c - (size_t)a->n);
+        }
         for (int r = 0; k->lower && r < a->job->rungs - 1; r++)
             if (k->lower[r] && grow_nan(&k->lower[r], a->n, cap)) return ST_ENOMEM;
     }
@@ -289,6 +295,46 @@ st_t archive_verdict_set(struct archive *a, const char *shortcut, bool relied, l
     *v = (struct archive_verdict){.relied = relied, .from = from};
     snprintf(v->shortcut, sizeof v->shortcut, "%s", shortcut);
     return ST_OK;
+}
+
+st_t archive_estimate_add(struct archive *a, const struct archive_estimate *e)
+{
+    if (a->nestimates == a->cap_estimates) {
+        long cap = a->cap_estimates ? 2 * a->cap_estimates : 32;
+        if (grow(&a->estimate, (size_t)cap * sizeof *a->estimate)) return ST_ENOMEM;
+        a->cap_estimates = cap;
+    }
+    long i = a->nestimates++;
+    for (; i > 0 && a->estimate[i - 1].row == e->row && a->estimate[i - 1].rung == e->rung; i--) { /* those of a report by name */
+        if (strcmp(a->col[a->estimate[i - 1].col].name, a->col[e->col].name) < 0) break;
+        a->estimate[i] = a->estimate[i - 1];
+    }
+    a->estimate[i] = *e;
+    return ST_OK;
+}
+
+st_t archive_estimated_set(struct archive *a, int col, long row, bool estimated)
+{
+    struct archive_col *k = &a->col[col];
+    if (!k->estimated && !estimated) return ST_OK;
+    if (!k->estimated && !(k->estimated = calloc((size_t)a->cap, 1))) return ST_ENOMEM;
+    k->estimated[row] = estimated;
+    return ST_OK;
+}
+
+long archive_estimates(const struct archive *a)
+{
+    return a->nestimates;
+}
+
+const struct archive_estimate *archive_estimate_at(const struct archive *a, long i)
+{
+    return &a->estimate[i];
+}
+
+bool archive_estimated(const struct archive *a, int col, long row)
+{
+    return a->col[col].estimated && a->col[col].estimated[row];
 }
 
 long archive_audited(const struct archive *a)

@@ -87,6 +87,18 @@ double archive_median(const struct archive *a, int col, long row);        /* the
 double archive_value(const struct archive *a, int col, long row, int rung); /* as it was after the row's report on that rung, which it has */
 void archive_interval(const struct archive *a, int col, long row, double *low, double *high); /* the median twice where none was reported */
 
+/* What the latency model said of trials, in the order of their reports. Where it was saved that is the trial's value (archive_estimated) until a higher rung's report measures it; else
+ * the trial was measured all the same, and what it said can be checked. */
+struct archive_estimate {
+    long row;
+    int col, rung;
+    bool saved;
+    double median, low, high; /* 95 % prediction interval */
+};
+long archive_estimates(const struct archive *a);
+const struct archive_estimate *archive_estimate_at(const struct archive *a, long i); /* borrowed until the next event */
+bool archive_estimated(const struct archive *a, int col, long row); /* is the newest value an estimate? */
+
 struct front_query {
     int nobj;
     struct job_objective objective[JOB_OBJECTIVES_MAX];

@@ -10,6 +10,7 @@ struct archive_col {
     char *name;         /* owned */
     double *median;     /* [cap]; NaN: missing */
     double *low, *high; /* [cap] or NULL while no row has an interval */
+    uint8_t *estimated; /* [cap]: the median is an estimate; NULL while none is */
     double **lower;     /* [job->rungs - 1][cap]: medians on the rungs that a row was promoted from; each NULL while there is none */
 };
 
@@ -46,6 +47,8 @@ struct archive {           /* rows are proposals; every array has room for cap o
     long naudit, cap_audit;
     struct archive_verdict *verdict; /* [nverdicts] */
     int nverdicts;
+    struct archive_estimate *estimate; /* [nestimates] */
+    long nestimates, cap_estimates;
 };
 
 struct archive *archive_new(const struct job *job);
@@ -66,6 +69,9 @@ st_t archive_lower_set(struct archive *a, int col, long row, int rung, double me
 st_t archive_promote(struct archive *a, long row);
 st_t archive_audit_add(struct archive *a, long row, int rung, const char *drawn);
 st_t archive_verdict_set(struct archive *a, const char *shortcut, bool relied, long from);
+/* e->saved or not: a line of the list. Whether the row's value is an estimate: archive_estimated_set. */
+st_t archive_estimate_add(struct archive *a, const struct archive_estimate *e);
+st_t archive_estimated_set(struct archive *a, int col, long row, bool estimated);
 bool archive_arch_parse(const char *hex, uint8_t out[ARCH_BYTES]);
 
 #endif

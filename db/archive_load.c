@@ -235,17 +235,34 @@ static st_t load_verdict(struct loader *l, sqlite3_stmt *q)
     return shortcut ? archive_verdict_set(l->a, shortcut, sqlite3_column_int(q, 2), sqlite3_column_int64(q, 3)) : ST_ENOMEM;
 }
 
-/* Draws and verdicts, in the order of their events. */
+static st_t load_estimate(struct loader *l, sqlite3_stmt *q)
+{
+    struct archive *a = l->a;
+    const char *name = (const char *)sqlite3_column_text(q, 1);
+    struct archive_estimate e = {.row = archive_row(a, sqlite3_column_int64(q, 0)), .rung = sqlite3_column_int(q, 2), .median = sqlite3_column_double(q, 3),
+                                 .low = sqlite3_column_double(q, 4), .high = sqlite3_column_double(q, 5), .saved = sqlite3_column_int(q, 6)};
+    if (!name) return ST_ENOMEM;
+    if (e.row < 0 && a->ndamage) return ST_OK; /* left out */
+    if (e.row < 0 || e.rung < 0 || e.rung > a->rung[e.row]) return corrupt(l, "its estimate is not as Taut writes it");
+    e.col = archive_column(a, name);
+    st_t st = e.col < 0 ? ST_ENOMEM : archive_estimate_add(a, &e);
+    return st || !sqlite3_column_int(q, 7) ? st : archive_estimated_set(a, e.col, e.row, true);
+}
+
+/* Draws, verdicts and estimates, in the order of their events. */
 static st_t load_audits(struct loader *l, int64_t job, struct base_err *err)
 {
     static const char *const sql[] = {"SELECT a.trial,a.rung,a.drawn FROM audit a JOIN trial_data t ON t.id=a.trial WHERE t.job=? ORDER BY a.seq",
-                                      "SELECT 0,shortcut,relied,proposals FROM verdict WHERE job=? ORDER BY seq"};
+                                      "SELECT 0,shortcut,relied,proposals FROM verdict WHERE job=? ORDER BY seq",
+                                      "SELECT e.trial,e.name,e.rung,e.median,e.low,e.high,e.saved,e.holds FROM estimate e JOIN trial_data t ON t.id=e.trial"
+                                      " WHERE t.job=? ORDER BY e.seq,e.name"};
+    st_t (*const fn[])(struct loader *, sqlite3_stmt *) = {load_audit, load_verdict, load_estimate};
     st_t st = ST_OK;
-    for (int i = 0; i < 2 && !st; i++) {
+    for (int i = 0; i < 3 && !st; i++) {
         sqlite3_stmt *q = NULL;
         if (sqlite3_prepare_v2(l->db->sql, sql[i], -1, &q, NULL)) return db_fail(l->db, l->db->path, err);
         sqlite3_bind_int64(q, 1, job);
-        st = walk_rows(l, q, i ? load_verdict : load_audit, false, err);
+        st = walk_rows(l, q, fn[i], false, err);
     }
     return st;
 }
@@ -360,6 +377,29 @@ static st_t fold_metrics(struct archive *a, long row, json_t *metrics)
     return ST_OK;
 }
 
+static bool is_estimate(json_t *metric)
+{
+    json_t *n = json_object_get(metric, "n");
+    return n && json_integer_value(n) == 0;
+}
+
+static st_t fold_estimates(struct archive *a, long row, json_t *metrics, json_t *estimates)
+{
+    const char *name;
+    json_t *v;
+    st_t st = ST_OK;
+    json_object_foreach(metrics, name, v)
+        if (!st) st = archive_estimated_set(a, archive_metric(a, name), row, is_estimate(v));
+    json_object_foreach(estimates, name, v)
+    {
+        int c = st ? -1 : archive_column(a, name);
+        if (!st) st = c < 0 ? ST_ENOMEM : archive_estimate_add(a, &(struct archive_estimate){row, c, a->rung[row], is_estimate(json_object_get(metrics, name)),
+                                                                   json_number_value(json_object_get(v, "median")), json_number_value(json_object_get(v, "low")),
+                                                                   json_number_value(json_object_get(v, "high"))});
+    }
+    return st;
+}
+
 static st_t fold_proposed(struct archive *a, json_t *body)
 {
     uint8_t arch[ARCH_BYTES];
@@ -410,7 +450,8 @@ st_t archive_fold_at(struct archive *a, const char *type, json_t *body, int64_t 
     st_t st = archive_report_add(a, row, a->rung[row], at_ms, a->busy_s);
     if (st) return st;
     archive_state_set(a, row, pruned ? TRIAL_PRUNED : status && !strcmp(status, "ok") ? TRIAL_OK : TRIAL_FAILED);
-    return fold_metrics(a, row, json_object_get(body, "metrics"));
+    st = fold_metrics(a, row, json_object_get(body, "metrics"));
+    return st ? st : fold_estimates(a, row, json_object_get(body, "metrics"), archive_has(a, row, a->rung[row]) ? json_object_get(body, "estimates") : NULL);
 }
 
 st_t archive_fold(struct archive *a, const char *type, json_t *body)

@@ -322,6 +322,60 @@ static st_t fold_progress(struct fold *f)
     return write_checkpoint(f, t.id, SQL_CHECKPOINT_PUT, &c);
 }
 
+/* {name: {median, low, high}}. */
+static void check_estimates(struct fold *f, json_t *estimates)
+{
+    static const char *const keys[] = {"median", "low", "high"};
+    const char *name;
+    json_t *v;
+    if (estimates && !json_is_object(estimates)) base_jr_fail(&f->r, ST_EINVAL, "estimates", "must be an object");
+    json_object_foreach(estimates, name, v)
+    {
+        bool good = *name && strlen(name) < METRIC_NAME_MAX;
+        for (int i = 0; i < 3; i++) good &= json_is_number(json_object_get(v, keys[i]));
+        if (!good) base_jr_fail(&f->r, ST_EINVAL, "estimates", "'%.40s' must have median, low and high", name);
+    }
+}
+
+static bool is_estimate(const json_t *metric)
+{
+    const json_t *n = json_object_get(metric, "n");
+    return n && json_integer_value(n) == 0;
+}
+
+/* What the model said of the trial, and which of its estimates a measurement has replaced. */
+static st_t write_estimates(struct fold *f, const struct trial_now *t, json_t *metrics, json_t *estimates)
+{
+    const char *name;
+    json_t *v;
+    st_t st = ST_OK;
+    json_object_foreach(metrics, name, v)
+    {
+        sqlite3_stmt *q = t->rung && !st ? db_stmt(f->db, SQL_ESTIMATE_MEASURED) : NULL;
+        if (!t->rung || st) break;
+        if (!q) return write_fail(f);
+        sqlite3_bind_int64(q, 1, t->id);
+        bind_text(q, 2, name);
+        st = db_run(f->db, q, f->err);
+    }
+    json_object_foreach(estimates, name, v)
+    {
+        sqlite3_stmt *q = st ? NULL : db_stmt(f->db, SQL_ESTIMATE_INSERT);
+        if (st) break;
+        if (!q) return write_fail(f);
+        sqlite3_bind_int64(q, 1, t->id);
+        sqlite3_bind_int(q, 2, t->rung);
+        bind_text(q, 3, name);
+        sqlite3_bind_int64(q, 4, f->seq);
+        sqlite3_bind_double(q, 5, json_number_value(json_object_get(v, "median")));
+        sqlite3_bind_double(q, 6, json_number_value(json_object_get(v, "low")));
+        sqlite3_bind_double(q, 7, json_number_value(json_object_get(v, "high")));
+        sqlite3_bind_int(q, 8, is_estimate(json_object_get(metrics, name)));
+        st = db_run(f->db, q, f->err);
+    }
+    return st;
+}
+
 /* The trial's lease has come to its end, in this state. */
 static st_t fold_end(struct fold *f, int state, json_t *metrics, const char *error)
 {
@@ -332,10 +386,11 @@ static st_t fold_end(struct fold *f, int state, json_t *metrics, const char *err
     int64_t device = need_int(f, "device", 1);
     double busy_s = need_num(f, "busy_s"),
            joules = optional(f, "joules") ? base_jr_num(&f->r, "joules", 0, 0, HUGE_VAL) : NAN;
-    json_t *curve = optional(f, "curve");
+    json_t *curve = optional(f, "curve"), *estimates = state == OK ? optional(f, "estimates") : NULL;
     check_device(f, "device", device);
     read_checkpoint(f, "checkpoint", &c);
     read_checkpoint(f, "stable", &stable);
+    check_estimates(f, estimates);
     st_t st = lease_need(f, &t);
     if (!st) st = db_slots_get(db, t.id, t.set, &slots, f->err);
     if (!st && metrics) st = db_slots_add(&slots, metrics, true, "reported.metrics", f->err);
@@ -364,6 +419,7 @@ static st_t fold_end(struct fold *f, int state, json_t *metrics, const char *err
     if (!st) st = db_slots_more(db, t.id, &slots, f->err);
     if (!st && t.rung && t.set) st = db_slots_requality(db, t.id, &slots, db->set[t.set - 1], metrics, f->err);
     if (!st) st = db_slots_quality(db, t.id, &slots, f->err);
+    if (!st) st = write_estimates(f, &t, metrics, estimates);
     if (!st) st = write_checkpoint(f, t.id, SQL_CHECKPOINT_PUT, &c);
     return st ? st : write_checkpoint(f, t.id, SQL_STABLE_PUT, &stable);
 }
@@ -453,6 +509,16 @@ static st_t fold_verdict(struct fold *f)
     return db_run(f->db, q, f->err);
 }
 
+/* Kept as the event alone: the lease's report says what became of it. */
+static st_t fold_modelled(struct fold *f)
+{
+    struct trial_now t;
+    json_t *estimates = need_type(f, "estimates", JSON_OBJECT, "an object"), *saved = base_jr_need(&f->r, "saved");
+    if (saved && !json_is_boolean(saved)) base_jr_fail(&f->r, ST_EINVAL, "saved", "must be true or false");
+    check_estimates(f, estimates);
+    return lease_need(f, &t);
+}
+
 static st_t fold_returned(struct fold *f)
 {
     struct trial_now t;
@@ -518,6 +584,7 @@ static const struct {
     {"precision", fold_precision, false}, {"promoted", fold_promoted, false},   {"pruned", fold_pruned, false},
     {"strategy", fold_strategy, false},   {"supernet", db_fold_supernet, false},
     {"audit", fold_audit, false},         {"verdict", fold_verdict, false},
+    {"modelled", fold_modelled, false},
 };
 
 st_t db_fold(struct db *db, int64_t job, int64_t seq, int64_t at_ms, const char *type, json_t *body,

@@ -207,7 +207,17 @@ static st_t to_v5(sqlite3 *sql)
     return run(sql, &b);
 }
 
-const db_step_fn db_steps[DB_VERSION] = {create_v1, to_v2, to_v3, to_v4, to_v5};
+/* Version 6: what the latency model said of trials. saved: it was not measured; holds: and has not been since. */
+static st_t to_v6(sqlite3 *sql)
+{
+    struct base_buf b = BASE_BUF_INIT;
+    base_buf_str(&b, "CREATE TABLE estimate(trial INTEGER NOT NULL REFERENCES trial_data(id), rung INTEGER NOT NULL, name TEXT NOT NULL,"
+                     " seq INTEGER NOT NULL, median REAL NOT NULL, low REAL NOT NULL, high REAL NOT NULL, saved INTEGER NOT NULL, holds INTEGER NOT NULL,"
+                     " PRIMARY KEY(trial, rung, name)) STRICT, WITHOUT ROWID;");
+    return run(sql, &b);
+}
+
+const db_step_fn db_steps[DB_VERSION] = {create_v1, to_v2, to_v3, to_v4, to_v5, to_v6};
 
 st_t db_migrate(struct db *db, const db_step_fn *steps, int nsteps, struct base_err *err)
 {

@@ -163,6 +163,15 @@ bool lessee_heard(const struct lessee *l)
 
 bool lessee_progress(struct lessee *l, json_t *p)
 {
+    json_t *answer;
+    bool go = lessee_ask(l, p, &answer);
+    json_decref(answer);
+    return go;
+}
+
+bool lessee_ask(struct lessee *l, json_t *p, json_t **answer)
+{
+    *answer = NULL;
     l->taken |= beat_taken(l->beat);
     if (l->taken || !p) {
         json_decref(p);
@@ -179,7 +188,7 @@ bool lessee_progress(struct lessee *l, json_t *p)
     if (!st) beat_spoken(l->beat);
     if (!st) {
         l->taken = json_is_false(json_object_get(r, "go"));
-        json_decref(r);
+        *answer = r;
     } else if (code == WIRE_ESTALE || code == WIRE_ENOTFOUND) {
         l->taken = true;
     }

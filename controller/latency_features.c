@@ -1,0 +1,63 @@
+/* What an architecture's time is made of, on paper. */
+#include "controller/latency.h"
+
+#include <string.h>
+
+#include "searchspace/layer.h"
+
+enum { CONSTANT, MATRICES, BYTES, ROWS, STATE, VECTOR, HEAD, POOLED }; /* then three a layer type: parts, bytes of products, other FLOPs */
+enum { PARTS, WORK, OTHER, TYPED };
+
+bool latency_models(const struct metric *m)
+{
+    return m->source == METRIC_PROFILE && (!strncmp(m->name, "prefill_ms@", 11) || !strncmp(m->name, "decode_ms@", 10) || !strncmp(m->name, "throughput@", 11));
+}
+
+int latency_columns(void)
+{
+    return POOLED + TYPED * space_layer_count();
+}
+
+/* Bytes of a matrix at rest. */
+static double stored(const struct layer_tensor *t, enum arch_weights w)
+{
+    double numbers = (double)t->rows * (double)t->cols;
+    if (w == ARCH_WEIGHTS_F32 || t->both_ways) return 4 * numbers;
+    return w == ARCH_WEIGHTS_BF16 ? 2 * numbers : numbers + 4 * (double)t->rows;
+}
+
+static void add_part(const struct arch *a, int layer, const struct arch_part *p, const struct metric *m, bool prefill, enum arch_weights w, double *x)
+{
+    const struct layer_spec *s = space_layer(p->type);
+    struct layer_tensor t[LAYER_TENSORS_MAX];
+    double *own = x + POOLED + TYPED * p->type, share = s->active_share(a, layer, p), batch = m->batch > 1 ? (double)m->batch : 1;
+    double tokens = prefill ? (double)m->context : batch, products = 0, bytes = 0;
+    if (space_part_is_none(p)) return;
+    int n = s->tensors(a, layer, p, t);
+    for (int i = 0; i < n; i++) {
+        if (t[i].role != LAYER_T_MATRIX) continue;
+        x[MATRICES]++;
+        x[ROWS] += share * (double)t[i].rows * tokens;
+        bytes += share * stored(&t[i], w);
+        products += share * (double)t[i].rows * (double)t[i].cols;
+    }
+    double flops = prefill ? space_part_prefill_flops(a, layer, p, m->context) : batch * s->flops(a, layer, p, m->context, 1);
+    x[BYTES] += prefill ? products * tokens : bytes;
+    x[STATE] += batch * s->state_bytes(a, layer, p, m->context, 4);
+    x[VECTOR] += a->width * tokens;
+    own[PARTS]++;
+    own[WORK] += prefill ? products * tokens : bytes;
+    own[OTHER] += flops > 2 * products * tokens ? flops - 2 * products * tokens : 0;
+}
+
+void latency_features(const struct arch *a, const struct metric *m, enum arch_weights w, double *x)
+{
+    bool prefill = !strncmp(m->name, "prefill", 7);
+    memset(x, 0, (size_t)latency_columns() * sizeof *x);
+    x[CONSTANT] = 1;
+    x[HEAD] = (double)a->vocab * a->width;
+    for (int i = 0; i < a->depth; i++) {
+        add_part(a, i, &a->layer[i].mixer, m, prefill, w, x);
+        add_part(a, i, &a->layer[i].ffn, m, prefill, w, x);
+    }
+}
