@@ -4,14 +4,23 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "controller/linalg.h"
+
 enum { ROUNDS = 8, SWEEPS = 400 };
 
+struct model {
+    double *w;     /* [columns] */
+    double *alpha; /* [points of it] (K + noise)^-1 log (y / w x); all 0: there is no process */
+};
+
 struct latency {
-    int n, columns;
-    double error;
-    double *all, *fold[LATENCY_FOLDS]; /* w [columns] of the model of all points, and without each fold */
+    int n, columns, shapes;
+    double error, length, noise; /* length 0: no process */
+    struct model all, fold[LATENCY_FOLDS]; /* of all points, and without each fold */
+    double *z;        /* [n, shapes], scaled */
+    double *mean, *scale; /* [shapes]; scale 0: it does not vary */
     double *residual; /* [n] R_i */
-    double *bound;    /* [n] scratch */
+    double *bound, *at; /* [n], [shapes] scratch */
 };
 
 /* Scratch of a fit of n points. */
@@ -109,42 +118,157 @@ static void fit(const struct room *r, const double *x, const double *y, int n, i
     for (int j = 0; j < p; j++) w[j] = r->w[j] * r->scale[j];
 }
 
-static double predict(const struct latency *l, const double *w, const double *x)
+/* ---- the rest ---- */
+
+static double covariance(const struct latency *l, const double *a, const double *b, double length)
 {
-    return fmax(dot(w, x, l->columns), 1e-12); /* ms: nothing takes no time */
+    double r = sqrt(5 * linalg_distance2(a, b, l->shapes)) / length;
+    return (1 + r + r * r / 3) * exp(-r);
+}
+
+static double linear(const double *w, const double *x, int p)
+{
+    return fmax(dot(w, x, p), 1e-12); /* ms: nothing takes no time */
+}
+
+/* alpha of the points that are not of the fold `without`, of the others 0; *leave_out: mean absolute error of leave-one-out predictions. k [n, n], r [n], inverse [n, n]: scratch (inverse NULL: leave_out is not
+ * wanted). */
+static bool process(const struct latency *l, double length, double noise, int without, const double *rest, double *k, double *r, double *inverse, double *alpha, double *leave_out)
+{
+    int m = 0, index[LATENCY_MOST];
+    for (int i = 0; i < l->n; i++)
+        if (i % LATENCY_FOLDS != without) index[m++] = i;
+    for (int i = 0; i < m; i++) {
+        r[i] = rest[index[i]];
+        for (int j = 0; j <= i; j++)
+            k[(size_t)i * (size_t)m + (size_t)j] = covariance(l, l->z + (size_t)index[i] * (size_t)l->shapes, l->z + (size_t)index[j] * (size_t)l->shapes, length) + (i == j) * noise;
+    }
+    if (!linalg_cholesky(k, m, m)) return false;
+    linalg_lower_solve(k, m, m, r, r);
+    linalg_upper_solve(k, m, m, r, r);
+    memset(alpha, 0, (size_t)l->n * sizeof *alpha);
+    for (int i = 0; i < m; i++) alpha[index[i]] = r[i];
+    if (!inverse) return true;
+    linalg_inverse(k, m, m, inverse);
+    *leave_out = 0;
+    for (int i = 0; i < m; i++) *leave_out += fabs(r[i] / inverse[(size_t)i * (size_t)m + (size_t)i]) / m;
+    return true;
+}
+
+static double predict(struct latency *l, const struct model *m, const double *x, const double *z)
+{
+    double mu = linear(m->w, x, l->columns), rest = 0;
+    if (l->length == 0) return mu;
+    for (int i = 0; i < l->n; i++)
+        if (m->alpha[i] != 0) rest += m->alpha[i] * covariance(l, z, l->z + (size_t)i * (size_t)l->shapes, l->length);
+    return mu * exp(rest);
+}
+
+static void shape(struct latency *l, const double *x, double *z)
+{
+    latency_shape(x, z);
+    for (int k = 0; k < l->shapes; k++) z[k] = (z[k] - l->mean[k]) * l->scale[k];
+}
+
+static void scale_shapes(struct latency *l, const double *x)
+{
+    int vary = 0;
+    memset(l->scale, 0, (size_t)l->shapes * sizeof *l->scale);
+    memset(l->mean, 0, (size_t)l->shapes * sizeof *l->mean);
+    for (int i = 0; i < l->n; i++) latency_shape(x + (size_t)i * (size_t)l->columns, l->z + (size_t)i * (size_t)l->shapes);
+    for (int k = 0; k < l->shapes; k++) {
+        double sum = 0, squares = 0;
+        for (int i = 0; i < l->n; i++) sum += l->z[(size_t)i * (size_t)l->shapes + (size_t)k];
+        l->mean[k] = sum / l->n;
+        for (int i = 0; i < l->n; i++) {
+            double d = l->z[(size_t)i * (size_t)l->shapes + (size_t)k] - l->mean[k];
+            squares += d * d;
+        }
+        l->scale[k] = squares > 1e-12 * l->n ? 1 / sqrt(squares / l->n) : 0;
+        vary += l->scale[k] > 0;
+    }
+    for (int k = 0; k < l->shapes; k++) l->scale[k] /= sqrt(vary ? vary : 1);
+    for (int i = 0; i < l->n; i++) shape(l, x + (size_t)i * (size_t)l->columns, l->z + (size_t)i * (size_t)l->shapes);
+}
+
+/* What the linear models leave, and a process through it where it predicts what it is not shown. */
+static st_t fit_rest(struct latency *l, const double *x, const double *y)
+{
+    static const struct {
+        double length[4], noise[5];
+    } grid = {LATENCY_GRID};
+    size_t n = (size_t)l->n;
+    double *k = malloc((2 * n * n + 3 * n) * sizeof *k), *inverse = k + n * n, *r = inverse + n * n, *rest = r + n, *alpha = rest + n, best = 0, error;
+    if (!k) return ST_ENOMEM;
+    for (int i = 0; i < l->n; i++) {
+        rest[i] = log(y[i] / linear(l->all.w, x + (size_t)i * (size_t)l->columns, l->columns));
+        best += fabs(rest[i]) / l->n;
+    }
+    for (int a = 0; a < 4; a++) {
+        for (int b = 0; b < 5; b++) {
+            if (!process(l, grid.length[a], grid.noise[b], -1, rest, k, r, inverse, alpha, &error) || error >= best) continue;
+            best = error;
+            l->length = grid.length[a];
+            l->noise = grid.noise[b];
+            memcpy(l->all.alpha, alpha, n * sizeof *alpha);
+        }
+    }
+    for (int f = 0; l->length > 0 && f < LATENCY_FOLDS; f++) {
+        for (int i = 0; i < l->n; i++) rest[i] = log(y[i] / linear(l->fold[f].w, x + (size_t)i * (size_t)l->columns, l->columns));
+        if (!process(l, l->length, l->noise, f, rest, k, r, NULL, l->fold[f].alpha, NULL)) memset(l->fold[f].alpha, 0, n * sizeof *alpha);
+    }
+    free(k);
+    return ST_OK;
 }
 
 st_t latency_new(struct latency **out, const double *x, const double *y, int n)
 {
-    int p = latency_columns();
+    int p = latency_columns(), q = latency_shapes();
+    size_t N = (size_t)n, P = (size_t)p, Q = (size_t)q;
     struct room r;
     if (n < LATENCY_LEAST || n > LATENCY_MOST) return ST_EINVAL;
     for (int i = 0; i < n; i++) {
         if (!isfinite(y[i])) return ST_ENONFINITE;
         if (y[i] <= 0) return ST_EINVAL;
         for (int j = 0; j < p; j++)
-            if (!isfinite(x[(size_t)i * (size_t)p + (size_t)j])) return ST_ENONFINITE;
+            if (!isfinite(x[(size_t)i * P + (size_t)j])) return ST_ENONFINITE;
     }
     struct latency *l = calloc(1, sizeof *l);
     if (!l) return ST_ENOMEM;
     l->n = n;
     l->columns = p;
-    l->all = malloc(((LATENCY_FOLDS + 1) * (size_t)p + 2 * (size_t)n) * sizeof *l->all);
-    if (!l->all || !room_init(&r, n, p)) {
+    l->shapes = q;
+    double *memory = calloc((LATENCY_FOLDS + 1) * (P + N) + N * Q + 3 * Q + 3 * N, sizeof *memory);
+    l->all.w = memory;
+    if (!memory || !room_init(&r, n, p)) {
         latency_free(l);
         return ST_ENOMEM;
     }
-    for (int k = 0; k < LATENCY_FOLDS; k++) l->fold[k] = l->all + (size_t)(k + 1) * (size_t)p;
-    l->residual = l->all + (LATENCY_FOLDS + 1) * (size_t)p;
-    l->bound = l->residual + n;
-    fit(&r, x, y, n, p, -1, l->all);
-    for (int k = 0; k < LATENCY_FOLDS; k++) fit(&r, x, y, n, p, k, l->fold[k]);
+    for (int k = -1; k < LATENCY_FOLDS; k++) {
+        struct model *m = k < 0 ? &l->all : &l->fold[k];
+        m->w = memory;
+        m->alpha = memory + P;
+        memory += P + N;
+        fit(&r, x, y, n, p, k, m->w);
+    }
+    free(r.a);
+    l->z = memory;
+    l->mean = l->z + N * Q;
+    l->scale = l->mean + Q;
+    l->at = l->scale + Q;
+    l->residual = l->at + Q;
+    l->bound = l->residual + N;
+    scale_shapes(l, x);
+    st_t st = fit_rest(l, x, y);
+    if (st) {
+        latency_free(l);
+        return st;
+    }
     for (int i = 0; i < n; i++) {
-        double mu = predict(l, l->fold[i % LATENCY_FOLDS], x + (size_t)i * (size_t)p);
+        double mu = predict(l, &l->fold[i % LATENCY_FOLDS], x + (size_t)i * P, l->z + (size_t)i * Q);
         l->residual[i] = fabs(log(y[i]) - log(mu));
         l->error += fabs(mu / y[i] - 1) / n;
     }
-    free(r.a);
     *out = l;
     return ST_OK;
 }
@@ -152,16 +276,17 @@ st_t latency_new(struct latency **out, const double *x, const double *y, int n)
 void latency_free(struct latency *l)
 {
     if (!l) return;
-    free(l->all);
+    free(l->all.w);
     free(l);
 }
 
 void latency_at(struct latency *l, const double *x, struct latency_value *out)
 {
-    double mu[LATENCY_FOLDS], tail = floor(LATENCY_ALPHA * (l->n + 1));
-    int below = (int)fmax(tail, 1) - 1; /* with n >= LATENCY_LEAST both ends are points */
-    for (int k = 0; k < LATENCY_FOLDS; k++) mu[k] = log(predict(l, l->fold[k], x));
-    out->value = predict(l, l->all, x);
+    double mu[LATENCY_FOLDS];
+    int below = (int)(LATENCY_ALPHA * (l->n + 1)) - 1; /* with n >= LATENCY_LEAST both ends are points */
+    shape(l, x, l->at);
+    for (int k = 0; k < LATENCY_FOLDS; k++) mu[k] = log(predict(l, &l->fold[k], x, l->at));
+    out->value = predict(l, &l->all, x, l->at);
     for (int side = -1; side <= 1; side += 2) {
         for (int i = 0; i < l->n; i++) l->bound[i] = mu[i % LATENCY_FOLDS] + side * l->residual[i];
         qsort(l->bound, (size_t)l->n, sizeof *l->bound, by_value);
@@ -178,5 +303,5 @@ double latency_error(const struct latency *l)
 
 const double *latency_weights(const struct latency *l)
 {
-    return l->all;
+    return l->all.w;
 }

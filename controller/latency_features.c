@@ -1,12 +1,14 @@
 /* What an architecture's time is made of, on paper. */
 #include "controller/latency.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "searchspace/layer.h"
 
-enum { CONSTANT, MATRICES, BYTES, ROWS, STATE, VECTOR, HEAD, POOLED }; /* then three a layer type: parts, bytes of products, other FLOPs */
-enum { PARTS, WORK, OTHER, TYPED };
+enum { CONSTANT, STATE, STREAM, MATRICES, HEAD, POOLED };     /* then for each layer type, and once more for those of it whose matrices are factored (a rank): */
+enum { PARTS, WORK, ROWS, OTHER, TYPED };
+enum { SHAPES = 5 }; /* of a shape, before the shares of layer types */
 
 bool latency_models(const struct metric *m)
 {
@@ -15,7 +17,7 @@ bool latency_models(const struct metric *m)
 
 int latency_columns(void)
 {
-    return POOLED + TYPED * space_layer_count();
+    return POOLED + 2 * TYPED * space_layer_count();
 }
 
 /* Bytes of a matrix at rest. */
@@ -26,25 +28,31 @@ static double stored(const struct layer_tensor *t, enum arch_weights w)
     return w == ARCH_WEIGHTS_BF16 ? 2 * numbers : numbers + 4 * (double)t->rows;
 }
 
+/* Is it of matrices that are products of two of a small rank? */
+static bool factored(const struct layer_spec *s, const struct arch_part *p)
+{
+    int rank = space_layer_param(s, "rank");
+    return rank >= 0 && p->v[rank] > 0;
+}
+
 static void add_part(const struct arch *a, int layer, const struct arch_part *p, const struct metric *m, bool prefill, enum arch_weights w, double *x)
 {
     const struct layer_spec *s = space_layer(p->type);
     struct layer_tensor t[LAYER_TENSORS_MAX];
-    double *own = x + POOLED + TYPED * p->type, share = s->active_share(a, layer, p), batch = m->batch > 1 ? (double)m->batch : 1;
+    double *own = x + POOLED + TYPED * (2 * p->type + factored(s, p)), share = s->active_share(a, layer, p), batch = m->batch > 1 ? (double)m->batch : 1;
     double tokens = prefill ? (double)m->context : batch, products = 0, bytes = 0;
     if (space_part_is_none(p)) return;
     int n = s->tensors(a, layer, p, t);
     for (int i = 0; i < n; i++) {
         if (t[i].role != LAYER_T_MATRIX) continue;
         x[MATRICES]++;
-        x[ROWS] += share * (double)t[i].rows * tokens;
+        own[ROWS] += share * (double)t[i].rows * tokens;
         bytes += share * stored(&t[i], w);
         products += share * (double)t[i].rows * (double)t[i].cols;
     }
     double flops = prefill ? space_part_prefill_flops(a, layer, p, m->context) : batch * s->flops(a, layer, p, m->context, 1);
-    x[BYTES] += prefill ? products * tokens : bytes;
     x[STATE] += batch * s->state_bytes(a, layer, p, m->context, 4);
-    x[VECTOR] += a->width * tokens;
+    x[STREAM] += a->width * tokens;
     own[PARTS]++;
     own[WORK] += prefill ? products * tokens : bytes;
     own[OTHER] += flops > 2 * products * tokens ? flops - 2 * products * tokens : 0;
@@ -60,4 +68,27 @@ void latency_features(const struct arch *a, const struct metric *m, enum arch_we
         add_part(a, i, &a->layer[i].mixer, m, prefill, w, x);
         add_part(a, i, &a->layer[i].ffn, m, prefill, w, x);
     }
+}
+
+int latency_shapes(void)
+{
+    return SHAPES + 2 * space_layer_count();
+}
+
+void latency_shape(const double *x, double *z)
+{
+    double parts = 0, work = 0, other = 0;
+    int kinds = 2 * space_layer_count();
+    for (int k = 0; k < kinds; k++) {
+        const double *own = x + POOLED + TYPED * k;
+        parts += own[PARTS];
+        work += own[WORK];
+        other += own[OTHER];
+    }
+    z[0] = log(x[HEAD] + 1);
+    z[1] = log(parts + 1);
+    z[2] = log(work + 1);
+    z[3] = log((work + x[STATE]) / fmax(parts, 1) + 1);
+    z[4] = log(other / fmax(parts, 1) + 1);
+    for (int k = 0; k < kinds; k++) z[SHAPES + k] = x[POOLED + TYPED * k + PARTS] / fmax(parts, 1);
 }
