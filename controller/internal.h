@@ -87,7 +87,7 @@ struct ctl_job {
     struct ctl_lost *lost;       /* trials whose evaluator was lost, few */
     int nlost;
 
-    char *lease_text[2][JOB_RUNGS_MAX]; /* what all of its leases on a rung say alike ([1]: those that measure what was an estimate so far); made when first needed */
+    char *lease_text[2 * JOB_RUNGS_MAX]; /* what all of its leases on a rung say alike (then of those that measure what was an estimate so far); made when first needed */
     int64_t promote_seq;         /* the promotion below is as of this event */
     bool promote_closed;
     long promote;

@@ -46,7 +46,7 @@ static void job_free_memory(struct ctl_job *j)
     json_decref(j->files);
     json_decref(j->by);
     json_decref(j->super);
-    for (int i = 0; i < 2 * JOB_RUNGS_MAX; i++) free(j->lease_text[i / JOB_RUNGS_MAX][i % JOB_RUNGS_MAX]);
+    for (int i = 0; i < 2 * JOB_RUNGS_MAX; i++) free(j->lease_text[i]);
     free(j->lost);
     free(j);
 }

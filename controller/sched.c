@@ -441,7 +441,7 @@ void ctl_sched_answer(struct ctl *c, struct wire_call *call, struct ctl_lease *l
     long row = l->super ? -1 : archive_row(j->archive, l->trial);
     int rung = l->super ? 0 : archive_rung(j->archive, row);
     bool again = rung && estimated(j, row);
-    char *own = l->super ? lease_text(j, 0, true, false) : NULL, **alike = l->super ? &own : &j->lease_text[again][rung];
+    char *own = l->super ? lease_text(j, 0, true, false) : NULL, **alike = l->super ? &own : &j->lease_text[rung + again * JOB_RUNGS_MAX];
     if (!*alike && !l->super) *alike = lease_text(j, rung, false, again);
     base_buf_printf(&b, "{\"lease\":%lld,\"epoch\":%lld,\"job\":%lld,", (long long)l->id, (long long)l->epoch, (long long)j->id);
     if (l->super) base_buf_str(&b, "\"trial\":null,\"arch\":null,");
