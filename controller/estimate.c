@@ -255,6 +255,7 @@ st_t estimator_ask(struct estimator *e, long row, json_t *metrics, struct estima
     double y[JOB_OBJECTIVES_MAX];
     bool relied = true;
     *out = x;
+    if (archive_repeat_of(e->archive, row) >= 0) return ST_OK;
     for (int i = 0; i < e->n; i++) {
         struct model *m = &e->model[i];
         st_t st = refresh(e, m);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "controller/internal.h"
+#include "controller/repeat.h"
 
 #define ERROR_MAX 2000 /* bytes of a reason that are kept */
 #define JOULES_MAX 1e30 /* of one training: what a search spends is their sum, and stays a number */
@@ -94,8 +95,10 @@ static double metric_value(json_t *v)
 }
 
 /* New reference: what is kept of params.metrics. */
-static json_t *read_metrics(struct base_jr *r, const struct ctl_job *j)
+static json_t *read_metrics(struct base_jr *r, const struct ctl_job *j, int64_t trial)
 {
+    long row = archive_row(j->archive, trial);
+    enum archive_repeat repeat = row < 0 ? REPEAT_NONE : archive_repeat(j->archive, row);
     json_t *v = base_jr_get(r, "metrics"), *out = json_object(), *value;
     bool custom = space_type(j->job->space) == SPACE_CUSTOM;
     int fresh = 0;
@@ -114,7 +117,7 @@ static json_t *read_metrics(struct base_jr *r, const struct ctl_job *j)
         if (!tidy) break;
         if (!strcmp(name, "train_joules") && metric_value(tidy) > JOULES_MAX)
             base_jr_fail(r, ST_EINVAL, "metrics.train_joules", "more than %g J is no energy of a training", JOULES_MAX);
-        if (!custom && m.source == METRIC_PAPER) { /* known, and not for others to say */
+        if ((!custom && m.source == METRIC_PAPER) || (repeat && !repeat_brings(repeat, &m))) { /* known, and not for others to say */
             json_decref(tidy);
             continue;
         }
@@ -225,6 +228,8 @@ static void check_objectives(struct base_jr *r, const struct ctl_job *j, int64_t
         int col = archive_metric(j->archive, m->name);
         if (ctl_metric_once(m) && row >= 0 && archive_rung(j->archive, row) && col >= 0 && !isnan(archive_median(j->archive, col, row)) && !archive_estimated(j->archive, col, row)) continue;
         if ((lm && m->source == METRIC_PAPER) || json_object_get(metrics, m->name)) continue;
+        enum archive_repeat repeat = row < 0 ? REPEAT_NONE : archive_repeat(j->archive, row);
+        if (repeat && !repeat_brings(repeat, m)) continue;
         base_jr_fail(r, ST_EINVAL, "metrics", "the objective '%s' is missing", m->name);
     }
 }
@@ -315,7 +320,7 @@ CTL_HANDLER(evaluator_report)
         return;
     }
     heard(c, call, l);
-    json_t *metrics = read_metrics(&r, l->job), *estimates = r.st || !ok || l->super ? NULL : ctl_modelled_fill(c, l, metrics);
+    json_t *metrics = read_metrics(&r, l->job, l->trial), *estimates = r.st || !ok || l->super ? NULL : ctl_modelled_fill(c, l, metrics);
     if (l->super) curve = NULL;
     if (!r.st && ok && !l->super) check_objectives(&r, l->job, l->trial, metrics);
     if (!r.st && ok && l->super && !checkpoint) base_jr_fail(&r, ST_EINVAL, "checkpoint", "must be there: the file that candidates inherit from");

@@ -132,7 +132,7 @@ struct ctl_session { /* one connection of an evaluator */
     struct wire_conn *conn;
     struct ctl_known *known;
     bool fresh;              /* registered in the open transaction */
-    bool train, validate, supernet; /* accepts includes it */
+    bool train, validate, supernet, profile; /* accepts includes it */
     json_t *provides;        /* array of metric names; NULL: any */
     int spaces;              /* bits 1 << enum space_type, 1 << CTL_SPACE_PROBLEM; 0: not said */
     int slots, nleases;

@@ -511,7 +511,7 @@ double ctl_job_hypervolume(struct ctl *c, struct ctl_job *j)
     const struct job *job = j->job;
     if (!j->nref || ctl_job_archive(c, j, NULL)) return NAN;
     if (j->hv_n == archive_reported(j->archive)) return j->hv;
-    struct front_query q = {.nobj = job->nobjectives, .constrained = true, .rung = job->rungs - 1};
+    struct front_query q = {.nobj = job->nobjectives, .constrained = true, .rung = job->rungs - 1, .first = true};
     struct front f = {0};
     memcpy(q.objective, job->objective, sizeof q.objective);
     st_t st = archive_front(j->archive, &q, &f, NULL);

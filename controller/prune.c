@@ -140,7 +140,7 @@ bool ctl_prune(struct ctl *c, struct ctl_lease *l, double tokens)
     long row = archive_row(j->archive, l->trial);
     if (row < 0) return false;
     int rung = archive_rung(j->archive, row), loss;
-    if (archive_audit_rung(j->archive, row) >= 0) return false;
+    if (archive_audit_rung(j->archive, row) >= 0 || archive_repeat_of(j->archive, row) >= 0) return false;
     if (known(j, row, rung, NULL, y) < 0 || predict(c, j, row, rung, tokens, &e) || predict(c, j, row, rung, EARLIER * tokens, &earlier)) return false;
     e.low = fmin(e.low, earlier.low);
     loss = known(j, row, rung, &e, y);

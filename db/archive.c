@@ -35,6 +35,9 @@ void archive_free(struct archive *a)
     free(a->state);
     free(a->rung);
     free(a->audit);
+    free(a->of);
+    free(a->repeat);
+    free(a->repeat_kind);
     free(a->draw);
     free(a->verdict);
     free(a->estimate);
@@ -86,6 +89,7 @@ static void enter(struct archive *a, long row)
     uint32_t i = hash_trial(a->trial[row]) & a->mask, k = hash_arch(a->arch[row]) & a->mask;
     while (a->by_trial[i]) i = (i + 1) & a->mask;
     a->by_trial[i] = (uint32_t)row + 1;
+    if (a->of[row]) return; /* of its architecture the first is found */
     while (a->by_arch[k] && memcmp(a->arch[a->by_arch[k] - 1], a->arch[row], ARCH_BYTES)) k = (k + 1) & a->mask;
     a->by_arch[k] = (uint32_t)row + 1;
 }
@@ -121,7 +125,7 @@ st_t archive_reserve(struct archive *a, long rows)
     while (size < 2 * c) size *= 2;
     if (grow(&a->trial, c * sizeof *a->trial) || grow(&a->epoch, c * sizeof *a->epoch) ||
         grow(&a->proposal, c * sizeof *a->proposal) || grow(&a->state, c) ||
-        grow(&a->rung, c) || grow(&a->audit, c) || grow(&a->arch, c * sizeof *a->arch) ||
+        grow(&a->rung, c) || grow(&a->audit, c) || grow(&a->of, c * sizeof *a->of) || grow(&a->arch, c * sizeof *a->arch) ||
         (a->wide ? grow(&a->wide, c * g * sizeof *a->wide) : grow(&a->genome, c * g)))
         return ST_ENOMEM;
     for (int i = 0; i < a->ncol; i++) {
@@ -154,18 +158,78 @@ st_t archive_reserve(struct archive *a, long rows)
     return ST_OK;
 }
 
-void archive_add(struct archive *a, int64_t trial, const uint8_t arch[ARCH_BYTES])
+static void add(struct archive *a, int64_t trial, const uint8_t arch[ARCH_BYTES], long of)
 {
     long row = a->n++;
+    a->of[row] = (uint32_t)(of + 1);
     a->trial[row] = trial;
     a->epoch[row] = 0;
     a->proposal[row] = row;
     a->state[row] = TRIAL_READY;
     a->count[TRIAL_READY]++;
     a->rung[row] = a->audit[row] = 0;
-    a->reached[0]++;
+    a->reached[0] += of < 0;
     memcpy(a->arch[row], arch, ARCH_BYTES);
     enter(a, row);
+}
+
+void archive_add(struct archive *a, int64_t trial, const uint8_t arch[ARCH_BYTES])
+{
+    add(a, trial, arch, -1);
+}
+
+const char *const archive_repeat_words[] = {"", "train", "profile", NULL};
+
+st_t archive_add_repeat(struct archive *a, int64_t trial, const uint8_t arch[ARCH_BYTES], long of, const char *kind)
+{
+    int k = 1;
+    while (archive_repeat_words[k] && strcmp(archive_repeat_words[k], kind)) k++;
+    if (!archive_repeat_words[k] || of < 0 || of >= a->n || a->of[of]) return ST_EINVAL;
+    if (a->nrepeats == a->cap_repeats) {
+        long cap = a->cap_repeats ? 2 * a->cap_repeats : 16;
+        if (grow(&a->repeat, (size_t)cap * sizeof *a->repeat) || grow(&a->repeat_kind, (size_t)cap)) return ST_ENOMEM;
+        a->cap_repeats = cap;
+    }
+    a->repeat[a->nrepeats] = (uint32_t)a->n;
+    a->repeat_kind[a->nrepeats++] = (uint8_t)k;
+    add(a, trial, arch, of);
+    return ST_OK;
+}
+
+enum archive_repeat archive_repeat(const struct archive *a, long row)
+{
+    for (long i = 0; a->of[row] && i < a->nrepeats; i++)
+        if (a->repeat[i] == (uint32_t)row) return (enum archive_repeat)a->repeat_kind[i];
+    return REPEAT_NONE;
+}
+
+long archive_repeat_of(const struct archive *a, long row)
+{
+    return (long)a->of[row] - 1;
+}
+
+long archive_repeats(const struct archive *a)
+{
+    return a->nrepeats;
+}
+
+long archive_repeat_row(const struct archive *a, long i)
+{
+    return a->repeat[i];
+}
+
+int archive_repeat_number(const struct archive *a, long row)
+{
+    int n = 0;
+    for (long i = 0; i < a->nrepeats && a->repeat[i] <= (uint32_t)row; i++) n += a->of[a->repeat[i]] == a->of[row];
+    return n;
+}
+
+int archive_repeated(const struct archive *a, long row)
+{
+    int n = 0;
+    for (long i = 0; i < a->nrepeats; i++) n += archive_repeat_of(a, a->repeat[i]) == row;
+    return n;
 }
 
 int archive_column(struct archive *a, const char *name)
@@ -230,7 +294,7 @@ st_t archive_gene_set(struct archive *a, long row, int i, double g)
 
 void archive_state_set(struct archive *a, long row, enum trial_state s)
 {
-    a->has[a->rung[row]] += (s == TRIAL_OK) - (a->state[row] == TRIAL_OK);
+    if (!a->of[row]) a->has[a->rung[row]] += (s == TRIAL_OK) - (a->state[row] == TRIAL_OK);
     a->count[a->state[row]]--;
     a->count[s]++;
     a->state[row] = (uint8_t)s;
@@ -263,7 +327,8 @@ st_t archive_promote(struct archive *a, long row)
     a->count[a->state[row]]--;
     a->count[TRIAL_READY]++;
     a->state[row] = TRIAL_READY;
-    a->reached[++a->rung[row]]++;
+    a->rung[row]++;
+    a->reached[a->rung[row]] += !a->of[row];
     return ST_OK;
 }
 
@@ -380,6 +445,7 @@ st_t archive_report_add(struct archive *a, long row, int rung, int64_t at_ms, do
         a->cap_rep = (long)cap;
     }
     a->first += rung == 0;
+    if (a->of[row]) return ST_OK;
     a->rep_rung[a->nrep] = (uint8_t)rung;
     a->rep_row[a->nrep] = (uint32_t)row;
     a->rep_at[a->nrep] = at_ms;
@@ -460,6 +526,11 @@ int archive_rung(const struct archive *a, long row)
 }
 
 bool archive_has(const struct archive *a, long row, int rung)
+{
+    return !a->of[row] && archive_reported_ok(a, row, rung);
+}
+
+bool archive_reported_ok(const struct archive *a, long row, int rung)
 {
     return rung < a->rung[row] || (rung == a->rung[row] && a->state[row] == TRIAL_OK);
 }

@@ -78,7 +78,7 @@ static double value_at(sqlite3_stmt *q, int i)
     return v == 0 && sqlite3_column_type(q, i) == SQLITE_NULL ? NAN : v;
 }
 
-enum { C_ID, C_ARCH, C_STATE, C_EPOCH, C_SEQ, C_AT, C_BUSY, C_PROPOSAL, C_GENOME, C_SET, C_SLOT };
+enum { C_ID, C_ARCH, C_STATE, C_EPOCH, C_SEQ, C_AT, C_BUSY, C_PROPOSAL, C_GENOME, C_SET, C_OF, C_KIND, C_SLOT }; /* C_OF: the trial that it repeats, or NULL */
 
 /* first: number of the slot that the row begins with */
 static st_t load_slots(struct loader *l, sqlite3_stmt *q, long row, int first)
@@ -131,7 +131,10 @@ static st_t load_row(struct loader *l, sqlite3_stmt *q)
     if (st) return st;
     if ((st = load_genome(l, row, genome, sqlite3_column_bytes(q, C_GENOME))) || (st = load_slots(l, q, row, 0)))
         return st;
-    archive_add(a, id, arch);
+    const char *kind = (const char *)sqlite3_column_text(q, C_KIND);
+    if (sqlite3_column_type(q, C_OF) == SQLITE_NULL) archive_add(a, id, arch);
+    else st = archive_add_repeat(a, id, arch, archive_row(a, sqlite3_column_int64(q, C_OF)), kind ? kind : "");
+    if (st) return st == ST_EINVAL ? corrupt(l, "what it repeats is not there") : st;
     archive_state_set(a, row, (enum trial_state)state);
     a->epoch[row] = sqlite3_column_int64(q, C_EPOCH);
     a->proposal[row] = sqlite3_column_int64(q, C_PROPOSAL);
@@ -163,7 +166,9 @@ static st_t load_rung(struct loader *l, sqlite3_stmt *q)
     if (st) return st;
     /* The row has its state already: what it has on the rung above is counted there. */
     bool good = a->state[row] == TRIAL_OK;
-    a->reached[++a->rung[row]]++;
+    a->rung[row]++;
+    if (a->of[row]) return ST_OK;
+    a->reached[rung + 1]++;
     a->has[rung + 1] += good;
     a->has[rung] += !good;
     return ST_OK;
@@ -276,8 +281,9 @@ static sqlite3_stmt *prepare_load(struct db *db, int64_t job, bool more)
     if (slots > DB_INLINE) slots = DB_INLINE;
     struct base_buf b = BASE_BUF_INIT;
     base_buf_str(&b, more
-                         ? "SELECT m.trial,m.chunk,0,0,0,0,0,0,0,t.metric_set"
-                         : "SELECT id,arch,state,epoch,reported_seq,reported_at,busy_total,proposal,genome,metric_set");
+                         ? "SELECT m.trial,m.chunk,0,0,0,0,0,0,0,t.metric_set,NULL,NULL"
+                         : "SELECT id,arch,state,epoch,reported_seq,reported_at,busy_total,proposal,genome,metric_set,"
+                           "(SELECT of FROM repeat r WHERE r.trial=id),(SELECT kind FROM repeat r WHERE r.trial=id)");
     const char *of = more ? "m." : "";
     for (int i = 0; i < slots; i++) base_buf_printf(&b, ",%sm%d,%sl%d,%sh%d", of, i, of, i, of, i);
     base_buf_str(&b, more ? " FROM trial_data t JOIN trial_more m ON m.trial=t.id WHERE t.job=?"
@@ -408,8 +414,12 @@ static st_t fold_proposed(struct archive *a, json_t *body)
     if (!hex || !archive_arch_parse(hex, arch) || (int)json_array_size(genome) != a->genes) return ST_EINVAL;
     st_t st = archive_reserve(a, a->n + 1);
     if (st) return st;
+    json_t *origin = json_object_get(body, "origin");
+    const char *op = json_string_value(json_object_get(origin, "op")), *kind = json_string_value(json_object_get(origin, "kind"));
+    int64_t trial = json_integer_value(json_object_get(body, "trial")), of = json_integer_value(json_array_get(json_object_get(origin, "parents"), 0));
     long row = a->n;
-    archive_add(a, json_integer_value(json_object_get(body, "trial")), arch);
+    if (op && !strcmp(op, "repeat")) st = archive_add_repeat(a, trial, arch, archive_row(a, of), kind ? kind : "");
+    else archive_add(a, trial, arch);
     for (int i = 0; i < a->genes && !st; i++)
         st = archive_gene_set(a, row, i, json_number_value(json_array_get(genome, (size_t)i)));
     return st ? st : fold_metrics(a, row, json_object_get(body, "paper"));

@@ -56,13 +56,14 @@ int64_t db_next_id(struct db *db, enum db_table t); /* unused so far, monotone e
  * strategy    {proposal, from: "nsga2", to: "surrogate", rho?}         who proposes in an "auto" search from that proposal on; rho: held-out rank correlation
  * reference   {point: [..]}                                            hypervolume's reference, in objective order, natural signs
  * proposed    {trial, proposal, arch_id, arch: "canonical text", genome: [..], origin: {op, parents: [..]}, seed, paper: {metric: number}}
+ *             origin.op "repeat": the architecture of parents[0] once more, by origin.kind "train" (another seed) or "profile"; archive.h says what becomes of its values
  * leased      {trial, lease, epoch, evaluator, task, device, expires}  device: id
  * progress    {trial, lease, epoch, curve?: [[tokens, loss]], checkpoint?: {path, hash, bytes, tokens}}     only what must be durable
  * reported    {trial, lease, epoch, status: "ok"|"failed", device, metrics: {name: number | {median, low, high, n, ratio?: [median, low, high], anchor?, converged?, disturbed?, rejected?}},
  *              curve?, checkpoint?, stable?, error?, busy_s, joules?, estimates?: {name: {median, low, high}}}      stable: as checkpoint; what a promotion goes on
  *              from. estimates: what the latency model said of it beforehand; where metrics has n: 0 that stands in place of a measurement
  * modelled    {trial, lease, epoch, saved: bool, by?, estimates}      what a lease was told to leave out (saved), or to measure all the same
- * promoted    {trial, rung, reason?: "audit"}                          from an ok report at rung - 1: ready to be trained on
+ * promoted    {trial, rung, reason?: "audit"|"repeat"}                          from an ok report at rung - 1: ready to be trained on
  * pruned      {trial, lease, epoch, device, reason, busy_s, curve?, …}  ended while it was out: it could not have reached the front. Whatever else the body
  *                                                                      has stands there for those who read events
  * audit       {trial, drawn: "best"|"front"|"space"|"all"}              goes to the top rung whatever it brings on the way, to check shortcuts by; once a trial

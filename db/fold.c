@@ -194,6 +194,41 @@ static st_t lease_need(struct fold *f, struct trial_now *t)
                         (long long)lease, (long long)epoch);
 }
 
+static bool is_repeat(const json_t *origin)
+{
+    const char *op = json_string_value(json_object_get(origin, "op"));
+    return op && !strcmp(op, "repeat");
+}
+
+/* The trial that origin names is of the same job and architecture, and repeats none. */
+static st_t check_repeat(struct fold *f, const char *arch, const json_t *origin)
+{
+    const char *kind = json_string_value(json_object_get(origin, "kind"));
+    int64_t of = json_integer_value(json_array_get(json_object_get(origin, "parents"), 0));
+    if (!is_repeat(origin)) return ST_OK;
+    sqlite3_stmt *q = db_stmt(f->db, SQL_REPEAT_FIND);
+    if (!q) return write_fail(f);
+    sqlite3_bind_int64(q, 1, of);
+    sqlite3_bind_int64(q, 2, f->job);
+    bind_text(q, 3, arch);
+    int rc = sqlite3_step(q);
+    sqlite3_reset(q);
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE) return write_fail(f);
+    bool good = rc == SQLITE_ROW && kind && (!strcmp(kind, "train") || !strcmp(kind, "profile"));
+    return good ? ST_OK : base_jr_fail(&f->r, ST_EINVAL, "origin", "a repeat is of a trial of the same job and architecture, by kind train or profile");
+}
+
+static st_t write_repeat(struct fold *f, int64_t trial, const json_t *origin)
+{
+    if (!is_repeat(origin)) return ST_OK;
+    sqlite3_stmt *q = db_stmt(f->db, SQL_REPEAT_INSERT);
+    if (!q) return write_fail(f);
+    sqlite3_bind_int64(q, 1, trial);
+    sqlite3_bind_int64(q, 2, json_integer_value(json_array_get(json_object_get(origin, "parents"), 0)));
+    bind_text(q, 3, json_string_value(json_object_get(origin, "kind")));
+    return db_run(f->db, q, f->err);
+}
+
 static st_t fold_proposed(struct fold *f)
 {
     struct db *db = f->db;
@@ -216,6 +251,7 @@ static st_t fold_proposed(struct fold *f)
             return base_jr_fail(&f->r, ST_EINVAL, "genome", "must be numbers");
     st_t st = db_slots_add(&slots, paper, false, "proposed.paper", f->err);
     if (!st) st = trial_get(f, &t);
+    if (!st) st = check_repeat(f, arch, origin);
     if (st) return st;
     if (t.exists) return base_jr_fail(&f->r, ST_EEXIST, "trial", "%lld is taken", (long long)t.id);
     if (proposal != f->info->proposals)
@@ -243,6 +279,7 @@ static st_t fold_proposed(struct fold *f)
     db_slots_bind(q, 10, &slots, 0, db_slots_inline(&slots));
     st = db_run(db, q, f->err);
     if (!st) st = db_slots_more(db, t.id, &slots, f->err);
+    if (!st) st = write_repeat(f, t.id, origin);
     if (!st) f->info->proposals++;
     return st;
 }

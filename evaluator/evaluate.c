@@ -526,6 +526,10 @@ static st_t evaluate(struct evaluate *ev, const struct trial *t, json_t *report,
     struct data *data = NULL;
     json_t *metrics = json_object(), *checkpoint = NULL, *stable = NULL;
     double tokens = 0;
+    if (t->kind == TRIAL_PROFILE) { /* with untrained weights: times do not depend on them */
+        json_object_set_new(report, "metrics", metrics);
+        return profile(ev, t, metrics, err);
+    }
     st_t st = !metrics ? ST_ENOMEM : t->kind == TRIAL_VALIDATE ? inherit(ev, t, metrics, &checkpoint, err) : data_open(&data, t->data, true, err);
     if (!st && t->kind == TRIAL_VALIDATE && scored(t)) st = data_open(&data, t->data, true, err);
     if (!st && data) st = score(ev, t, data, metrics, err);
