@@ -86,21 +86,22 @@ static st_t gather(const struct archive *a, const struct front_query *q, struct 
     } else if (st || !c->y || !c->row || (q->uncertain && (!c->low || !c->high))) {
         st = base_err_set(err, ST_ENOMEM, "", "out of memory");
     } else {
+        bool plain = q->first || (!a->nrepeats && !q->uncertain);
         double *y = c->y, sd[JOB_OBJECTIVES_MAX];
         int dof[JOB_OBJECTIVES_MAX];
-        for (int j = 0; j < m && !q->first; j++) sd[j] = archive_noise(a, obj[j], q->rung, &dof[j]);
+        for (int j = 0; j < m && !plain; j++) sd[j] = archive_noise(a, obj[j], q->rung, &dof[j]);
         for (long i = 0; i < a->n; i++) {
             if (!archive_has(a, i, q->rung)) continue;
             int finite = 1;
             double low[JOB_OBJECTIVES_MAX], high[JOB_OBJECTIVES_MAX];
             for (int j = 0; j < m; j++) {
-                if (q->first) y[j] = low[j] = high[j] = archive_value(a, obj[j], i, q->rung);
+                if (plain) y[j] = low[j] = high[j] = archive_value(a, obj[j], i, q->rung);
                 else archive_pooled_by(a, obj[j], i, q->rung, sd[j], dof[j], &y[j], &low[j], &high[j]);
                 y[j] *= sign[j];
                 finite &= isfinite(y[j]);
             }
-            if (!finite || (q->where && !space_where_eval(q->where, lookup_row(a, &where, i, q->rung, q->first))) ||
-                (limits.n && job_violation(a->job, lookup_row(a, &limits, i, q->rung, q->first)) > 0))
+            if (!finite || (q->where && !space_where_eval(q->where, lookup_row(a, &where, i, q->rung, q->first || !a->nrepeats))) ||
+                (limits.n && job_violation(a->job, lookup_row(a, &limits, i, q->rung, q->first || !a->nrepeats)) > 0))
                 continue;
             for (int j = 0; q->uncertain && j < m; j++) {
                 bool exact = q->exact >> j & 1;

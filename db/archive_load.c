@@ -276,14 +276,17 @@ static st_t load_audits(struct loader *l, int64_t job, struct base_err *err)
 static sqlite3_stmt *prepare_load(struct db *db, int64_t job, bool more)
 {
     int slots = 0;
+    sqlite3_stmt *any = NULL;
+    bool repeats = !sqlite3_prepare_v2(db->sql, "SELECT 1 FROM repeat", -1, &any, NULL) && sqlite3_step(any) == SQLITE_ROW;
+    sqlite3_finalize(any);
     for (int i = 0; i < db->nsets; i++)
         if (db->set[i]->n > slots) slots = db->set[i]->n;
     if (slots > DB_INLINE) slots = DB_INLINE;
     struct base_buf b = BASE_BUF_INIT;
     base_buf_str(&b, more
                          ? "SELECT m.trial,m.chunk,0,0,0,0,0,0,0,t.metric_set,NULL,NULL"
-                         : "SELECT id,arch,state,epoch,reported_seq,reported_at,busy_total,proposal,genome,metric_set,"
-                           "(SELECT of FROM repeat r WHERE r.trial=id),(SELECT kind FROM repeat r WHERE r.trial=id)");
+                         : "SELECT id,arch,state,epoch,reported_seq,reported_at,busy_total,proposal,genome,metric_set,");
+    if (!more) base_buf_str(&b, repeats ? "(SELECT of FROM repeat r WHERE r.trial=id),(SELECT kind FROM repeat r WHERE r.trial=id)" : "NULL,NULL");
     const char *of = more ? "m." : "";
     for (int i = 0; i < slots; i++) base_buf_printf(&b, ",%sm%d,%sl%d,%sh%d", of, i, of, i, of, i);
     base_buf_str(&b, more ? " FROM trial_data t JOIN trial_more m ON m.trial=t.id WHERE t.job=?"
