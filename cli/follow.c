@@ -411,6 +411,10 @@ static st_t handle(struct follow *f, const char *method, json_t *event)
         return reported(f, event);
     } else if (!strcmp(type, "supernet")) {
         tell_supernet(f, event);
+    } else if (!strcmp(type, "filter")) {
+        follow_say(f, "candidates are %s: within the better half of %lld results a combination of proxies has a rank correlation of %.2f, the best single one %.2f",
+                   json_is_true(json_object_get(event, "on")) ? "scored first, and the best of each four trained" : "not scored first any more", (long long)out_int(event, "results"),
+                   out_num(event, "combined"), out_num(event, "single"));
     } else if (!strcmp(type, "verdict")) {
         bool relied = json_is_true(json_object_get(event, "relied"));
         follow_say(f, "%s is %s: over %lld trials its order of %s is %s than that of counting parameters", out_str(event, "shortcut"), relied ? "relied on again" : "not relied on any more",

@@ -411,7 +411,8 @@ json_t *report_data(struct conn *k, json_t *info, const char *where, int *rc)
     json_t *trials = json_object_get(info, "trials");
     struct data d = {.k = k, .info = info, .id = out_int(info, "id"), .out = json_object(), .notes = json_array(), .in_front = json_object(),
                      .details = json_object(), .curves = json_array(), .columns = json_object(), .reasons = json_object(), .failures = json_array(),
-                     .trials = out_num(trials, "ready") + out_num(trials, "leased") + out_num(trials, "ok") + out_num(trials, "failed") + (double)out_int(trials, "pruned"),
+                     .trials = out_num(trials, "ready") + out_num(trials, "leased") + out_num(trials, "ok") + out_num(trials, "failed") + (double)out_int(trials, "pruned") +
+                               (double)out_int(trials, "scored") + (double)out_int(trials, "passed"),
                      .ok = (long)out_int(trials, "ok"), .failed = (long)out_int(trials, "failed")};
     if (job_from_json(&d.job, json_object_get(info, "job"), NULL)) d.job = NULL;
     *rc = collect(&d, where);

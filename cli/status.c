@@ -107,6 +107,26 @@ static void print_supernet(json_t *info)
     putchar('\n');
 }
 
+static void print_filter(json_t *info)
+{
+    json_t *f = json_object_get(info, "filter"), *since = json_object_get(f, "since"), *trials = json_object_get(info, "trials");
+    bool on = json_is_true(json_object_get(f, "on"));
+    if (!f) return;
+    field("filter");
+    if (!since) printf("off: candidates are trained without being scored first");
+    else printf("%s since proposal %lld%s", on ? "on" : "off", (long long)json_integer_value(since), on ? ": of four scored candidates one is trained" : "");
+    if (isnan(out_num(f, "combined"))) {
+        printf("; too little to judge by (%lld of %lld results)\n", (long long)out_int(f, "results"), (long long)out_int(f, "least"));
+    } else {
+        printf("; rho within the better half: combined %.2f", out_num(f, "combined"));
+        if (*out_str(f, "best")) printf(", %s alone %.2f", out_str(f, "best"), out_num(f, "single"));
+        putchar('\n');
+    }
+    if (!out_int(trials, "scored") && !out_int(trials, "passed")) return;
+    field("");
+    printf("%lld scored, to be decided on; %lld passed over\n", (long long)out_int(trials, "scored"), (long long)out_int(trials, "passed"));
+}
+
 static void print_best(json_t *info)
 {
     json_t *best = json_object_get(info, "best"), *v;
@@ -179,6 +199,7 @@ static int run(struct cli *c)
             print_best(info);
             audit_print(info, field);
             print_models(json_object_get(info, "models"));
+            print_filter(info);
         }
         print_running(info);
         if (out_int(json_object_get(info, "trials"), "failed")) {

@@ -231,7 +231,7 @@ static long next_of_all(const struct job *job, const struct archive *a)
 
 long audit_next(const struct job *job, const struct archive *a, double evaluations, bool closed, enum audit_drawn *how)
 {
-    long done = archive_audited(a), planned = 0, row = -1, n = closed ? archive_count(a) : archive_evaluations(a);
+    long done = archive_audited(a), planned = 0, row = -1, n = closed ? archive_planned(a) : archive_evaluations(a);
     if (audit_due(job, evaluations, 4 * JOB_AUDIT_LEAST, true) == 0) return -1;
     if (!audit_rungs_relied(job, a) && (row = next_of_all(job, a)) >= 0) {
         *how = AUDIT_ALL;

@@ -13,7 +13,7 @@ struct registration {
     json_t *device;   /* new reference */
     json_t *provides; /* borrowed; NULL: any */
     json_t *holds;    /* borrowed; NULL: none */
-    bool train, validate, supernet, profile;
+    bool train, validate, supernet, profile, score;
     int spaces, slots;
 };
 
@@ -45,6 +45,7 @@ static void read_accepts(struct base_jr *r, struct registration *g)
         g->profile |= k == 1;
         g->validate |= k == 3;
         g->supernet |= k == 4;
+        g->score |= k == 2;
     }
 }
 
@@ -142,6 +143,7 @@ static st_t record(struct ctl *c, const struct registration *g, struct wire_conn
     s->validate = g->validate;
     s->supernet = g->supernet;
     s->profile = g->profile;
+    s->score = g->score;
     s->spaces = g->spaces;
     s->slots = g->slots;
     json_decref(s->provides);

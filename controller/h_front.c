@@ -130,15 +130,13 @@ static void write_arch(struct base_jw *w, struct ctl *c, const struct ctl_job *j
 static void write_row(struct base_jw *w, struct ctl *c, const struct ctl_job *j, long row, const struct shape *s)
 {
     const struct archive *a = j->archive;
-    static const char *const names[] = {[TRIAL_READY] = "ready", [TRIAL_LEASED] = "leased", [TRIAL_OK] = "ok", [TRIAL_FAILED] = "failed",
-                                        [TRIAL_PRUNED] = "pruned"};
     char id[BASE_ID_HEX];
     base_jw_obj(w);
     base_jw_kint(w, "trial", archive_trial(a, row));
     base_jw_kstr(w, "arch_id", archive_arch_id(a, row, id));
     if (s->state) {
         base_jw_kint(w, "proposal", archive_proposal(a, row));
-        base_jw_kstr(w, "state", names[archive_state(a, row)]);
+        base_jw_kstr(w, "state", archive_state_words[archive_state(a, row)]);
         if (archive_repeat_of(a, row) >= 0) base_jw_kint(w, "repeats", archive_trial(a, archive_repeat_of(a, row)));
     }
     if (s->front) {

@@ -184,8 +184,8 @@ CTL_HANDLER(job_get)
         json_object_set_new(o, "target", target);
         if (space_type(job->space) == SPACE_LM)
             json_object_set_new(o, "precision", json_pack("{s:s,s:s*}", "wanted", job->precision, "used", *j->precision ? j->precision : NULL));
-        json_object_set_new(o, "trials", json_pack("{s:I,s:I,s:I,s:I}", "ready", (json_int_t)archive_count_state(j->archive, TRIAL_READY), "leased",
-                                                   (json_int_t)archive_count_state(j->archive, TRIAL_LEASED), "ok",
+        json_object_set_new(o, "trials", json_pack("{s:I,s:I,s:I,s:I}", "ready", (json_int_t)(archive_count_state(j->archive, TRIAL_READY) + archive_count_state(j->archive, TRIAL_DRAFT)), "leased",
+                                                   (json_int_t)(archive_count_state(j->archive, TRIAL_LEASED) + archive_count_state(j->archive, TRIAL_SCORING)), "ok",
                                                    (json_int_t)archive_count_state(j->archive, TRIAL_OK), "failed",
                                                    (json_int_t)archive_count_state(j->archive, TRIAL_FAILED)));
         if (archive_damaged(j->archive, NULL)) json_object_set_new(o, "damaged", damaged_json(j->archive));
@@ -193,7 +193,13 @@ CTL_HANDLER(job_get)
             json_object_set_new(json_object_get(o, "trials"), "pruned", json_integer((json_int_t)archive_count_state(j->archive, TRIAL_PRUNED)));
             json_object_set_new(o, "rungs", rungs_json(j));
         }
+        if (filter_possible(job)) {
+            json_object_set_new(json_object_get(o, "trials"), "scored", json_integer((json_int_t)archive_count_state(j->archive, TRIAL_SCORED)));
+            json_object_set_new(json_object_get(o, "trials"), "passed", json_integer((json_int_t)archive_count_state(j->archive, TRIAL_PASSED)));
+        }
         if (job->shared) json_object_set_new(o, "supernet", ctl_super_json(c, j));
+        json_t *filter = ctl_filter_json(c, j);
+        if (filter) json_object_set_new(o, "filter", filter);
         json_t *audit = ctl_audit_json(j);
         if (audit) json_object_set_new(o, "audit", audit);
         json_t *models = ctl_modelled_json(j);

@@ -218,7 +218,7 @@ CTL_HANDLER(evaluator_progress)
 
 /* ---- report ---- */
 
-/* Objectives that only the evaluator can say must be there; on a higher rung what is profiled may hold on from the first. */
+/* Objectives that only the evaluator can say must be there; what was measured before, on the lowest rung or when it was scored, may hold on. */
 static void check_objectives(struct base_jr *r, const struct ctl_job *j, int64_t trial, json_t *metrics)
 {
     bool lm = space_type(j->job->space) == SPACE_LM;
@@ -226,7 +226,7 @@ static void check_objectives(struct base_jr *r, const struct ctl_job *j, int64_t
     for (int i = 0; i < j->job->nobjectives; i++) {
         const struct metric *m = &j->job->objective[i].metric;
         int col = archive_metric(j->archive, m->name);
-        if (ctl_metric_once(m) && row >= 0 && archive_rung(j->archive, row) && col >= 0 && !isnan(archive_median(j->archive, col, row)) && !archive_estimated(j->archive, col, row)) continue;
+        if (ctl_metric_once(m) && row >= 0 && col >= 0 && !isnan(archive_median(j->archive, col, row)) && !archive_estimated(j->archive, col, row)) continue;
         if ((lm && m->source == METRIC_PAPER) || json_object_get(metrics, m->name)) continue;
         enum archive_repeat repeat = row < 0 ? REPEAT_NONE : archive_repeat(j->archive, row);
         if (repeat && !repeat_brings(repeat, m)) continue;
@@ -258,6 +258,25 @@ static st_t record(struct ctl *c, struct ctl_lease *l, const char *status, json_
     ctl_lease_end(c, l);
     ctl_job_reported(c, j);
     return ST_OK;
+}
+
+static bool scoring(const struct ctl_lease *l)
+{
+    long row = l->super ? -1 : archive_row(l->job->archive, l->trial);
+    return row >= 0 && archive_state(l->job->archive, row) == TRIAL_SCORING;
+}
+
+/* Its scores; no evaluation. */
+static st_t record_scored(struct ctl *c, struct ctl_lease *l, json_t *metrics)
+{
+    const struct ctl_known *k = l->session ? l->session->known : ctl_known_get(c, l->evaluator);
+    json_t *body = ctl_lease_body(l, NULL);
+    json_object_set_new(body, "device", json_integer(k ? k->device : 0));
+    json_object_set(body, "metrics", metrics);
+    json_object_set_new(body, "busy_s", json_real(ctl_lease_account(l)));
+    st_t st = ctl_event_lease(c, l, "scored", body);
+    if (!st) ctl_lease_end(c, l);
+    return st;
 }
 
 /* A supernet that is trained, or cannot be. */
@@ -322,12 +341,12 @@ CTL_HANDLER(evaluator_report)
     heard(c, call, l);
     json_t *metrics = read_metrics(&r, l->job, l->trial), *estimates = r.st || !ok || l->super ? NULL : ctl_modelled_fill(c, l, metrics);
     if (l->super) curve = NULL;
-    if (!r.st && ok && !l->super) check_objectives(&r, l->job, l->trial, metrics);
+    if (!r.st && ok && !l->super && !scoring(l)) check_objectives(&r, l->job, l->trial, metrics);
     if (!r.st && ok && l->super && !checkpoint) base_jr_fail(&r, ST_EINVAL, "checkpoint", "must be there: the file that candidates inherit from");
     if (r.st) {
         ctl_bad_params(call, &err);
     } else if (ctl_writable(c, call)) {
-        st_t st = l->super && (ok || failed) ? record_super(c, l, status, checkpoint, error, joules) : ok || failed ? record(c, l, status, metrics, estimates, curve, checkpoint, stable, error, joules) : give_back(c, l, curve, checkpoint, error);
+        st_t st = ok && scoring(l) ? record_scored(c, l, metrics) : l->super && (ok || failed) ? record_super(c, l, status, checkpoint, error, joules) : ok || failed ? record(c, l, status, metrics, estimates, curve, checkpoint, stable, error, joules) : give_back(c, l, curve, checkpoint, error);
         if (!st) wire_call_result(call, json_object());
         else if (c->failed) ctl_answer_failed(c, call);
         else wire_call_error(call, WIRE_ESTALE, "the lease is not yours any more"); /* the job is damaged, and stopped */

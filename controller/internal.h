@@ -4,6 +4,7 @@
  *   table.c      devices and evaluators that were ever seen; sessions (evaluators that are connected)
  *   jobs.c       jobs in memory: loading, states, budgets, reference point
  *   leases.c     leases: grant, renew, give back, expire
+ *   choose.c     which candidates are scored first, and which of those are trained
  *   supernet.c   the supernet of a job with shared weights: a task before all others
  *   fidelity.c   which trial goes up a rung; prune.c: which trial need not go on
  *   modelled.c   which measurements leases leave out; estimate.c, latency.c: by what model
@@ -24,6 +25,7 @@
 #include "controller/audit.h"
 #include "controller/controller.h"
 #include "controller/fidelity.h"
+#include "controller/filter.h"
 #include "controller/proposer.h"
 #include "db/archive.h"
 #include "db/db.h"
@@ -40,6 +42,9 @@ enum {
     CTL_WAIT_MAX_S = 600,
     CTL_SPACE_PROBLEM = SPACE_CUSTOM + 1, /* beside the types of spaces: the standard problems' */
 };
+
+/* Leases of a job that say the same: on a rung; to be scored; on the lowest rung, but scored already. */
+enum { CTL_TEXT_SCORE = JOB_RUNGS_MAX, CTL_TEXT_SCORED, CTL_TEXTS };
 
 enum ctl_state { CTL_RUNNING, CTL_WAITING, CTL_PAUSED, CTL_DONE, CTL_CANCELLED, CTL_FAILED, CTL_STATES };
 const char *ctl_state_name(enum ctl_state s);
@@ -66,8 +71,8 @@ struct ctl_job {
     int64_t device;              /* target; 0: none yet */
     char precision[8];           /* of its training; "": settled at the first lease */
     json_t *super;               /* shared weights: what the store says of its supernet (db_job_supernet); NULL: never leased */
-    json_t *by;                  /* body of its last "strategy" event; NULL: none … */
-    bool by_known;               /* … or not looked for yet (ctl_job_by) */
+    json_t *by, *filter;         /* bodies of its last "strategy" and "filter" events; NULL: none … */
+    bool by_known, filter_known; /* … or not looked for yet (ctl_job_by, ctl_job_filter) */
     double busy_s, spent_joules;
     int64_t submitted_ms, last_seq;
     int nref;
@@ -87,7 +92,7 @@ struct ctl_job {
     struct ctl_lost *lost;       /* trials whose evaluator was lost, few */
     int nlost;
 
-    char *lease_text[2 * JOB_RUNGS_MAX]; /* what all of its leases on a rung say alike (then of those that measure what was an estimate so far); made when first needed */
+    char *lease_text[CTL_TEXTS]; /* what all of its leases of a kind say alike; made when first needed */
     int64_t promote_seq;         /* the promotion below is as of this event */
     bool promote_closed;
     long promote;
@@ -95,6 +100,7 @@ struct ctl_job {
     int64_t audit_seq;           /* what the audit was to draw it has drawn as of this event … */
     bool audit_closed;
     long judged;                 /* … and judged as of so many reports */
+    long filtered;               /* is it to be filtered? looked at as of so many reports */
     struct audit audit;          /* the table, as of so many reports and draws; -1: not made */
     long audit_reports, audit_drawn;
     struct estimator *estimator; /* made when first needed */
@@ -132,7 +138,7 @@ struct ctl_session { /* one connection of an evaluator */
     struct wire_conn *conn;
     struct ctl_known *known;
     bool fresh;              /* registered in the open transaction */
-    bool train, validate, supernet, profile; /* accepts includes it */
+    bool train, validate, supernet, profile, score; /* accepts includes it */
     json_t *provides;        /* array of metric names; NULL: any */
     int spaces;              /* bits 1 << enum space_type, 1 << CTL_SPACE_PROBLEM; 0: not said */
     int slots, nleases;
@@ -289,6 +295,17 @@ void ctl_session_leave(struct ctl *c, struct ctl_session *s, const char *reason)
 void ctl_leases_tick(struct ctl *c, uint64_t now);
 void ctl_leases_committed(struct ctl *c);
 void ctl_leases_rolled_back(struct ctl *c);
+
+/* ---- choose.c ---- */
+/* Its last "filter" event's body, borrowed; NULL: candidates were never scored first. */
+st_t ctl_job_filter(struct ctl *c, struct ctl_job *j, json_t **filter);
+bool ctl_job_filters(struct ctl *c, struct ctl_job *j); /* are they now? */
+/* Before a proposal: looks whether they are to be, where it is time for that (filter.h), and records a change. */
+st_t ctl_filter_look(struct ctl *c, struct ctl_job *j);
+/* Of what is scored, the row that is to be trained now: chosen, and recorded; *row -1: none. */
+st_t ctl_filter_choose(struct ctl *c, struct ctl_job *j, long *row);
+bool ctl_filter_left(const struct ctl_job *j); /* scored candidates that nobody has trained */
+json_t *ctl_filter_json(struct ctl *c, struct ctl_job *j); /* what job.get says of it; NULL: there is nothing to filter by; new reference */
 
 /* ---- supernet.c ---- */
 /* A job with shared weights leases its supernet before anything that inherits from it: trained by one evaluator, its checkpoint is what validations name. It is no trial: nothing is

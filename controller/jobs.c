@@ -45,8 +45,9 @@ static void job_free_memory(struct ctl_job *j)
     json_decref(j->json);
     json_decref(j->files);
     json_decref(j->by);
+    json_decref(j->filter);
     json_decref(j->super);
-    for (int i = 0; i < 2 * JOB_RUNGS_MAX; i++) free(j->lease_text[i]);
+    for (int i = 0; i < CTL_TEXTS; i++) free(j->lease_text[i]);
     free(j->lost);
     free(j);
 }
@@ -119,7 +120,7 @@ static void check_row(struct ctl *c, struct ctl_job *j, const struct db_job *d)
 static void check_trials(struct ctl *c, struct ctl_job *j)
 {
     const struct archive_damage *list;
-    long n = archive_damaged(j->archive, &list), out = archive_count_state(j->archive, TRIAL_LEASED);
+    long n = archive_damaged(j->archive, &list), out = archive_count_state(j->archive, TRIAL_LEASED) + archive_count_state(j->archive, TRIAL_SCORING);
     if (n && list->trial)
         ctl_job_damaged(c, j, "the store is damaged: trial %lld: %s%s", (long long)list->trial, list->why, n > 1 ? ", and others" : "");
     else if (n) ctl_job_damaged(c, j, "the store is damaged: of its trials, %s", list->why);
@@ -174,10 +175,11 @@ static st_t load_one(void *ctx, const struct db_job *d)
     memcpy(j->ref, d->ref, sizeof j->ref);
     j->exhausted = false;
     json_decref(j->by);
-    j->by = NULL;
-    j->by_known = false;
+    json_decref(j->filter);
+    j->by = j->filter = NULL;
+    j->by_known = j->filter_known = false;
     j->promote_seq = j->audit_seq = 0;
-    j->judged = j->audit_reports = j->estimated = -1;
+    j->judged = j->filtered = j->audit_reports = j->estimated = -1;
     j->sum_n = j->sum_evaluations = 0;
     j->hv_n = -1;
     for (int i = 0; i < JOB_OBJECTIVES_MAX; i++) j->best[i] = NAN;
@@ -329,7 +331,7 @@ double ctl_job_busy_s(const struct ctl_job *j)
 
 bool ctl_job_closed(const struct ctl_job *j, double evaluations)
 {
-    return j->exhausted || (double)archive_count(j->archive) >= evaluations ||
+    return (j->exhausted && !ctl_filter_left(j)) || (double)archive_planned(j->archive) >= evaluations ||
            (j->job->shared && archive_count(j->archive) && ctl_job_busy_s(j) >= (1 - JOB_FINAL_SHARE) * j->hours * 3600);
 }
 

@@ -8,7 +8,8 @@
  *   latency_free(l);
  *
  * Formula: time = sum over columns of w x, w >= 0: every column is work that is done one piece after another, or a piece's fixed cost.
- *   columns  a constant; bytes of state at the context; numbers of the stream (width for each part); matrices; numbers of the head; and of each layer type (once more of those parts whose matrices are
+ *   columns  a constant; bytes of state at the context; numbers of the stream (width for each part); matrices; numbers of the head; of a single token, bytes of what is too small to be shared out among threads (parts in a row that read fewer than
+ *            LATENCY_SMALL each on average; what is factored, or carries a recurrent state, ends a row); and of each layer type (once more of those parts whose matrices are
  *            factored): parts, bytes of matrices as they are kept (experts: those that one token uses), rows of their products, FLOPs that are not products of matrices (attention's pairs, scans). Of a
  *            prefill products in place of bytes, and rows, stream, products and FLOPs of all its tokens; of a batch state, rows, stream and FLOPs of all its sequences.
  *            All are paper costs of searchspace/layer.h: a new layer type brings its columns along.
@@ -28,6 +29,7 @@
 
 enum { LATENCY_LEAST = 24, LATENCY_MOST = 128, LATENCY_FOLDS = 8 };
 #define LATENCY_ALPHA 0.05
+#define LATENCY_SMALL 2e5
 #define LATENCY_RIDGE 1e-4
 #define LATENCY_HUBER 2.0
 #define LATENCY_GRID {0.5, 1, 2, 4}, {0.03, 0.1, 0.3, 1, 3} /* lengthscales, noises */

@@ -6,7 +6,7 @@
 
 #include "searchspace/layer.h"
 
-enum { CONSTANT, STATE, STREAM, MATRICES, HEAD, POOLED };     /* then for each layer type, and once more for those of it whose matrices are factored (a rank): */
+enum { CONSTANT, STATE, STREAM, MATRICES, HEAD, SMALL, POOLED }; /* then for each layer type, and once more for those of it whose matrices are factored (a rank): */
 enum { PARTS, WORK, ROWS, OTHER, TYPED };
 enum { SHAPES = 5 }; /* of a shape, before the shares of layer types */
 
@@ -58,6 +58,36 @@ static void add_part(const struct arch *a, int layer, const struct arch_part *p,
     own[OTHER] += flops > 2 * products * tokens ? flops - 2 * products * tokens : 0;
 }
 
+/* Parts that follow one another and that a device may take in one go: bytes that they read, and how many. */
+struct run {
+    double bytes;
+    int parts;
+};
+
+static void end_run(struct run *r, double *x)
+{
+    if (r->parts && r->bytes < LATENCY_SMALL * r->parts) x[SMALL] += r->bytes;
+    *r = (struct run){0};
+}
+
+/* Factored matrices and states that every token changes (whose work does not grow with what came before) stand alone. */
+static void add_run(const struct arch *a, int layer, const struct arch_part *p, const struct metric *m, enum arch_weights w, struct run *r, double *x)
+{
+    const struct layer_spec *s = space_layer(p->type);
+    struct layer_tensor t[LAYER_TENSORS_MAX];
+    if (space_part_is_none(p)) return;
+    bool state = s->state_bytes(a, layer, p, m->context, 4) > 0;
+    if (factored(s, p) || (state && s->flops(a, layer, p, 0, 1) == s->flops(a, layer, p, m->context, 1))) {
+        end_run(r, x);
+        return;
+    }
+    int n = s->tensors(a, layer, p, t);
+    for (int i = 0; i < n; i++)
+        if (t[i].role == LAYER_T_MATRIX) r->bytes += s->active_share(a, layer, p) * stored(&t[i], w);
+    r->bytes += s->state_bytes(a, layer, p, m->context, 4);
+    r->parts++;
+}
+
 void latency_features(const struct arch *a, const struct metric *m, enum arch_weights w, double *x)
 {
     bool prefill = !strncmp(m->name, "prefill", 7);
@@ -68,6 +98,15 @@ void latency_features(const struct arch *a, const struct metric *m, enum arch_we
         add_part(a, i, &a->layer[i].mixer, m, prefill, w, x);
         add_part(a, i, &a->layer[i].ffn, m, prefill, w, x);
     }
+    struct run r = {0};
+    if (prefill || m->batch > 1) return;
+    for (int i = 0; i < a->depth; i++) {
+        add_run(a, i, &a->layer[i].mixer, m, w, &r, x);
+        add_run(a, i, &a->layer[i].ffn, m, w, &r, x);
+    }
+    r.bytes += 4 * x[HEAD];
+    r.parts++;
+    end_run(&r, x);
 }
 
 int latency_shapes(void)

@@ -86,7 +86,7 @@ st_t ctl_lease_grant(struct ctl *c, struct ctl_session *s, struct ctl_job *j, lo
     l->fresh = l->recalled = true;
     json_t *body = ctl_lease_body(l, "leased");
     json_object_set_new(body, "evaluator", json_integer(l->evaluator));
-    if (!l->super) json_object_set_new(body, "task", json_string(j->job->shared && !archive_rung(j->archive, row) ? "validate" : archive_repeat(j->archive, row) == REPEAT_PROFILE ? "profile" : "train"));
+    if (!l->super) json_object_set_new(body, "task", json_string(archive_state(j->archive, row) == TRIAL_DRAFT ? "score" : j->job->shared && !archive_rung(j->archive, row) ? "validate" : archive_repeat(j->archive, row) == REPEAT_PROFILE ? "profile" : "train"));
     json_object_set_new(body, "device", json_integer(s->known->device));
     json_object_set_new(body, "expires", json_integer(base_clock_wall_ms() + (int64_t)(c->lease_s * 1000)));
     st_t st = ctl_event(c, j, l->super ? "supernet" : "leased", body);

@@ -104,14 +104,22 @@ static st_t catch_up(struct proposer *p)
     return ST_OK;
 }
 
+/* Out, or about to be; what is scored is until it is passed over. */
+static bool is_pending(enum trial_state s)
+{
+    return s == TRIAL_READY || s == TRIAL_LEASED || s == TRIAL_DRAFT || s == TRIAL_SCORING || s == TRIAL_SCORED;
+}
+
 /* What is out, the youngest first. */
 static st_t list_pending(struct proposer *p, struct strategy_pending *out)
 {
     const struct archive *a = p->archive;
-    long left = archive_count_state(a, TRIAL_READY) + archive_count_state(a, TRIAL_LEASED);
+    long left = 0;
+    for (int s = 0; s < TRIAL_STATES; s++)
+        if (is_pending((enum trial_state)s)) left += archive_count_state(a, (enum trial_state)s);
     *out = (struct strategy_pending){.genome = p->pending};
     for (long row = archive_count(a) - 1; left > 0 && row >= 0 && out->n < STRATEGY_PENDING_MAX; row--) {
-        if (archive_state(a, row) != TRIAL_READY && archive_state(a, row) != TRIAL_LEASED) continue;
+        if (!is_pending(archive_state(a, row))) continue;
         left--;
         if (archive_rung(a, row) || archive_repeat_of(a, row) >= 0) continue; /* on its way up: it was reported before; or once more */
         st_t st = archive_genome(a, row, &p->pending[out->n++]);

@@ -78,7 +78,7 @@ bool repeat_next(const struct job *job, const struct archive *a, double evaluati
     unsigned seeds = objectives(job, REPEAT_TRAIN), times = objectives(job, REPEAT_PROFILE);
     struct front f;
     if (space_type(job->space) != SPACE_LM || job->problem || job->shared || !(seeds | times) || archive_rung_count(a, job->rungs - 1) < REPEAT_FROM) return false;
-    if (n >= REPEAT_MOST || (n + 1) * REPEAT_SHARE > archive_count(a) || (double)(archive_count(a) + 1) > evaluations || under_way(a)) return false;
+    if (n >= REPEAT_MOST || (n + 1) * REPEAT_SHARE > archive_planned(a) || (double)(archive_planned(a) + 1) > evaluations || under_way(a)) return false;
     for (long i = 0; i < n; i++) trained += archive_repeat(a, archive_repeat_row(a, i)) == REPEAT_TRAIN;
     if (front(job, a, 0, &f)) return false;
     *out = (struct repeat){.row = -1, .kind = REPEAT_TRAIN, .probability = NAN};

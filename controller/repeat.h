@@ -15,7 +15,7 @@
 
 #include "db/archive.h"
 
-enum { REPEAT_SHARE = 10, REPEAT_MOST = 64, REPEAT_EACH = 3, REPEAT_FROM = 24, REPEAT_SEEDS = 3 };
+enum { REPEAT_SHARE = 10, REPEAT_MOST = 64, REPEAT_EACH = 3, REPEAT_FROM = 48, REPEAT_SEEDS = 3 };
 #define REPEAT_DOUBT 0.1
 
 struct repeat {

@@ -76,6 +76,10 @@ bool ctl_can_serve(const struct ctl *c, const struct ctl_session *s, const struc
         snprintf(why, size, "no connected evaluator validates with shared weights");
         return false;
     }
+    if (!s->score && j->archive && ctl_job_filters((struct ctl *)c, (struct ctl_job *)j)) {
+        snprintf(why, size, "no connected evaluator scores candidates");
+        return false;
+    }
     if (!s->supernet && j->archive && ctl_super_due(j)) {
         snprintf(why, size, "no connected evaluator trains supernets");
         return false;
@@ -110,7 +114,7 @@ static void update(struct ctl *c, struct ctl_job *j)
         ctl_job_finish(c, j, why);
         return;
     }
-    if (!j->nleases && j->exhausted && !archive_count_state(j->archive, TRIAL_READY) && ctl_job_promote(j, j->evaluations) < 0) {
+    if (!j->nleases && j->exhausted && ctl_job_closed(j, j->evaluations) && !archive_count_state(j->archive, TRIAL_READY) && ctl_job_promote(j, j->evaluations) < 0) {
         ctl_job_finish(c, j, proposer_why(j->proposer));
         return;
     }
@@ -134,8 +138,7 @@ static void stop_unread(struct ctl *c, struct ctl_job *j)
 static bool has_work(struct ctl_job *j)
 {
     if (!ctl_state_active(j->state) || !j->archive || ctl_job_busy_s(j) >= j->hours * 3600 || ctl_super_out(j)) return false;
-    return archive_count_state(j->archive, TRIAL_READY) > 0 ||
-           !ctl_job_closed(j, j->evaluations) || ctl_job_promote(j, j->evaluations) >= 0;
+    return archive_count_state(j->archive, TRIAL_READY) > 0 || !ctl_job_closed(j, j->evaluations) || ctl_job_promote(j, j->evaluations) >= 0;
 }
 
 static double share(const struct ctl *c, const struct ctl_job *j)
@@ -201,7 +204,7 @@ static st_t record_by(struct ctl *c, struct ctl_job *j, long proposal, const str
 }
 
 /* A new trial as the archive's last row. *arch: its text, owned by the caller. */
-static st_t propose(struct ctl *c, struct ctl_job *j, char **arch)
+static st_t propose(struct ctl *c, struct ctl_job *j, bool score, char **arch)
 {
     struct proposal x;
     long n = archive_count(j->archive);
@@ -213,6 +216,7 @@ static st_t propose(struct ctl *c, struct ctl_job *j, char **arch)
     json_t *body = json_pack("{s:I,s:I,s:s,s:s,s:o,s:o,s:I,s:o}", "trial", (json_int_t)db_next_id(c->db, DB_TRIAL), "proposal", (json_int_t)n,
                              "arch_id", x.candidate.id, "arch", x.candidate.canonical, "genome", genome_json(&x.genome), "origin",
                              origin_json(&x), "seed", (json_int_t)j->job->seed, "paper", paper_json(j->job, &x.candidate));
+    if (body && score) json_object_set_new(body, "score", json_true());
     st = record_by(c, j, n, &x.origin);
     if (st) json_decref(body);
     else st = ctl_event(c, j, "proposed", body);
@@ -294,26 +298,33 @@ static st_t hand_out(struct ctl *c, struct ctl_session *s, struct ctl_job *j, st
     char *arch = NULL;
     struct repeat repeat;
     long row = 0, n = archive_count(j->archive);
+    enum trial_state waits = archive_count_state(j->archive, TRIAL_READY) ? TRIAL_READY : TRIAL_DRAFT;
+    bool drafts = archive_count_state(j->archive, TRIAL_DRAFT) && !ctl_job_closed(j, j->evaluations);
     st_t st;
     if (ctl_super_due(j)) {
         row = -1;
         checkpoint = json_incref(json_object_get(j->super, "checkpoint"));
         st = ST_OK;
-    } else if (archive_count_state(j->archive, TRIAL_READY)) { /* what came back goes before anything new */
-        while (row < n && archive_state(j->archive, row) != TRIAL_READY) row++;
+    } else if (waits == TRIAL_READY || drafts) { /* what came back goes before anything new */
+        while (row < n && archive_state(j->archive, row) != waits) row++;
         st = returned_arch(j, row, &arch);
         if (!st && archive_epoch(j->archive, row)) checkpoint = checkpoint_of(c, archive_trial(j->archive, row));
     } else if ((row = ctl_job_promote(j, j->evaluations)) >= 0) {
         st = returned_arch(j, row, &arch);
         if (!st) st = promote(c, j, row);
         if (!st && !j->job->shared) checkpoint = checkpoint_of(c, archive_trial(j->archive, row));
-    } else if (repeat_next(j->job, j->archive, j->evaluations, &repeat)) {
+    } else if (!(st = ctl_filter_look(c, j)) && repeat_next(j->job, j->archive, j->evaluations, &repeat)) {
         st = returned_arch(j, repeat.row, &arch);
         if (!st) st = propose_repeat(c, j, &repeat, arch);
         row = n;
     } else {
-        st = propose(c, j, &arch);
-        row = n;
+        if (!st) st = ctl_filter_choose(c, j, &row);
+        if (!st && row >= 0) {
+            st = returned_arch(j, row, &arch);
+        } else if (!st) {
+            st = propose(c, j, ctl_job_filters(c, j), &arch);
+            row = n;
+        }
     }
     if (!st && !j->device && is_target(c, s, j)) {
         st = ctl_event(c, j, "target", json_pack("{s:I}", "device", (json_int_t)s->known->device));
@@ -357,7 +368,7 @@ static bool serve(struct ctl *c, struct ctl_wait *w)
         if (st == ST_EEXHAUSTED) {
             j->exhausted = true;
             ctl_job_audit(c, j);
-            tried[best] = ctl_job_promote(j, j->evaluations) < 0; /* now that nothing new can come */
+            tried[best] = ctl_job_promote(j, j->evaluations) < 0 && ctl_job_closed(j, j->evaluations); /* now that nothing new can come */
         } else if (st == ST_EBUSY) c->again = true;
         else if (!c->failed) log_error("job %lld: no proposal: %s", (long long)j->id, base_status_text(st));
     }
@@ -399,19 +410,19 @@ static bool estimated(const struct ctl_job *j, long row)
     return false;
 }
 
+/* What a lease says beside its trial. */
 struct lease_of {
-    int rung;
-    bool super, again, profile; /* profile: the evaluator takes such tasks */
+    int text;             /* CTL_TEXTS, or 0 of the job's supernet */
+    bool super, again, profile; /* again: what no training changes is wanted on a higher rung too; profile: the evaluator takes such tasks */
     enum archive_repeat repeat;
     int64_t seed;
 };
 
-/* What every lease of a job on a rung, or that of its supernet (rung 0), says alike. again: what no training changes is wanted on a higher rung too. */
 static char *lease_text(const struct ctl_job *j, const struct lease_of *of)
 {
+    int text = of->text, rung = text < JOB_RUNGS_MAX ? text : 0;
+    bool score = text == CTL_TEXT_SCORE, super = of->super;
     const struct job *job = j->job;
-    int rung = of->rung;
-    bool super = of->super;
     bool lm = space_type(job->space) == SPACE_LM;
     const char *wanted[CTL_WANTED_MAX];
     int n = job_wanted(job, wanted, CTL_WANTED_MAX);
@@ -422,8 +433,8 @@ static char *lease_text(const struct ctl_job *j, const struct lease_of *of)
     base_jw_obj(&w);
     base_jw_key(&w, "task");
     base_jw_obj(&w);
-    bool inherits = job->shared && rung == 0;
-    base_jw_kstr(&w, "kind", super ? "supernet" : inherits ? "validate" : of->repeat == REPEAT_PROFILE && of->profile ? "profile" : "train");
+    bool inherits = job->shared && rung == 0 && !score;
+    base_jw_kstr(&w, "kind", score ? "score" : super ? "supernet" : inherits ? "validate" : of->repeat == REPEAT_PROFILE && of->profile ? "profile" : "train");
     if (inherits || (job->shared && job->inherited)) {
         char *space = json_dumps(job->space_json, JSON_COMPACT | JSON_ENCODE_ANY);
         char *file = super ? NULL : json_dumps(json_object_get(j->super, "checkpoint"), JSON_COMPACT);
@@ -466,7 +477,9 @@ static char *lease_text(const struct ctl_job *j, const struct lease_of *of)
     base_jw_arr(&w);
     for (int i = 0; i < n && !super; i++) {
         struct metric m;
-        if (lm && !space_metric_parse(&m, wanted[i], false, "", NULL) && (m.source == METRIC_PAPER || (rung && ctl_metric_once(&m) && !(of->again && m.source == METRIC_PROFILE)))) continue; /* known */
+        bool parsed = lm && !space_metric_parse(&m, wanted[i], false, "", NULL), proxy = parsed && m.source == METRIC_PROXY;
+        if (parsed && (m.source == METRIC_PAPER || (rung && ctl_metric_once(&m) && !(of->again && m.source == METRIC_PROFILE)) || (text == CTL_TEXT_SCORED && proxy))) continue; /* known */
+        if (score && !proxy) continue;
         if (of->repeat && !repeat_brings(of->repeat, &m)) continue;
         base_jw_str(&w, wanted[i]);
     }
@@ -476,18 +489,30 @@ static char *lease_text(const struct ctl_job *j, const struct lease_of *of)
     return base_buf_take(&b);
 }
 
+/* Has it been scored, and is now to be trained? */
+static bool was_scored(const struct ctl_job *j, long row)
+{
+    for (int i = 0; i < j->job->nproxies; i++) {
+        int col = archive_metric(j->archive, j->job->proxy[i].name);
+        if (j->job->proxy[i].source == METRIC_PROXY && col >= 0 && !isnan(archive_median(j->archive, col, row))) return true;
+    }
+    return false;
+}
+
 void ctl_sched_answer(struct ctl *c, struct wire_call *call, struct ctl_lease *l, const char *arch_text, json_t *checkpoint)
 {
     struct ctl_job *j = l->job;
     struct base_buf b = BASE_BUF_INIT;
     long row = l->super ? -1 : archive_row(j->archive, l->trial);
     int rung = l->super ? 0 : archive_rung(j->archive, row);
-    struct lease_of of = {.rung = rung, .super = l->super, .again = rung && estimated(j, row), .seed = (int64_t)j->job->seed};
+    struct lease_of of = {.text = rung, .super = l->super, .again = rung && estimated(j, row), .seed = (int64_t)j->job->seed};
     of.repeat = l->super ? REPEAT_NONE : archive_repeat(j->archive, row);
     if (of.repeat == REPEAT_TRAIN) of.seed += archive_repeat_number(j->archive, row);
     of.profile = l->session && l->session->profile;
-    bool special = l->super || of.repeat;
-    char *own = special ? lease_text(j, &of) : NULL, **alike = special ? &own : &j->lease_text[rung + of.again * JOB_RUNGS_MAX];
+    if (!l->super && archive_state(j->archive, row) == TRIAL_SCORING) of.text = CTL_TEXT_SCORE;
+    else if (!l->super && !rung && was_scored(j, row)) of.text = CTL_TEXT_SCORED;
+    bool special = l->super || of.repeat || of.again;
+    char *own = special ? lease_text(j, &of) : NULL, **alike = special ? &own : &j->lease_text[of.text];
     if (!*alike && !special) *alike = lease_text(j, &of);
     base_buf_printf(&b, "{\"lease\":%lld,\"epoch\":%lld,\"job\":%lld,", (long long)l->id, (long long)l->epoch, (long long)j->id);
     if (l->super) base_buf_str(&b, "\"trial\":null,\"arch\":null,");

@@ -20,7 +20,7 @@ st_t ctl_super_load(struct ctl *c, struct ctl_job *j)
     if (st) return st;
     json_decref(j->super);
     j->super = now;
-    for (int i = 0; i < 2 * JOB_RUNGS_MAX; i++) { /* they name its checkpoint */
+    for (int i = 0; i < CTL_TEXTS; i++) { /* they name its checkpoint */
         free(j->lease_text[i]);
         j->lease_text[i] = NULL;
     }

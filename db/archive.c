@@ -292,6 +292,13 @@ st_t archive_gene_set(struct archive *a, long row, int i, double g)
     return ST_OK;
 }
 
+const char *const archive_state_words[] = {"ready", "leased", "ok", "failed", "pruned", "scored", "passed", "ready", "leased"};
+
+long archive_planned(const struct archive *a)
+{
+    return a->n - a->count[TRIAL_SCORED] - a->count[TRIAL_PASSED] - a->count[TRIAL_DRAFT] - a->count[TRIAL_SCORING];
+}
+
 void archive_state_set(struct archive *a, long row, enum trial_state s)
 {
     if (!a->of[row]) a->has[a->rung[row]] += (s == TRIAL_OK) - (a->state[row] == TRIAL_OK);
@@ -542,7 +549,7 @@ long archive_rung_count(const struct archive *a, int rung)
 
 long archive_rung_reached(const struct archive *a, int rung)
 {
-    return a->reached[rung];
+    return rung ? a->reached[rung] : archive_planned(a) - a->nrepeats;
 }
 
 int archive_top(const struct archive *a)

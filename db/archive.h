@@ -16,8 +16,10 @@
 
 #include "db/db.h"
 
-enum trial_state { TRIAL_READY = 0, TRIAL_LEASED = 1, TRIAL_OK = 2, TRIAL_FAILED = 3, TRIAL_PRUNED = 4 };
-#define TRIAL_STATES 5
+/* What is scored first begins as a draft (waits to be scored), is out for that, and is then scored; of those some are chosen (ready, to be trained), the others passed over. */
+enum trial_state { TRIAL_READY = 0, TRIAL_LEASED = 1, TRIAL_OK = 2, TRIAL_FAILED = 3, TRIAL_PRUNED = 4, TRIAL_SCORED = 5, TRIAL_PASSED = 6, TRIAL_DRAFT = 7, TRIAL_SCORING = 8 };
+#define TRIAL_STATES 9
+extern const char *const archive_state_words[]; /* [TRIAL_STATES] "ready" …; a draft is ready, one that is being scored leased: their lease says what for */
 
 struct archive;
 
@@ -36,6 +38,7 @@ st_t archive_fold_at(struct archive *a, const char *type, json_t *body, int64_t 
 
 long archive_count(const struct archive *a);                              /* rows */
 long archive_count_state(const struct archive *a, enum trial_state s);
+long archive_planned(const struct archive *a); /* rows that were or are to be trained: all but those that are scored first and not chosen */
 /* How many were left out, and which (list may be NULL; valid until the archive is freed). */
 long archive_damaged(const struct archive *a, const struct archive_damage **list);
 int64_t archive_proposal(const struct archive *a, long row);

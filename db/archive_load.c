@@ -425,7 +425,21 @@ static st_t fold_proposed(struct archive *a, json_t *body)
     else archive_add(a, trial, arch);
     for (int i = 0; i < a->genes && !st; i++)
         st = archive_gene_set(a, row, i, json_number_value(json_array_get(genome, (size_t)i)));
+    if (json_is_true(json_object_get(body, "score"))) archive_state_set(a, row, TRIAL_DRAFT);
     return st ? st : fold_metrics(a, row, json_object_get(body, "paper"));
+}
+
+static st_t fold_chosen(struct archive *a, long row, json_t *passed)
+{
+    size_t i;
+    json_t *v;
+    archive_state_set(a, row, TRIAL_READY);
+    json_array_foreach(passed, i, v)
+    {
+        long other = archive_row(a, json_integer_value(v));
+        if (other >= 0) archive_state_set(a, other, TRIAL_PASSED);
+    }
+    return ST_OK;
 }
 
 static st_t fold_promoted(struct archive *a, long row)
@@ -443,21 +457,27 @@ st_t archive_fold_at(struct archive *a, const char *type, json_t *body, int64_t 
     if (!strcmp(type, "verdict"))
         return archive_verdict_set(a, json_string_value(json_object_get(body, "shortcut")), json_is_true(json_object_get(body, "relied")), a->n);
     bool leased = !strcmp(type, "leased"), reported = !strcmp(type, "reported"), returned = !strcmp(type, "returned"),
-         promoted = !strcmp(type, "promoted"), pruned = !strcmp(type, "pruned"), audit = !strcmp(type, "audit");
-    if (!leased && !reported && !returned && !promoted && !pruned && !audit) return ST_OK;
+         promoted = !strcmp(type, "promoted"), pruned = !strcmp(type, "pruned"), audit = !strcmp(type, "audit"),
+         scored = !strcmp(type, "scored"), chosen = !strcmp(type, "chosen");
+    if (!leased && !reported && !returned && !promoted && !pruned && !audit && !scored && !chosen) return ST_OK;
     long row = archive_row(a, json_integer_value(json_object_get(body, "trial")));
     if (row < 0) return a->ndamage ? ST_OK : ST_ENOTFOUND; /* left out */
     if (promoted) return fold_promoted(a, row);
     if (audit) return archive_audit_add(a, row, a->rung[row], json_string_value(json_object_get(body, "drawn")));
+    if (chosen) return fold_chosen(a, row, json_object_get(body, "passed"));
     if (leased) {
-        archive_state_set(a, row, TRIAL_LEASED);
+        archive_state_set(a, row, a->state[row] == TRIAL_DRAFT ? TRIAL_SCORING : TRIAL_LEASED);
         a->epoch[row] = json_integer_value(json_object_get(body, "epoch"));
         return ST_OK;
     }
     a->busy_s += json_number_value(json_object_get(body, "busy_s"));
     if (returned) {
-        archive_state_set(a, row, TRIAL_READY);
+        archive_state_set(a, row, a->state[row] == TRIAL_SCORING ? TRIAL_DRAFT : TRIAL_READY);
         return ST_OK;
+    }
+    if (scored) {
+        archive_state_set(a, row, TRIAL_SCORED);
+        return fold_metrics(a, row, json_object_get(body, "metrics"));
     }
     const char *status = json_string_value(json_object_get(body, "status"));
     st_t st = archive_report_add(a, row, a->rung[row], at_ms, a->busy_s);

@@ -26,7 +26,7 @@
 #include "searchspace/job.h"
 
 #define DB_APPLICATION_ID 0x54415554 /* "TAUT" */
-#define DB_VERSION 6
+#define DB_VERSION 7
 
 enum db_flags { DB_CREATE = 1, DB_READONLY = 2 /* no lock, no write: tests and benches */ };
 
@@ -55,8 +55,12 @@ int64_t db_next_id(struct db *db, enum db_table t); /* unused so far, monotone e
  * precision   {precision: "f32"|"bf16"}                               of its training, from the first lease on
  * strategy    {proposal, from: "nsga2", to: "surrogate", rho?}         who proposes in an "auto" search from that proposal on; rho: held-out rank correlation
  * reference   {point: [..]}                                            hypervolume's reference, in objective order, natural signs
- * proposed    {trial, proposal, arch_id, arch: "canonical text", genome: [..], origin: {op, parents: [..]}, seed, paper: {metric: number}}
+ * proposed    {trial, proposal, arch_id, arch: "canonical text", genome: [..], origin: {op, parents: [..]}, seed, paper: {metric: number}, score?: bool}
+ *                                                                      score: it is scored first
  *             origin.op "repeat": the architecture of parents[0] once more, by origin.kind "train" (another seed) or "profile"; archive.h says what becomes of its values
+ * scored      {trial, lease, epoch, device, metrics, busy_s}           ends that lease; no report, and no evaluation
+ * chosen      {trial, passed: [trial ..], …}                           of scored ones: that one is to be trained, these are not
+ * filter      {on: bool, proposal, …}                                  are candidates scored first, from that proposal on?
  * leased      {trial, lease, epoch, evaluator, task, device, expires}  device: id
  * progress    {trial, lease, epoch, curve?: [[tokens, loss]], checkpoint?: {path, hash, bytes, tokens}}     only what must be durable
  * reported    {trial, lease, epoch, status: "ok"|"failed", device, metrics: {name: number | {median, low, high, n, ratio?: [median, low, high], anchor?, converged?, disturbed?, rejected?}},
@@ -76,7 +80,7 @@ int64_t db_next_id(struct db *db, enum db_table t); /* unused so far, monotone e
  *             {state: "failed", lease, epoch, error, busy_s, …}        may be leased again, epoch + 1
  * device      {id, kind, body: {...}}                                  job 0
  * evaluator   {evaluator, name, device}                                job 0
- * A trial's state is one of: ready, leased, ok, failed, pruned. `at` is wall-clock ms.
+ * A trial's state is one of: ready, leased, ok, failed, pruned, scored, passed. `at` is wall-clock ms.
  * A trial begins on rung 0; what it was reported with on a rung is kept (trial_rung) when it is promoted from it. Of a metric that a later report does not bring, the
  * value before still holds.
  * A submitted job is running until a state event says otherwise; its budget is job.budget until a budget event. Metrics: at most 256 a trial.
@@ -126,6 +130,7 @@ st_t db_trial_by_arch(struct db *db, int64_t job, const char *id_prefix, int64_t
 
 /* Body of a job's last "strategy" event; *out NULL: there is none. Looks through the job's events from their end. */
 st_t db_job_strategy(struct db *db, int64_t job, json_t **out, struct base_err *err);
+st_t db_job_filter(struct db *db, int64_t job, json_t **out, struct base_err *err); /* the same of "filter" */
 
 /* The supernet of a job: {state: "ready"|"leased"|"ok"|"failed", epoch, device, busy_s, joules?, error?, checkpoint?}; *out NULL: it was never leased. */
 st_t db_job_supernet(struct db *db, int64_t job, json_t **out, struct base_err *err);

@@ -8,7 +8,7 @@
 
 #include "db/fold_impl.h"
 
-enum { READY, LEASED, OK, FAILED, PRUNED }; /* trial_data.state; archive.h has the same */
+enum { READY, LEASED, OK, FAILED, PRUNED, SCORED, PASSED, DRAFT, SCORING }; /* trial_data.state; archive.h has the same */
 
 /* ---- jobs ---- */
 
@@ -189,7 +189,7 @@ static st_t lease_need(struct fold *f, struct trial_now *t)
     int64_t lease = need_int(f, "lease", 1), epoch = need_int(f, "epoch", 1);
     st_t st = trial_need(f, t);
     if (st) return st;
-    if (t->state == LEASED && t->lease == lease && t->epoch == epoch) return ST_OK;
+    if ((t->state == LEASED || t->state == SCORING) && t->lease == lease && t->epoch == epoch) return ST_OK;
     return base_jr_fail(&f->r, ST_ESTALE, "lease", "trial %lld is not out on lease %lld, epoch %lld", (long long)t->id,
                         (long long)lease, (long long)epoch);
 }
@@ -229,6 +229,15 @@ static st_t write_repeat(struct fold *f, int64_t trial, const json_t *origin)
     return db_run(f->db, q, f->err);
 }
 
+static st_t write_state(struct fold *f, int64_t trial, int state)
+{
+    sqlite3_stmt *q = db_stmt(f->db, SQL_TRIAL_STATE);
+    if (!q) return write_fail(f);
+    sqlite3_bind_int64(q, 1, trial);
+    sqlite3_bind_int(q, 2, state);
+    return db_run(f->db, q, f->err);
+}
+
 static st_t fold_proposed(struct fold *f)
 {
     struct db *db = f->db;
@@ -241,8 +250,10 @@ static st_t fold_proposed(struct fold *f)
     json_t *genome = need_type(f, "genome", JSON_ARRAY, "an array"),
            *origin = need_type(f, "origin", JSON_OBJECT, "an object"),
            *paper = need_type(f, "paper", JSON_OBJECT, "an object");
+    json_t *score = optional(f, "score");
     struct db_slots slots;
     slots.n = 0;
+    if (score && !json_is_boolean(score)) base_jr_fail(&f->r, ST_EINVAL, "score", "must be true or false");
     if (f->r.st) return f->r.st;
     if (strlen(arch) != BASE_ID_HEX - 1 || strspn(arch, "0123456789abcdef") != BASE_ID_HEX - 1)
         return base_jr_fail(&f->r, ST_EINVAL, "arch_id", "must be %d hexadecimal digits", BASE_ID_HEX - 1);
@@ -280,6 +291,7 @@ static st_t fold_proposed(struct fold *f)
     st = db_run(db, q, f->err);
     if (!st) st = db_slots_more(db, t.id, &slots, f->err);
     if (!st) st = write_repeat(f, t.id, origin);
+    if (!st && json_is_true(score)) st = write_state(f, t.id, DRAFT);
     if (!st) f->info->proposals++;
     return st;
 }
@@ -294,7 +306,7 @@ static st_t fold_leased(struct fold *f)
     check_device(f, "device", device);
     st_t st = trial_need(f, &t);
     if (st) return st;
-    if (t.state != READY)
+    if (t.state != READY && t.state != DRAFT)
         return base_jr_fail(&f->r, ST_ESTATE, "trial", "%lld is not ready to be leased", (long long)t.id);
     if (epoch <= t.epoch) return base_jr_fail(&f->r, ST_ESTALE, "epoch", "must be above %lld", (long long)t.epoch);
     base_buf_reset(&db->text);
@@ -309,6 +321,7 @@ static st_t fold_leased(struct fold *f)
     sqlite3_bind_int64(q, 2, epoch);
     sqlite3_bind_int64(q, 3, lease);
     sqlite3_bind_int64(q, 4, device);
+    sqlite3_bind_int(q, 5, t.state == DRAFT ? SCORING : LEASED);
     if ((st = db_run(db, q, f->err))) return st;
     if (!(q = db_stmt(db, SQL_LEASE_INSERT))) return write_fail(f);
     sqlite3_bind_int64(q, 1, t.id);
@@ -321,12 +334,13 @@ static st_t fold_leased(struct fold *f)
     return db_run(db, q, f->err);
 }
 
-static st_t write_return(struct fold *f, int64_t trial, double busy_s)
+static st_t write_return(struct fold *f, int64_t trial, double busy_s, int state)
 {
     sqlite3_stmt *q = db_stmt(f->db, SQL_TRIAL_RETURN);
     if (!q) return write_fail(f);
     sqlite3_bind_int64(q, 1, trial);
     sqlite3_bind_double(q, 2, busy_s);
+    sqlite3_bind_int(q, 3, state);
     return db_run(f->db, q, f->err);
 }
 
@@ -429,6 +443,8 @@ static st_t fold_end(struct fold *f, int state, json_t *metrics, const char *err
     read_checkpoint(f, "stable", &stable);
     check_estimates(f, estimates);
     st_t st = lease_need(f, &t);
+    if (!st && t.state == SCORING && state != SCORED && state != FAILED) st = base_jr_fail(&f->r, ST_ESTATE, "trial", "%lld is out to be scored", (long long)t.id);
+    if (!st && t.state == LEASED && state == SCORED) st = base_jr_fail(&f->r, ST_ESTATE, "trial", "%lld is out to be trained", (long long)t.id);
     if (!st) st = db_slots_get(db, t.id, t.set, &slots, f->err);
     if (!st && metrics) st = db_slots_add(&slots, metrics, true, "reported.metrics", f->err);
     if (!st) st = db_curve_merge(db, t.id, t.has_curve, curve, f->r.path, f->err);
@@ -440,10 +456,12 @@ static st_t fold_end(struct fold *f, int state, json_t *metrics, const char *err
     if (!q) return write_fail(f);
     sqlite3_bind_int(q, 1, state);
     sqlite3_bind_int64(q, 2, device);
-    sqlite3_bind_int64(q, 3, f->seq);
-    sqlite3_bind_int64(q, 4, f->at);
+    bool report = state != SCORED; /* else it is none of its evaluation */
+    for (int i = 3; i <= 6; i++) sqlite3_bind_null(q, i);
+    if (report) sqlite3_bind_int64(q, 3, f->seq);
+    if (report) sqlite3_bind_int64(q, 4, f->at);
     sqlite3_bind_double(q, 5, busy_s);
-    sqlite3_bind_double(q, 6, f->info->busy_s);
+    if (report) sqlite3_bind_double(q, 6, f->info->busy_s);
     bind_num(q, 7, joules);
     if (curve)
         bind_buf(q, 8, &db->text);
@@ -475,6 +493,47 @@ static st_t fold_pruned(struct fold *f)
 {
     const char *reason = need_str(f, "reason");
     return fold_end(f, PRUNED, NULL, reason);
+}
+
+static st_t fold_scored(struct fold *f)
+{
+    json_t *metrics = need_type(f, "metrics", JSON_OBJECT, "an object");
+    return fold_end(f, SCORED, metrics, NULL);
+}
+
+/* Another trial of the job, which must be in a state in which it can be passed over. */
+static st_t pass_over(struct fold *f, json_t *id)
+{
+    struct trial_now t = {.id = json_integer_value(id)};
+    st_t st = trial_get(f, &t);
+    if (st) return st;
+    if (!t.exists || t.job != f->job || t.state != SCORED)
+        return base_jr_fail(&f->r, ST_ESTATE, "passed", "%lld is no scored trial of job %lld", (long long)t.id, (long long)f->job);
+    return ST_OK;
+}
+
+static st_t fold_chosen(struct fold *f)
+{
+    struct trial_now t;
+    json_t *passed = need_type(f, "passed", JSON_ARRAY, "an array"), *v;
+    size_t i;
+    st_t st = trial_need(f, &t);
+    if (!st && t.state != SCORED && t.state != PASSED) st = base_jr_fail(&f->r, ST_ESTATE, "trial", "%lld is not scored", (long long)t.id);
+    json_array_foreach(passed, i, v)
+        if (!st) st = json_integer_value(v) == t.id ? base_jr_fail(&f->r, ST_EINVAL, "passed", "%lld is chosen", (long long)t.id) : pass_over(f, v);
+    if (!st) st = write_state(f, t.id, READY);
+    json_array_foreach(passed, i, v)
+        if (!st) st = write_state(f, json_integer_value(v), PASSED);
+    return st;
+}
+
+/* Kept as the event alone, as "strategy" is. */
+static st_t fold_filter(struct fold *f)
+{
+    json_t *on = base_jr_need(&f->r, "on");
+    need_int(f, "proposal", 0);
+    if (on && !json_is_boolean(on)) base_jr_fail(&f->r, ST_EINVAL, "on", "must be true or false");
+    return f->r.st;
 }
 
 static st_t on_trial(struct fold *f, enum db_sql sql, int64_t trial)
@@ -562,7 +621,7 @@ static st_t fold_returned(struct fold *f)
     need_str(f, "reason");
     double busy_s = need_num(f, "busy_s");
     st_t st = lease_need(f, &t);
-    if (!st) st = write_return(f, t.id, busy_s);
+    if (!st) st = write_return(f, t.id, busy_s, t.state == SCORING ? DRAFT : READY);
     if (!st) st = write_spent(f, t.id, busy_s, 0);
     return st;
 }
@@ -620,6 +679,7 @@ static const struct {
     {"returned", fold_returned, false},   {"device", fold_device, true},        {"evaluator", fold_evaluator, true},
     {"precision", fold_precision, false}, {"promoted", fold_promoted, false},   {"pruned", fold_pruned, false},
     {"strategy", fold_strategy, false},   {"supernet", db_fold_supernet, false},
+    {"scored", fold_scored, false},       {"chosen", fold_chosen, false},       {"filter", fold_filter, false},
     {"audit", fold_audit, false},         {"verdict", fold_verdict, false},
     {"modelled", fold_modelled, false},
 };

@@ -38,7 +38,7 @@
     X(SQL_JOB_STATE, "UPDATE job_state SET state=?2,reason=?3 WHERE id=?1")                                            \
     X(SQL_JOB_BUDGET, "UPDATE job_state SET evaluations=?2,hours=?3,joules=?4 WHERE id=?1")                            \
     X(SQL_JOB_TARGET, "UPDATE job_state SET target=?2 WHERE id=?1")                                                    \
-    X(SQL_JOB_STRATEGY, "SELECT body FROM event WHERE job=?1 AND type='strategy' ORDER BY seq DESC LIMIT 1")                \
+    X(SQL_JOB_LAST, "SELECT body FROM event WHERE job=?1 AND type=?2 ORDER BY seq DESC LIMIT 1")                        \
     X(SQL_JOB_REFERENCE, "UPDATE job_state SET reference=?2 WHERE id=?1")                                              \
     X(SQL_JOB_WALK, "SELECT j.id,s.name,j.state,s.identity,j.reason,s.submitted,s.files,s.seed,j.evaluations,j.hours," \
                     "j.joules,j.target,j.busy_s,j.spent_joules,s.at,(SELECT max(seq) FROM event e WHERE e.job=j.id),"  \
@@ -71,13 +71,14 @@
                       " WHERE trial=?")                                                                                \
     X(SQL_QUALITY_MOVE, "UPDATE metric_quality SET slot=?3 WHERE trial=?1 AND slot=?2")                                \
     X(SQL_QUALITY_DELETE, "DELETE FROM metric_quality WHERE trial=? AND slot=?")                                       \
-    X(SQL_TRIAL_LEASE, "UPDATE trial_data SET state=1,epoch=?2,lease=?3,device=?4 WHERE id=?1")                        \
-    X(SQL_TRIAL_RETURN, "UPDATE trial_data SET state=0,busy_s=busy_s+?2 WHERE id=?1")                                  \
+    X(SQL_TRIAL_LEASE, "UPDATE trial_data SET state=?5,epoch=?2,lease=?3,device=?4 WHERE id=?1")                        \
+    X(SQL_TRIAL_RETURN, "UPDATE trial_data SET state=?3,busy_s=busy_s+?2 WHERE id=?1")                                 \
+    X(SQL_TRIAL_STATE, "UPDATE trial_data SET state=?2 WHERE id=?1")                                                   \
     X(SQL_TRIAL_CURVE, "UPDATE trial_data SET curve=?2 WHERE id=?1")                                                   \
     X(SQL_TRIAL_CURVE_GET, "SELECT curve FROM trial_data WHERE id=?")                                                  \
     X(SQL_LEASE_INSERT, "INSERT INTO lease(trial,lease,task,evaluator,epoch,expires,device) VALUES(?,?,?,?,?,?,?)")    \
     X(SQL_LEASE_DELETE, "DELETE FROM lease WHERE trial=?")                                                             \
-    X(SQL_LEASE_WALK, "SELECT l.lease,l.trial,t.job,l.evaluator,l.epoch,l.expires,t.state=1 AND t.lease=l.lease AND"    \
+    X(SQL_LEASE_WALK, "SELECT l.lease,l.trial,t.job,l.evaluator,l.epoch,l.expires,t.state IN (1,8) AND t.lease=l.lease AND" \
                       " t.epoch=l.epoch FROM lease l JOIN trial_data t ON t.id=l.trial UNION ALL"                      \
                       " SELECT lease,0,job,evaluator,epoch,expires,1 FROM supernet WHERE state='leased' ORDER BY 1")   \
     X(SQL_SUPERNET_GET, "SELECT state,epoch,lease FROM supernet WHERE job=?")                                          \

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "db/archive.h"
 #include "db/internal.h"
 
 static const char *text_at(sqlite3_stmt *q, int i)
@@ -135,15 +136,16 @@ st_t db_jobs(struct db *db, int64_t id, db_job_fn fn, void *ctx)
     return walked(db, q, st, rc);
 }
 
-st_t db_job_strategy(struct db *db, int64_t job, json_t **out, struct base_err *err)
+static st_t job_last(struct db *db, int64_t job, const char *type, json_t **out, struct base_err *err)
 {
-    sqlite3_stmt *q = walk(db, SQL_JOB_STRATEGY);
+    sqlite3_stmt *q = walk(db, SQL_JOB_LAST);
     if (!q) return db_fail(db, db->path, err);
     sqlite3_bind_int64(q, 1, job);
+    sqlite3_bind_text(q, 2, type, -1, SQLITE_STATIC);
     *out = NULL;
     int rc = sqlite3_step(q);
     const char *body = rc == SQLITE_ROW ? text_at(q, 0) : NULL;
-    st_t st = body ? base_json_parse(out, body, strlen(body), "strategy", err) : ST_OK;
+    st_t st = body ? base_json_parse(out, body, strlen(body), type, err) : ST_OK;
     return walked(db, q, st, rc);
 }
 
@@ -159,6 +161,16 @@ st_t db_lease_modelled(struct db *db, int64_t job, int64_t lease, int64_t epoch,
     const char *body = rc == SQLITE_ROW ? text_at(q, 0) : NULL;
     st_t st = body ? base_json_parse(out, body, strlen(body), "modelled", NULL) : ST_OK;
     return walked(db, q, st, rc);
+}
+
+st_t db_job_strategy(struct db *db, int64_t job, json_t **out, struct base_err *err)
+{
+    return job_last(db, job, "strategy", out, err);
+}
+
+st_t db_job_filter(struct db *db, int64_t job, json_t **out, struct base_err *err)
+{
+    return job_last(db, job, "filter", out, err);
 }
 
 st_t db_leases(struct db *db, db_lease_fn fn, void *ctx)
@@ -338,7 +350,6 @@ static st_t put_rungs(struct db *db, json_t *o, int64_t trial)
 
 st_t db_trial_json(struct db *db, int64_t trial, json_t **out, struct base_err *err)
 {
-    static const char *const STATES[] = {"ready", "leased", "ok", "failed", "pruned"};
     sqlite3_stmt *q = db_stmt(db, SQL_TRIAL_SHOW);
     if (!q) return db_fail(db, db->path, err);
     sqlite3_bind_int64(q, 1, trial);
@@ -355,7 +366,7 @@ st_t db_trial_json(struct db *db, int64_t trial, json_t **out, struct base_err *
     put_number(o, "job", q, 0);
     put_text(o, "arch_id", q, 1);
     put_json(o, "arch", q, 12);
-    json_object_set_new(o, "state", json_string(STATES[(unsigned)sqlite3_column_int(q, 2) % 5]));
+    json_object_set_new(o, "state", json_string(archive_state_words[(unsigned)sqlite3_column_int(q, 2) % TRIAL_STATES]));
     put_number(o, "rung", q, 14);
     put_number(o, "seed", q, 3);
     put_number(o, "proposal", q, 4);

@@ -207,8 +207,21 @@ static st_t to_v5(sqlite3 *sql)
     return run(sql, &b);
 }
 
-/* Version 6: what the latency model said of trials (saved: it was not measured; holds: and has not been since), and trials that repeat another, whose values stand in metric under that one's id. */
+/* Version 6: candidates that are scored first. Two states more are seen; 7 and 8 are those of one that waits to be scored, or is out for that. */
 static st_t to_v6(sqlite3 *sql)
+{
+    struct base_buf b = BASE_BUF_INIT;
+    base_buf_str(&b, "DROP VIEW trial;"
+                     "CREATE VIEW trial AS SELECT id, job, proposal, arch, origin, (SELECT count(*) FROM trial_rung g WHERE g.trial=id) AS rung,"
+                     " CASE state WHEN 0 THEN 'ready' WHEN 1 THEN 'leased' WHEN 2 THEN 'ok' WHEN 3 THEN 'failed' WHEN 4 THEN 'pruned' WHEN 5 THEN 'scored'"
+                     " WHEN 6 THEN 'passed' WHEN 7 THEN 'ready' ELSE 'leased' END AS state, seed, epoch,"
+                     " device, coalesce(reported_at, (SELECT max(reported_at) FROM trial_rung g WHERE g.trial=id)) AS reported, busy_s, joules, error"
+                     " FROM trial_data;");
+    return run(sql, &b);
+}
+
+/* Version 7: what the latency model said of trials (saved: it was not measured; holds: and has not been since), and trials that repeat another, whose values stand in metric under that one's id. */
+static st_t to_v7(sqlite3 *sql)
 {
     struct base_buf b = BASE_BUF_INIT;
     base_buf_str(&b, "CREATE TABLE estimate(trial INTEGER NOT NULL REFERENCES trial_data(id), rung INTEGER NOT NULL, name TEXT NOT NULL,"
@@ -226,7 +239,7 @@ static st_t to_v6(sqlite3 *sql)
     return run(sql, &b);
 }
 
-const db_step_fn db_steps[DB_VERSION] = {create_v1, to_v2, to_v3, to_v4, to_v5, to_v6};
+const db_step_fn db_steps[DB_VERSION] = {create_v1, to_v2, to_v3, to_v4, to_v5, to_v6, to_v7};
 
 st_t db_migrate(struct db *db, const db_step_fn *steps, int nsteps, struct base_err *err)
 {

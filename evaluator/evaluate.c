@@ -533,6 +533,12 @@ static st_t evaluate(struct evaluate *ev, const struct trial *t, json_t *report,
     st_t st = !metrics ? ST_ENOMEM : t->kind == TRIAL_VALIDATE ? inherit(ev, t, metrics, &checkpoint, err) : data_open(&data, t->data, true, err);
     if (!st && t->kind == TRIAL_VALIDATE && scored(t)) st = data_open(&data, t->data, true, err);
     if (!st && data) st = score(ev, t, data, metrics, err);
+    if (st || t->kind == TRIAL_SCORE) { /* that is all */
+        data_close(data);
+        if (checkpoint) json_object_set_new(report, "checkpoint", checkpoint);
+        json_object_set_new(report, "metrics", metrics);
+        return st;
+    }
     if (!st && t->kind != TRIAL_VALIDATE) st = learn(ev, t, data, metrics, report, &tokens, &checkpoint, &stable, err);
     data_close(data);
     if (!st) st = profile(ev, t, metrics, err);

@@ -70,7 +70,7 @@ struct job {
     struct job_objective objective[JOB_OBJECTIVES_MAX];
     struct job_constraint constraint[JOB_CONSTRAINTS_MAX];
     int nproxies;
-    struct metric proxy[JOB_PROXIES_MAX]; /* "proxies": reported of every trial, whatever is minimised */
+    struct metric proxy[JOB_PROXIES_MAX]; /* "proxies": reported of every trial, whatever is minimised; "auto": all there are */
     struct job_train train;
     double tokens;               /* of the top rung; 2e6 */
     int rungs;                   /* 1 */

@@ -179,6 +179,10 @@ static st_t read_proxies(struct job *j, json_t *v, struct base_err *err)
     char where[32];
     if (!v) return ST_OK;
     if (space_type(j->space) == SPACE_CUSTOM) return base_err_set(err, ST_EINVAL, "proxies", "are of language models: a custom space has none");
+    if (json_is_string(v) && !strcmp(json_string_value(v), "auto")) {
+        j->nproxies = space_proxies(j->proxy, JOB_PROXIES_MAX);
+        return ST_OK;
+    }
     if (json_is_string(v)) {
         st_t st = space_proxy_parse(&j->proxy[0], json_string_value(v), "proxies", err);
         return st ? st : base_err_set(err, ST_EINVAL, "proxies", "must be a list, as in [\"%s\"]", json_string_value(v));

@@ -118,6 +118,14 @@ st_t space_metric_parse(struct metric *out, const char *name, bool custom, const
     return ST_OK;
 }
 
+int space_proxies(struct metric *out, int max)
+{
+    int n = 0;
+    for (int i = 0; i < NDEFS && n < max; i++)
+        if (!strncmp(defs[i].name, PROXY_PREFIX, strlen(PROXY_PREFIX)) && !space_metric_parse(&out[n], defs[i].name, false, "", NULL)) n++;
+    return n;
+}
+
 st_t space_proxy_parse(struct metric *out, const char *name, const char *where, struct base_err *err)
 {
     const char *list[NDEFS + 1];

@@ -24,8 +24,9 @@ struct metric {
 /* "decode_ms@1024". Errors name the nearest known metric. custom: any [A-Za-z_][A-Za-z0-9_.@-]* is accepted. */
 st_t space_metric_parse(struct metric *out, const char *name, bool custom, const char *where, struct base_err *err);
 
-/* The metric of a proxy: "snip" gives proxy.snip. Errors name the nearest known proxy; "auto": ST_ENOTSUP (not built yet). */
+/* The metric of a proxy: "snip" gives proxy.snip. Errors name the nearest known proxy. */
 st_t space_proxy_parse(struct metric *out, const char *name, const char *where, struct base_err *err);
+int space_proxies(struct metric *out, int max); /* all there are, as far as there is room; how many */
 /* Value of a PAPER metric of an lm arch whose weights are kept as w for decoding. */
 double space_metric_paper(const struct metric *m, const struct arch *a, enum arch_weights w);
 

@@ -12,6 +12,7 @@ static const struct {
 #define PROMISED(kind, word) {WORDS_##kind, word},
 #include "searchspace/promised.def"
 #undef PROMISED
+    {WORDS_OTHER, NULL}
 };
 
 int words_find(const char *word, const char *const *list, enum words_kind kind, const char *what, const char *where,
@@ -20,7 +21,7 @@ int words_find(const char *word, const char *const *list, enum words_kind kind, 
     int n = 0;
     for (; list[n]; n++)
         if (!strcmp(list[n], word)) return n;
-    for (size_t i = 0; i < sizeof promised / sizeof promised[0]; i++)
+    for (size_t i = 0; promised[i].word; i++)
         if (promised[i].kind == kind && !strcmp(promised[i].word, word))
             return base_err_set(err, ST_ENOTSUP, where, "%s '%s' is not built yet", what, word);
     const char *near = base_nearest(word, list, n);

@@ -8,6 +8,14 @@ function auditValue(v, digits) {
     if (!v || !known(v.value)) return '–';
     return text(v.value) + (known(v.low) ? ' [' + text(v.low) + ', ' + text(v.high) + ']' : '');
 }
+function filterText() {
+    const f = job.filter, t = job.trials;
+    if (!f || !known(f.combined)) return '';
+    const now = f.on ? 'Candidates are scored first since proposal ' + group(f.since) + ', and one of each ' + f.group + ' is trained: '
+        : (known(f.since) ? 'Candidates are not scored first any more since proposal ' + group(f.since) : 'Candidates were never scored first') + ': ';
+    return now + 'within the better half of ' + group(f.results) + ' results a combination of proxies has a rank correlation of ' + f.combined.toFixed(2) + ' (each result predicted without itself)' +
+        (f.best ? ', ' + f.best + ' alone ' + f.single.toFixed(2) : '') + '. ' + (t.passed ? plural(t.passed, 'candidate') + ' passed over.' : '');
+}
 function showAudit() {
     const a = job.audit;
     if (!a) return;
@@ -26,6 +34,7 @@ function showAudit() {
              table('plain', heads.map(t => el('th', {class: 'text'}, t)), el('tbody', null, a.shortcuts.concat(a.references).map(row))));
     if (a.nesting && a.nesting.pairs)
         s.append(el('p', {class: 'lead'}, 'By the results themselves a part of a network beats the whole in ' + nested(a.nesting) + ' pairs.'));
+    if (filterText()) s.append(el('p', {class: 'lead'}, filterText()));
     if (a.rungs_relied === false)
         s.append(el('p', {class: 'lead'}, 'A low rung orders no better than counting parameters does: every new trial goes to the top rung.'));
 }

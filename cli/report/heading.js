@@ -45,6 +45,8 @@ function heading() {
         ['Data', dataText()],
         ['Training', layered && [tokens && scaled(tokens, '') + ' tokens each', context && 'context ' + context, train.batch && 'batch ' + train.batch]
             .filter(Boolean).join(', ')],
+        ['Supernet', job.supernet && (job.supernet.state === 'ok' ? 'trained on ' + scaled(job.supernet.of, '') + ' tokens in ' + duration(job.supernet.busy_s)
+            : job.supernet.state === 'failed' ? 'cannot be trained: ' + job.supernet.error : 'not trained yet')],
         ['Budget', [known(budget.evaluations) && plural(budget.evaluations, 'evaluation'),
                     known(budget.hours) && plural(budget.hours, 'hour')].filter(Boolean).join(', ') || 'unbounded'],
     ];

@@ -611,7 +611,7 @@ def wrong():
         (["score", small, "--data", text, "--proxies", "synflw"], 2, "did you mean 'synflow'"),
         (["score", small, "--data", text, "--proxies", "snip,,zico"], 2, "unknown proxy ''"),
         (["score", small, "--data", text, "--proxies", "snip,zico,snip"], 2, "'snip' stands there twice"),
-        (["score", small, "--data", text, "--proxies", "auto"], 2, "'auto' is not built yet"),
+        (["score", small, "--data", text, "--proxies", "auto"], 2, "unknown proxy 'auto'"),
         (["score", small, "--data", path("none.txt")], 2, "none.txt"),
         (["score", small, "--data", path("tiny.txt")], 2, "window of context + 1"),
         (["score", small, "--data", text, "--valid", "0"], 2, "--valid"),

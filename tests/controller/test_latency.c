@@ -38,7 +38,7 @@ static void test_columns(void)
     space_metric_parse(&prefill, "prefill_ms@100", false, "", NULL);
     space_metric_parse(&batch, "throughput@4x100", false, "", NULL);
     latency_features(&a, &decode, ARCH_WEIGHTS_F32, x);
-    int types = 5, each = 4; /* constant, state, stream, matrices, head; then parts, bytes, rows, other of each type, and of it factored */
+    int types = 6, each = 4; /* constant, state, stream, matrices, head, small; then parts, bytes, rows, other of each type, and of it factored */
     is_int(p, types + 2 * each * space_layer_count(), "columns");
     const double *att = x + types + 2 * each * at, *full = x + types + 2 * each * sw, *low = full + each;
     ok(x[0] == 1 && x[4] == 256 * 64, "a constant, and the head's numbers");
@@ -51,7 +51,8 @@ static void test_columns(void)
     is_int((long)att[3], 4 * (64 * 32 + 32 * 101), "FLOPs of pairs: the window's 32, and 101");
     ok(full[0] == 1 && full[1] == 4 * 3 * 64 * 96 && full[2] == 96 + 96 + 64 && full[3] == 0, "a full swiglu");
     ok(low[0] == 1 && low[1] == 4 * 3 * 8 * (64 + 128) && low[2] == 3 * 8 + 128 + 128 + 64 && low[3] == 0, "a factored one");
-    ok(sum_of(x, p) == x[0] + x[1] + x[2] + x[3] + x[4] + sum_of(att, 4) + sum_of(full, 4) + sum_of(low, 4), "nothing else");
+    ok(sum_of(x, p) == x[0] + x[1] + x[2] + x[3] + x[4] + x[5] + sum_of(att, 4) + sum_of(full, 4) + sum_of(low, 4), "nothing else");
+    is_int((long)x[5], 4 * (12288 + 18432 + 6144) + 4 * 2 * 32 * 32 + 4 * 2 * 16 * 100 + 4 * 256 * 64, "what is small: both attentions and the full swiglu with their state, and the head");
     double full_bytes = full[1], rows = full[2];
     latency_features(&a, &decode, ARCH_WEIGHTS_INT8, x);
     is_int((long)full[1], 3 * 64 * 96 + 4 * (96 + 96 + 64), "int8: a byte a number, and a scale a row");
@@ -84,7 +85,7 @@ static void draw(struct set *s, uint64_t seed, double noise, double bent)
         if (space_sample(space, &r, &g) || space_candidate(space, &g, &c, NULL)) exit(1);
         double *x = s->x + (size_t)i * (size_t)s->p, t = 0.002;
         latency_features(&c.arch, &m, ARCH_WEIGHTS_F32, x);
-        for (int j = 5; j < s->p; j++) t += x[j] * ((j - 5) % 4 == 0 ? 1e-3 : (j - 5) % 4 == 1 ? 8e-9 : (j - 5) % 4 == 2 ? 1e-6 : 2e-9);
+        for (int j = 6; j < s->p; j++) t += x[j] * ((j - 6) % 4 == 0 ? 1e-3 : (j - 6) % 4 == 1 ? 8e-9 : (j - 6) % 4 == 2 ? 1e-6 : 2e-9);
         s->y[i] = t * pow(t, bent) * exp(noise * base_rng_normal(&r));
         space_candidate_fini(&c);
     }

@@ -85,7 +85,7 @@ g, again = c.call("job.get", id=id), repeats(d, id)
 same((g["state"], g["evaluations"]), ("done", 150), "repeats are evaluations: %s" % g["reason"])
 ok(10 <= len(again) <= 15, "at most one proposal in ten is a repeat: %d of 150" % len(again))
 at = [b["proposal"] for b in again]
-ok(at[0] >= 24 and all(x >= 10 * (i + 1) - 1 for i, x in enumerate(at)), "the first after 24 results, each once there is room for it: %s" % at)
+ok(at[0] >= 48 and all(x >= 10 * (i + 1) - 1 for i, x in enumerate(at)), "the first after 48 results, each once there is room for it: %s" % at)
 same([b["origin"]["kind"] for b in again[:3]], ["train"] * 3, "the first three are trained with another seed, for the noise")
 ok("noise" in again[0]["origin"]["reason"] and all("probability of being on the front is 0." in b["origin"]["reason"] for b in again[3:]), "each says why: %s" % again[3]["origin"]["reason"])
 p = [float(b["origin"]["reason"].split("is ")[1].split(",")[0]) for b in again[3:]]

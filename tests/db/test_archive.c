@@ -388,7 +388,7 @@ static void damage(struct search *s, const char *dir)
     is_sql(dir, "UPDATE trial_data SET metric_set=999 WHERE id=8", "", "a set that is not there");
     left_out(s, 1, trial, (const char *const[]){SET}, "a set");
     is_sql(dir, "UPDATE trial_data SET genome=x'0001' WHERE id=11", "", "a genome that is too short");
-    is_sql(dir, "UPDATE trial_data SET state=7 WHERE id=14", "", "a state that there is not");
+    is_sql(dir, "UPDATE trial_data SET state=9 WHERE id=14", "", "a state that there is not");
     is_sql(dir, "UPDATE trial_data SET arch='no digits' WHERE id=17", "", "an architecture's id that is none");
     /* The last gene alone, so that the first ones lie in the archive's memory already. */
     is_sql(dir, "UPDATE trial_data SET genome=x'01000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000c05840' WHERE id=20", "", "a gene that is none");

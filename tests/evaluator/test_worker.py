@@ -36,7 +36,7 @@ def plain():
     f = Fake()
     w = Worker(f)
     r = f.registers.get(timeout=HANG)
-    ok(r["name"] and r["device"]["kind"] == "cpu" and len(r["device"]["anchor"]) == 32 and r["spaces"] == ["lm", "problem"] and r["accepts"] == ["train", "validate", "supernet", "profile"] and
+    ok(r["name"] and r["device"]["kind"] == "cpu" and len(r["device"]["anchor"]) == 32 and r["spaces"] == ["lm", "problem"] and r["accepts"] == ["train", "validate", "score", "supernet", "profile"] and
        "decode_ms" in r["provides"] and r["slots"] == 1 and "holds" not in r, "it says what it is and can do")
     ok("train_joules" not in r["provides"], "not what this machine cannot measure")
     anchor = r["device"]["anchor"]
@@ -136,6 +136,11 @@ def proxies(want):
                           capture_output=True, text=True).stdout
     same(json.loads(text)["metrics"], {"proxy." + p: m["proxy." + p] for p in names}, "the numbers of taut score, to the bit")
     bare = arch(layers=[{"mixer": {"type": "attention", "heads": 2, "kv_heads": 1, "head_dim": 16}, "ffn": {"type": "none"}}])
+    alone = dict(lease(5, DATA, metrics=["proxy." + p for p in names])["task"], kind="score")
+    f.leases.put(lease(5, DATA, metrics=["proxy." + p for p in names], task=alone))
+    r = f.reported()
+    same((r["status"], r["metrics"], "checkpoint" in r, "curve" in r), ("ok", {"proxy." + p: m["proxy." + p] for p in names}, False, False), "a lease to be scored brings that alone, the same bits")
+    ok(not [x for x in os.listdir(w.work) if "trial5" in x], "and leaves no file")
     f.leases.put(lease(2, DATA, arch=bare, metrics=["valid_bpb", "proxy.naswot", "proxy.snip"]))
     r = f.reported()
     ok(r["status"] == "ok" and "proxy.naswot" not in r["metrics"] and "proxy.snip" in r["metrics"], "what does not apply is left out")

@@ -98,9 +98,7 @@ static const struct {
     {0, 0, 0, "'seed':1.5", ST_EINVAL, "seed", "must be an integer of at least 0, not 1.5"},
     {0, 0, 0, "'target':'a b'", ST_EINVAL, "target",
      "must be \"first\", \"cpu\", \"cuda\" or an evaluator's name (letters, digits and _ . : -)"},
-    /* promised */
-    {0, 0, 0, "'proxies':'auto'", ST_ENOTSUP, "proxies", "proxy 'auto' is not built yet"},
-    {0, 0, 0, "'proxies':['auto']", ST_ENOTSUP, "proxies[0]", "proxy 'auto' is not built yet"},
+    {0, 0, 0, "'proxies':['auto']", ST_EINVAL, "proxies[0]", "unknown proxy 'auto'; known: params, decoder_params, flops, gradnorm, snip, grasp, synflow, fisher, jacov, naswot, zico, dss, wpca"},
     {0, 0, 0, "'proxies':'snip'", ST_EINVAL, "proxies", "must be a list, as in [\"snip\"]"},
     {0, 0, 0, "'proxies':{}", ST_EINVAL, "proxies", "must be a list of at most 16 names"},
     {0, 0, 0, "'proxies':['snip','synflw']", ST_EINVAL, "proxies[1]", "unknown proxy 'synflw'; did you mean 'synflow'?"},
@@ -453,6 +451,9 @@ static void test_wanted(void)
                                        "active_params", "flops_per_token", "weight_bytes"};
     for (int i = 0; i < n && i < 8; i++) is_str(names[i], want[i], "metric %d", i);
     is_int(job_wanted(j, names, 3), 3, "as many as fit");
+    job_free(j);
+    j = parse("{'data':{'train':'a'},'space':'lm-small','objectives':['valid_bpb'],'proxies':'auto'}", &err);
+    ok(j && j->nproxies == 13 && !strcmp(j->proxy[0].name, "proxy.params") && !strcmp(j->proxy[12].name, "proxy.wpca"), "auto is all proxies");
     job_free(j);
     j = parse("{'data':{'train':'a'},'space':'lm-small','objectives':['proxy.snip'],'proxies':['params','snip','zico']}", &err);
     ok(j && j->nproxies == 3 && j->objective[0].goal == METRIC_MAX && j->proxy[0].source == METRIC_PAPER && j->proxy[2].source == METRIC_PROXY,
