@@ -38,6 +38,7 @@ static void print_progress(json_t *info)
     if (!isnan(out_num(budget, "evaluations"))) printf(" of %.0f", out_num(budget, "evaluations"));
     if (out_int(trials, "failed")) printf(", %s%lld failed%s", term_style(TERM_RED), (long long)out_int(trials, "failed"), term_style(TERM_PLAIN));
     if (out_int(trials, "pruned")) printf(", %lld pruned", (long long)out_int(trials, "pruned"));
+    if (out_int(trials, "repeats")) printf(", %lld of them trials once more", (long long)out_int(trials, "repeats"));
     if (out_int(trials, "ready")) printf(", %lld given back and waiting", (long long)out_int(trials, "ready"));
     putchar('\n');
     print_rungs(json_object_get(info, "rungs"));

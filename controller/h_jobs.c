@@ -188,6 +188,7 @@ CTL_HANDLER(job_get)
                                                    (json_int_t)(archive_count_state(j->archive, TRIAL_LEASED) + archive_count_state(j->archive, TRIAL_SCORING)), "ok",
                                                    (json_int_t)archive_count_state(j->archive, TRIAL_OK), "failed",
                                                    (json_int_t)archive_count_state(j->archive, TRIAL_FAILED)));
+        if (archive_repeats(j->archive)) json_object_set_new(json_object_get(o, "trials"), "repeats", json_integer((json_int_t)archive_repeats(j->archive)));
         if (archive_damaged(j->archive, NULL)) json_object_set_new(o, "damaged", damaged_json(j->archive));
         if (job->rungs > 1) {
             json_object_set_new(json_object_get(o, "trials"), "pruned", json_integer((json_int_t)archive_count_state(j->archive, TRIAL_PRUNED)));

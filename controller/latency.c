@@ -92,30 +92,33 @@ static bool room_init(struct room *r, int n, int p)
 /* Weights of the points that are not of the fold `without` (-1: of all). */
 static void fit(const struct room *r, const double *x, const double *y, int n, int p, int without, double *w)
 {
-    int m = 0;
+    int m = 0, q = 0, used[p + 1]; /* columns that some point has */
     memset(r->scale, 0, (size_t)p * sizeof *r->scale);
+    memset(w, 0, (size_t)p * sizeof *w);
     for (int i = 0; i < n; i++) {
         if (i % LATENCY_FOLDS == without) continue;
-        for (int j = 0; j < p; j++) {
-            double v = x[(size_t)i * (size_t)p + (size_t)j] / y[i];
-            r->a[(size_t)m * (size_t)p + (size_t)j] = v;
-            r->scale[j] += v;
-        }
+        for (int j = 0; j < p; j++) r->scale[j] += x[(size_t)i * (size_t)p + (size_t)j] / y[i];
         r->h[m++] = 1;
     }
-    for (int j = 0; j < p; j++) {
-        r->scale[j] = r->scale[j] > 0 ? m / r->scale[j] : 0;
-        r->w[j] = 0;
-        for (int i = 0; i < m; i++) r->a[(size_t)i * (size_t)p + (size_t)j] *= r->scale[j];
+    for (int j = 0; j < p; j++)
+        if (r->scale[j] > 0) used[q++] = j;
+    for (int k = 0; k < q; k++) {
+        r->scale[used[k]] = m / r->scale[used[k]];
+        r->w[k] = 0;
+    }
+    for (int i = 0, at = 0; i < n; i++) {
+        if (i % LATENCY_FOLDS == without) continue;
+        for (int k = 0; k < q; k++) r->a[(size_t)at * (size_t)q + (size_t)k] = x[(size_t)i * (size_t)p + (size_t)used[k]] / y[i] * r->scale[used[k]];
+        at++;
     }
     for (int round = 0; round < ROUNDS; round++) {
-        descend(r->a, r->h, m, p, r->gram, r->b, r->w);
-        for (int i = 0; i < m; i++) r->h[i] = fabs(dot(r->a + (size_t)i * (size_t)p, r->w, p) - 1);
+        descend(r->a, r->h, m, q, r->gram, r->b, r->w);
+        for (int i = 0; i < m; i++) r->h[i] = fabs(dot(r->a + (size_t)i * (size_t)q, r->w, q) - 1);
         memcpy(r->e, r->h, (size_t)m * sizeof *r->e);
         double most = LATENCY_HUBER * median(r->e, m);
         for (int i = 0; i < m; i++) r->h[i] = r->h[i] > most ? most / r->h[i] : 1;
     }
-    for (int j = 0; j < p; j++) w[j] = r->w[j] * r->scale[j];
+    for (int k = 0; k < q; k++) w[used[k]] = r->w[k] * r->scale[used[k]];
 }
 
 /* ---- the rest ---- */

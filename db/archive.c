@@ -196,42 +196,6 @@ st_t archive_add_repeat(struct archive *a, int64_t trial, const uint8_t arch[ARC
     return ST_OK;
 }
 
-enum archive_repeat archive_repeat(const struct archive *a, long row)
-{
-    for (long i = 0; a->of[row] && i < a->nrepeats; i++)
-        if (a->repeat[i] == (uint32_t)row) return (enum archive_repeat)a->repeat_kind[i];
-    return REPEAT_NONE;
-}
-
-long archive_repeat_of(const struct archive *a, long row)
-{
-    return (long)a->of[row] - 1;
-}
-
-long archive_repeats(const struct archive *a)
-{
-    return a->nrepeats;
-}
-
-long archive_repeat_row(const struct archive *a, long i)
-{
-    return a->repeat[i];
-}
-
-int archive_repeat_number(const struct archive *a, long row)
-{
-    int n = 0;
-    for (long i = 0; i < a->nrepeats && a->repeat[i] <= (uint32_t)row; i++) n += a->of[a->repeat[i]] == a->of[row];
-    return n;
-}
-
-int archive_repeated(const struct archive *a, long row)
-{
-    int n = 0;
-    for (long i = 0; i < a->nrepeats; i++) n += archive_repeat_of(a, a->repeat[i]) == row;
-    return n;
-}
-
 int archive_column(struct archive *a, const char *name)
 {
     int c = archive_metric(a, name);
@@ -392,21 +356,6 @@ st_t archive_estimated_set(struct archive *a, int col, long row, bool estimated)
     if (!k->estimated && !(k->estimated = calloc((size_t)a->cap, 1))) return ST_ENOMEM;
     k->estimated[row] = estimated;
     return ST_OK;
-}
-
-long archive_estimates(const struct archive *a)
-{
-    return a->nestimates;
-}
-
-const struct archive_estimate *archive_estimate_at(const struct archive *a, long i)
-{
-    return &a->estimate[i];
-}
-
-bool archive_estimated(const struct archive *a, int col, long row)
-{
-    return a->col[col].estimated && a->col[col].estimated[row];
 }
 
 long archive_audited(const struct archive *a)

@@ -1,4 +1,4 @@
-/* Values that were measured more than once. */
+/* Values that were measured more than once, or not at all. */
 #include <math.h>
 
 #include "base/fit.h"
@@ -6,6 +6,59 @@
 
 #define SIDE 1.959963984540054 /* standard deviations from the median to the end of a 95 % interval */
 #define POOL_MAX 64
+
+enum archive_repeat archive_repeat(const struct archive *a, long row)
+{
+    for (long i = 0; a->of[row] && i < a->nrepeats; i++)
+        if (a->repeat[i] == (uint32_t)row) return (enum archive_repeat)a->repeat_kind[i];
+    return REPEAT_NONE;
+}
+
+long archive_repeat_of(const struct archive *a, long row)
+{
+    return (long)a->of[row] - 1;
+}
+
+long archive_repeats(const struct archive *a)
+{
+    return a->nrepeats;
+}
+
+long archive_repeat_row(const struct archive *a, long i)
+{
+    return a->repeat[i];
+}
+
+int archive_repeat_number(const struct archive *a, long row)
+{
+    int n = 0;
+    for (long i = 0; i < a->nrepeats && a->repeat[i] <= (uint32_t)row; i++) n += a->of[a->repeat[i]] == a->of[row];
+    return n;
+}
+
+int archive_repeated(const struct archive *a, long row)
+{
+    int n = 0;
+    for (long i = 0; i < a->nrepeats; i++) n += archive_repeat_of(a, a->repeat[i]) == row;
+    return n;
+}
+
+long archive_estimates(const struct archive *a)
+{
+    return a->nestimates;
+}
+
+const struct archive_estimate *archive_estimate_at(const struct archive *a, long i)
+{
+    return &a->estimate[i];
+}
+
+bool archive_estimated(const struct archive *a, int col, long row)
+{
+    return a->col[col].estimated && a->col[col].estimated[row];
+}
+
+/* ---- pooled ---- */
 
 struct value {
     double median, low, high;

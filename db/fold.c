@@ -194,41 +194,6 @@ static st_t lease_need(struct fold *f, struct trial_now *t)
                         (long long)lease, (long long)epoch);
 }
 
-static bool is_repeat(const json_t *origin)
-{
-    const char *op = json_string_value(json_object_get(origin, "op"));
-    return op && !strcmp(op, "repeat");
-}
-
-/* The trial that origin names is of the same job and architecture, and repeats none. */
-static st_t check_repeat(struct fold *f, const char *arch, const json_t *origin)
-{
-    const char *kind = json_string_value(json_object_get(origin, "kind"));
-    int64_t of = json_integer_value(json_array_get(json_object_get(origin, "parents"), 0));
-    if (!is_repeat(origin)) return ST_OK;
-    sqlite3_stmt *q = db_stmt(f->db, SQL_REPEAT_FIND);
-    if (!q) return write_fail(f);
-    sqlite3_bind_int64(q, 1, of);
-    sqlite3_bind_int64(q, 2, f->job);
-    bind_text(q, 3, arch);
-    int rc = sqlite3_step(q);
-    sqlite3_reset(q);
-    if (rc != SQLITE_ROW && rc != SQLITE_DONE) return write_fail(f);
-    bool good = rc == SQLITE_ROW && kind && (!strcmp(kind, "train") || !strcmp(kind, "profile"));
-    return good ? ST_OK : base_jr_fail(&f->r, ST_EINVAL, "origin", "a repeat is of a trial of the same job and architecture, by kind train or profile");
-}
-
-static st_t write_repeat(struct fold *f, int64_t trial, const json_t *origin)
-{
-    if (!is_repeat(origin)) return ST_OK;
-    sqlite3_stmt *q = db_stmt(f->db, SQL_REPEAT_INSERT);
-    if (!q) return write_fail(f);
-    sqlite3_bind_int64(q, 1, trial);
-    sqlite3_bind_int64(q, 2, json_integer_value(json_array_get(json_object_get(origin, "parents"), 0)));
-    bind_text(q, 3, json_string_value(json_object_get(origin, "kind")));
-    return db_run(f->db, q, f->err);
-}
-
 static st_t write_state(struct fold *f, int64_t trial, int state)
 {
     sqlite3_stmt *q = db_stmt(f->db, SQL_TRIAL_STATE);
@@ -262,7 +227,7 @@ static st_t fold_proposed(struct fold *f)
             return base_jr_fail(&f->r, ST_EINVAL, "genome", "must be numbers");
     st_t st = db_slots_add(&slots, paper, false, "proposed.paper", f->err);
     if (!st) st = trial_get(f, &t);
-    if (!st) st = check_repeat(f, arch, origin);
+    if (!st) st = db_fold_check_repeat(f, arch, origin);
     if (st) return st;
     if (t.exists) return base_jr_fail(&f->r, ST_EEXIST, "trial", "%lld is taken", (long long)t.id);
     if (proposal != f->info->proposals)
@@ -290,7 +255,7 @@ static st_t fold_proposed(struct fold *f)
     db_slots_bind(q, 10, &slots, 0, db_slots_inline(&slots));
     st = db_run(db, q, f->err);
     if (!st) st = db_slots_more(db, t.id, &slots, f->err);
-    if (!st) st = write_repeat(f, t.id, origin);
+    if (!st) st = db_fold_write_repeat(f, t.id, origin);
     if (!st && json_is_true(score)) st = write_state(f, t.id, DRAFT);
     if (!st) f->info->proposals++;
     return st;
@@ -373,60 +338,6 @@ static st_t fold_progress(struct fold *f)
     return write_checkpoint(f, t.id, SQL_CHECKPOINT_PUT, &c);
 }
 
-/* {name: {median, low, high}}. */
-static void check_estimates(struct fold *f, json_t *estimates)
-{
-    static const char *const keys[] = {"median", "low", "high"};
-    const char *name;
-    json_t *v;
-    if (estimates && !json_is_object(estimates)) base_jr_fail(&f->r, ST_EINVAL, "estimates", "must be an object");
-    json_object_foreach(estimates, name, v)
-    {
-        bool good = *name && strlen(name) < METRIC_NAME_MAX;
-        for (int i = 0; i < 3; i++) good &= json_is_number(json_object_get(v, keys[i]));
-        if (!good) base_jr_fail(&f->r, ST_EINVAL, "estimates", "'%.40s' must have median, low and high", name);
-    }
-}
-
-static bool is_estimate(const json_t *metric)
-{
-    const json_t *n = json_object_get(metric, "n");
-    return n && json_integer_value(n) == 0;
-}
-
-/* What the model said of the trial, and which of its estimates a measurement has replaced. */
-static st_t write_estimates(struct fold *f, const struct trial_now *t, json_t *metrics, json_t *estimates)
-{
-    const char *name;
-    json_t *v;
-    st_t st = ST_OK;
-    json_object_foreach(metrics, name, v)
-    {
-        sqlite3_stmt *q = t->rung && !st ? db_stmt(f->db, SQL_ESTIMATE_MEASURED) : NULL;
-        if (!t->rung || st) break;
-        if (!q) return write_fail(f);
-        sqlite3_bind_int64(q, 1, t->id);
-        bind_text(q, 2, name);
-        st = db_run(f->db, q, f->err);
-    }
-    json_object_foreach(estimates, name, v)
-    {
-        sqlite3_stmt *q = st ? NULL : db_stmt(f->db, SQL_ESTIMATE_INSERT);
-        if (st) break;
-        if (!q) return write_fail(f);
-        sqlite3_bind_int64(q, 1, t->id);
-        sqlite3_bind_int(q, 2, t->rung);
-        bind_text(q, 3, name);
-        sqlite3_bind_int64(q, 4, f->seq);
-        sqlite3_bind_double(q, 5, json_number_value(json_object_get(v, "median")));
-        sqlite3_bind_double(q, 6, json_number_value(json_object_get(v, "low")));
-        sqlite3_bind_double(q, 7, json_number_value(json_object_get(v, "high")));
-        sqlite3_bind_int(q, 8, is_estimate(json_object_get(metrics, name)));
-        st = db_run(f->db, q, f->err);
-    }
-    return st;
-}
-
 /* The trial's lease has come to its end, in this state. */
 static st_t fold_end(struct fold *f, int state, json_t *metrics, const char *error)
 {
@@ -441,7 +352,7 @@ static st_t fold_end(struct fold *f, int state, json_t *metrics, const char *err
     check_device(f, "device", device);
     read_checkpoint(f, "checkpoint", &c);
     read_checkpoint(f, "stable", &stable);
-    check_estimates(f, estimates);
+    db_fold_check_estimates(f, estimates);
     st_t st = lease_need(f, &t);
     if (!st && t.state == SCORING && state != SCORED && state != FAILED) st = base_jr_fail(&f->r, ST_ESTATE, "trial", "%lld is out to be scored", (long long)t.id);
     if (!st && t.state == LEASED && state == SCORED) st = base_jr_fail(&f->r, ST_ESTATE, "trial", "%lld is out to be trained", (long long)t.id);
@@ -474,7 +385,7 @@ static st_t fold_end(struct fold *f, int state, json_t *metrics, const char *err
     if (!st) st = db_slots_more(db, t.id, &slots, f->err);
     if (!st && t.rung && t.set) st = db_slots_requality(db, t.id, &slots, db->set[t.set - 1], metrics, f->err);
     if (!st) st = db_slots_quality(db, t.id, &slots, f->err);
-    if (!st) st = write_estimates(f, &t, metrics, estimates);
+    if (!st) st = db_fold_write_estimates(f, t.id, t.rung, metrics, estimates);
     if (!st) st = write_checkpoint(f, t.id, SQL_CHECKPOINT_PUT, &c);
     return st ? st : write_checkpoint(f, t.id, SQL_STABLE_PUT, &stable);
 }
@@ -611,7 +522,7 @@ static st_t fold_modelled(struct fold *f)
     struct trial_now t;
     json_t *estimates = need_type(f, "estimates", JSON_OBJECT, "an object"), *saved = base_jr_need(&f->r, "saved");
     if (saved && !json_is_boolean(saved)) base_jr_fail(&f->r, ST_EINVAL, "saved", "must be true or false");
-    check_estimates(f, estimates);
+    db_fold_check_estimates(f, estimates);
     return lease_need(f, &t);
 }
 
