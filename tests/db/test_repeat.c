@@ -169,6 +169,7 @@ int main(void)
     report(7, 17, 1, "\"metrics\":{\"loss\":1.6}");
     report(8, 18, 1, "\"metrics\":{\"ms\":{\"median\":2.4,\"low\":2.3,\"high\":2.5,\"n\":30}}");
     is_int(archive_rung_count(folded, 0), 3, "none is a result of the rung");
+    ok(archive_has(folded, 2, 0) && !archive_has(folded, 4, 0) && !archive_has(folded, 7, 0), "nor has one");
     is_int(archive_reported(folded), 4, "nor a report");
     is_int(archive_evaluations(folded), 7, "but an evaluation");
     /* squares about the means: (1, 1.3, 1.6): 0.18; (4, 4.1): 0.005 */
