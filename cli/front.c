@@ -65,9 +65,11 @@ static void print_csv(json_t *rows, json_t *objectives)
     {
         json_object_foreach(json_object_get(row, "metrics"), name, v) add_column(columns, seen, name);
     }
-    bool uncertain = json_object_get(json_array_get(rows, 0), "probability") != NULL;
+    bool uncertain = json_object_get(json_array_get(rows, 0), "probability") != NULL, estimated = false;
+    json_array_foreach(rows, i, row) estimated |= json_object_get(row, "estimated") != NULL;
     fputs("trial,arch_id", stdout);
     if (uncertain) fputs(",probability,on_front", stdout);
+    if (estimated) fputs(",estimated", stdout);
     json_array_foreach(columns, k, o)
     {
         putchar(',');
@@ -78,6 +80,8 @@ static void print_csv(json_t *rows, json_t *objectives)
     {
         printf("%lld,%s", (long long)out_int(row, "trial"), out_str(row, "arch_id"));
         if (uncertain) printf(",%g,%d", out_num(row, "probability"), json_is_true(json_object_get(row, "on_front")));
+        if (estimated) putchar(',');
+        json_array_foreach(json_object_get(row, "estimated"), k, o) printf("%s%s", k ? " " : "", json_string_value(o));
         json_array_foreach(columns, k, o)
         {
             char text[40] = "";

@@ -272,6 +272,15 @@ static const char *objective_name(json_t *o)
     return json_is_string(o) ? json_string_value(o) : out_str(o, "metric");
 }
 
+bool out_estimated(json_t *row, const char *metric)
+{
+    json_t *name;
+    size_t i;
+    json_array_foreach(json_object_get(row, "estimated"), i, name)
+        if (json_is_string(name) && !strcmp(json_string_value(name), metric)) return true;
+    return false;
+}
+
 void out_front(json_t *rows, json_t *objectives, char **text, long limit)
 {
     struct table t = TABLE_INIT;
@@ -295,7 +304,7 @@ void out_front(json_t *rows, json_t *objectives, char **text, long limit)
         table_cell(&t, "%lld", (long long)out_int(row, "trial"));
         for (size_t k = 0; k < json_array_size(objectives) && k < TABLE_COLUMNS_MAX - 5; k++) {
             const char *name = objective_name(json_array_get(objectives, k));
-            table_cell(&t, "%s", fmt_metric(buf, name, out_metric(metrics, name)));
+            table_cell(&t, "%s%s", fmt_metric(buf, name, out_metric(metrics, name)), out_estimated(row, name) ? " est" : "");
         }
         if (params) table_cell(&t, "%s", fmt_short(buf, out_metric(metrics, "params")));
         if (uncertain) table_cell(&t, "%s%.0f %%", json_is_true(json_object_get(row, "on_front")) ? "" : "~", 100 * out_num(row, "probability"));

@@ -37,6 +37,8 @@ void out_part(const struct arch_part *p, struct base_buf *b); /* in words: "atte
 char **front_texts(json_t *rows, size_t n);
 void front_texts_free(char **text, size_t n);
 
+/* Is the row's value of the metric an estimate of the latency model? */
+bool out_estimated(json_t *row, const char *metric);
 /* The front as a table: trial, architecture, objectives (array of {metric, goal, unit} or of names), what it is. text[i] may be NULL. */
 void out_front(json_t *rows, json_t *objectives, char **text, long limit);
 

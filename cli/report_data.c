@@ -132,10 +132,25 @@ static size_t spread(size_t i, size_t k, size_t n)
     return k >= n || k < 2 ? i : (size_t)((double)i * (double)(n - 1) / (double)(k - 1) + 0.5);
 }
 
+/* Values that were not measured, and how far they can be believed. */
+static void models(struct data *d)
+{
+    json_t *m;
+    size_t i;
+    json_array_foreach(json_object_get(d->info, "models"), i, m)
+    {
+        long long saved = (long long)out_int(m, "saved"), checked = (long long)out_int(m, "checked");
+        if (!saved) continue;
+        note(d, "%s of %lld trials is not measured but estimated from that of others, where it could not change the front; %lld such estimates were checked by measuring: mean error %.1f %%, worst %.1f %%, %lld within their 95 %% interval",
+             out_str(m, "metric"), saved, checked, 100 * out_num(m, "mape"), 100 * out_num(m, "worst"), (long long)out_int(m, "held"));
+    }
+}
+
 static int add_front(struct data *d, json_t **shown)
 {
     json_t *all, *rows = json_array(), *row;
     size_t at;
+    models(d);
     int rc = conn_pages(d->k, "job.front", json_pack("{s:I,s:b}", "id", (json_int_t)d->id, "uncertain", true), -1, &all);
     json_array_foreach(rc ? NULL : all, at, row)
     {

@@ -149,11 +149,13 @@ static void measured_row(struct table *t, const char *name, json_t *m)
     table_cell(t, "%s", !strcmp(unit, "B") ? "" : unit); /* bytes are written with theirs */
     if (isnan(out_num(m, "low"))) table_cell(t, "%s", "");
     else table_cell(t, "%s to %s", fmt_metric(low, name, out_num(m, "low")), fmt_metric(high, name, out_num(m, "high")));
+    bool estimate = json_object_get(m, "n") && !out_int(m, "n");
     if (out_int(m, "n")) table_cell(t, "%lld", (long long)out_int(m, "n"));
-    else table_cell(t, "%s", "");
+    else table_cell(t, "%s", estimate ? "est" : "");
     if (json_array_size(ratio) == 3) table_cell(t, "%s (%s to %s)", fmt_number((char[FMT_MAX]){0}, nth(ratio, 0)), fmt_number(low, nth(ratio, 1)), fmt_number(high, nth(ratio, 2)));
     else table_cell(t, "%s", "");
     struct base_buf b = BASE_BUF_INIT;
+    if (estimate) base_buf_str(&b, "not measured: by the job's latency model");
     if (json_is_false(converged)) base_buf_str(&b, "not converged");
     if (out_num(m, "disturbed") > 0) base_buf_printf(&b, "%s%.0f %% of samples disturbed", b.len ? "; " : "", 100 * out_num(m, "disturbed"));
     if (out_int(m, "rejected")) base_buf_printf(&b, "%s%lld samples left out", b.len ? "; " : "", (long long)out_int(m, "rejected"));

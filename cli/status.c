@@ -38,6 +38,7 @@ static void print_progress(json_t *info)
     if (!isnan(out_num(budget, "evaluations"))) printf(" of %.0f", out_num(budget, "evaluations"));
     if (out_int(trials, "failed")) printf(", %s%lld failed%s", term_style(TERM_RED), (long long)out_int(trials, "failed"), term_style(TERM_PLAIN));
     if (out_int(trials, "pruned")) printf(", %lld pruned", (long long)out_int(trials, "pruned"));
+    if (out_int(trials, "repeats")) printf(", %lld of them trials once more", (long long)out_int(trials, "repeats"));
     if (out_int(trials, "ready")) printf(", %lld given back and waiting", (long long)out_int(trials, "ready"));
     putchar('\n');
     print_rungs(json_object_get(info, "rungs"));
@@ -159,6 +160,29 @@ static void print_running(json_t *info)
     }
 }
 
+/* How many measurements the latency model has saved, and how wrong it was on those that were made all the same. */
+static void print_models(json_t *models)
+{
+    json_t *m;
+    size_t i;
+    json_array_foreach(models, i, m)
+    {
+        long long saved = (long long)out_int(m, "saved"), checked = (long long)out_int(m, "checked");
+        field("model");
+        printf("%s: ", out_str(m, "metric"));
+        if (isnan(out_num(m, "error"))) printf("not fitted yet");
+        else if (json_is_true(json_object_get(m, "relied"))) printf("relied on");
+        else printf("%snot relied on%s", term_style(TERM_RED), term_style(TERM_PLAIN));
+        printf(", %lld measured", (long long)out_int(m, "measured"));
+        if (!isnan(out_num(m, "error"))) printf(" (mean error %.1f %% of those left out in turn)", 100 * out_num(m, "error"));
+        printf(", %lld measurement%s saved", saved, saved == 1 ? "" : "s");
+        if (checked)
+            printf("; %lld checked: mean error %.1f %%, worst %.1f %%, %lld within the interval", checked, 100 * out_num(m, "mape"), 100 * out_num(m, "worst"),
+                   (long long)out_int(m, "held"));
+        putchar('\n');
+    }
+}
+
 static int run(struct cli *c)
 {
     struct conn k;
@@ -177,6 +201,7 @@ static int run(struct cli *c)
             print_supernet(info);
             print_best(info);
             audit_print(info, field);
+            print_models(json_object_get(info, "models"));
             print_filter(info);
         }
         print_running(info);

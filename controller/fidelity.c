@@ -7,6 +7,7 @@
 #include "base/pareto.h"
 #include "controller/audit.h"
 #include "controller/proposer.h"
+#include "controller/repeat.h"
 
 struct result {
     long row;
@@ -202,6 +203,7 @@ long fidelity_next(const struct job *job, const struct archive *a, bool closed)
 {
     long out[JOB_RUNGS_MAX] = {0}, reports[JOB_RUNGS_MAX], row = -1, under_way = 0;
     if (job->rungs == 1) return -1;
+    if ((row = repeat_promote(a)) >= 0) return row;
     for (long i = 0; i < archive_audited(a); i++) {
         row = archive_audited_row(a, i);
         if (archive_state(a, row) == TRIAL_OK && archive_rung(a, row) < job->rungs - 1) return row;
@@ -210,7 +212,7 @@ long fidelity_next(const struct job *job, const struct archive *a, bool closed)
     if (!job->shared && !audit_rungs_relied(job, a)) return -1; /* shared weights: the front is trained alone in any case */
     for (long i = 0; i < archive_count(a); i++) {
         enum trial_state s = archive_state(a, i);
-        out[archive_rung(a, i)] += (s == TRIAL_READY || s == TRIAL_LEASED) && !by_audit(a, i, archive_rung(a, i));
+        out[archive_rung(a, i)] += archive_repeat_of(a, i) < 0 && (s == TRIAL_READY || s == TRIAL_LEASED) && !by_audit(a, i, archive_rung(a, i));
     }
     if (job->shared) return closed && !out[0] ? next_of_front(job, a) : -1;
     for (int r = 0; r < job->rungs; r++) reports[r] = archive_rung_reached(a, r) - (r ? audited_above(a, r - 1) : 0) - out[r];

@@ -12,6 +12,7 @@
  *              empty where anything may get there.
  *   the audit  what it drew goes up first, rung by rung. It is no promotion of halving's: its results above the rung that it was drawn on do not stand in the order there, and are
  *              counted neither in n nor among the promotions. Once a low rung is not relied on (audit.h), nothing goes up by it: the audit then draws what is new.
+ *   repeats    (repeat.h) go up first, as far as the trial that each repeats is, and stand in no order.
  *   never      what breaks a constraint that more training does not change (paper costs, what is profiled), or lacks an objective.
  *
  *   shared     of shared weights rung 0 is inherited and rung 1 trained alone: no eta there. When nothing new can come and nothing is under way on rung 0, its front (rank 0, no

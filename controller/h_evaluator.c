@@ -13,7 +13,7 @@ struct registration {
     json_t *device;   /* new reference */
     json_t *provides; /* borrowed; NULL: any */
     json_t *holds;    /* borrowed; NULL: none */
-    bool train, validate, supernet, score;
+    bool train, validate, supernet, profile, score;
     int spaces, slots;
 };
 
@@ -42,6 +42,7 @@ static void read_accepts(struct base_jr *r, struct registration *g)
         while (k < 5 && strcmp(w, kinds[k])) k++;
         if (k == 5) base_jr_fail(r, ST_EINVAL, "accepts", "no task kind '%.32s': train, profile, score, validate, supernet", w);
         g->train |= k == 0;
+        g->profile |= k == 1;
         g->validate |= k == 3;
         g->supernet |= k == 4;
         g->score |= k == 2;
@@ -141,6 +142,7 @@ static st_t record(struct ctl *c, const struct registration *g, struct wire_conn
     s->train = g->train;
     s->validate = g->validate;
     s->supernet = g->supernet;
+    s->profile = g->profile;
     s->score = g->score;
     s->spaces = g->spaces;
     s->slots = g->slots;

@@ -70,26 +70,38 @@ struct shape { /* of a row in an answer */
 
 static void write_metrics(struct base_jw *w, const struct archive *a, long row, const struct shape *s)
 {
+    int n = archive_metrics(a);
+    double median[n + 1], low[n + 1], high[n + 1];
+    for (int col = 0; col < n; col++) {
+        median[col] = s->rung < 0 ? archive_median(a, col, row) : archive_value(a, col, row, s->rung);
+        low[col] = high[col] = median[col];
+        if (s->rung >= 0 && (!s->shown || s->shown[col])) archive_pooled(a, col, row, s->rung, &median[col], &low[col], &high[col]);
+    }
     base_jw_key(w, "metrics");
     base_jw_obj(w);
-    for (int col = 0; col < archive_metrics(a); col++) {
-        double v = s->rung < 0 ? archive_median(a, col, row) : archive_value(a, col, row, s->rung);
-        if (!isnan(v) && (!s->shown || s->shown[col])) base_jw_knum(w, archive_metric_name(a, col), v);
-    }
+    for (int col = 0; col < n; col++)
+        if (!isnan(median[col]) && (!s->shown || s->shown[col])) base_jw_knum(w, archive_metric_name(a, col), median[col]);
     base_jw_end(w);
+    bool any = false;
+    for (int col = 0; col < n; col++) {
+        if (!archive_estimated(a, col, row) || (s->shown && !s->shown[col]) || median[col] != archive_median(a, col, row)) continue;
+        if (!any) {
+            base_jw_key(w, "estimated");
+            base_jw_arr(w);
+        }
+        any = true;
+        base_jw_str(w, archive_metric_name(a, col));
+    }
+    if (any) base_jw_end(w);
     if (!s->intervals) return;
     base_jw_key(w, "intervals");
     base_jw_obj(w);
-    for (int col = 0; col < archive_metrics(a); col++) {
-        double low, high;
-        if (s->shown && !s->shown[col]) continue;
-        archive_interval(a, col, row, &low, &high);
-        if (isnan(low) || low == high) continue; /* a number without spread */
-        if (s->rung >= 0 && archive_value(a, col, row, s->rung) != archive_median(a, col, row)) continue; /* it was measured again on a higher rung */
+    for (int col = 0; col < n; col++) {
+        if ((s->shown && !s->shown[col]) || !(low[col] < high[col])) continue; /* a number without spread */
         base_jw_key(w, archive_metric_name(a, col));
         base_jw_arr(w);
-        base_jw_num(w, low);
-        base_jw_num(w, high);
+        base_jw_num(w, low[col]);
+        base_jw_num(w, high[col]);
         base_jw_end(w);
     }
     base_jw_end(w);
@@ -125,6 +137,7 @@ static void write_row(struct base_jw *w, struct ctl *c, const struct ctl_job *j,
     if (s->state) {
         base_jw_kint(w, "proposal", archive_proposal(a, row));
         base_jw_kstr(w, "state", archive_state_words[archive_state(a, row)]);
+        if (archive_repeat_of(a, row) >= 0) base_jw_kint(w, "repeats", archive_trial(a, archive_repeat_of(a, row)));
     }
     if (s->front) {
         base_jw_knum(w, "probability", s->front->p[s->at]);

@@ -188,6 +188,7 @@ CTL_HANDLER(job_get)
                                                    (json_int_t)(archive_count_state(j->archive, TRIAL_LEASED) + archive_count_state(j->archive, TRIAL_SCORING)), "ok",
                                                    (json_int_t)archive_count_state(j->archive, TRIAL_OK), "failed",
                                                    (json_int_t)archive_count_state(j->archive, TRIAL_FAILED)));
+        if (archive_repeats(j->archive)) json_object_set_new(json_object_get(o, "trials"), "repeats", json_integer((json_int_t)archive_repeats(j->archive)));
         if (archive_damaged(j->archive, NULL)) json_object_set_new(o, "damaged", damaged_json(j->archive));
         if (job->rungs > 1) {
             json_object_set_new(json_object_get(o, "trials"), "pruned", json_integer((json_int_t)archive_count_state(j->archive, TRIAL_PRUNED)));
@@ -202,6 +203,8 @@ CTL_HANDLER(job_get)
         if (filter) json_object_set_new(o, "filter", filter);
         json_t *audit = ctl_audit_json(j);
         if (audit) json_object_set_new(o, "audit", audit);
+        json_t *models = ctl_modelled_json(j);
+        if (models) json_object_set_new(o, "models", models);
         json_object_set_new(o, "redrawn", json_pack("{s:I,s:I}", "known", (json_int_t)j->known, "infeasible", (json_int_t)j->infeasible));
         json_object_set_new(o, "rates", json_pack("{s:o,s:o}", "evaluations_per_hour", ctl_number(busy > 0 ? n * 3600 / busy : NAN), "watts",
                                                   ctl_number(busy > 0 && j->spent_joules > 0 ? j->spent_joules / busy : NAN)));

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "controller/internal.h"
+#include "controller/repeat.h"
 
 #define ERROR_MAX 2000 /* bytes of a reason that are kept */
 #define JOULES_MAX 1e30 /* of one training: what a search spends is their sum, and stays a number */
@@ -94,8 +95,10 @@ static double metric_value(json_t *v)
 }
 
 /* New reference: what is kept of params.metrics. */
-static json_t *read_metrics(struct base_jr *r, const struct ctl_job *j)
+static json_t *read_metrics(struct base_jr *r, const struct ctl_job *j, int64_t trial)
 {
+    long row = archive_row(j->archive, trial);
+    enum archive_repeat repeat = row < 0 ? REPEAT_NONE : archive_repeat(j->archive, row);
     json_t *v = base_jr_get(r, "metrics"), *out = json_object(), *value;
     bool custom = space_type(j->job->space) == SPACE_CUSTOM;
     int fresh = 0;
@@ -114,7 +117,7 @@ static json_t *read_metrics(struct base_jr *r, const struct ctl_job *j)
         if (!tidy) break;
         if (!strcmp(name, "train_joules") && metric_value(tidy) > JOULES_MAX)
             base_jr_fail(r, ST_EINVAL, "metrics.train_joules", "more than %g J is no energy of a training", JOULES_MAX);
-        if (!custom && m.source == METRIC_PAPER) { /* known, and not for others to say */
+        if ((!custom && m.source == METRIC_PAPER) || (repeat && !repeat_brings(repeat, &m))) { /* known, and not for others to say */
             json_decref(tidy);
             continue;
         }
@@ -200,8 +203,17 @@ CTL_HANDLER(evaluator_progress)
     }
     bool go = !st && !*l->job->unread && ctl_state_active(l->job->state) && !(l->super && ctl_super_late(l->job));
     if (go && curve) go = !ctl_prune(c, l, json_number_value(json_array_get(json_array_get(curve, json_array_size(curve) - 1), 0)));
-    if (c->failed) ctl_answer_failed(c, call);
-    else wire_call_result(call, json_pack("{s:b}", "go", go));
+    json_t *metrics = base_jr_get(&r, "metrics"), *answer;
+    if (go && !c->failed && json_is_object(metrics)) ctl_modelled_ask(c, l, metrics);
+    if (c->failed) {
+        ctl_answer_failed(c, call);
+        return;
+    }
+    answer = json_pack("{s:b}", "go", go);
+    json_t *names = ctl_modelled_names(l);
+    if (names && json_is_object(metrics)) json_object_set(answer, "modelled", names);
+    json_decref(names);
+    wire_call_result(call, answer);
 }
 
 /* ---- report ---- */
@@ -214,13 +226,15 @@ static void check_objectives(struct base_jr *r, const struct ctl_job *j, int64_t
     for (int i = 0; i < j->job->nobjectives; i++) {
         const struct metric *m = &j->job->objective[i].metric;
         int col = archive_metric(j->archive, m->name);
-        if (ctl_metric_once(m) && row >= 0 && col >= 0 && !isnan(archive_median(j->archive, col, row))) continue;
+        if (ctl_metric_once(m) && row >= 0 && col >= 0 && !isnan(archive_median(j->archive, col, row)) && !archive_estimated(j->archive, col, row)) continue;
         if ((lm && m->source == METRIC_PAPER) || json_object_get(metrics, m->name)) continue;
+        enum archive_repeat repeat = row < 0 ? REPEAT_NONE : archive_repeat(j->archive, row);
+        if (repeat && !repeat_brings(repeat, m)) continue;
         base_jr_fail(r, ST_EINVAL, "metrics", "the objective '%s' is missing", m->name);
     }
 }
 
-static st_t record(struct ctl *c, struct ctl_lease *l, const char *status, json_t *metrics, json_t *curve, json_t *checkpoint, json_t *stable,
+static st_t record(struct ctl *c, struct ctl_lease *l, const char *status, json_t *metrics, json_t *estimates, json_t *curve, json_t *checkpoint, json_t *stable,
                    const char *error, double joules)
 {
     struct ctl_job *j = l->job;
@@ -229,6 +243,7 @@ static st_t record(struct ctl *c, struct ctl_lease *l, const char *status, json_
     json_t *body = json_pack("{s:I,s:I,s:I,s:s,s:I,s:O,s:f}", "trial", (json_int_t)l->trial, "lease", (json_int_t)l->id, "epoch",
                              (json_int_t)l->epoch, "status", status, "device", (json_int_t)(k ? k->device : 0), "metrics", metrics, "busy_s",
                              ctl_lease_account(l));
+    if (body && estimates) json_object_set(body, "estimates", estimates);
     if (body && curve) json_object_set(body, "curve", curve);
     if (body && checkpoint) json_object_set(body, "checkpoint", checkpoint);
     if (body && stable) json_object_set(body, "stable", stable);
@@ -324,14 +339,14 @@ CTL_HANDLER(evaluator_report)
         return;
     }
     heard(c, call, l);
-    json_t *metrics = read_metrics(&r, l->job);
+    json_t *metrics = read_metrics(&r, l->job, l->trial), *estimates = r.st || !ok || l->super ? NULL : ctl_modelled_fill(c, l, metrics);
     if (l->super) curve = NULL;
     if (!r.st && ok && !l->super && !scoring(l)) check_objectives(&r, l->job, l->trial, metrics);
     if (!r.st && ok && l->super && !checkpoint) base_jr_fail(&r, ST_EINVAL, "checkpoint", "must be there: the file that candidates inherit from");
     if (r.st) {
         ctl_bad_params(call, &err);
     } else if (ctl_writable(c, call)) {
-        st_t st = ok && scoring(l) ? record_scored(c, l, metrics) : l->super && (ok || failed) ? record_super(c, l, status, checkpoint, error, joules) : ok || failed ? record(c, l, status, metrics, curve, checkpoint, stable, error, joules) : give_back(c, l, curve, checkpoint, error);
+        st_t st = ok && scoring(l) ? record_scored(c, l, metrics) : l->super && (ok || failed) ? record_super(c, l, status, checkpoint, error, joules) : ok || failed ? record(c, l, status, metrics, estimates, curve, checkpoint, stable, error, joules) : give_back(c, l, curve, checkpoint, error);
         if (!st) wire_call_result(call, json_object());
         else if (c->failed) ctl_answer_failed(c, call);
         else wire_call_error(call, WIRE_ESTALE, "the lease is not yours any more"); /* the job is damaged, and stopped */

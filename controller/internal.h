@@ -7,6 +7,7 @@
  *   choose.c     which candidates are scored first, and which of those are trained
  *   supernet.c   the supernet of a job with shared weights: a task before all others
  *   fidelity.c   which trial goes up a rung; prune.c: which trial need not go on
+ *   modelled.c   which measurements leases leave out; estimate.c, latency.c: by what model
  *   audit.c      which trial goes to the top to check shortcuts by; audit_table.c: what came of it
  *   sched.c      who gets what; which jobs wait and why; when a job ends
  *   server.c     the loop, timers, connections, start and stop
@@ -102,6 +103,8 @@ struct ctl_job {
     long filtered;               /* is it to be filtered? looked at as of so many reports */
     struct audit audit;          /* the table, as of so many reports and draws; -1: not made */
     long audit_reports, audit_drawn;
+    struct estimator *estimator; /* made when first needed */
+    long estimated;              /* its verdicts were looked at as of so many reports */
 
     /* What lists show without the archive in memory: over the first sum_n reports. */
     long sum_n, sum_evaluations;
@@ -135,7 +138,7 @@ struct ctl_session { /* one connection of an evaluator */
     struct wire_conn *conn;
     struct ctl_known *known;
     bool fresh;              /* registered in the open transaction */
-    bool train, validate, supernet, score; /* accepts includes it */
+    bool train, validate, supernet, profile, score; /* accepts includes it */
     json_t *provides;        /* array of metric names; NULL: any */
     int spaces;              /* bits 1 << enum space_type, 1 << CTL_SPACE_PROBLEM; 0: not said */
     int slots, nleases;
@@ -153,6 +156,8 @@ struct ctl_lease {
     bool orphan;                 /* to be given back as soon as the store can be written */
     int64_t step;
     double tokens, loss;         /* NaN: not said */
+    json_t *modelled;            /* body of its "modelled" event; NULL: none, or (recalled false) from before a restart and not looked for yet */
+    bool recalled;
 };
 
 struct ctl_watch {
@@ -315,6 +320,18 @@ bool ctl_super_late(const struct ctl_job *j);
 /* l has ended as failed. */
 void ctl_super_failed(struct ctl *c, struct ctl_job *j, const char *error);
 json_t *ctl_super_json(const struct ctl *c, const struct ctl_job *j); /* what job.get says of it; new reference */
+
+/* ---- modelled.c ---- */
+/* The lease's trial is trained, and has these metrics: is anything of what it is to measure known well enough? If so, l->modelled and its event say it. Once a lease. */
+void ctl_modelled_ask(struct ctl *c, struct ctl_lease *l, json_t *metrics);
+/* Names that it need not measure, new reference; NULL: it measures all. */
+json_t *ctl_modelled_names(const struct ctl_lease *l);
+/* Its report has come: what it left out is put into metrics, with n: 0. Returns all that the model said of it, borrowed; NULL: nothing. */
+json_t *ctl_modelled_fill(struct ctl *c, struct ctl_lease *l, json_t *metrics);
+/* Records verdicts on the models that have changed. */
+void ctl_modelled_judge(struct ctl *c, struct ctl_job *j);
+/* What job.get says of the models; NULL: the job has none. */
+json_t *ctl_modelled_json(struct ctl_job *j);
 
 /* ---- sched.c ---- */
 bool ctl_can_serve(const struct ctl *c, const struct ctl_session *s, const struct ctl_job *j, char *why, size_t size);

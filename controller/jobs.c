@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/pareto.h"
+#include "controller/estimate.h"
 #include "controller/internal.h"
 
 static const char *const state_names[CTL_STATES] = {"running", "waiting", "paused", "done", "cancelled", "failed"};
@@ -28,10 +29,12 @@ int ctl_state_find(const char *name)
 static void drop_archive(struct ctl_job *j)
 {
     proposer_free(j->proposer);
+    estimator_free(j->estimator);
     archive_free(j->archive);
     audit_fini(&j->audit);
     j->audit_reports = -1;
     j->proposer = NULL;
+    j->estimator = NULL;
     j->archive = NULL;
 }
 
@@ -176,7 +179,7 @@ static st_t load_one(void *ctx, const struct db_job *d)
     j->by = j->filter = NULL;
     j->by_known = j->filter_known = false;
     j->promote_seq = j->audit_seq = 0;
-    j->judged = j->filtered = j->audit_reports = -1;
+    j->judged = j->filtered = j->audit_reports = j->estimated = -1;
     j->sum_n = j->sum_evaluations = 0;
     j->hv_n = -1;
     for (int i = 0; i < JOB_OBJECTIVES_MAX; i++) j->best[i] = NAN;
@@ -510,7 +513,7 @@ double ctl_job_hypervolume(struct ctl *c, struct ctl_job *j)
     const struct job *job = j->job;
     if (!j->nref || ctl_job_archive(c, j, NULL)) return NAN;
     if (j->hv_n == archive_reported(j->archive)) return j->hv;
-    struct front_query q = {.nobj = job->nobjectives, .constrained = true, .rung = job->rungs - 1};
+    struct front_query q = {.nobj = job->nobjectives, .constrained = true, .rung = job->rungs - 1, .first = true};
     struct front f = {0};
     memcpy(q.objective, job->objective, sizeof q.objective);
     st_t st = archive_front(j->archive, &q, &f, NULL);

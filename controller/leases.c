@@ -55,6 +55,12 @@ static void unlink_lease(struct ctl *c, struct ctl_lease *l)
     l->job->nleases--;
 }
 
+static void lease_free(struct ctl_lease *l)
+{
+    json_decref(l->modelled);
+    free(l);
+}
+
 static struct ctl_lease *lease_new(struct ctl *c, struct ctl_job *j, int64_t id)
 {
     struct ctl_lease *l = calloc(1, sizeof *l);
@@ -77,10 +83,10 @@ st_t ctl_lease_grant(struct ctl *c, struct ctl_session *s, struct ctl_job *j, lo
     l->trial = l->super ? 0 : archive_trial(j->archive, row);
     l->epoch = (l->super ? json_integer_value(json_object_get(j->super, "epoch")) : archive_epoch(j->archive, row)) + 1;
     l->evaluator = s->known->id;
-    l->fresh = true;
+    l->fresh = l->recalled = true;
     json_t *body = ctl_lease_body(l, "leased");
     json_object_set_new(body, "evaluator", json_integer(l->evaluator));
-    if (!l->super) json_object_set_new(body, "task", json_string(archive_state(j->archive, row) == TRIAL_DRAFT ? "score" : j->job->shared && !archive_rung(j->archive, row) ? "validate" : "train"));
+    if (!l->super) json_object_set_new(body, "task", json_string(archive_state(j->archive, row) == TRIAL_DRAFT ? "score" : j->job->shared && !archive_rung(j->archive, row) ? "validate" : archive_repeat(j->archive, row) == REPEAT_PROFILE ? "profile" : "train"));
     json_object_set_new(body, "device", json_integer(s->known->device));
     json_object_set_new(body, "expires", json_integer(base_clock_wall_ms() + (int64_t)(c->lease_s * 1000)));
     st_t st = ctl_event(c, j, l->super ? "supernet" : "leased", body);
@@ -199,7 +205,7 @@ void ctl_leases_committed(struct ctl *c)
     while (c->buried) {
         struct ctl_lease *l = c->buried;
         c->buried = l->next;
-        free(l);
+        lease_free(l);
     }
 }
 
@@ -210,17 +216,22 @@ void ctl_leases_rolled_back(struct ctl *c)
         if (!l->fresh) continue;
         unlink_lease(c, l);
         ctl_lease_bind(l, NULL);
-        free(l);
+        lease_free(l);
     }
     while (c->buried) {
         struct ctl_lease *l = c->buried;
         c->buried = l->next;
         if (l->fresh) {
-            free(l);
+            lease_free(l);
             continue;
         }
         if (l->session) l->session->nleases++;
         link_lease(c, l);
+    }
+    for (struct ctl_lease *l = c->leases; l; l = l->next) { /* what it was told may be undone: the store says */
+        json_decref(l->modelled);
+        l->modelled = NULL;
+        l->recalled = false;
     }
 }
 
@@ -261,6 +272,6 @@ void ctl_leases_free(struct ctl *c)
     while (c->leases) {
         struct ctl_lease *l = c->leases;
         c->leases = l->next;
-        free(l);
+        lease_free(l);
     }
 }

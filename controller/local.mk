@@ -1,11 +1,11 @@
 noinst_LIBRARIES += libcontroller.a
 libcontroller_a_SOURCES = \
-	controller/audit.h controller/controller.h controller/fidelity.h controller/internal.h controller/proposer.h controller/strategies.def controller/strategy.h \
+	controller/audit.h controller/controller.h controller/estimate.c controller/estimate.h controller/fidelity.h controller/internal.h controller/proposer.h controller/strategies.def controller/strategy.h \
 	controller/aging.c controller/audit.c controller/audit_json.c controller/audit_table.c controller/auto.c controller/choose.c controller/fidelity.c controller/filter.c controller/filter.h controller/fit.c controller/fit.h controller/gp.c controller/gp.h controller/handlers.c \
 	controller/h_evaluator.c controller/h_front.c controller/h_jobs.c controller/h_predict.c controller/h_progress.c \
 	controller/h_report.c controller/h_server.c controller/h_submit.c controller/h_watch.c controller/inner.c controller/inner.h \
-	controller/inner_int.h controller/inner_sum.c controller/jobs.c controller/leases.c controller/linalg.c controller/linalg.h \
-	controller/nsga2.c controller/proposer.c controller/prune.c controller/random.c controller/ridge.c controller/ridge.h controller/sched.c \
+	controller/inner_int.h controller/inner_sum.c controller/jobs.c controller/latency.c controller/latency.h controller/latency_features.c controller/leases.c controller/linalg.c controller/linalg.h controller/modelled.c \
+	controller/nsga2.c controller/proposer.c controller/prune.c controller/random.c controller/repeat.c controller/repeat.h controller/ridge.c controller/ridge.h controller/sched.c \
 	controller/surrogate.c controller/surrogate.h \
 	controller/server.c controller/store.c controller/strategy.c controller/supernet.c controller/table.c
 

@@ -121,7 +121,7 @@ static st_t list_pending(struct proposer *p, struct strategy_pending *out)
     for (long row = archive_count(a) - 1; left > 0 && row >= 0 && out->n < STRATEGY_PENDING_MAX; row--) {
         if (!is_pending(archive_state(a, row))) continue;
         left--;
-        if (archive_rung(a, row)) continue; /* on its way up: it was reported before */
+        if (archive_rung(a, row) || archive_repeat_of(a, row) >= 0) continue; /* on its way up: it was reported before; or once more */
         st_t st = archive_genome(a, row, &p->pending[out->n++]);
         if (st) return st;
     }

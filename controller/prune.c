@@ -104,7 +104,9 @@ static int known(const struct ctl_job *j, long row, int rung, const struct endin
             y[i] = e ? e->low / (bpb ? log(2) : 1) : 0;
             loss = i;
         } else if (col >= 0 && (m->source == METRIC_PAPER || (rung && ctl_metric_once(m)))) {
-            y[i] = archive_median(j->archive, col, row) * (max ? -1 : 1);
+            double low, high; /* of an estimate: the best that it may be */
+            archive_interval(j->archive, col, row, &low, &high);
+            y[i] = (!archive_estimated(j->archive, col, row) ? archive_median(j->archive, col, row) : max ? high : low) * (max ? -1 : 1);
             if (isnan(y[i])) return -1;
         } else {
             return -1;
@@ -138,7 +140,7 @@ bool ctl_prune(struct ctl *c, struct ctl_lease *l, double tokens)
     long row = archive_row(j->archive, l->trial);
     if (row < 0) return false;
     int rung = archive_rung(j->archive, row), loss;
-    if (archive_audit_rung(j->archive, row) >= 0) return false;
+    if (archive_audit_rung(j->archive, row) >= 0 || archive_repeat_of(j->archive, row) >= 0) return false;
     if (known(j, row, rung, NULL, y) < 0 || predict(c, j, row, rung, tokens, &e) || predict(c, j, row, rung, EARLIER * tokens, &earlier)) return false;
     e.low = fmin(e.low, earlier.low);
     loss = known(j, row, rung, &e, y);

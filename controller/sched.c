@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "controller/internal.h"
+#include "controller/repeat.h"
 
 /* ---- who can serve what ---- */
 
@@ -108,6 +109,7 @@ static void update(struct ctl *c, struct ctl_job *j)
     char why[256] = "no evaluator is connected";
     if (ctl_job_archive(c, j, NULL) || *j->unread) return;
     ctl_job_audit(c, j);
+    ctl_modelled_judge(c, j);
     if (!j->nleases && ctl_job_used_up(j, j->evaluations, j->hours, why, sizeof why)) {
         ctl_job_finish(c, j, why);
         return;
@@ -226,6 +228,32 @@ static st_t propose(struct ctl *c, struct ctl_job *j, bool score, char **arch)
     return st;
 }
 
+/* A trial once more, as the archive's last row. */
+static st_t propose_repeat(struct ctl *c, struct ctl_job *j, const struct repeat *r, const char *arch)
+{
+    const struct archive *a = j->archive;
+    char id[BASE_ID_HEX];
+    struct genome g;
+    json_t *paper = json_object(), *origin, *body;
+    struct metric m;
+    long n = archive_count(a), trial = archive_trial(a, r->row);
+    st_t st = space_genome_init(j->job->space, &g);
+    if (!st) st = archive_genome(a, r->row, &g);
+    for (int col = 0; col < archive_metrics(a) && !st; col++)
+        if (!space_metric_parse(&m, archive_metric_name(a, col), false, "", NULL) && m.source == METRIC_PAPER)
+            json_object_set_new(paper, m.name, ctl_number(archive_median(a, col, r->row)));
+    origin = json_pack("{s:s,s:[I],s:s,s:i,s:o}", "op", "repeat", "parents", (json_int_t)trial, "kind", archive_repeat_words[r->kind], "number", r->number, "reason",
+                       isnan(r->probability) ? json_string("for the noise of losses from seed to seed")
+                                             : json_sprintf("its probability of being on the front is %.2f, by the intervals of its %s", r->probability, r->kind == REPEAT_TRAIN ? "losses" : "measurements"));
+    body = json_pack("{s:I,s:I,s:s,s:o,s:o,s:o,s:I,s:o}", "trial", (json_int_t)db_next_id(c->db, DB_TRIAL), "proposal", (json_int_t)n, "arch_id", archive_arch_id(a, r->row, id), "arch",
+                     json_string(arch), "genome", genome_json(&g), "origin", origin, "seed", (json_int_t)j->job->seed + (r->kind == REPEAT_TRAIN ? r->number : 0), "paper", paper);
+    space_genome_fini(&g);
+    if (st) json_decref(body);
+    else st = ctl_event(c, j, "proposed", body);
+    if (!st) log_info("job %lld: trial %ld once more (%s)", (long long)j->id, trial, archive_repeat_words[r->kind]);
+    return st;
+}
+
 static st_t returned_arch(struct ctl_job *j, long row, char **arch)
 {
     struct genome g;
@@ -256,8 +284,8 @@ static st_t promote(struct ctl *c, struct ctl_job *j, long row)
 {
     int64_t trial = archive_trial(j->archive, row);
     int rung = archive_rung(j->archive, row) + 1;
-    bool audit = archive_audit_rung(j->archive, row) >= 0;
-    st_t st = ctl_event(c, j, "promoted", json_pack("{s:I,s:i,s:s*}", "trial", (json_int_t)trial, "rung", rung, "reason", audit ? "audit" : NULL));
+    bool audit = archive_audit_rung(j->archive, row) >= 0, repeat = archive_repeat_of(j->archive, row) >= 0;
+    st_t st = ctl_event(c, j, "promoted", json_pack("{s:I,s:i,s:s*}", "trial", (json_int_t)trial, "rung", rung, "reason", repeat ? "repeat" : audit ? "audit" : NULL));
     if (!st) log_info("job %lld trial %lld: promoted to rung %d%s", (long long)j->id, (long long)trial, rung, audit ? " by the audit" : "");
     return st;
 }
@@ -268,6 +296,7 @@ static st_t hand_out(struct ctl *c, struct ctl_session *s, struct ctl_job *j, st
     struct ctl_lease *l;
     json_t *checkpoint = NULL;
     char *arch = NULL;
+    struct repeat repeat;
     long row = 0, n = archive_count(j->archive);
     enum trial_state waits = archive_count_state(j->archive, TRIAL_READY) ? TRIAL_READY : TRIAL_DRAFT;
     bool drafts = archive_count_state(j->archive, TRIAL_DRAFT) && !ctl_job_closed(j, j->evaluations);
@@ -284,8 +313,11 @@ static st_t hand_out(struct ctl *c, struct ctl_session *s, struct ctl_job *j, st
         st = returned_arch(j, row, &arch);
         if (!st) st = promote(c, j, row);
         if (!st && !j->job->shared) checkpoint = checkpoint_of(c, archive_trial(j->archive, row));
+    } else if (!(st = ctl_filter_look(c, j)) && repeat_next(j->job, j->archive, j->evaluations, &repeat)) {
+        st = returned_arch(j, repeat.row, &arch);
+        if (!st) st = propose_repeat(c, j, &repeat, arch);
+        row = n;
     } else {
-        st = ctl_filter_look(c, j);
         if (!st) st = ctl_filter_choose(c, j, &row);
         if (!st && row >= 0) {
             st = returned_arch(j, row, &arch);
@@ -371,11 +403,27 @@ void ctl_sched(struct ctl *c)
 
 /* ---- the answer ---- */
 
-/* What every lease of a job of that kind (CTL_TEXTS), or that of its supernet (0), says alike. */
-static char *lease_text(const struct ctl_job *j, int text, bool super)
+/* Is what the row has of a metric that is measured once an estimate? */
+static bool estimated(const struct ctl_job *j, long row)
 {
-    int rung = text < JOB_RUNGS_MAX ? text : 0;
-    bool score = text == CTL_TEXT_SCORE;
+    struct metric m;
+    for (int col = 0; col < archive_metrics(j->archive); col++)
+        if (archive_estimated(j->archive, col, row) && !space_metric_parse(&m, archive_metric_name(j->archive, col), false, "", NULL) && ctl_metric_once(&m)) return true;
+    return false;
+}
+
+/* What a lease says beside its trial. */
+struct lease_of {
+    int text;             /* CTL_TEXTS, or 0 of the job's supernet */
+    bool super, again, profile; /* again: what no training changes is wanted on a higher rung too; profile: the evaluator takes such tasks */
+    enum archive_repeat repeat;
+    int64_t seed;
+};
+
+static char *lease_text(const struct ctl_job *j, const struct lease_of *of)
+{
+    int text = of->text, rung = text < JOB_RUNGS_MAX ? text : 0;
+    bool score = text == CTL_TEXT_SCORE, super = of->super;
     const struct job *job = j->job;
     bool lm = space_type(job->space) == SPACE_LM;
     const char *wanted[CTL_WANTED_MAX];
@@ -388,7 +436,7 @@ static char *lease_text(const struct ctl_job *j, int text, bool super)
     base_jw_key(&w, "task");
     base_jw_obj(&w);
     bool inherits = job->shared && rung == 0 && !score;
-    base_jw_kstr(&w, "kind", score ? "score" : super ? "supernet" : inherits ? "validate" : "train");
+    base_jw_kstr(&w, "kind", score ? "score" : super ? "supernet" : inherits ? "validate" : of->repeat == REPEAT_PROFILE && of->profile ? "profile" : "train");
     if (inherits || (job->shared && job->inherited)) {
         char *space = json_dumps(job->space_json, JSON_COMPACT | JSON_ENCODE_ANY);
         char *file = super ? NULL : json_dumps(json_object_get(j->super, "checkpoint"), JSON_COMPACT);
@@ -427,14 +475,15 @@ static char *lease_text(const struct ctl_job *j, int text, bool super)
     base_jw_kraw(&w, "data", data ? data : "null");
     base_jw_kint(&w, "rung", rung);
     base_jw_knum(&w, "tokens", job_rung_tokens(job, rung));
-    base_jw_kint(&w, "seed", (int64_t)job->seed);
+    base_jw_kint(&w, "seed", of->seed);
     base_jw_key(&w, "metrics");
     base_jw_arr(&w);
     for (int i = 0; i < n && !super; i++) {
         struct metric m;
         bool parsed = lm && !space_metric_parse(&m, wanted[i], false, "", NULL), proxy = parsed && m.source == METRIC_PROXY;
-        if (parsed && (m.source == METRIC_PAPER || (rung && ctl_metric_once(&m)) || (text == CTL_TEXT_SCORED && proxy))) continue; /* known */
+        if (parsed && (m.source == METRIC_PAPER || (rung && ctl_metric_once(&m) && !(of->again && m.source == METRIC_PROFILE)) || (text == CTL_TEXT_SCORED && proxy))) continue; /* known */
         if (score && !proxy) continue;
+        if (of->repeat && !repeat_brings(of->repeat, &m)) continue;
         base_jw_str(&w, wanted[i]);
     }
     base_jw_end(&w);
@@ -458,11 +507,16 @@ void ctl_sched_answer(struct ctl *c, struct wire_call *call, struct ctl_lease *l
     struct ctl_job *j = l->job;
     struct base_buf b = BASE_BUF_INIT;
     long row = l->super ? -1 : archive_row(j->archive, l->trial);
-    int kind = l->super ? 0 : archive_rung(j->archive, row);
-    if (!l->super && archive_state(j->archive, row) == TRIAL_SCORING) kind = CTL_TEXT_SCORE;
-    else if (!l->super && !kind && was_scored(j, row)) kind = CTL_TEXT_SCORED;
-    char *own = l->super ? lease_text(j, 0, true) : NULL, **alike = l->super ? &own : &j->lease_text[kind];
-    if (!*alike && !l->super) *alike = lease_text(j, kind, false);
+    int rung = l->super ? 0 : archive_rung(j->archive, row);
+    struct lease_of of = {.text = rung, .super = l->super, .again = rung && estimated(j, row), .seed = (int64_t)j->job->seed};
+    of.repeat = l->super ? REPEAT_NONE : archive_repeat(j->archive, row);
+    if (of.repeat == REPEAT_TRAIN) of.seed += archive_repeat_number(j->archive, row);
+    of.profile = l->session && l->session->profile;
+    if (!l->super && archive_state(j->archive, row) == TRIAL_SCORING) of.text = CTL_TEXT_SCORE;
+    else if (!l->super && !rung && was_scored(j, row)) of.text = CTL_TEXT_SCORED;
+    bool special = l->super || of.repeat || of.again;
+    char *own = special ? lease_text(j, &of) : NULL, **alike = special ? &own : &j->lease_text[of.text];
+    if (!*alike && !special) *alike = lease_text(j, &of);
     base_buf_printf(&b, "{\"lease\":%lld,\"epoch\":%lld,\"job\":%lld,", (long long)l->id, (long long)l->epoch, (long long)j->id);
     if (l->super) base_buf_str(&b, "\"trial\":null,\"arch\":null,");
     else base_buf_printf(&b, "\"trial\":%lld,\"arch\":%s,", (long long)l->trial, arch_text);

@@ -23,6 +23,7 @@ void archive_free(struct archive *a)
         free(a->col[c].median);
         free(a->col[c].low);
         free(a->col[c].high);
+        free(a->col[c].estimated);
         for (int r = 0; a->col[c].lower && r < a->job->rungs - 1; r++) free(a->col[c].lower[r]);
         free(a->col[c].lower);
     }
@@ -34,8 +35,12 @@ void archive_free(struct archive *a)
     free(a->state);
     free(a->rung);
     free(a->audit);
+    free(a->of);
+    free(a->repeat);
+    free(a->repeat_kind);
     free(a->draw);
     free(a->verdict);
+    free(a->estimate);
     free(a->arch);
     free(a->genome);
     free(a->wide);
@@ -84,6 +89,7 @@ static void enter(struct archive *a, long row)
     uint32_t i = hash_trial(a->trial[row]) & a->mask, k = hash_arch(a->arch[row]) & a->mask;
     while (a->by_trial[i]) i = (i + 1) & a->mask;
     a->by_trial[i] = (uint32_t)row + 1;
+    if (a->of[row]) return; /* of its architecture the first is found */
     while (a->by_arch[k] && memcmp(a->arch[a->by_arch[k] - 1], a->arch[row], ARCH_BYTES)) k = (k + 1) & a->mask;
     a->by_arch[k] = (uint32_t)row + 1;
 }
@@ -119,7 +125,7 @@ st_t archive_reserve(struct archive *a, long rows)
     while (size < 2 * c) size *= 2;
     if (grow(&a->trial, c * sizeof *a->trial) || grow(&a->epoch, c * sizeof *a->epoch) ||
         grow(&a->proposal, c * sizeof *a->proposal) || grow(&a->state, c) ||
-        grow(&a->rung, c) || grow(&a->audit, c) || grow(&a->arch, c * sizeof *a->arch) ||
+        grow(&a->rung, c) || grow(&a->audit, c) || grow(&a->of, c * sizeof *a->of) || grow(&a->arch, c * sizeof *a->arch) ||
         (a->wide ? grow(&a->wide, c * g * sizeof *a->wide) : grow(&a->genome, c * g)))
         return ST_ENOMEM;
     for (int i = 0; i < a->ncol; i++) {
@@ -127,6 +133,10 @@ st_t archive_reserve(struct archive *a, long rows)
         if (grow_nan(&k->median, a->n, cap) ||
             (k->low && (grow_nan(&k->low, a->n, cap) || grow_nan(&k->high, a->n, cap))))
             return ST_ENOMEM;
+        if (k->estimated) {
+            if (grow(&k->estimated, c)) return ST_ENOMEM;
+            memset(k->estimated + a->n, 0, c - (size_t)a->n);
+        }
         for (int r = 0; k->lower && r < a->job->rungs - 1; r++)
             if (k->lower[r] && grow_nan(&k->lower[r], a->n, cap)) return ST_ENOMEM;
     }
@@ -148,18 +158,42 @@ st_t archive_reserve(struct archive *a, long rows)
     return ST_OK;
 }
 
-void archive_add(struct archive *a, int64_t trial, const uint8_t arch[ARCH_BYTES])
+static void add(struct archive *a, int64_t trial, const uint8_t arch[ARCH_BYTES], long of)
 {
     long row = a->n++;
+    a->of[row] = (uint32_t)(of + 1);
     a->trial[row] = trial;
     a->epoch[row] = 0;
     a->proposal[row] = row;
     a->state[row] = TRIAL_READY;
     a->count[TRIAL_READY]++;
     a->rung[row] = a->audit[row] = 0;
-    a->reached[0]++;
+    a->reached[0] += of < 0;
     memcpy(a->arch[row], arch, ARCH_BYTES);
     enter(a, row);
+}
+
+void archive_add(struct archive *a, int64_t trial, const uint8_t arch[ARCH_BYTES])
+{
+    add(a, trial, arch, -1);
+}
+
+const char *const archive_repeat_words[] = {"", "train", "profile", NULL};
+
+st_t archive_add_repeat(struct archive *a, int64_t trial, const uint8_t arch[ARCH_BYTES], long of, const char *kind)
+{
+    int k = 1;
+    while (archive_repeat_words[k] && strcmp(archive_repeat_words[k], kind)) k++;
+    if (!archive_repeat_words[k] || of < 0 || of >= a->n || a->of[of]) return ST_EINVAL;
+    if (a->nrepeats == a->cap_repeats) {
+        long cap = a->cap_repeats ? 2 * a->cap_repeats : 16;
+        if (grow(&a->repeat, (size_t)cap * sizeof *a->repeat) || grow(&a->repeat_kind, (size_t)cap)) return ST_ENOMEM;
+        a->cap_repeats = cap;
+    }
+    a->repeat[a->nrepeats] = (uint32_t)a->n;
+    a->repeat_kind[a->nrepeats++] = (uint8_t)k;
+    add(a, trial, arch, of);
+    return ST_OK;
 }
 
 int archive_column(struct archive *a, const char *name)
@@ -231,7 +265,7 @@ long archive_planned(const struct archive *a)
 
 void archive_state_set(struct archive *a, long row, enum trial_state s)
 {
-    a->has[a->rung[row]] += (s == TRIAL_OK) - (a->state[row] == TRIAL_OK);
+    if (!a->of[row]) a->has[a->rung[row]] += (s == TRIAL_OK) - (a->state[row] == TRIAL_OK);
     a->count[a->state[row]]--;
     a->count[s]++;
     a->state[row] = (uint8_t)s;
@@ -264,7 +298,8 @@ st_t archive_promote(struct archive *a, long row)
     a->count[a->state[row]]--;
     a->count[TRIAL_READY]++;
     a->state[row] = TRIAL_READY;
-    a->reached[++a->rung[row]]++;
+    a->rung[row]++;
+    a->reached[a->rung[row]] += !a->of[row];
     return ST_OK;
 }
 
@@ -295,6 +330,31 @@ st_t archive_verdict_set(struct archive *a, const char *shortcut, bool relied, l
     struct archive_verdict *v = &a->verdict[a->nverdicts - 1];
     *v = (struct archive_verdict){.relied = relied, .from = from};
     snprintf(v->shortcut, sizeof v->shortcut, "%s", shortcut);
+    return ST_OK;
+}
+
+st_t archive_estimate_add(struct archive *a, const struct archive_estimate *e)
+{
+    if (a->nestimates == a->cap_estimates) {
+        long cap = a->cap_estimates ? 2 * a->cap_estimates : 32;
+        if (grow(&a->estimate, (size_t)cap * sizeof *a->estimate)) return ST_ENOMEM;
+        a->cap_estimates = cap;
+    }
+    long i = a->nestimates++;
+    for (; i > 0 && a->estimate[i - 1].row == e->row && a->estimate[i - 1].rung == e->rung; i--) { /* those of a report by name */
+        if (strcmp(a->col[a->estimate[i - 1].col].name, a->col[e->col].name) < 0) break;
+        a->estimate[i] = a->estimate[i - 1];
+    }
+    a->estimate[i] = *e;
+    return ST_OK;
+}
+
+st_t archive_estimated_set(struct archive *a, int col, long row, bool estimated)
+{
+    struct archive_col *k = &a->col[col];
+    if (!k->estimated && !estimated) return ST_OK;
+    if (!k->estimated && !(k->estimated = calloc((size_t)a->cap, 1))) return ST_ENOMEM;
+    k->estimated[row] = estimated;
     return ST_OK;
 }
 
@@ -341,6 +401,7 @@ st_t archive_report_add(struct archive *a, long row, int rung, int64_t at_ms, do
         a->cap_rep = (long)cap;
     }
     a->first += rung == 0;
+    if (a->of[row]) return ST_OK;
     a->rep_rung[a->nrep] = (uint8_t)rung;
     a->rep_row[a->nrep] = (uint32_t)row;
     a->rep_at[a->nrep] = at_ms;
@@ -422,6 +483,11 @@ int archive_rung(const struct archive *a, long row)
 
 bool archive_has(const struct archive *a, long row, int rung)
 {
+    return !a->of[row] && archive_reported_ok(a, row, rung);
+}
+
+bool archive_reported_ok(const struct archive *a, long row, int rung)
+{
     return rung < a->rung[row] || (rung == a->rung[row] && a->state[row] == TRIAL_OK);
 }
 
@@ -432,7 +498,7 @@ long archive_rung_count(const struct archive *a, int rung)
 
 long archive_rung_reached(const struct archive *a, int rung)
 {
-    return rung ? a->reached[rung] : archive_planned(a);
+    return rung ? a->reached[rung] : archive_planned(a) - a->nrepeats;
 }
 
 int archive_top(const struct archive *a)

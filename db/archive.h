@@ -90,6 +90,35 @@ double archive_median(const struct archive *a, int col, long row);        /* the
 double archive_value(const struct archive *a, int col, long row, int rung); /* as it was after the row's report on that rung, which it has */
 void archive_interval(const struct archive *a, int col, long row, double *low, double *high); /* the median twice where none was reported */
 
+/* What the latency model said of trials, in the order of their reports. Where it was saved that is the trial's value (archive_estimated) until a higher rung's report measures it; else
+ * the trial was measured all the same, and what it said can be checked. */
+struct archive_estimate {
+    long row;
+    int col, rung;
+    bool saved;
+    double median, low, high; /* 95 % prediction interval */
+};
+long archive_estimates(const struct archive *a);
+const struct archive_estimate *archive_estimate_at(const struct archive *a, long i); /* borrowed until the next event */
+bool archive_estimated(const struct archive *a, int col, long row); /* is the newest value an estimate? */
+
+/* Repeats: rows that train or measure an earlier row's architecture once more (origin "repeat"), with another seed or at another time. They have no results of their own: archive_has, the counts of rungs
+ * and the reports leave them out (archive_evaluations and the counts of states do not), archive_find_arch finds the first. What they were reported with is pooled with the values of the row that they repeat. */
+enum archive_repeat { REPEAT_NONE, REPEAT_TRAIN, REPEAT_PROFILE };
+extern const char *const archive_repeat_words[]; /* "", "train", "profile" */
+enum archive_repeat archive_repeat(const struct archive *a, long row);
+long archive_repeat_of(const struct archive *a, long row); /* the row that it repeats; -1 */
+long archive_repeats(const struct archive *a);             /* all of them, in the order of their proposals */
+long archive_repeat_row(const struct archive *a, long i);
+int archive_repeated(const struct archive *a, long row);   /* how often the row was, whatever came of it */
+int archive_repeat_number(const struct archive *a, long row); /* how-manieth repeat of its row it is, from 1 */
+/* A value as that of all its measurements, on that rung: of n values. Numbers without an interval (losses) are draws with a standard deviation that all of the metric's have in common, estimated from those that were
+ * repeated (archive_noise): their mean, +- t(dof) sd / sqrt(n), from 2 degrees of freedom on. Values with one (latencies): the mean of DerSimonian & Laird (1986), which takes what the values differ by beyond
+ * their own intervals for a variance between measurements; +- 1.96 of its standard error. An estimate counts only while nothing was measured. Returns n; 0: the row has no value there (median NaN). */
+int archive_pooled(const struct archive *a, int col, long row, int rung, double *median, double *low, double *high);
+/* Standard deviation of the metric's values of one architecture, from one seed to another, on that rung. NaN: dof 0. */
+double archive_noise(const struct archive *a, int col, int rung, int *dof);
+
 struct front_query {
     int nobj;
     struct job_objective objective[JOB_OBJECTIVES_MAX];
@@ -98,6 +127,8 @@ struct front_query {
     int rung;                    /* results of this one alone, 0 the lowest */
     long limit;                  /* <= 0: all */
     int64_t after;               /* trial id to go on after, in the order of the answer; 0: from the start */
+    bool first;                  /* values as first reported, repeats left out; else pooled */
+    unsigned exact;              /* bit k: the k-th objective's intervals are left out of account */
     bool uncertain;              /* whoever may be on the true front, given the measurements' intervals (ARCHIVE_RESAMPLES draws of the job's seed) */
 };
 enum { ARCHIVE_RESAMPLES = 1000 };

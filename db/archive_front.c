@@ -27,9 +27,14 @@ static void lookup_fini(struct lookup *l)
     free(l->value);
 }
 
-static const double *lookup_row(const struct archive *a, struct lookup *l, long row, int rung)
+static const double *lookup_row(const struct archive *a, struct lookup *l, long row, int rung, bool first)
 {
-    for (int i = 0; i < l->n; i++) l->value[i] = l->col[i] < 0 ? NAN : archive_value(a, l->col[i], row, rung);
+    for (int i = 0; i < l->n; i++) {
+        double low, high;
+        if (l->col[i] < 0) l->value[i] = NAN;
+        else if (first) l->value[i] = archive_value(a, l->col[i], row, rung);
+        else archive_pooled_by(a, l->col[i], row, rung, NAN, 0, &l->value[i], &low, &high);
+    }
     return l->value;
 }
 
@@ -81,23 +86,27 @@ static st_t gather(const struct archive *a, const struct front_query *q, struct 
     } else if (st || !c->y || !c->row || (q->uncertain && (!c->low || !c->high))) {
         st = base_err_set(err, ST_ENOMEM, "", "out of memory");
     } else {
-        double *y = c->y;
+        bool plain = q->first || (!a->nrepeats && !q->uncertain);
+        double *y = c->y, sd[JOB_OBJECTIVES_MAX];
+        int dof[JOB_OBJECTIVES_MAX];
+        for (int j = 0; j < m && !plain; j++) sd[j] = archive_noise(a, obj[j], q->rung, &dof[j]);
         for (long i = 0; i < a->n; i++) {
             if (!archive_has(a, i, q->rung)) continue;
             int finite = 1;
+            double low[JOB_OBJECTIVES_MAX], high[JOB_OBJECTIVES_MAX];
             for (int j = 0; j < m; j++) {
-                y[j] = sign[j] * archive_value(a, obj[j], i, q->rung);
+                if (plain) y[j] = low[j] = high[j] = archive_value(a, obj[j], i, q->rung);
+                else archive_pooled_by(a, obj[j], i, q->rung, sd[j], dof[j], &y[j], &low[j], &high[j]);
+                y[j] *= sign[j];
                 finite &= isfinite(y[j]);
             }
-            if (!finite || (q->where && !space_where_eval(q->where, lookup_row(a, &where, i, q->rung))) ||
-                (limits.n && job_violation(a->job, lookup_row(a, &limits, i, q->rung)) > 0))
+            if (!finite || (q->where && !space_where_eval(q->where, lookup_row(a, &where, i, q->rung, q->first || !a->nrepeats))) ||
+                (limits.n && job_violation(a->job, lookup_row(a, &limits, i, q->rung, q->first || !a->nrepeats)) > 0))
                 continue;
             for (int j = 0; q->uncertain && j < m; j++) {
-                double low, high;
-                archive_interval(a, obj[j], i, &low, &high);
-                if (sign[j] * y[j] != archive_median(a, obj[j], i)) low = high = sign[j] * y[j]; /* it was measured again on a higher rung */
-                c->low[c->n * m + j] = fmin(sign[j] * low, sign[j] * high);
-                c->high[c->n * m + j] = fmax(sign[j] * low, sign[j] * high);
+                bool exact = q->exact >> j & 1;
+                c->low[c->n * m + j] = exact ? y[j] : fmin(sign[j] * low[j], sign[j] * high[j]);
+                c->high[c->n * m + j] = exact ? y[j] : fmax(sign[j] * low[j], sign[j] * high[j]);
             }
             c->row[c->n++] = (uint32_t)i;
             y += m;
@@ -130,7 +139,10 @@ static st_t page_start(const struct archive *a, const struct front_query *q, con
     if (!q->after) return ST_OK;
     struct member last = {.trial = q->after, .row = archive_row(a, q->after)};
     if (last.row < 0) return base_err_set(err, ST_ENOTFOUND, "after", "the job has no trial %lld", (long long)q->after);
-    last.first = archive_value(a, archive_metric(a, q->objective[0].metric.name), last.row, q->rung);
+    double low, high;
+    int col = archive_metric(a, q->objective[0].metric.name);
+    if (q->first) last.first = archive_value(a, col, last.row, q->rung);
+    else archive_pooled_by(a, col, last.row, q->rung, NAN, 0, &last.first, &low, &high);
     if (q->objective[0].goal == METRIC_MAX) last.first = -last.first;
     if (isnan(last.first))
         return base_err_set(err, ST_EINVAL, "after", "trial %lld has no '%s'", (long long)q->after,
@@ -220,7 +232,7 @@ st_t archive_progress(const struct archive *a, const struct job *job, const doub
     st_t st = y ? constraints_init(a, job, &limits) : ST_ENOMEM;
     for (long i = 0; i < a->nrep && !st; i++) {
         long row = a->rep_row[i];
-        bool counts = a->rep_rung[i] == top && archive_has(a, row, top) && !(limits.n && job_violation(job, lookup_row(a, &limits, row, top)) > 0);
+        bool counts = a->rep_rung[i] == top && archive_has(a, row, top) && !(limits.n && job_violation(job, lookup_row(a, &limits, row, top, true)) > 0);
         for (int j = 0; j < m; j++) {
             double v = counts && obj[j] >= 0 ? archive_median(a, obj[j], row) : NAN;
             y[i * m + j] = job->objective[j].goal == METRIC_MAX ? -v : v;

@@ -10,6 +10,7 @@ struct archive_col {
     char *name;         /* owned */
     double *median;     /* [cap]; NaN: missing */
     double *low, *high; /* [cap] or NULL while no row has an interval */
+    uint8_t *estimated; /* [cap]: the median is an estimate; NULL while none is */
     double **lower;     /* [job->rungs - 1][cap]: medians on the rungs that a row was promoted from; each NULL while there is none */
 };
 
@@ -19,6 +20,10 @@ struct archive {           /* rows are proposals; every array has room for cap o
     long n, cap;
     int64_t *trial, *epoch, *proposal;
     uint8_t *state, *rung;
+    uint32_t *of;                /* the row that it repeats + 1; 0: none */
+    uint32_t *repeat;            /* [nrepeats] rows that do, in their order */
+    uint8_t *repeat_kind;        /* likewise */
+    long nrepeats, cap_repeats;
     uint8_t *audit;              /* the rung that the audit drew the row on + 1; 0: it did not */
     uint8_t (*arch)[ARCH_BYTES];
     uint8_t *genome; /* [cap][genes] while all genes are bytes … */
@@ -46,6 +51,8 @@ struct archive {           /* rows are proposals; every array has room for cap o
     long naudit, cap_audit;
     struct archive_verdict *verdict; /* [nverdicts] */
     int nverdicts;
+    struct archive_estimate *estimate; /* [nestimates] */
+    long nestimates, cap_estimates;
 };
 
 struct archive *archive_new(const struct job *job);
@@ -53,6 +60,11 @@ st_t archive_reserve(struct archive *a, long rows);
 /* Adds row a->n in state ready and enters it in the hash tables; the caller has reserved it and sets what else it has.
  */
 void archive_add(struct archive *a, int64_t trial, const uint8_t arch[ARCH_BYTES]);
+/* The same of a row that repeats another. ST_EINVAL: no such kind, or the other is none to be repeated. */
+st_t archive_add_repeat(struct archive *a, int64_t trial, const uint8_t arch[ARCH_BYTES], long of, const char *kind);
+/* archive_pooled by a noise that is known. */
+int archive_pooled_by(const struct archive *a, int col, long row, int rung, double sd, int dof, double *median, double *low, double *high);
+bool archive_reported_ok(const struct archive *a, long row, int rung); /* archive_has, of repeats too */
 int archive_column(struct archive *a, const char *name); /* made when missing; -1: out of memory */
 st_t archive_set(struct archive *a, int col, long row, double median, double low,
                  double high); /* low NaN: no interval */
@@ -66,6 +78,9 @@ st_t archive_lower_set(struct archive *a, int col, long row, int rung, double me
 st_t archive_promote(struct archive *a, long row);
 st_t archive_audit_add(struct archive *a, long row, int rung, const char *drawn);
 st_t archive_verdict_set(struct archive *a, const char *shortcut, bool relied, long from);
+/* e->saved or not: a line of the list. Whether the row's value is an estimate: archive_estimated_set. */
+st_t archive_estimate_add(struct archive *a, const struct archive_estimate *e);
+st_t archive_estimated_set(struct archive *a, int col, long row, bool estimated);
 bool archive_arch_parse(const char *hex, uint8_t out[ARCH_BYTES]);
 
 #endif

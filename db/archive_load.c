@@ -78,7 +78,7 @@ static double value_at(sqlite3_stmt *q, int i)
     return v == 0 && sqlite3_column_type(q, i) == SQLITE_NULL ? NAN : v;
 }
 
-enum { C_ID, C_ARCH, C_STATE, C_EPOCH, C_SEQ, C_AT, C_BUSY, C_PROPOSAL, C_GENOME, C_SET, C_SLOT };
+enum { C_ID, C_ARCH, C_STATE, C_EPOCH, C_SEQ, C_AT, C_BUSY, C_PROPOSAL, C_GENOME, C_SET, C_OF, C_KIND, C_SLOT }; /* C_OF: the trial that it repeats, or NULL */
 
 /* first: number of the slot that the row begins with */
 static st_t load_slots(struct loader *l, sqlite3_stmt *q, long row, int first)
@@ -131,7 +131,10 @@ static st_t load_row(struct loader *l, sqlite3_stmt *q)
     if (st) return st;
     if ((st = load_genome(l, row, genome, sqlite3_column_bytes(q, C_GENOME))) || (st = load_slots(l, q, row, 0)))
         return st;
-    archive_add(a, id, arch);
+    const char *kind = (const char *)sqlite3_column_text(q, C_KIND);
+    if (sqlite3_column_type(q, C_OF) == SQLITE_NULL) archive_add(a, id, arch);
+    else st = archive_add_repeat(a, id, arch, archive_row(a, sqlite3_column_int64(q, C_OF)), kind ? kind : "");
+    if (st) return st == ST_EINVAL ? corrupt(l, "what it repeats is not there") : st;
     archive_state_set(a, row, (enum trial_state)state);
     a->epoch[row] = sqlite3_column_int64(q, C_EPOCH);
     a->proposal[row] = sqlite3_column_int64(q, C_PROPOSAL);
@@ -163,7 +166,9 @@ static st_t load_rung(struct loader *l, sqlite3_stmt *q)
     if (st) return st;
     /* The row has its state already: what it has on the rung above is counted there. */
     bool good = a->state[row] == TRIAL_OK;
-    a->reached[++a->rung[row]]++;
+    a->rung[row]++;
+    if (a->of[row]) return ST_OK;
+    a->reached[rung + 1]++;
     a->has[rung + 1] += good;
     a->has[rung] += !good;
     return ST_OK;
@@ -235,17 +240,34 @@ static st_t load_verdict(struct loader *l, sqlite3_stmt *q)
     return shortcut ? archive_verdict_set(l->a, shortcut, sqlite3_column_int(q, 2), sqlite3_column_int64(q, 3)) : ST_ENOMEM;
 }
 
-/* Draws and verdicts, in the order of their events. */
+static st_t load_estimate(struct loader *l, sqlite3_stmt *q)
+{
+    struct archive *a = l->a;
+    const char *name = (const char *)sqlite3_column_text(q, 1);
+    struct archive_estimate e = {.row = archive_row(a, sqlite3_column_int64(q, 0)), .rung = sqlite3_column_int(q, 2), .median = sqlite3_column_double(q, 3),
+                                 .low = sqlite3_column_double(q, 4), .high = sqlite3_column_double(q, 5), .saved = sqlite3_column_int(q, 6)};
+    if (!name) return ST_ENOMEM;
+    if (e.row < 0 && a->ndamage) return ST_OK; /* left out */
+    if (e.row < 0 || e.rung < 0 || e.rung > a->rung[e.row]) return corrupt(l, "its estimate is not as Taut writes it");
+    e.col = archive_column(a, name);
+    st_t st = e.col < 0 ? ST_ENOMEM : archive_estimate_add(a, &e);
+    return st || !sqlite3_column_int(q, 7) ? st : archive_estimated_set(a, e.col, e.row, true);
+}
+
+/* Draws, verdicts and estimates, in the order of their events. */
 static st_t load_audits(struct loader *l, int64_t job, struct base_err *err)
 {
     static const char *const sql[] = {"SELECT a.trial,a.rung,a.drawn FROM audit a JOIN trial_data t ON t.id=a.trial WHERE t.job=? ORDER BY a.seq",
-                                      "SELECT 0,shortcut,relied,proposals FROM verdict WHERE job=? ORDER BY seq"};
+                                      "SELECT 0,shortcut,relied,proposals FROM verdict WHERE job=? ORDER BY seq",
+                                      "SELECT e.trial,e.name,e.rung,e.median,e.low,e.high,e.saved,e.holds FROM estimate e JOIN trial_data t ON t.id=e.trial"
+                                      " WHERE t.job=? ORDER BY e.seq,e.name"};
+    st_t (*const fn[])(struct loader *, sqlite3_stmt *) = {load_audit, load_verdict, load_estimate};
     st_t st = ST_OK;
-    for (int i = 0; i < 2 && !st; i++) {
+    for (int i = 0; i < 3 && !st; i++) {
         sqlite3_stmt *q = NULL;
         if (sqlite3_prepare_v2(l->db->sql, sql[i], -1, &q, NULL)) return db_fail(l->db, l->db->path, err);
         sqlite3_bind_int64(q, 1, job);
-        st = walk_rows(l, q, i ? load_verdict : load_audit, false, err);
+        st = walk_rows(l, q, fn[i], false, err);
     }
     return st;
 }
@@ -254,13 +276,17 @@ static st_t load_audits(struct loader *l, int64_t job, struct base_err *err)
 static sqlite3_stmt *prepare_load(struct db *db, int64_t job, bool more)
 {
     int slots = 0;
+    sqlite3_stmt *any = NULL;
+    bool repeats = !sqlite3_prepare_v2(db->sql, "SELECT 1 FROM repeat", -1, &any, NULL) && sqlite3_step(any) == SQLITE_ROW;
+    sqlite3_finalize(any);
     for (int i = 0; i < db->nsets; i++)
         if (db->set[i]->n > slots) slots = db->set[i]->n;
     if (slots > DB_INLINE) slots = DB_INLINE;
     struct base_buf b = BASE_BUF_INIT;
     base_buf_str(&b, more
-                         ? "SELECT m.trial,m.chunk,0,0,0,0,0,0,0,t.metric_set"
-                         : "SELECT id,arch,state,epoch,reported_seq,reported_at,busy_total,proposal,genome,metric_set");
+                         ? "SELECT m.trial,m.chunk,0,0,0,0,0,0,0,t.metric_set,NULL,NULL"
+                         : "SELECT id,arch,state,epoch,reported_seq,reported_at,busy_total,proposal,genome,metric_set,");
+    if (!more) base_buf_str(&b, repeats ? "(SELECT of FROM repeat r WHERE r.trial=id),(SELECT kind FROM repeat r WHERE r.trial=id)" : "NULL,NULL");
     const char *of = more ? "m." : "";
     for (int i = 0; i < slots; i++) base_buf_printf(&b, ",%sm%d,%sl%d,%sh%d", of, i, of, i, of, i);
     base_buf_str(&b, more ? " FROM trial_data t JOIN trial_more m ON m.trial=t.id WHERE t.job=?"
@@ -360,6 +386,29 @@ static st_t fold_metrics(struct archive *a, long row, json_t *metrics)
     return ST_OK;
 }
 
+static bool is_estimate(json_t *metric)
+{
+    json_t *n = json_object_get(metric, "n");
+    return n && json_integer_value(n) == 0;
+}
+
+static st_t fold_estimates(struct archive *a, long row, json_t *metrics, json_t *estimates)
+{
+    const char *name;
+    json_t *v;
+    st_t st = ST_OK;
+    json_object_foreach(metrics, name, v)
+        if (!st) st = archive_estimated_set(a, archive_metric(a, name), row, is_estimate(v));
+    json_object_foreach(estimates, name, v)
+    {
+        int c = st ? -1 : archive_column(a, name);
+        if (!st) st = c < 0 ? ST_ENOMEM : archive_estimate_add(a, &(struct archive_estimate){row, c, a->rung[row], is_estimate(json_object_get(metrics, name)),
+                                                                   json_number_value(json_object_get(v, "median")), json_number_value(json_object_get(v, "low")),
+                                                                   json_number_value(json_object_get(v, "high"))});
+    }
+    return st;
+}
+
 static st_t fold_proposed(struct archive *a, json_t *body)
 {
     uint8_t arch[ARCH_BYTES];
@@ -368,8 +417,12 @@ static st_t fold_proposed(struct archive *a, json_t *body)
     if (!hex || !archive_arch_parse(hex, arch) || (int)json_array_size(genome) != a->genes) return ST_EINVAL;
     st_t st = archive_reserve(a, a->n + 1);
     if (st) return st;
+    json_t *origin = json_object_get(body, "origin");
+    const char *op = json_string_value(json_object_get(origin, "op")), *kind = json_string_value(json_object_get(origin, "kind"));
+    int64_t trial = json_integer_value(json_object_get(body, "trial")), of = json_integer_value(json_array_get(json_object_get(origin, "parents"), 0));
     long row = a->n;
-    archive_add(a, json_integer_value(json_object_get(body, "trial")), arch);
+    if (op && !strcmp(op, "repeat")) st = archive_add_repeat(a, trial, arch, archive_row(a, of), kind ? kind : "");
+    else archive_add(a, trial, arch);
     for (int i = 0; i < a->genes && !st; i++)
         st = archive_gene_set(a, row, i, json_number_value(json_array_get(genome, (size_t)i)));
     if (json_is_true(json_object_get(body, "score"))) archive_state_set(a, row, TRIAL_DRAFT);
@@ -430,7 +483,8 @@ st_t archive_fold_at(struct archive *a, const char *type, json_t *body, int64_t 
     st_t st = archive_report_add(a, row, a->rung[row], at_ms, a->busy_s);
     if (st) return st;
     archive_state_set(a, row, pruned ? TRIAL_PRUNED : status && !strcmp(status, "ok") ? TRIAL_OK : TRIAL_FAILED);
-    return fold_metrics(a, row, json_object_get(body, "metrics"));
+    st = fold_metrics(a, row, json_object_get(body, "metrics"));
+    return st ? st : fold_estimates(a, row, json_object_get(body, "metrics"), archive_has(a, row, a->rung[row]) ? json_object_get(body, "estimates") : NULL);
 }
 
 st_t archive_fold(struct archive *a, const char *type, json_t *body)

@@ -26,7 +26,7 @@
 #include "searchspace/job.h"
 
 #define DB_APPLICATION_ID 0x54415554 /* "TAUT" */
-#define DB_VERSION 6
+#define DB_VERSION 7
 
 enum db_flags { DB_CREATE = 1, DB_READONLY = 2 /* no lock, no write: tests and benches */ };
 
@@ -57,14 +57,17 @@ int64_t db_next_id(struct db *db, enum db_table t); /* unused so far, monotone e
  * reference   {point: [..]}                                            hypervolume's reference, in objective order, natural signs
  * proposed    {trial, proposal, arch_id, arch: "canonical text", genome: [..], origin: {op, parents: [..]}, seed, paper: {metric: number}, score?: bool}
  *                                                                      score: it is scored first
+ *             origin.op "repeat": the architecture of parents[0] once more, by origin.kind "train" (another seed) or "profile"; archive.h says what becomes of its values
  * scored      {trial, lease, epoch, device, metrics, busy_s}           ends that lease; no report, and no evaluation
  * chosen      {trial, passed: [trial ..], …}                           of scored ones: that one is to be trained, these are not
  * filter      {on: bool, proposal, …}                                  are candidates scored first, from that proposal on?
  * leased      {trial, lease, epoch, evaluator, task, device, expires}  device: id
  * progress    {trial, lease, epoch, curve?: [[tokens, loss]], checkpoint?: {path, hash, bytes, tokens}}     only what must be durable
  * reported    {trial, lease, epoch, status: "ok"|"failed", device, metrics: {name: number | {median, low, high, n, ratio?: [median, low, high], anchor?, converged?, disturbed?, rejected?}},
- *              curve?, checkpoint?, stable?, error?, busy_s, joules?}      stable: as checkpoint; what a promotion goes on from
- * promoted    {trial, rung, reason?: "audit"}                          from an ok report at rung - 1: ready to be trained on
+ *              curve?, checkpoint?, stable?, error?, busy_s, joules?, estimates?: {name: {median, low, high}}}      stable: as checkpoint; what a promotion goes on
+ *              from. estimates: what the latency model said of it beforehand; where metrics has n: 0 that stands in place of a measurement
+ * modelled    {trial, lease, epoch, saved: bool, by?, estimates}      what a lease was told to leave out (saved), or to measure all the same
+ * promoted    {trial, rung, reason?: "audit"|"repeat"}                          from an ok report at rung - 1: ready to be trained on
  * pruned      {trial, lease, epoch, device, reason, busy_s, curve?, …}  ended while it was out: it could not have reached the front. Whatever else the body
  *                                                                      has stands there for those who read events
  * audit       {trial, drawn: "best"|"front"|"space"|"all"}              goes to the top rung whatever it brings on the way, to check shortcuts by; once a trial
@@ -131,6 +134,9 @@ st_t db_job_filter(struct db *db, int64_t job, json_t **out, struct base_err *er
 
 /* The supernet of a job: {state: "ready"|"leased"|"ok"|"failed", epoch, device, busy_s, joules?, error?, checkpoint?}; *out NULL: it was never leased. */
 st_t db_job_supernet(struct db *db, int64_t job, json_t **out, struct base_err *err);
+
+/* What the last "modelled" event of a lease said: its body, new reference; NULL: there is none. Looks through the job's events from their end. */
+st_t db_lease_modelled(struct db *db, int64_t job, int64_t lease, int64_t epoch, json_t **out);
 
 struct db_lease {
     int64_t lease, trial /* 0: of its job's supernet */, job, evaluator, epoch, expires_ms;

@@ -227,6 +227,7 @@ static st_t fold_proposed(struct fold *f)
             return base_jr_fail(&f->r, ST_EINVAL, "genome", "must be numbers");
     st_t st = db_slots_add(&slots, paper, false, "proposed.paper", f->err);
     if (!st) st = trial_get(f, &t);
+    if (!st) st = db_fold_check_repeat(f, arch, origin);
     if (st) return st;
     if (t.exists) return base_jr_fail(&f->r, ST_EEXIST, "trial", "%lld is taken", (long long)t.id);
     if (proposal != f->info->proposals)
@@ -254,6 +255,7 @@ static st_t fold_proposed(struct fold *f)
     db_slots_bind(q, 10, &slots, 0, db_slots_inline(&slots));
     st = db_run(db, q, f->err);
     if (!st) st = db_slots_more(db, t.id, &slots, f->err);
+    if (!st) st = db_fold_write_repeat(f, t.id, origin);
     if (!st && json_is_true(score)) st = write_state(f, t.id, DRAFT);
     if (!st) f->info->proposals++;
     return st;
@@ -346,10 +348,11 @@ static st_t fold_end(struct fold *f, int state, json_t *metrics, const char *err
     int64_t device = need_int(f, "device", 1);
     double busy_s = need_num(f, "busy_s"),
            joules = optional(f, "joules") ? base_jr_num(&f->r, "joules", 0, 0, HUGE_VAL) : NAN;
-    json_t *curve = optional(f, "curve");
+    json_t *curve = optional(f, "curve"), *estimates = state == OK ? optional(f, "estimates") : NULL;
     check_device(f, "device", device);
     read_checkpoint(f, "checkpoint", &c);
     read_checkpoint(f, "stable", &stable);
+    db_fold_check_estimates(f, estimates);
     st_t st = lease_need(f, &t);
     if (!st && t.state == SCORING && state != SCORED && state != FAILED) st = base_jr_fail(&f->r, ST_ESTATE, "trial", "%lld is out to be scored", (long long)t.id);
     if (!st && t.state == LEASED && state == SCORED) st = base_jr_fail(&f->r, ST_ESTATE, "trial", "%lld is out to be trained", (long long)t.id);
@@ -382,6 +385,7 @@ static st_t fold_end(struct fold *f, int state, json_t *metrics, const char *err
     if (!st) st = db_slots_more(db, t.id, &slots, f->err);
     if (!st && t.rung && t.set) st = db_slots_requality(db, t.id, &slots, db->set[t.set - 1], metrics, f->err);
     if (!st) st = db_slots_quality(db, t.id, &slots, f->err);
+    if (!st) st = db_fold_write_estimates(f, t.id, t.rung, metrics, estimates);
     if (!st) st = write_checkpoint(f, t.id, SQL_CHECKPOINT_PUT, &c);
     return st ? st : write_checkpoint(f, t.id, SQL_STABLE_PUT, &stable);
 }
@@ -512,6 +516,16 @@ static st_t fold_verdict(struct fold *f)
     return db_run(f->db, q, f->err);
 }
 
+/* Kept as the event alone: the lease's report says what became of it. */
+static st_t fold_modelled(struct fold *f)
+{
+    struct trial_now t;
+    json_t *estimates = need_type(f, "estimates", JSON_OBJECT, "an object"), *saved = base_jr_need(&f->r, "saved");
+    if (saved && !json_is_boolean(saved)) base_jr_fail(&f->r, ST_EINVAL, "saved", "must be true or false");
+    db_fold_check_estimates(f, estimates);
+    return lease_need(f, &t);
+}
+
 static st_t fold_returned(struct fold *f)
 {
     struct trial_now t;
@@ -578,6 +592,7 @@ static const struct {
     {"strategy", fold_strategy, false},   {"supernet", db_fold_supernet, false},
     {"scored", fold_scored, false},       {"chosen", fold_chosen, false},       {"filter", fold_filter, false},
     {"audit", fold_audit, false},         {"verdict", fold_verdict, false},
+    {"modelled", fold_modelled, false},
 };
 
 st_t db_fold(struct db *db, int64_t job, int64_t seq, int64_t at_ms, const char *type, json_t *body,

@@ -159,6 +159,15 @@ static inline st_t job_spend(struct fold *f, double busy_s, double joules)
     return db_run(f->db, q, f->err);
 }
 
+/* ---- fold_again.c ---- */
+/* Where origin is a repeat's: is it of a trial of the same job and architecture, which repeats none? */
+st_t db_fold_check_repeat(struct fold *f, const char *arch, const json_t *origin);
+st_t db_fold_write_repeat(struct fold *f, int64_t trial, const json_t *origin);
+/* {name: {median, low, high}}, NULL: none; else f->r fails. */
+void db_fold_check_estimates(struct fold *f, json_t *estimates);
+/* What the model said of the trial, and which of its estimates a measurement has replaced. */
+st_t db_fold_write_estimates(struct fold *f, int64_t trial, int rung, json_t *metrics, json_t *estimates);
+
 /* ---- fold_supernet.c ---- */
 st_t db_fold_supernet(struct fold *f);
 

@@ -61,6 +61,12 @@
     X(SQL_STABLE_DELETE, "DELETE FROM stable WHERE trial=?")                                                           \
     X(SQL_AUDIT_INSERT, "INSERT OR IGNORE INTO audit(trial,seq,rung,drawn) VALUES(?,?,?,?)")                            \
     X(SQL_VERDICT_PUT, "INSERT OR REPLACE INTO verdict(job,seq,shortcut,relied,proposals) VALUES(?,?,?,?,?)")           \
+    X(SQL_LEASE_MODELLED, "SELECT body FROM event WHERE job=?1 AND type='modelled' AND json_extract(body,'$.lease')=?2 AND" \
+                          " json_extract(body,'$.epoch')=?3 ORDER BY seq DESC LIMIT 1")                                  \
+    X(SQL_REPEAT_FIND, "SELECT 1 FROM trial_data t WHERE t.id=?1 AND t.job=?2 AND t.arch=?3 AND NOT EXISTS(SELECT 1 FROM repeat r WHERE r.trial=?1)") \
+    X(SQL_REPEAT_INSERT, "INSERT INTO repeat(trial,of,number,kind) VALUES(?1,?2,1+(SELECT count(*) FROM repeat WHERE of=?2),?3)") \
+    X(SQL_ESTIMATE_INSERT, "INSERT INTO estimate(trial,rung,name,seq,median,low,high,saved,holds) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?8)") \
+    X(SQL_ESTIMATE_MEASURED, "UPDATE estimate SET holds=0 WHERE trial=?1 AND name=?2 AND holds=1")                       \
     X(SQL_QUALITY_OF, "SELECT slot,ratio,ratio_low,ratio_high,anchor,converged,disturbed,rejected FROM metric_quality" \
                       " WHERE trial=?")                                                                                \
     X(SQL_QUALITY_MOVE, "UPDATE metric_quality SET slot=?3 WHERE trial=?1 AND slot=?2")                                \
@@ -100,7 +106,7 @@
       " JOIN event e ON e.job=t.job AND e.seq=t.proposed_seq WHERE t.id=?")                                            \
     X(SQL_TRIAL_METRICS, "SELECT name,device,median,low,high,n,ratio,ratio_low,ratio_high,anchor,converged,disturbed,"  \
                          "rejected FROM metric_newest WHERE trial=?")                                                         \
-    X(SQL_ARCH_FIND, "SELECT id,arch FROM trial_data WHERE arch>=?1 AND arch<?2 AND (?3=0 OR job=?3)"                  \
+    X(SQL_ARCH_FIND, "SELECT id,arch FROM trial_data WHERE arch>=?1 AND arch<?2 AND (?3=0 OR job=?3) AND NOT EXISTS(SELECT 1 FROM repeat r WHERE r.trial=trial_data.id)"                  \
                      " ORDER BY arch,id DESC")
 
 enum db_sql {
@@ -125,7 +131,7 @@ struct db_slots {
     const char *name[DB_SLOTS]; /* borrowed */
     bool measured[DB_SLOTS];
     double median[DB_SLOTS], low[DB_SLOTS], high[DB_SLOTS]; /* low, high: NaN where none */
-    int64_t count[DB_SLOTS];                                /* 0: none */
+    int64_t count[DB_SLOTS];                                /* samples; 0: an estimate; -1: not said */
     json_t *given[DB_SLOTS];                                /* the object that a report gave; borrowed; NULL: none */
 };
 

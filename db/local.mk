@@ -1,7 +1,7 @@
 # db
 noinst_LIBRARIES += libdb.a
 libdb_a_SOURCES = db/archive.h db/archive_impl.h db/db.h db/internal.h \
-	db/archive.c db/archive_front.c db/archive_load.c db/curve.c db/event.c db/fold.c db/fold_impl.h db/fold_supernet.c db/read.c \
+	db/archive.c db/archive_front.c db/archive_pooled.c db/archive_load.c db/curve.c db/event.c db/fold.c db/fold_again.c db/fold_impl.h db/fold_supernet.c db/read.c \
 	db/schema.c db/slots.c db/store.c db/text.c db/verify.c
 # The extension for SQLite clients. Built by a rule of its own, since a static library's objects are not position-independent; it takes from
 # base/ what it needs, compiled again.

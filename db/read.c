@@ -149,6 +149,20 @@ static st_t job_last(struct db *db, int64_t job, const char *type, json_t **out,
     return walked(db, q, st, rc);
 }
 
+st_t db_lease_modelled(struct db *db, int64_t job, int64_t lease, int64_t epoch, json_t **out)
+{
+    sqlite3_stmt *q = walk(db, SQL_LEASE_MODELLED);
+    if (!q) return db_fail(db, db->path, NULL);
+    sqlite3_bind_int64(q, 1, job);
+    sqlite3_bind_int64(q, 2, lease);
+    sqlite3_bind_int64(q, 3, epoch);
+    *out = NULL;
+    int rc = sqlite3_step(q);
+    const char *body = rc == SQLITE_ROW ? text_at(q, 0) : NULL;
+    st_t st = body ? base_json_parse(out, body, strlen(body), "modelled", NULL) : ST_OK;
+    return walked(db, q, st, rc);
+}
+
 st_t db_job_strategy(struct db *db, int64_t job, json_t **out, struct base_err *err)
 {
     return job_last(db, job, "strategy", out, err);

@@ -154,7 +154,7 @@ static const char RUNGS[] =
     " UNION ALL SELECT r.trial, r.rung, json_extract(p.value,'$[0]'), json_extract(p.value,'$[1]') FROM trial_rung r, json_each(r.curve) p;";
 
 /* metric_newest: what holds of a trial now. metric: what it was reported with on each rung; one that was promoted and not reported since has nothing on its own. */
-static void metric_views_v3(struct base_buf *b)
+static void metric_views_v3(struct base_buf *b, const char *metric)
 {
     static const char head[] = "SELECT t.id AS trial, (SELECT count(*) FROM trial_rung g WHERE g.trial=t.id) AS rung, s.name AS name,"
                                " CASE WHEN s.measured THEN t.device END AS device, 0 AS repeat";
@@ -167,10 +167,10 @@ static void metric_views_v3(struct base_buf *b)
     base_buf_printf(b,
                     "%s FROM trial_more r JOIN trial_data t ON t.id=r.trial JOIN metric_set s ON s.id=t.metric_set"
                     " AND s.slot>=r.chunk*%d AND s.slot<r.chunk*%d+%d%s;"
-                    "CREATE VIEW metric AS SELECT n.* FROM metric_newest n WHERE n.rung=0 OR"
+                    "CREATE VIEW %s AS SELECT n.* FROM metric_newest n WHERE n.rung=0 OR"
                     " EXISTS(SELECT 1 FROM trial_data t WHERE t.id=n.trial AND t.reported_seq IS NOT NULL) UNION ALL "
                     "SELECT r.trial, r.rung, e.key, CASE WHEN json_extract(e.value,'$[4]') THEN r.device END, 0",
-                    more, DB_INLINE, DB_INLINE, DB_INLINE, with);
+                    more, DB_INLINE, DB_INLINE, DB_INLINE, with, metric);
     for (int i = 0; i < 12; i++) {
         bool real = i < 3 || (i > 4 && i < 8) || i == 10;
         if (i != 4) base_buf_printf(b, real ? ", CAST(json_extract(e.value,'$[%d]') AS REAL)" : ", json_extract(e.value,'$[%d]')", i);
@@ -182,7 +182,7 @@ static st_t to_v3(sqlite3 *sql)
 {
     struct base_buf b = BASE_BUF_INIT;
     base_buf_str(&b, RUNGS);
-    metric_views_v3(&b);
+    metric_views_v3(&b, "metric");
     return run(sql, &b);
 }
 
@@ -220,7 +220,26 @@ static st_t to_v6(sqlite3 *sql)
     return run(sql, &b);
 }
 
-const db_step_fn db_steps[DB_VERSION] = {create_v1, to_v2, to_v3, to_v4, to_v5, to_v6};
+/* Version 7: what the latency model said of trials (saved: it was not measured; holds: and has not been since), and trials that repeat another, whose values stand in metric under that one's id. */
+static st_t to_v7(sqlite3 *sql)
+{
+    struct base_buf b = BASE_BUF_INIT;
+    base_buf_str(&b, "CREATE TABLE estimate(trial INTEGER NOT NULL REFERENCES trial_data(id), rung INTEGER NOT NULL, name TEXT NOT NULL,"
+                     " seq INTEGER NOT NULL, median REAL NOT NULL, low REAL NOT NULL, high REAL NOT NULL, saved INTEGER NOT NULL, holds INTEGER NOT NULL,"
+                     " PRIMARY KEY(trial, rung, name)) STRICT, WITHOUT ROWID;"
+                     "CREATE TABLE repeat(trial INTEGER PRIMARY KEY REFERENCES trial_data(id), of INTEGER NOT NULL REFERENCES trial_data(id), number INTEGER NOT NULL,"
+                     " kind TEXT NOT NULL) STRICT;"
+                     "CREATE INDEX repeat_of ON repeat(of);"
+                     "DROP VIEW metric;"
+                     "DROP VIEW metric_newest;");
+    metric_views_v3(&b, "metric_each");
+    base_buf_str(&b, "CREATE VIEW metric AS SELECT m.* FROM metric_each m WHERE NOT EXISTS(SELECT 1 FROM repeat r WHERE r.trial=m.trial) UNION ALL "
+                     "SELECT r.of, m.rung, m.name, m.device, r.number, m.median, m.low, m.high, m.n, m.ratio, m.ratio_low, m.ratio_high, m.anchor, m.converged, m.disturbed, m.rejected"
+                     " FROM repeat r JOIN metric_each m ON m.trial=r.trial WHERE m.device IS NOT NULL;");
+    return run(sql, &b);
+}
+
+const db_step_fn db_steps[DB_VERSION] = {create_v1, to_v2, to_v3, to_v4, to_v5, to_v6, to_v7};
 
 st_t db_migrate(struct db *db, const db_step_fn *steps, int nsteps, struct base_err *err)
 {

@@ -33,7 +33,7 @@ static st_t quality_check(json_t *v, const char *where, const char *name, struct
 static st_t value_read(json_t *v, const char *where, const char *name, struct db_slots *s, int i, struct base_err *err)
 {
     s->low[i] = s->high[i] = NAN;
-    s->count[i] = 0;
+    s->count[i] = -1;
     s->given[i] = NULL;
     if (json_is_number(v)) {
         s->median[i] = json_number_value(v);
@@ -50,9 +50,9 @@ static st_t value_read(json_t *v, const char *where, const char *name, struct db
         s->low[i] = json_number_value(low);
         s->high[i] = json_number_value(high);
     }
-    if (n && !(json_is_integer(n) && json_integer_value(n) > 0))
-        return base_err_set(err, ST_EINVAL, where, "%s: n must be a positive integer", name);
-    s->count[i] = n ? json_integer_value(n) : 0;
+    if (n && !(json_is_integer(n) && json_integer_value(n) >= 0))
+        return base_err_set(err, ST_EINVAL, where, "%s: n must be an integer from 0 on", name);
+    s->count[i] = n ? json_integer_value(n) : -1;
     s->given[i] = v;
     return quality_check(v, where, name, err);
 }
@@ -273,7 +273,7 @@ static st_t read_slots(struct db *db, sqlite3_stmt *q, const struct db_set *name
         s->median[k] = column_double(q, 4 * i + 1);
         s->low[k] = column_double(q, 4 * i + 2);
         s->high[k] = column_double(q, 4 * i + 3);
-        s->count[k] = sqlite3_column_int64(q, 4 * i + 4);
+        s->count[k] = sqlite3_column_type(q, 4 * i + 4) == SQLITE_NULL ? -1 : sqlite3_column_int64(q, 4 * i + 4);
         s->given[k] = NULL;
     }
     sqlite3_reset(q);
@@ -307,7 +307,7 @@ int db_slots_bind(sqlite3_stmt *q, int at, const struct db_slots *s, int first, 
         sqlite3_bind_double(q, at++, has ? s->median[i] : NAN); /* NaN is bound as NULL */
         sqlite3_bind_double(q, at++, has ? s->low[i] : NAN);
         sqlite3_bind_double(q, at++, has ? s->high[i] : NAN);
-        if (has && s->count[i])
+        if (has && s->count[i] >= 0)
             sqlite3_bind_int64(q, at++, s->count[i]);
         else
             sqlite3_bind_null(q, at++);
@@ -391,7 +391,7 @@ st_t db_slots_text(struct db *db, int64_t trial, const struct db_slots *s, struc
         json_array_append_new(v, number_json(s->median[i]));
         json_array_append_new(v, number_json(s->low[i]));
         json_array_append_new(v, number_json(s->high[i]));
-        json_array_append_new(v, s->count[i] ? json_integer(s->count[i]) : json_null());
+        json_array_append_new(v, s->count[i] >= 0 ? json_integer(s->count[i]) : json_null());
         json_array_append_new(v, json_integer(s->measured[i]));
         if (known[i]) json_array_extend(v, known[i]);
         json_object_set_new(all, s->name[i], v);

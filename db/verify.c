@@ -15,7 +15,7 @@ static const struct {
     {"job_state", 1, "id"}, {"trial_data", 1, "id"},    {"trial_more", 2, "trial,chunk"},
     {"metric_quality", 2, "trial,slot"},
     {"trial_rung", 2, "trial,rung"}, {"stable", 1, "trial"},
-    {"audit", 1, "trial"}, {"verdict", 2, "job,seq"}, {"supernet", 1, "job"},
+    {"audit", 1, "trial"}, {"verdict", 2, "job,seq"}, {"supernet", 1, "job"}, {"estimate", 2, "trial,rung,name"}, {"repeat", 1, "trial"},
     {"lease", 1, "trial"},  {"checkpoint", 1, "trial"}, {"metric_set", 2, "id,slot"},
 };
 

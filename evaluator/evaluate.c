@@ -260,13 +260,31 @@ static void put_measured(json_t *metrics, const struct measured *m)
     json_object_set_new(v, "rejected", json_integer(m->rejected));
 }
 
+static bool among(json_t *names, const char *name)
+{
+    json_t *v;
+    size_t i;
+    json_array_foreach(names, i, v)
+        if (json_is_string(v) && !strcmp(json_string_value(v), name)) return true;
+    return false;
+}
+
+/* What is measured once all else is known: tautd may know enough of it by then. */
 static st_t profile(struct evaluate *ev, const struct trial *t, json_t *metrics, struct base_err *err)
 {
     struct metric want[TRIAL_METRICS_MAX];
     struct measured got[TRIAL_METRICS_MAX];
-    int n = 0;
+    json_t *answer = NULL;
+    int n = 0, timed = 0;
+    for (int i = 0; i < t->nmetrics; i++) timed += t->metric[i].source == METRIC_PROFILE;
+    if (timed && !lessee_ask(ev->o.lessee, json_pack("{s:O}", "metrics", metrics), &answer)) {
+        json_decref(answer);
+        return base_err_set(err, ST_ECANCELED, "", "stopped");
+    }
+    json_t *modelled = json_object_get(answer, "modelled");
     for (int i = 0; i < t->nmetrics; i++)
-        if (t->metric[i].source == METRIC_PROFILE || (t->metric[i].source == METRIC_ENERGY && t->metric[i].context)) want[n++] = t->metric[i];
+        if ((t->metric[i].source == METRIC_PROFILE && !among(modelled, t->metric[i].name)) || (t->metric[i].source == METRIC_ENERGY && t->metric[i].context)) want[n++] = t->metric[i];
+    json_decref(answer);
     if (!n) return ST_OK;
     struct profile_opts o = {.go = go, .ctx = ev, .weights = t->decode};
     st_t st = hostlock_exclusive(ev->o.lock);
@@ -523,6 +541,10 @@ static st_t evaluate(struct evaluate *ev, const struct trial *t, json_t *report,
     struct data *data = NULL;
     json_t *metrics = json_object(), *checkpoint = NULL, *stable = NULL;
     double tokens = 0;
+    if (t->kind == TRIAL_PROFILE) { /* with untrained weights: times do not depend on them */
+        json_object_set_new(report, "metrics", metrics);
+        return profile(ev, t, metrics, err);
+    }
     st_t st = !metrics ? ST_ENOMEM : t->kind == TRIAL_VALIDATE ? inherit(ev, t, metrics, &checkpoint, err) : data_open(&data, t->data, true, err);
     if (!st && t->kind == TRIAL_VALIDATE && scored(t)) st = data_open(&data, t->data, true, err);
     if (!st && data) st = score(ev, t, data, metrics, err);

@@ -61,7 +61,7 @@ static st_t connect_once(struct lessee *l, struct base_err *err)
     st_t st = wire_client_open(&l->wire, l->o.socket, err);
     if (st) return st;
     interruptible(l);
-    json_t *p = json_pack("{s:s, s:o?, s:[ssss], s:o, s:[ss], s:i}", "name", l->o.name, "device", fingerprint_json(l->o.dev), "accepts", "train", "validate", "score", "supernet",
+    json_t *p = json_pack("{s:s, s:o?, s:[sssss], s:o, s:[ss], s:i}", "name", l->o.name, "device", fingerprint_json(l->o.dev), "accepts", "train", "validate", "score", "supernet", "profile",
                           "provides", provides(l), "spaces", "lm", "problem", "slots", 1), *r;
     if (p && l->lease) json_object_set_new(p, "holds", json_pack("[{s:I, s:I}]", "lease", (json_int_t)l->lease, "epoch", (json_int_t)l->epoch));
     st = p ? wire_client_call(l->wire, "evaluator.register", p, CALL_MS, &r, NULL, err) : ST_ENOMEM;
@@ -163,6 +163,15 @@ bool lessee_heard(const struct lessee *l)
 
 bool lessee_progress(struct lessee *l, json_t *p)
 {
+    json_t *answer;
+    bool go = lessee_ask(l, p, &answer);
+    json_decref(answer);
+    return go;
+}
+
+bool lessee_ask(struct lessee *l, json_t *p, json_t **answer)
+{
+    *answer = NULL;
     l->taken |= beat_taken(l->beat);
     if (l->taken || !p) {
         json_decref(p);
@@ -179,7 +188,7 @@ bool lessee_progress(struct lessee *l, json_t *p)
     if (!st) beat_spoken(l->beat);
     if (!st) {
         l->taken = json_is_false(json_object_get(r, "go"));
-        json_decref(r);
+        *answer = r;
     } else if (code == WIRE_ESTALE || code == WIRE_ENOTFOUND) {
         l->taken = true;
     }

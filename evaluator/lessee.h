@@ -39,6 +39,8 @@ bool lessee_held(struct lessee *l);
 bool lessee_due(const struct lessee *l);
 /* evaluator.progress; takes p, what is said beside the lease and its epoch. False: stop. A tautd that is away says nothing: true. */
 bool lessee_progress(struct lessee *l, json_t *p);
+/* The same; *answer: what tautd said, new reference, NULL where it said nothing. */
+bool lessee_ask(struct lessee *l, json_t *p, json_t **answer);
 bool lessee_heard(const struct lessee *l); /* the last progress was answered, and what of it must be durable is */
 /* evaluator.report of the lease in hand (status, metrics, …); takes it. Returns once tautd has taken or refused it, or when told to stop. */
 void lessee_report(struct lessee *l, int64_t trial, json_t *report);

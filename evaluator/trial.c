@@ -25,11 +25,11 @@ static st_t read_rungs(struct base_jr *task, int64_t rung, struct trial *t)
 
 static st_t read_kind(struct base_jr *task, struct trial *t)
 {
-    static const char *const kinds[] = {"train", "validate", "score", "supernet"};
+    static const char *const kinds[] = {"train", "validate", "score", "supernet", "profile"};
     const char *kind = base_jr_str(task, "kind", "");
     int i = 0;
-    while (i < 4 && strcmp(kinds[i], kind)) i++;
-    if (i == 4) return base_jr_fail(task, ST_ENOTSUP, "kind", "only 'train', 'validate', 'score' and 'supernet' are served here");
+    while (i < 5 && strcmp(kinds[i], kind)) i++;
+    if (i == 5) return base_jr_fail(task, ST_ENOTSUP, "kind", "only 'train', 'validate', 'score', 'supernet' and 'profile' are served here");
     t->kind = (enum trial_kind)i;
     return ST_OK;
 }
@@ -57,7 +57,7 @@ static st_t read_text(struct trial *t, struct base_err *err)
 
 static st_t read_supernet(struct base_jr *task, struct trial *t)
 {
-    json_t *super = t->kind == TRIAL_TRAIN || t->kind == TRIAL_SCORE ? base_jr_get(task, "supernet") : base_jr_need(task, "supernet");
+    json_t *super = t->kind == TRIAL_TRAIN || t->kind == TRIAL_SCORE || t->kind == TRIAL_PROFILE ? base_jr_get(task, "supernet") : base_jr_need(task, "supernet");
     if (!super) return task->st;
     struct base_jr s = base_jr_at(super, "task.supernet", task->err);
     t->super_tokens = base_jr_num(&s, "tokens", 0, 1, 1e18);

@@ -12,10 +12,10 @@
 
 #define TRIAL_METRICS_MAX 64
 
-enum trial_kind { TRIAL_TRAIN, TRIAL_VALIDATE, TRIAL_SCORE, TRIAL_SUPERNET };
+enum trial_kind { TRIAL_TRAIN, TRIAL_VALIDATE, TRIAL_SCORE, TRIAL_SUPERNET, TRIAL_PROFILE };
 
 struct trial {
-    enum trial_kind kind;      /* trained; with inherited weights, and nothing else; its proxies, and nothing else; no candidate, but what they inherit from */
+    enum trial_kind kind;      /* trained; with inherited weights, and nothing else; its proxies, and nothing else; no candidate, but what they inherit from; timed, and nothing else */
     int64_t id, job;           /* id 0: of a supernet */
     struct arch arch;          /* a supernet has none */
     int vocab, context;

@@ -34,3 +34,6 @@ tests_db_test_archive_LDADD = $(db_test_libs)
 check_PROGRAMS += tests/db/test_extension
 tests_db_test_extension_SOURCES = tests/db/test_extension.c tests/db/db.h
 tests_db_test_extension_LDADD = $(db_test_libs)
+check_PROGRAMS += tests/db/test_repeat
+tests_db_test_repeat_SOURCES = tests/db/test_repeat.c tests/db/db.h
+tests_db_test_repeat_LDADD = $(db_test_libs)

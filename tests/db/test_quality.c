@@ -127,7 +127,7 @@ static void migrated(void)
     ok(strlen(before) > 4000, "its rows");
     is_int(db_open(&db, dir, DB_READONLY, &err), ST_EVERSION, "a reader alone does not change it: %s", err.what);
     db = open_or_die(dir);
-    is_sql(dir, "PRAGMA user_version", "6", "opened, it is of this version");
+    is_sql(dir, "PRAGMA user_version", "7", "opened, it is of this version");
     is_sql(dir, ROWS, before, "every row is as it was");
     is_sql(dir, "SELECT count(*),count(ratio),count(anchor),count(converged),count(disturbed),count(rejected) FROM metric", "24|0|0|0|0|0",
            "with nothing known of how far to believe it");

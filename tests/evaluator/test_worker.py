@@ -36,7 +36,7 @@ def plain():
     f = Fake()
     w = Worker(f)
     r = f.registers.get(timeout=HANG)
-    ok(r["name"] and r["device"]["kind"] == "cpu" and len(r["device"]["anchor"]) == 32 and r["spaces"] == ["lm", "problem"] and r["accepts"] == ["train", "validate", "score", "supernet"] and
+    ok(r["name"] and r["device"]["kind"] == "cpu" and len(r["device"]["anchor"]) == 32 and r["spaces"] == ["lm", "problem"] and r["accepts"] == ["train", "validate", "score", "supernet", "profile"] and
        "decode_ms" in r["provides"] and r["slots"] == 1 and "holds" not in r, "it says what it is and can do")
     ok("train_joules" not in r["provides"], "not what this machine cannot measure")
     anchor = r["device"]["anchor"]
@@ -64,6 +64,38 @@ def plain():
     same(results(again), results(r), "the same trial once more, without a profile: the same bits")
     same(w.term(), 0, "told to stop while idle, it leaves")
     return results(r)
+
+
+def left_out():
+    """What tautd knows need not be measured, once the rest is known; what is to be measured alone trains nothing."""
+    f, names = Fake(), ["valid_bpb", "decode_ms@16", "prefill_ms@16", "infer_bytes@16"]
+    w = Worker(f, work="left_out")
+    asked = []
+
+    def progress(p):
+        if "metrics" not in p:
+            return {"go": True}
+        asked.append(p["metrics"])
+        return {"go": True, "modelled": ["decode_ms@16", "valid_bpb"]}
+    f.progress = progress
+    f.leases.put(lease(1, DATA, metrics=names))
+    m = f.reported()["metrics"]
+    same(len(asked), 1, "before it measures it asks, once")
+    ok("valid_bpb" in asked[0] and "valid_loss" in asked[0] and not {"decode_ms@16", "prefill_ms@16", "infer_bytes@16"} & set(asked[0]), "with all that training brought")
+    ok("decode_ms@16" not in m and "prefill_ms@16" in m and "infer_bytes@16" in m and m["valid_bpb"] == asked[0]["valid_bpb"], "what is modelled is left out, the rest measured")
+    f.progress = lambda p: {"go": "metrics" not in p}
+    f.leases.put(lease(2, DATA, metrics=names))
+    same(f.reported()["status"], "preempted", "told to stop then, it stops")
+    f.progress = lambda p: asked.append(p.get("metrics")) or {"go": True}
+    f.leases.put(lease(3, DATA, metrics=["valid_bpb"]))
+    del asked[:]
+    ok("valid_bpb" in f.reported()["metrics"] and not any(x is not None for x in asked), "where nothing is to be measured nothing is asked")
+    had = sorted(os.listdir(w.work))
+    f.leases.put(lease(4, None, metrics=["decode_ms@16"], task={"kind": "profile", "context": CONTEXT, "precision": "f32", "train": {}}))
+    r = f.reported()
+    same((r["status"], list(r["metrics"]), "checkpoint" in r, "curve" in r), ("ok", ["decode_ms@16"], False, False), "a profile task is measured, and that is all")
+    same(sorted(os.listdir(w.work)), had, "it leaves no file")
+    w.term()
 
 
 def problems():
@@ -133,7 +165,7 @@ def failures():
     put("changed.txt", prose(3000, 5))
     put("longer.txt", prose(3001, 4))
     table = [
-        (lease(1, DATA, task={"kind": "profile"}), ["only 'train', 'validate', 'score' and 'supernet' are served here"], "another kind of task"),
+        (lease(1, DATA, task={"kind": "bake"}), ["are served here"], "another kind of task"),
         (lease(1, DATA, task={"kind": "train"}), ["task.train"], "a task without its recipe"),
         (lease(1, DATA, task={"kind": "train", "train": {"batch": 0}}), ["task.train.batch"], "a batch of none"),
         (lease(1, DATA, arch={"taut": 1}), ["arch"], "half an architecture"),
@@ -516,6 +548,7 @@ def energy():
 
 
 want = plain()
+left_out()
 problems()
 proxies(want)
 failures()
