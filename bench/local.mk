@@ -29,4 +29,4 @@ noinst_PROGRAMS += bench/bench_search
 bench_bench_search_SOURCES = bench/bench_search.c tests/controller/toy.h
 bench_bench_search_LDADD = libcontroller.a libdb.a libwire.a libspacejson.a libspace.a libbasejson.a libbase.a \
 	$(UV_LIBS) $(SQLITE_LIBS) $(JANSSON_LIBS) -lm
-EXTRA_DIST += bench/SPEED.md bench/bench_trial.py bench/front_speed.py bench/precision.py bench/search.py
+EXTRA_DIST += bench/SPEED.md bench/bench_trial.py bench/front_speed.py bench/precision.py bench/search.py bench/e2e.py
