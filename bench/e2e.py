@@ -195,7 +195,7 @@ def table(o, kept):
     again, end, have = Again(o, kept), o.minutes, [m for m in METHODS if m in kept]
     times = sorted({t for t in WANTED.values() if t < end} | {end})
     last = {m: again(front_at(kept[m], 60 * end)) for m in have}
-    if "optuna" not in have or any(v is None for v in last.values()):
+    if not last.get("optuna") or any(v is None for v in last.values()):
         print("kept so far: %s, %d trained again" % (", ".join("%s (%d results)" % (m, len(kept[m])) for m in have) or "nothing", len(again.values)))
         return
     ref = beyond([v for values in last.values() for v in values])

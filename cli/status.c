@@ -99,6 +99,23 @@ static void print_best(json_t *info)
     }
 }
 
+/* What the search cannot go by. */
+static void print_notices(json_t *info)
+{
+    json_t *flat, *unmet = json_object_get(info, "unmet");
+    size_t i;
+    char buf[FMT_MAX];
+    json_array_foreach(json_object_get(info, "flat"), i, flat)
+    {
+        field("flat");
+        printf("%s is %s in every result: it steers nothing\n", out_str(flat, "metric"), fmt_metric_whole(buf, out_str(flat, "metric"), out_num(flat, "value")));
+    }
+    if (!unmet) return;
+    field("constraints");
+    printf("%snone of %lld results meets them%s; the closest, trial %lld: %s\n", term_style(TERM_RED), (long long)out_int(unmet, "results"), term_style(TERM_PLAIN),
+           (long long)out_int(unmet, "trial"), out_str(unmet, "breaks"));
+}
+
 static void print_running(json_t *info)
 {
     json_t *r;
@@ -130,6 +147,7 @@ static int run(struct cli *c)
             print_progress(info);
             print_search(info);
             print_best(info);
+            print_notices(info);
             audit_print(info, field);
         }
         print_running(info);

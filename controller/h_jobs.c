@@ -192,6 +192,10 @@ CTL_HANDLER(job_get)
             json_object_set_new(json_object_get(o, "trials"), "pruned", json_integer((json_int_t)archive_count_state(j->archive, TRIAL_PRUNED)));
             json_object_set_new(o, "rungs", rungs_json(j));
         }
+        json_t *flat = ctl_notice_flat(j, archive_top(j->archive)), *unmet = ctl_notice_unmet(j, archive_top(j->archive));
+        if (json_array_size(flat)) json_object_set(o, "flat", flat);
+        if (unmet) json_object_set_new(o, "unmet", unmet);
+        json_decref(flat);
         json_t *audit = ctl_audit_json(j);
         if (audit) json_object_set_new(o, "audit", audit);
         json_object_set_new(o, "redrawn", json_pack("{s:I,s:I}", "known", (json_int_t)j->known, "infeasible", (json_int_t)j->infeasible));

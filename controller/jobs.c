@@ -439,14 +439,19 @@ static void set_reference(struct ctl *c, struct ctl_job *j)
     j->nref = job->nobjectives;
     memcpy(j->ref, worst, sizeof *worst * (size_t)j->nref);
     j->hv_n = -1;
+    ctl_notice(c, j);
 }
 
 void ctl_job_finish(struct ctl *c, struct ctl_job *j, const char *why)
 {
-    char text[256];
+    char text[256], breaks[160];
+    double cost[JOB_CONSTRAINTS_MAX];
     if (!j->nref) set_reference(c, j);
     if (archive_rung_count(j->archive, 0)) {
-        ctl_job_state(c, j, CTL_DONE, why);
+        long row = ctl_job_closest(j, archive_top(j->archive), cost);
+        snprintf(text, sizeof text, "%.80s; no result meets the constraints, the closest is trial %lld: %s", why, row < 0 ? 0 : (long long)archive_trial(j->archive, row),
+                 row < 0 ? "" : job_violation_text(j->job, cost, breaks, sizeof breaks));
+        ctl_job_state(c, j, CTL_DONE, row < 0 ? why : text);
     } else {
         snprintf(text, sizeof text, "no trial succeeded; %s", why);
         ctl_job_state(c, j, CTL_FAILED, text);
