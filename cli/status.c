@@ -63,7 +63,8 @@ static void print_search(json_t *info)
     char buf[FMT_MAX];
     field("space");
     if (isnan(out_num(space, "size"))) printf("%s, infinitely many candidates\n", type);
-    else printf("%s, %s%s candidates\n", type, json_is_true(json_object_get(space, "exact")) ? "" : "at most ", fmt_number(buf, out_num(space, "size")));
+    else printf("%s, %s%s candidate%s\n", type, json_is_true(json_object_get(space, "exact")) ? "" : "at most ", fmt_number(buf, out_num(space, "size")),
+                out_num(space, "size") == 1 ? "" : "s");
     field("strategy");
     json_t *by = json_object_get(info, "proposes");
     printf("%s", out_str(info, "strategy"));

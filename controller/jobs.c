@@ -402,8 +402,9 @@ bool ctl_job_used_up(struct ctl_job *j, double evaluations, double hours, char *
 {
     long n = archive_evaluations(j->archive);
     double busy = ctl_job_busy_s(j) / 3600;
-    if (((double)n >= evaluations || (j->job->shared && ctl_job_closed(j, evaluations))) && !unfinished(j, evaluations)) snprintf(why, size, "budget used up: %ld evaluations", n);
-    else if (busy >= hours) snprintf(why, size, "budget used up: %.3g hours", busy);
+    bool enough = (double)n >= evaluations, late = j->job->shared && !j->exhausted && ctl_job_closed(j, evaluations);
+    if (enough && !unfinished(j, evaluations)) snprintf(why, size, "budget used up: %ld evaluations", n);
+    else if (busy >= hours || (late && !unfinished(j, evaluations))) snprintf(why, size, "budget used up: %.3g hours", busy);
     else return false;
     return true;
 }

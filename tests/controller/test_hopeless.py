@@ -59,6 +59,10 @@ single = {"type": "lm", "depth": [1, 1], "width": [16], "mixer": {"attention": {
 for s in STRATEGIES:
     g, seen = ends(c, lm, lm_job(space=single, search={"strategy": s}), lambda l: {"valid_bpb": 2})
     same((g["state"], g["reason"]), ("done", "the space is used up: 1 candidate"), "%s: so of language models" % s)
+sharing = Evaluator(d.conn(), "sharing", spaces=["lm"], accepts=["train", "validate"])
+g, seen = ends(c, sharing, lm_job(space=single, search={"weights": "shared"}, budget={"evaluations": 30}), lambda l: {"valid_bpb": 3 - l["rung"]})
+same((g["state"], g["reason"], [r["ok"] for r in g["rungs"]]), ("done", "the space is used up: 1 candidate", [1, 1]), "with shared weights too, once it was trained alone")
+ok(", 1 candidate\n" in status(g["id"]), "taut status says so")
 
 # ---- objectives that do not vary ----
 for s in STRATEGIES:
