@@ -114,9 +114,5 @@ g, seen = ends(c, lm, lm_job(space=large, constraints=[{"metric": "params", "max
 ops = [x["origin"]["op"] for x in seen if x["type"] == "proposed"]
 ok(g["evaluations"] >= 1 and ops[0] == "repair", "a corner that 2,000 samples miss is walked to: %s, %s" % (g["reason"], ops))
 c.close()
-d.term()
-r = verify(d.dir)
-same(r.returncode, 0, "tables and events agree: %s" % r.stderr.strip())
-d.start()
-d.end()
+d.end_verified()
 done()
