@@ -18,6 +18,7 @@
 #include "evaluator/inherit.h"
 #include "evaluator/profiler.h"
 #include "evaluator/score.h"
+#include "evaluator/tidy.h"
 #include "evaluator/trainer.h"
 #include "model/checkpoint.h"
 #include "searchspace/arch_json.h"
@@ -776,11 +777,13 @@ st_t worker_run(const struct worker_opts *o, struct base_err *err)
             }
         } else {
             told = false;
+            if (!json_is_object(r)) tidy_trunks(o->work, o->socket);
             if (json_is_object(r)) work_on(&w, r);
             else if (base_clock_ns() - asked < 10000000) rest(RETRY_MS); /* one that does not wait */
         }
         json_decref(r);
     }
+    tidy_trunks(o->work, o->socket);
     hostlock_on_wait(o->lock, NULL, NULL);
     inherit_drop(&w.super);
     beat_stop(w.beat);
