@@ -20,6 +20,7 @@ import ast
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -244,6 +245,7 @@ def main():
     o.add_argument("--threads", type=int, default=2)
     o.add_argument("--steps", type=int, default=200, help="of training in Taut; the peer has its own 200")
     o = o.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and whatever runs ends with it
     o.taut, o.kept, o.peers = (os.path.abspath(x) for x in (os.path.join(o.build, "taut"), o.kept, o.peers))
     o.data = os.path.abspath(o.data or os.path.join(os.path.dirname(o.kept), "e2e-data"))
     only = [x for x in o.only.split(",") if x]
@@ -257,10 +259,9 @@ def main():
     make_text(o)
     for m, run in (("optuna", optuna), ("nsga2", nsga2), ("shared", shared)):
         if m in only or not only and m not in kept:
-            folder = tempfile.mkdtemp(prefix="taut-e2e-")
-            kept[m] = run(o, folder)
+            with tempfile.TemporaryDirectory(prefix="taut-bench-e2e-") as folder:
+                kept[m] = run(o, folder)
             keep(o, kept)
-            shutil.rmtree(folder)
     table(o, kept)
 
 
