@@ -170,23 +170,6 @@ double base_stats_kendall_b(const double *x, const double *y, int n)
     return tau;
 }
 
-double base_stats_regret(const double *predicted, const double *truth, int n)
-{
-    if (n < 1 || any_nan(predicted, n) || any_nan(truth, n)) return NAN;
-    double low = predicted[0], least = truth[0], sum = 0;
-    int picked = 0;
-    for (int i = 1; i < n; i++) {
-        low = fmin(low, predicted[i]);
-        least = fmin(least, truth[i]);
-    }
-    for (int i = 0; i < n; i++) {
-        if (predicted[i] != low) continue;
-        sum += truth[i];
-        picked++;
-    }
-    return fmax(sum / picked - least, 0); /* the mean of equals may round below them */
-}
-
 /* Of sorted values, by linear interpolation (type 7 of Hyndman and Fan 1996). */
 static double quantile(const double *sorted, int n, double p)
 {
@@ -195,28 +178,164 @@ static double quantile(const double *sorted, int n, double p)
     return i + 1 < n ? sorted[i] + (at - i) * (sorted[i + 1] - sorted[i]) : sorted[i];
 }
 
-st_t base_stats_bootstrap(base_stats_fn f, const double *const *x, int columns, int n, int resamples, uint64_t seed, double *low, double *high)
+/* ---- many draws of the same samples: what is sorted is sorted once ---- */
+
+enum { COLUMNS = 3 }; /* x, y, z */
+
+struct compare {
+    const double *x, *y;
+    int n;
+    int *code[COLUMNS];   /* [n] place of a sample's value among the different ones */
+    int codes[COLUMNS];
+    int8_t *sign;         /* [n][n] of (x_i - x_j)(y_i - y_j); of j < i */
+    int *weight;          /* [n] how often a draw has the sample */
+    int *count;           /* [n] of each code, of one column */
+    int64_t *rank[COLUMNS]; /* [n] by code: twice the centred rank */
+    int64_t tied[COLUMNS], square[COLUMNS]; /* pairs with equal values; sum of the squares of rank */
+};
+
+static void compare_code(struct compare *c, int column, const double *v, struct pair *p)
 {
-    if (n < 1 || columns < 1 || columns > BASE_STATS_COLUMNS || resamples < 1) return ST_EINVAL;
-    double *value = malloc((size_t)resamples * sizeof *value), *drawn = malloc((size_t)n * (size_t)columns * sizeof *drawn);
-    const double *column[BASE_STATS_COLUMNS];
-    int k = 0;
-    for (int c = 0; c < columns && drawn; c++) column[c] = drawn + (size_t)c * (size_t)n;
-    for (int i = 0; i < resamples && value && drawn; i++) {
-        struct base_rng r = base_rng_at(seed, RNG_BOOT, (uint64_t)i);
-        for (int j = 0; j < n; j++) {
-            uint32_t from = base_rng_below(&r, (uint32_t)n);
-            for (int c = 0; c < columns; c++) drawn[(size_t)c * (size_t)n + (size_t)j] = x[c][from];
-        }
-        value[k] = f(column, n);
-        k += !isnan(value[k]);
+    int n = c->n, k = -1;
+    for (int i = 0; i < n; i++) p[i] = (struct pair){v ? v[i] : 0, 0.0, i};
+    qsort(p, (size_t)n, sizeof *p, by_key);
+    for (int i = 0; i < n; i++) {
+        k += !i || p[i].key != p[i - 1].key;
+        c->code[column][p[i].at] = k;
     }
-    st_t st = value && drawn ? ST_OK : ST_ENOMEM;
-    bool enough = !st && 2 * k >= resamples;
-    if (enough) qsort(value, (size_t)k, sizeof *value, by_value);
-    if (!st) *low = enough ? quantile(value, k, 0.025) : NAN;
-    if (!st) *high = enough ? quantile(value, k, 0.975) : NAN;
+    c->codes[column] = k + 1;
+}
+
+static void compare_rank(struct compare *c, int column)
+{
+    int64_t below = 0, *rank = c->rank[column];
+    const int *code = c->code[column];
+    memset(c->count, 0, (size_t)c->codes[column] * sizeof *c->count);
+    for (int i = 0; i < c->n; i++) c->count[code[i]] += c->weight[i];
+    c->tied[column] = c->square[column] = 0;
+    for (int k = 0; k < c->codes[column]; k++) {
+        int64_t m = c->count[k];
+        rank[k] = 2 * below + m - c->n;
+        c->square[column] += m * rank[k] * rank[k];
+        c->tied[column] += pairs_of(m);
+        below += m;
+    }
+}
+
+static double compare_rho(const struct compare *c, int column)
+{
+    int64_t sum = 0;
+    for (int i = 0; i < c->n; i++) sum += c->weight[i] * c->rank[column][c->code[column][i]] * c->rank[1][c->code[1][i]];
+    return c->square[column] && c->square[1] ? (double)sum / sqrt((double)c->square[column] * (double)c->square[1]) : NAN;
+}
+
+static double compare_tau(const struct compare *c)
+{
+    int64_t sum = 0, all = pairs_of(c->n);
+    for (int i = 1; i < c->n; i++) {
+        const int8_t *sign = c->sign + (size_t)i * (size_t)c->n;
+        int part = 0; /* at most n = BASE_STATS_COMPARE_MAX in size */
+        if (!c->weight[i]) continue;
+        for (int j = 0; j < i; j++) part += c->weight[j] * sign[j];
+        sum += (int64_t)c->weight[i] * part;
+    }
+    double in_x = (double)(all - c->tied[0]), in_y = (double)(all - c->tied[1]);
+    return in_x > 0 && in_y > 0 ? (double)sum / (sqrt(in_x) * sqrt(in_y)) : NAN;
+}
+
+static double compare_regret(const struct compare *c)
+{
+    double low = INFINITY, least = INFINITY, sum = 0;
+    int picked = 0;
+    for (int i = 0; i < c->n; i++) {
+        if (!c->weight[i]) continue;
+        least = fmin(least, c->y[i]);
+        if (c->x[i] < low) low = c->x[i], sum = 0, picked = 0;
+        if (c->x[i] == low) sum += c->weight[i] * c->y[i], picked += c->weight[i];
+    }
+    return fmax(sum / picked - least, 0); /* the mean of equals may round below them */
+}
+
+/* Of the samples as often as weight says. */
+static void compare_draw(struct compare *c, double out[BASE_STATS_KINDS])
+{
+    for (int k = 0; k < COLUMNS; k++) compare_rank(c, k);
+    double other = compare_rho(c, 2);
+    out[BASE_STATS_RHO] = compare_rho(c, 0);
+    out[BASE_STATS_TAU] = compare_tau(c);
+    out[BASE_STATS_REGRET] = compare_regret(c);
+    out[BASE_STATS_BETTER] = out[BASE_STATS_RHO] - (isnan(other) ? 0 : other);
+}
+
+static void compare_fini(struct compare *c)
+{
+    for (int k = 0; k < COLUMNS; k++) {
+        free(c->code[k]);
+        free(c->rank[k]);
+    }
+    free(c->sign);
+    free(c->weight);
+    free(c->count);
+}
+
+static st_t compare_init(struct compare *c, const double *x, const double *y, const double *z, int n)
+{
+    size_t m = (size_t)n;
+    const double *v[COLUMNS] = {x, y, z};
+    struct pair *p = malloc(m * sizeof *p);
+    *c = (struct compare){.x = x, .y = y, .n = n, .sign = malloc(m * m), .weight = malloc(m * sizeof *c->weight), .count = malloc(m * sizeof *c->count)};
+    bool there = p && c->sign && c->weight && c->count;
+    for (int k = 0; k < COLUMNS; k++) {
+        c->code[k] = malloc(m * sizeof *c->code[k]);
+        c->rank[k] = malloc(m * sizeof *c->rank[k]);
+        there = there && c->code[k] && c->rank[k];
+    }
+    for (int k = 0; k < COLUMNS && there; k++) compare_code(c, k, v[k], p);
+    for (int i = 0; i < n && there; i++) {
+        c->weight[i] = 1;
+        for (int j = 0; j < i; j++) c->sign[(size_t)i * m + (size_t)j] = (int8_t)(((x[i] > x[j]) - (x[i] < x[j])) * ((y[i] > y[j]) - (y[i] < y[j])));
+    }
+    free(p);
+    if (!there) compare_fini(c);
+    return there ? ST_OK : ST_ENOMEM;
+}
+
+/* value[resamples][BASE_STATS_KINDS], sorted[resamples]: scratch. */
+static void intervals(struct compare *c, int resamples, uint64_t seed, double (*value)[BASE_STATS_KINDS], double *sorted, struct base_stats_value *out)
+{
+    for (int i = 0; i < resamples; i++) {
+        struct base_rng r = base_rng_at(seed, RNG_BOOT, (uint64_t)i);
+        memset(c->weight, 0, (size_t)c->n * sizeof *c->weight);
+        for (int j = 0; j < c->n; j++) c->weight[base_rng_below(&r, (uint32_t)c->n)]++;
+        compare_draw(c, value[i]);
+    }
+    for (int s = 0; s < BASE_STATS_KINDS; s++) {
+        int k = 0;
+        for (int i = 0; i < resamples; i++)
+            if (!isnan(value[i][s])) sorted[k++] = value[i][s];
+        if (2 * k < resamples || isnan(out[s].value)) continue;
+        qsort(sorted, (size_t)k, sizeof *sorted, by_value);
+        out[s].low = quantile(sorted, k, 0.025);
+        out[s].high = quantile(sorted, k, 0.975);
+    }
+}
+
+st_t base_stats_compare(const double *x, const double *y, const double *z, int n, int resamples, uint64_t seed, struct base_stats_value out[BASE_STATS_KINDS])
+{
+    struct compare c;
+    double once[BASE_STATS_KINDS];
+    if (n < 0 || n > BASE_STATS_COMPARE_MAX || resamples < 0) return ST_EINVAL;
+    for (int s = 0; s < BASE_STATS_KINDS; s++) out[s] = (struct base_stats_value){NAN, NAN, NAN};
+    if (n < 1 || any_nan(x, n) || any_nan(y, n)) return ST_OK;
+    st_t st = compare_init(&c, x, y, z, n);
+    if (st) return st;
+    compare_draw(&c, once);
+    for (int s = 0; s < BASE_STATS_KINDS; s++) out[s].value = once[s];
+    double (*value)[BASE_STATS_KINDS] = malloc(((size_t)resamples + 1) * sizeof *value), *sorted = malloc(((size_t)resamples + 1) * sizeof *sorted);
+    if (!value || !sorted) st = ST_ENOMEM;
+    else if (resamples) intervals(&c, resamples, seed, value, sorted, out);
     free(value);
-    free(drawn);
+    free(sorted);
+    compare_fini(&c);
     return st;
 }

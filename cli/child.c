@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -138,9 +139,18 @@ bool child_alive(struct child *c)
     return false;
 }
 
-static void nap(void)
+int child_end_fd(pid_t pid)
 {
-    poll(NULL, 0, 5);
+    return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
+bool child_wait(struct child *c, int ms)
+{
+    if (!child_alive(c)) return false;
+    struct pollfd p = {.fd = child_end_fd(c->pid), .events = POLLIN};
+    poll(&p, 1, p.fd < 0 && ms > SLICE_MS ? SLICE_MS : ms);
+    if (p.fd >= 0) close(p.fd);
+    return child_alive(c);
 }
 
 void child_stop(struct child *c, double term_s, double kill_s, const volatile int *interrupt)
@@ -157,7 +167,7 @@ void child_stop(struct child *c, double term_s, double kill_s, const volatile in
             termed = true;
         }
         if (kill_s >= 0 && s >= kill_s) kill(c->pid, SIGKILL);
-        nap();
+        child_wait(c, SLICE_MS);
     }
     if (c->log >= 0) close(c->log);
     c->log = -1;

@@ -25,6 +25,10 @@ st_t child_start(struct child *c, const char *program, const char *const *args, 
 /* Waits until it has said that it is ready. ST_ECLOSED: it ended before that; ST_ECANCELED: *interrupt became non-zero. Closes fd. */
 st_t child_wait_ready(struct child *c, int fd, const volatile int *interrupt);
 bool child_alive(struct child *c);
+/* The same after it has ended, ms have passed, or a signal has come. */
+bool child_wait(struct child *c, int ms);
+/* A file descriptor that is readable once that process, a child or not, has ended; -1: it has, or this kernel (before Linux 5.3) cannot tell. */
+int child_end_fd(pid_t pid);
 /* Closes the lifeline and waits; a SIGTERM after term_s, a SIGKILL after kill_s (< 0: never). Stops waiting when *interrupt (may be NULL) becomes
  * non-zero. */
 void child_stop(struct child *c, double term_s, double kill_s, const volatile int *interrupt);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -17,6 +18,7 @@
 #include "cli/format.h"
 
 #define PATIENCE_S 10.0     /* for a tautd that is about to leave or to listen */
+#define WATCH_MS 200         /* where what happens is missed: a lock is given up just after it is closed, a socket listens just after it is there */
 #define PAGE_BYTES (2 << 20) /* tautd ends a page of rows there: a smaller one that is not full is the last */
 
 /* ---- folders ---- */
@@ -48,6 +50,37 @@ bool conn_lock_held(const char *dir)
     bool held = flock(fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
     close(fd);
     return held;
+}
+
+int conn_watch(const char *dir)
+{
+    int fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+    if (fd < 0 || inotify_add_watch(fd, dir, IN_CREATE | IN_DELETE | IN_CLOSE_WRITE) >= 0) return fd;
+    close(fd);
+    return -1;
+}
+
+/* Who has the lock, as it says itself; 0: nobody, or it is just being taken or given up. */
+static pid_t lock_holder(const char *dir)
+{
+    char path[PATH_MAX], text[32] = "";
+    if (snprintf(path, sizeof path, "%s/taut.lock", dir) >= (int)sizeof path) return 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return 0;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    return n > 0 ? (pid_t)strtol(text, NULL, 10) : 0;
+}
+
+void conn_watch_wait(int watch, const char *dir)
+{
+    char events[4096];
+    pid_t holder = lock_holder(dir);
+    struct pollfd p[] = {{.fd = watch, .events = POLLIN}, {.fd = holder > 0 ? child_end_fd(holder) : -1, .events = POLLIN}};
+    poll(p, 2, WATCH_MS);
+    while (watch >= 0 && read(watch, events, sizeof events) > 0) {
+    }
+    if (p[1].fd >= 0) close(p[1].fd);
 }
 
 bool conn_store_there(const char *dir)
@@ -94,16 +127,12 @@ static bool try_connect(struct conn *k, const char *socket)
     return false;
 }
 
-static int open_dir(struct conn *k, const struct cli *c, bool create)
+/* Connected to the tautd that serves --dir, or to one of our own. */
+static int connect_dir(struct conn *k, const struct cli *c, const char *socket, int watch)
 {
-    char socket[PATH_MAX], why[1200];
+    char why[1200];
     struct base_err err = BASE_ERR_INIT;
     uint64_t start = base_clock_ns();
-    if (create && conn_make_dir(c->dir, &err)) return cli_fail_err(cli_exit_of(err.st), NULL, "give another --dir", &err);
-    if (!create && !conn_store_there(c->dir))
-        return cli_fail(CLI_NOTHING, c->dir, "give the folder of a search, or start one: taut run JOB.json --dir DIR", "no store there (%s)",
-                        errno == ENOENT ? "no taut.db" : strerror(errno));
-    if (wire_dir_socket(c->dir, socket, sizeof socket, &err)) return cli_fail_err(CLI_CALL, c->cmd->name, NULL, &err);
     const char *args[] = {"--dir", c->dir, "--reader", NULL};
     for (;;) {
         int ready;
@@ -111,7 +140,8 @@ static int open_dir(struct conn *k, const struct cli *c, bool create)
         if (!conn_lock_held(c->dir)) {
             if (child_start(&k->own, "tautd", args, NULL, -1, true, &ready, &err)) return cli_fail_err(CLI_FAILED, NULL, NULL, &err);
             if (!child_wait_ready(&k->own, ready, NULL) && try_connect(k, socket)) return CLI_OK;
-            while (child_alive(&k->own)) poll(NULL, 0, 5);
+            while (child_wait(&k->own, WATCH_MS)) {
+            }
             child_why(&k->own, why, sizeof why);
             bool another = child_met_another(&k->own) && (double)(base_clock_ns() - start) / 1e9 <= PATIENCE_S;
             child_stop(&k->own, 0, 0, NULL);
@@ -120,8 +150,22 @@ static int open_dir(struct conn *k, const struct cli *c, bool create)
         }
         if ((double)(base_clock_ns() - start) / 1e9 > PATIENCE_S)
             return cli_fail(CLI_NO_DAEMON, c->dir, "end it, or give its socket: --socket PATH", "a tautd holds the store and does not answer on %s", socket);
-        poll(NULL, 0, 20);
+        conn_watch_wait(watch, c->dir);
     }
+}
+
+static int open_dir(struct conn *k, const struct cli *c, bool create)
+{
+    char socket[PATH_MAX];
+    struct base_err err = BASE_ERR_INIT;
+    if (create && conn_make_dir(c->dir, &err)) return cli_fail_err(cli_exit_of(err.st), NULL, "give another --dir", &err);
+    if (!create && !conn_store_there(c->dir))
+        return cli_fail(CLI_NOTHING, c->dir, "give the folder of a search, or start one: taut run JOB.json --dir DIR", "no store there (%s)",
+                        errno == ENOENT ? "no taut.db" : strerror(errno));
+    if (wire_dir_socket(c->dir, socket, sizeof socket, &err)) return cli_fail_err(CLI_CALL, c->cmd->name, NULL, &err);
+    int watch = conn_watch(c->dir), rc = connect_dir(k, c, socket, watch);
+    if (watch >= 0) close(watch);
+    return rc;
 }
 
 int conn_open(struct conn *k, const struct cli *c, bool create)

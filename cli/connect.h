@@ -41,6 +41,10 @@ st_t conn_trials(struct conn *k, int64_t job, int64_t *after, json_t **page, int
 
 bool conn_store_there(const char *dir); /* is there a DIR/taut.db? errno, where not */
 bool conn_lock_held(const char *dir); /* does a tautd hold DIR/taut.lock? */
+/* For whoever waits until a tautd of DIR listens or has left. A watch on it, to be opened before the first look; -1: there can be none. close() it. */
+int conn_watch(const char *dir);
+/* Until something happens in DIR or the one that has its lock ends, or a signal comes, or a short while has passed: then look again. */
+void conn_watch_wait(int watch, const char *dir);
 st_t conn_make_dir(const char *dir, struct base_err *err); /* with its parents */
 
 #endif

@@ -7,7 +7,6 @@
 #include <glob.h>
 #include <limits.h>
 #include <math.h>
-#include <poll.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +26,7 @@
 #define SPACE_BAD (64.0 * (1 << 20))
 #define SPACE_WARN (1024.0 * (1 << 20))
 #define ANSWER_S 10.0
+#define WAIT_MS 200  /* between looks at that */
 
 void doctor_say(struct doctor *d, enum doctor_state state, const char *name, const char *todo, const char *fmt, ...)
 {
@@ -59,7 +59,8 @@ static bool ask_version(const char *program, char *buf, size_t size, struct base
     struct child c;
     uint64_t start = base_clock_ns();
     if (child_start(&c, program, args, NULL, -1, false, NULL, err)) return false;
-    while (child_alive(&c) && (double)(base_clock_ns() - start) * 1e-9 < ANSWER_S) poll(NULL, 0, 2);
+    while ((double)(base_clock_ns() - start) * 1e-9 < ANSWER_S && child_wait(&c, WAIT_MS)) {
+    }
     ssize_t n = pread(c.log, buf, size - 1, 0);
     buf[n > 0 ? n : 0] = '\0';
     buf[strcspn(buf, "\n")] = '\0';

@@ -419,6 +419,11 @@ static st_t handle(struct follow *f, const char *method, json_t *event)
         bool relied = json_is_true(json_object_get(event, "relied"));
         follow_say(f, "%s is %s: over %lld trials its order of %s is %s than that of counting parameters", out_str(event, "shortcut"), relied ? "relied on again" : "not relied on any more",
                    (long long)out_int(event, "trials"), out_str(event, "metric"), relied ? "better" : "no better");
+    } else if (!strcmp(type, "flat")) {
+        follow_say(f, "%s is the same in all of the first %lld results: it steers nothing, the search goes on by what varies", out_str(event, "metric"), (long long)out_int(event, "results"));
+    } else if (!strcmp(type, "unmet")) {
+        follow_say(f, "none of the first %lld results meets the constraints; the closest, trial %lld: %s", (long long)out_int(event, "results"), (long long)out_int(event, "trial"),
+                   out_str(event, "breaks"));
     }
     if (!strcmp(type, "state") && is_end(out_str(event, "state"))) f->asked_ns = 0; /* ask at once */
     return ST_OK;

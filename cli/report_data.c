@@ -90,6 +90,16 @@ static void note_unread(struct data *d)
     cli_fail(CLI_OK, "report", NULL, "job %lld cannot go on: %s", (long long)d->id, unread);
 }
 
+/* What the search cannot go by. */
+static void note_hopeless(struct data *d)
+{
+    json_t *unmet = json_object_get(d->info, "unmet"), *flat;
+    size_t i;
+    json_array_foreach(json_object_get(d->info, "flat"), i, flat) note(d, "%s is the same in every result: it steers nothing.", out_str(flat, "metric"));
+    if (unmet)
+        note(d, "None of %lld results meets the constraints; the closest, trial %lld: %s.", (long long)out_int(unmet, "results"), (long long)out_int(unmet, "trial"), out_str(unmet, "breaks"));
+}
+
 /* ---- the job ---- */
 
 static json_t *files_summary(json_t *files)
@@ -390,6 +400,7 @@ static int collect(struct data *d, const char *where)
     if (d->job && space_type(d->job->space) == SPACE_LM) add_legend(d);
     int rc = add_front(d, &front);
     if (!rc) note_unread(d);
+    if (!rc) note_hopeless(d);
     if (!rc) rc = add_details(d, front);
     if (!rc) rc = add_others(d);
     if (!rc) rc = add_devices(d);

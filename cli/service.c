@@ -4,7 +4,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -22,6 +21,7 @@
 #define SETTLED_S 20.0    /* having lived so long, a daemon's earlier deaths are forgotten */
 #define BACKOFF_S 0.1     /* doubles with each death */
 #define HELD_S 1.0        /* before something is said of an evaluator that another command left */
+#define WAIT_MS 200       /* for a child that is ending, between looks whether the command was interrupted */
 #define LOOK_S 0.2        /* between looks whether an evaluator is wanted */
 #define ROOM_BYTES 131072.0 /* beside a checkpoint: for the store's log */
 #define ROOM_FILES 1000   /* looked at for their size */
@@ -94,7 +94,8 @@ static int start_tautd(struct service *s, bool *started)
     if (child_start(&s->tautd, "tautd", args, log, -1, true, &ready, &err)) return cli_fail_err(CLI_FAILED, NULL, NULL, &err);
     s->started_ns[TAUTD] = base_clock_ns();
     *started = child_wait_ready(&s->tautd, ready, &interrupted) == ST_OK;
-    while (!*started && !interrupted && child_alive(&s->tautd)) poll(NULL, 0, 5);
+    while (!*started && !interrupted && child_wait(&s->tautd, WAIT_MS)) {
+    }
     return CLI_OK;
 }
 
@@ -117,7 +118,7 @@ static int died(struct service *s, int which, struct child *c)
 }
 
 /* Connected, whatever it takes. */
-static int connect_tautd(struct service *s)
+static int connect_watching(struct service *s, int watch)
 {
     uint64_t start = base_clock_ns();
     bool told = false, started = false;
@@ -127,7 +128,8 @@ static int connect_tautd(struct service *s)
         if (a == THERE) return CLI_OK;
         bool held = a == READER || conn_lock_held(s->dir);
         if (!held && s->tautd.pid) { /* ours is ending, its connection went first */
-            while (child_alive(&s->tautd) && !interrupted) poll(NULL, 0, 5);
+            while (!interrupted && child_wait(&s->tautd, WAIT_MS)) {
+            }
             if (interrupted) break;
             int rc = died(s, TAUTD, &s->tautd);
             if (rc) return rc;
@@ -138,10 +140,7 @@ static int connect_tautd(struct service *s)
             if (started) continue;
             if (interrupted) break;
             if (conn_lock_held(s->dir)) continue; /* somebody was quicker */
-            if (child_met_another(&s->tautd) && since(start) <= PATIENCE_S) { /* … or about to leave, and has left */
-                poll(NULL, 0, 20);
-                continue;
-            }
+            if (child_met_another(&s->tautd) && since(start) <= PATIENCE_S) continue; /* … or about to leave, and has left */
             if (!s->deaths[TAUTD] && !s->fresh && WIFEXITED(s->tautd.status)) { /* never got going: whatever is wrong is wrong with the store */
                 char why[1200];
                 if (!service_room(s)) return no_room(s);
@@ -159,9 +158,16 @@ static int connect_tautd(struct service *s)
                 told = true;
             }
         }
-        poll(NULL, 0, 20);
+        conn_watch_wait(watch, s->dir);
     }
     return interrupt_status();
+}
+
+static int connect_tautd(struct service *s)
+{
+    int watch = conn_watch(s->dir), rc = connect_watching(s, watch);
+    if (watch >= 0) close(watch);
+    return rc;
 }
 
 int service_open(struct service *s, const struct cli *c, const char *dir, void (*sayer)(void *ctx, const char *text), void *ctx)

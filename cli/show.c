@@ -82,7 +82,7 @@ static void print_origin(json_t *trial)
     size_t i;
     static const struct {
         const char *op, *text;
-    } words[] = {{"sample", "drawn at random"}, {"mutate", "a mutation"}, {"crossover", "a crossover"}, {"enumerate", "the next of the space in order"}};
+    } words[] = {{"sample", "drawn at random"}, {"mutate", "a mutation"}, {"crossover", "a crossover"}, {"enumerate", "the next of the space in order"}, {"repair", "a walk into the constraints"}};
     for (i = 0; i < sizeof words / sizeof *words; i++)
         if (!strcmp(op, words[i].op)) op = words[i].text;
     base_buf_str(&b, op);

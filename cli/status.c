@@ -64,7 +64,8 @@ static void print_search(json_t *info)
     char buf[FMT_MAX];
     field("space");
     if (isnan(out_num(space, "size"))) printf("%s, infinitely many candidates\n", type);
-    else printf("%s, %s%s candidates\n", type, json_is_true(json_object_get(space, "exact")) ? "" : "at most ", fmt_number(buf, out_num(space, "size")));
+    else printf("%s, %s%s candidate%s\n", type, json_is_true(json_object_get(space, "exact")) ? "" : "at most ", fmt_number(buf, out_num(space, "size")),
+                out_num(space, "size") == 1 ? "" : "s");
     field("strategy");
     json_t *by = json_object_get(info, "proposes");
     printf("%s", out_str(info, "strategy"));
@@ -143,6 +144,23 @@ static void print_best(json_t *info)
     }
 }
 
+/* What the search cannot go by. */
+static void print_notices(json_t *info)
+{
+    json_t *flat, *unmet = json_object_get(info, "unmet");
+    size_t i;
+    char buf[FMT_MAX];
+    json_array_foreach(json_object_get(info, "flat"), i, flat)
+    {
+        field("flat");
+        printf("%s is %s in every result: it steers nothing\n", out_str(flat, "metric"), fmt_metric_whole(buf, out_str(flat, "metric"), out_num(flat, "value")));
+    }
+    if (!unmet) return;
+    field("constraints");
+    printf("%snone of %lld results meets them%s; the closest, trial %lld: %s\n", term_style(TERM_RED), (long long)out_int(unmet, "results"), term_style(TERM_PLAIN),
+           (long long)out_int(unmet, "trial"), out_str(unmet, "breaks"));
+}
+
 static void print_running(json_t *info)
 {
     json_t *r;
@@ -200,6 +218,7 @@ static int run(struct cli *c)
             print_search(info);
             print_supernet(info);
             print_best(info);
+            print_notices(info);
             audit_print(info, field);
             print_models(json_object_get(info, "models"));
             print_filter(info);

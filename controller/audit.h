@@ -15,14 +15,15 @@
  *              trials, by the target on rung 0) at random, or the best not drawn yet where all of those are; the others in turns "front": the member of rung 0's front that is farthest, in
  *              its objectives, from those drawn, and "space": of up to AUDIT_CANDIDATES trials at random the one whose genes are farthest from those drawn. What breaks a
  *              constraint that training does not change is not drawn. While a lower rung is not relied on, every trial proposed since is drawn ("all").
- *   verdict    from JOB_AUDIT_LEAST results on: a shortcut is relied on no more once its rho is not above that of "params" over the same trials; again when it is, and the 95 % interval of
- *              the difference lies above 0. Looked at whenever the number of results is a multiple of its own eighth (rounded down, 1 at least): with every one up to 16, then with every eighth more.
+ *   verdict    from JOB_AUDIT_LEAST results on: a shortcut is relied on no more once the 95 % interval of its rho less that of "params" over the same trials lies below 0, and from AUDIT_POINT on
+ *              once that difference itself is not above 0, for a dozen results leave it uncertain by 0.3; again when its interval lies above 0. Looked at whenever the number of results is a multiple of its own eighth (rounded down, 1 at least): with every one up to 16, then with every eighth more.
  *
  * Functions of their arguments and nothing else: a search that was killed and started again draws and judges the same. */
 #ifndef TAUT_CONTROLLER_AUDIT_H
 #define TAUT_CONTROLLER_AUDIT_H
 
 #include "base/rng.h"
+#include "base/stats.h"
 #include "db/archive.h"
 
 enum {
@@ -30,6 +31,7 @@ enum {
     AUDIT_TENTH_LEAST = 10,   /* within the best tenth from so many on */
     AUDIT_CANDIDATES = 256,
     AUDIT_SAMPLE = 200,
+    AUDIT_POINT = 20,         /* results from which on a verdict rests on the difference itself, not on its interval */
     AUDIT_RESAMPLES = 1000,   /* of up to 50 results; of more 50,000 divided by their number */
 };
 
@@ -47,20 +49,18 @@ long audit_due(const struct job *job, double evaluations, long n, bool closed);
 /* Row to be drawn now; -1: none is due, nothing is left, or memory is out. */
 long audit_next(const struct job *job, const struct archive *a, double evaluations, bool closed, enum audit_drawn *how);
 
-struct audit_value {
-    double value, low, high; /* 95 % bootstrap interval; NaN where undefined */
-};
+/* Of each number the value and its 95 % bootstrap interval; NaN where undefined. */
 struct audit_agreement {
     int n;
-    struct audit_value rho, tau; /* Spearman's rho, Kendall's tau_b between what was predicted and the result: 1 the same order */
+    struct base_stats_value rho, tau; /* Spearman's rho, Kendall's tau_b between what was predicted and the result: 1 the same order */
 };
 struct audit_column {
     char name[METRIC_NAME_MAX];
     bool shortcut;                    /* false: a reference */
     bool relied;                      /* as of the last verdict */
     struct audit_agreement all, tenth; /* tenth: of the predicted best tenth (with one rung: by the results); n < AUDIT_TENTH_LEAST: values are NaN */
-    struct audit_value regret;        /* the result of the one it puts first, less the best result; unit of the target */
-    struct audit_value better;        /* rho less that of "params" over the same trials */
+    struct base_stats_value regret;        /* the result of the one it puts first, less the best result; unit of the target */
+    struct base_stats_value better;        /* rho less that of "params" over the same trials */
     long nested, violations;          /* pairs of sub- and super-network that it says something of; those of which it has the sub-network in front */
 };
 struct audit {
@@ -79,6 +79,8 @@ void audit_fini(struct audit *t);
 bool audit_judgement_due(const struct job *job, const struct archive *a);
 /* Is it to be relied on, by what the table says? */
 bool audit_judge(const struct audit_column *c);
+/* Are there results enough to tell, either way? Of a whole table. */
+bool audit_judged(const struct audit_column *c);
 
 /* May a search with low rungs promote by them? No, once one of them is not relied on. */
 bool audit_rungs_relied(const struct job *job, const struct archive *a);

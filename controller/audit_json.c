@@ -3,7 +3,7 @@
 
 #include "controller/internal.h"
 
-static json_t *value_json(const struct audit_value *v)
+static json_t *value_json(const struct base_stats_value *v)
 {
     return json_pack("{s:o,s:o,s:o}", "value", ctl_number(v->value), "low", ctl_number(v->low), "high", ctl_number(v->high));
 }
@@ -20,7 +20,7 @@ static json_t *column_json(const struct audit_column *k, bool lm)
                           value_json(&k->tenth.tau));
     if (o && lm) json_object_set_new(o, "nesting", pairs_json(k->nested, k->violations));
     if (o && k->shortcut) json_object_set_new(o, "relied", json_boolean(k->relied));
-    if (o && k->shortcut) json_object_set_new(o, "judged", json_boolean(k->all.n >= JOB_AUDIT_LEAST));
+    if (o && k->shortcut) json_object_set_new(o, "judged", json_boolean(audit_judged(k)));
     return o;
 }
 

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/stats.h"
 #include "controller/audit.h"
 #include "controller/proposer.h"
 
@@ -107,88 +106,41 @@ static st_t sample_init(struct sample *s, const struct job *job, const struct ar
     return whole && space_type(job->space) == SPACE_LM ? find_pairs(s) : ST_OK;
 }
 
-static double rho_of(const double *const *x, int n)
-{
-    return base_stats_spearman(x[0], x[1], n);
-}
-
-static double tau_of(const double *const *x, int n)
-{
-    return base_stats_kendall_b(x[0], x[1], n);
-}
-
-static double regret_of(const double *const *x, int n)
-{
-    return base_stats_regret(x[0], x[1], n);
-}
-
-static bool varies(const double *x, int n)
-{
-    for (int i = 1; i < n; i++)
-        if (x[i] != x[0]) return true;
-    return false;
-}
-
-/* NaN where it is undefined, and not because memory is out: a verdict hangs on it. */
-static st_t rho(const double *x, const double *y, int n, double *out)
-{
-    *out = base_stats_spearman(x, y, n);
-    return isnan(*out) && varies(x, n) && varies(y, n) ? ST_ENOMEM : ST_OK;
-}
-
-/* x[2]: what "params" predicts. Where that says nothing, against guessing. */
-static double better_of(const double *const *x, int n)
-{
-    double other = base_stats_spearman(x[2], x[1], n);
-    return base_stats_spearman(x[0], x[1], n) - (isnan(other) ? 0 : other);
-}
-
-static st_t value(struct audit_value *v, base_stats_fn f, const double *const *x, int columns, int n, int resamples, uint64_t seed)
-{
-    *v = (struct audit_value){n ? f(x, n) : NAN, NAN, NAN};
-    return resamples && n && !isnan(v->value) ? base_stats_bootstrap(f, x, columns, n, resamples, seed, &v->low, &v->high) : ST_OK;
-}
-
-static st_t agreement(struct audit_agreement *g, const double *const *x, int n, int resamples, uint64_t seed)
-{
-    g->n = n;
-    st_t st = value(&g->rho, rho_of, x, 2, n, resamples, seed);
-    return st ? st : value(&g->tau, tau_of, x, 2, n, resamples, seed);
-}
-
 /* said[n] by place in the sample, less is better; NaN: nothing. */
 static st_t judge_column(struct audit_column *c, const struct sample *s, const double *said, bool whole)
 {
     size_t room = (size_t)s->n + 1;
-    double *x = malloc(6 * room * sizeof *x);
+    double *x = malloc(5 * room * sizeof *x);
     if (!x) return ST_ENOMEM;
-    double *all[] = {x, x + room, x + 2 * room}, *tenth[] = {x + 3 * room, x + 4 * room, x + 5 * room};
-    const double *const *in = (const double *const *)all, *const *best = (const double *const *)tenth;
+    double *predicted = x, *truth = x + room, *size = x + 2 * room, *best = x + 3 * room, *best_truth = x + 4 * room;
+    struct base_stats_value v[BASE_STATS_KINDS], t[BASE_STATS_KINDS];
     uint64_t seed = s->job->seed;
     int n = 0, m = 0;
-    bool params = true;
+    bool sized = true;
     for (long i = 0; i < s->n; i++) {
         if (isnan(said[i])) continue;
-        all[0][n] = said[i];
-        all[1][n] = s->truth[i];
-        all[2][n++] = s->params[i];
-        params &= !isnan(s->params[i]);
+        predicted[n] = said[i];
+        truth[n] = s->truth[i];
+        sized &= !isnan(s->params[i]);
+        size[n++] = s->params[i];
         if (!s->tenth[i]) continue;
-        tenth[0][m] = said[i];
-        tenth[1][m++] = s->truth[i];
+        best[m] = said[i];
+        best_truth[m++] = s->truth[i];
     }
-    for (int i = 0; i < n && !params; i++) all[2][i] = 0; /* no order at all */
-    double own, other;
     int draws = n <= 50 ? AUDIT_RESAMPLES : 50 * AUDIT_RESAMPLES / n;
-    st_t st = rho(all[0], all[1], n, &own);
-    if (!st) st = rho(all[2], all[1], n, &other);
+    const double *other = sized ? size : NULL;
+    st_t st = base_stats_compare(predicted, truth, other, n, whole ? draws : 0, seed, v);
+    double better = v[BASE_STATS_BETTER].value;
+    bool decides = c->relied ? n < AUDIT_POINT && better < 0 : better > 0; /* its interval */
+    if (!st && !whole && n >= JOB_AUDIT_LEAST && decides) st = base_stats_compare(predicted, truth, other, n, draws, seed, v);
+    if (!st) st = base_stats_compare(best, best_truth, NULL, whole && m >= AUDIT_TENTH_LEAST ? m : 0, draws, seed, t);
     c->all.n = n;
-    c->better = (struct audit_value){st ? NAN : own - (isnan(other) ? 0 : other), NAN, NAN};
-    if (!st && (whole || (!c->relied && c->better.value > 0))) st = value(&c->better, better_of, in, 3, n, draws, seed);
-    if (!st && whole) st = agreement(&c->all, in, n, draws, seed);
-    if (!st && whole) st = agreement(&c->tenth, best, m < AUDIT_TENTH_LEAST ? 0 : m, draws, seed);
     c->tenth.n = m;
-    if (!st && whole) st = value(&c->regret, regret_of, in, 2, n, draws, seed);
+    if (!st) {
+        c->better = v[BASE_STATS_BETTER];
+        c->all.rho = v[BASE_STATS_RHO], c->all.tau = v[BASE_STATS_TAU], c->regret = v[BASE_STATS_REGRET];
+        c->tenth.rho = t[BASE_STATS_RHO], c->tenth.tau = t[BASE_STATS_TAU];
+    }
     for (long i = 0; i < s->pairs; i++) {
         double sub = said[s->pair[i].sub], super = said[s->pair[i].super];
         c->nested += !isnan(sub) && !isnan(super);
@@ -251,6 +203,11 @@ void audit_fini(struct audit *t)
 bool audit_judge(const struct audit_column *c)
 {
     if (!c->shortcut || c->all.n < JOB_AUDIT_LEAST) return c->relied;
-    if (!(c->better.value > 0)) return false;
-    return c->relied || c->better.low > 0;
+    if (!c->relied) return c->better.low > 0;
+    return !(c->better.high < 0) && (c->all.n < AUDIT_POINT || c->better.value > 0);
+}
+
+bool audit_judged(const struct audit_column *c)
+{
+    return c->all.n >= JOB_AUDIT_LEAST && (c->all.n >= AUDIT_POINT || c->better.low > 0 || c->better.high < 0);
 }

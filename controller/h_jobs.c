@@ -201,6 +201,10 @@ CTL_HANDLER(job_get)
         if (job->shared) json_object_set_new(o, "supernet", ctl_super_json(c, j));
         json_t *filter = ctl_filter_json(c, j);
         if (filter) json_object_set_new(o, "filter", filter);
+        json_t *flat = ctl_notice_flat(j, archive_top(j->archive)), *unmet = ctl_notice_unmet(j, archive_top(j->archive));
+        if (json_array_size(flat)) json_object_set(o, "flat", flat);
+        if (unmet) json_object_set_new(o, "unmet", unmet);
+        json_decref(flat);
         json_t *audit = ctl_audit_json(j);
         if (audit) json_object_set_new(o, "audit", audit);
         json_t *models = ctl_modelled_json(j);

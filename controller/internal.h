@@ -8,6 +8,7 @@
  *   supernet.c   the supernet of a job with shared weights: a task before all others
  *   fidelity.c   which trial goes up a rung; prune.c: which trial need not go on
  *   modelled.c   which measurements leases leave out; estimate.c, latency.c: by what model
+ *   notice.c     what a search is told once: objectives that do not vary, constraints that nothing meets
  *   audit.c      which trial goes to the top to check shortcuts by; audit_table.c: what came of it
  *   sched.c      who gets what; which jobs wait and why; when a job ends
  *   server.c     the loop, timers, connections, start and stop
@@ -273,6 +274,17 @@ double ctl_job_hypervolume(struct ctl *c, struct ctl_job *j);          /* NaN: n
 int ctl_job_needs(const struct ctl_job *j, const struct metric **out);
 bool ctl_metric_measured(const struct metric *m); /* depends on the device */
 bool ctl_metric_once(const struct metric *m);     /* no training changes it: measured on the first rung alone, and holds on */
+
+/* ---- notice.c ---- */
+/* Is objective k the same, *v, in all results of that rung? Of one result nobody can say. */
+bool ctl_job_flat(const struct ctl_job *j, int k, int rung, double *v);
+/* The result of that rung that breaks the job's constraints least, and what they are of it; -1: there is none, or one holds them. */
+long ctl_job_closest(const struct ctl_job *j, int rung, double cost[JOB_CONSTRAINTS_MAX]);
+/* What job.get says of both; NULL: some result meets the constraints, or there is none. New references. */
+json_t *ctl_notice_unmet(const struct ctl_job *j, int rung);
+json_t *ctl_notice_flat(const struct ctl_job *j, int rung);
+/* Records both as events, as the first results have them. */
+st_t ctl_notice(struct ctl *c, struct ctl_job *j);
 
 /* ---- leases.c ---- */
 st_t ctl_leases_load(struct ctl *c, struct base_err *err);

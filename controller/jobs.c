@@ -408,8 +408,9 @@ bool ctl_job_used_up(struct ctl_job *j, double evaluations, double hours, char *
 {
     long n = archive_evaluations(j->archive);
     double busy = ctl_job_busy_s(j) / 3600;
-    if (((double)n >= evaluations || (j->job->shared && ctl_job_closed(j, evaluations))) && !unfinished(j, evaluations)) snprintf(why, size, "budget used up: %ld evaluations", n);
-    else if (busy >= hours) snprintf(why, size, "budget used up: %.3g hours", busy);
+    bool enough = (double)n >= evaluations, late = j->job->shared && !j->exhausted && ctl_job_closed(j, evaluations);
+    if (enough && !unfinished(j, evaluations)) snprintf(why, size, "budget used up: %ld evaluations", n);
+    else if (busy >= hours || (late && !unfinished(j, evaluations))) snprintf(why, size, "budget used up: %.3g hours", busy);
     else return false;
     return true;
 }
@@ -445,14 +446,19 @@ static void set_reference(struct ctl *c, struct ctl_job *j)
     j->nref = job->nobjectives;
     memcpy(j->ref, worst, sizeof *worst * (size_t)j->nref);
     j->hv_n = -1;
+    ctl_notice(c, j);
 }
 
 void ctl_job_finish(struct ctl *c, struct ctl_job *j, const char *why)
 {
-    char text[256];
+    char text[256], breaks[160];
+    double cost[JOB_CONSTRAINTS_MAX];
     if (!j->nref) set_reference(c, j);
     if (archive_rung_count(j->archive, 0)) {
-        ctl_job_state(c, j, CTL_DONE, why);
+        long row = ctl_job_closest(j, archive_top(j->archive), cost);
+        snprintf(text, sizeof text, "%.80s; no result meets the constraints, the closest is trial %lld: %s", why, row < 0 ? 0 : (long long)archive_trial(j->archive, row),
+                 row < 0 ? "" : job_violation_text(j->job, cost, breaks, sizeof breaks));
+        ctl_job_state(c, j, CTL_DONE, row < 0 ? why : text);
     } else {
         snprintf(text, sizeof text, "no trial succeeded; %s%s", why,
                  j->job->shared && !ctl_super_done(j) ? ", and the supernet was not trained by then: give more hours, or a smaller fidelity.tokens" : "");

@@ -5,7 +5,7 @@ libcontroller_a_SOURCES = \
 	controller/h_evaluator.c controller/h_front.c controller/h_jobs.c controller/h_predict.c controller/h_progress.c \
 	controller/h_report.c controller/h_server.c controller/h_submit.c controller/h_watch.c controller/inner.c controller/inner.h \
 	controller/inner_int.h controller/inner_sum.c controller/jobs.c controller/latency.c controller/latency.h controller/latency_features.c controller/leases.c controller/linalg.c controller/linalg.h controller/modelled.c \
-	controller/nsga2.c controller/proposer.c controller/prune.c controller/random.c controller/repeat.c controller/repeat.h controller/ridge.c controller/ridge.h controller/sched.c \
+	controller/notice.c controller/nsga2.c controller/proposer.c controller/prune.c controller/random.c controller/repeat.c controller/repeat.h controller/ridge.c controller/ridge.h controller/sched.c \
 	controller/surrogate.c controller/surrogate.h \
 	controller/server.c controller/store.c controller/strategy.c controller/supernet.c controller/table.c
 

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct proposer {
     const struct job *job;
@@ -17,7 +18,10 @@ struct proposer {
     bool enumerating;     /* a call for `waiting` has ended with ST_EBUSY */
     uint64_t waiting;
     struct proposal *x; /* of the call under way */
-    char why[192];
+    struct genome closest; /* of those for this proposal whose paper costs break a constraint the one that breaks them least … */
+    double violation;      /* … by so much (INFINITY: none was seen) … */
+    double cost[JOB_CONSTRAINTS_MAX]; /* … costing that; NaN: not known on paper */
+    char why[256];
 };
 
 st_t proposer_new(struct proposer **out, const struct job *job, const struct archive *archive, struct base_err *err)
@@ -31,6 +35,7 @@ st_t proposer_new(struct proposer **out, const struct job *job, const struct arc
     p->archive = archive;
     p->size = space_size(job->space, &exact);
     st_t st = space_genome_init(job->space, &p->genome);
+    if (!st) st = space_genome_init(job->space, &p->closest);
     for (int i = 0; !st && i < STRATEGY_PENDING_MAX; i++) st = space_genome_init(job->space, &p->pending[i]);
     if (!st) st = strategy->open(&p->state, job);
     if (st) {
@@ -47,6 +52,7 @@ void proposer_free(struct proposer *p)
     if (!p) return;
     if (p->strategy) p->strategy->close(p->state);
     space_genome_fini(&p->genome);
+    space_genome_fini(&p->closest);
     for (int i = 0; i < STRATEGY_PENDING_MAX; i++) space_genome_fini(&p->pending[i]);
     free(p);
 }
@@ -144,9 +150,15 @@ static st_t consider(struct proposer *p)
             const struct metric *m = &job->constraint[i].metric;
             bound[i] = m->source == METRIC_PAPER ? space_metric_paper(m, &x->candidate.arch, job->decode) : NAN;
         }
-        if (job_violation(job, bound) > 0) {
+        double violation = job_violation(job, bound);
+        if (violation > 0) {
             x->infeasible++;
             st = ST_EINVAL;
+        }
+        if (violation > 0 && violation <= p->violation) { /* as close too: a plateau is crossed by walking */
+            space_genome_copy(&p->closest, &x->genome);
+            memcpy(p->cost, bound, sizeof bound);
+            p->violation = violation;
         }
     }
     if (st) space_candidate_fini(&x->candidate);
@@ -156,6 +168,23 @@ static st_t consider(struct proposer *p)
 static bool passed_over(st_t st)
 {
     return st == ST_EEXIST || st == ST_EINVAL || st == ST_EEXHAUSTED;
+}
+
+/* A draw beside the strategy's. Where sampling has met nothing but candidates outside the constraints, its second half walks from the closest of them. */
+static st_t draw(struct proposer *p, struct base_rng *r, bool walk)
+{
+    struct proposal *x = p->x;
+    x->origin = (struct strategy_origin){.op = walk ? "repair" : "sample"};
+    if (!walk) return space_sample(p->job->space, r, &x->genome);
+    space_genome_copy(&x->genome, &p->closest);
+    return space_mutate(p->job->space, r, 0, &x->genome);
+}
+
+/* The search has ended without a candidate: which constraint, and by how much. */
+static void tell_closest(struct proposer *p, const char *what)
+{
+    char text[160];
+    snprintf(p->why, sizeof p->why, "%s meets the constraints; the closest: %s", what, job_violation_text(p->job, p->cost, text, sizeof text));
 }
 
 static st_t ask(struct proposer *p, struct base_rng *r)
@@ -168,17 +197,16 @@ static st_t ask(struct proposer *p, struct base_rng *r)
     int samples = small ? PROPOSER_SAMPLES_SMALL : PROPOSER_SAMPLES;
     for (int i = 0; i < PROPOSER_ASKS + samples; i++) {
         st_t st;
-        if (i < PROPOSER_ASKS) {
-            st = p->strategy->propose(p->state, r, &pending, &x->genome, &x->origin);
-        } else {
-            x->origin = (struct strategy_origin){.op = "sample"};
-            st = space_sample(p->job->space, r, &x->genome);
-        }
+        if (i < PROPOSER_ASKS) st = p->strategy->propose(p->state, r, &pending, &x->genome, &x->origin);
+        else st = draw(p, r, !small && i >= PROPOSER_ASKS + samples / 2 && isfinite(p->violation));
         if (!st) st = consider(p);
         if (!passed_over(st)) return st;
     }
     if (small) return ST_EBUSY;
-    snprintf(p->why, sizeof p->why, "%d draws brought nothing new that may meet the constraints (%ld known, %ld outside them)",
+    char what[64];
+    snprintf(what, sizeof what, "none of %ld draws", x->infeasible);
+    if (!archive_count(p->archive) && x->infeasible) tell_closest(p, what);
+    else snprintf(p->why, sizeof p->why, "%d draws brought nothing new that may meet the constraints (%ld known, %ld outside them)",
              PROPOSER_ASKS + samples, x->known, x->infeasible);
     return ST_EEXHAUSTED;
 }
@@ -189,8 +217,9 @@ static st_t enumerate(struct proposer *p)
     for (int i = 0; i < PROPOSER_ENUMERATE_STEP; i++, p->next++) {
         st_t st = space_nth(p->job->space, p->next, &p->x->genome);
         if (st == ST_ENOTFOUND) {
-            snprintf(p->why, sizeof p->why, "the space is used up: %ld candidates%s", archive_count(p->archive),
-                     p->job->nconstraints ? " that may meet the constraints" : "");
+            long n = archive_count(p->archive);
+            if (!n && isfinite(p->violation)) tell_closest(p, "the space is used up: no candidate");
+            else snprintf(p->why, sizeof p->why, "the space is used up: %ld candidate%s%s", n, n == 1 ? "" : "s", p->job->nconstraints ? " that may meet the constraints" : "");
             return ST_EEXHAUSTED;
         }
         if (!st) st = consider(p);
@@ -207,7 +236,9 @@ st_t proposer_next(struct proposer *p, uint64_t n, struct proposal *out)
     if (!st) st = space_genome_init(p->job->space, &x.genome);
     if (st) return st;
     p->x = &x;
-    st = p->enumerating && p->waiting == n ? ST_EBUSY : ask(p, &r);
+    bool goes_on = p->enumerating && p->waiting == n;
+    if (!goes_on) p->violation = INFINITY;
+    st = goes_on ? ST_EBUSY : ask(p, &r);
     if (st == ST_EBUSY) st = enumerate(p);
     p->enumerating = st == ST_EBUSY;
     p->waiting = n;

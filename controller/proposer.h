@@ -11,7 +11,8 @@
  *     caught up before each proposal, so a proposer may be thrown away and made again at any time.
  *   - A candidate whose id the archive knows, in whatever state, is never proposed again. The strategy is asked again with the same generator
  *     (PROPOSER_ASKS times), then the space is sampled, then, where it has at most 1e6 genomes, enumerated from its start.
- *   - A candidate that breaks a constraint on a paper metric is not proposed. */
+ *   - A candidate that breaks a constraint on a paper metric is not proposed. In a space too large to enumerate, the second half of the samples walks from the one
+ *     that breaks them least by mutations ("repair"), so that a small feasible corner is found. */
 #ifndef TAUT_CONTROLLER_PROPOSER_H
 #define TAUT_CONTROLLER_PROPOSER_H
 
@@ -39,7 +40,8 @@ struct proposal {
 st_t proposer_new(struct proposer **out, const struct job *job, const struct archive *archive, struct base_err *err);
 void proposer_free(struct proposer *p); /* NULL allowed */
 
-/* ST_EEXHAUSTED: the space is used up, or nothing new that may meet the constraints was found; proposer_why says it in words.
+/* ST_EEXHAUSTED: the space is used up, or nothing new that may meet the constraints was found; proposer_why says it in words, where nothing was ever found
+ * with the constraints that the closest one breaks, and by how much.
  * ST_EBUSY: a piece of the enumeration is done and nothing found yet; call again with the same n. ST_ENOMEM. *out: proposal_fini on success alone. */
 st_t proposer_next(struct proposer *p, uint64_t n, struct proposal *out);
 void proposal_fini(struct proposal *x);

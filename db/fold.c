@@ -125,6 +125,23 @@ static st_t fold_strategy(struct fold *f)
     return f->r.st;
 }
 
+/* What was told of a search: nothing reads them but those who watch. */
+static st_t fold_flat(struct fold *f)
+{
+    need_str(f, "metric");
+    need_int(f, "results", 1);
+    need_num(f, "value");
+    return f->r.st;
+}
+
+static st_t fold_unmet(struct fold *f)
+{
+    need_int(f, "trial", 1);
+    need_int(f, "results", 1);
+    need_str(f, "breaks");
+    return f->r.st;
+}
+
 static st_t fold_reference(struct fold *f)
 {
     json_t *point = need_type(f, "point", JSON_ARRAY, "an array");
@@ -591,6 +608,7 @@ static const struct {
     {"precision", fold_precision, false}, {"promoted", fold_promoted, false},   {"pruned", fold_pruned, false},
     {"strategy", fold_strategy, false},   {"supernet", db_fold_supernet, false},
     {"scored", fold_scored, false},       {"chosen", fold_chosen, false},       {"filter", fold_filter, false},
+    {"strategy", fold_strategy, false},   {"flat", fold_flat, false},           {"unmet", fold_unmet, false},
     {"audit", fold_audit, false},         {"verdict", fold_verdict, false},
     {"modelled", fold_modelled, false},
 };

@@ -57,6 +57,7 @@ static void serve(const struct worker_opts *o, struct lessee *lessee, struct eva
         if (!lessee_next(lessee, &lease, &e)) {
             told = false;
             if (lease) work_on(lessee, ev, lease);
+            else tidy_trunks(o->work, o->socket);
             json_decref(lease);
         } else if (!__atomic_load_n(o->stop, __ATOMIC_RELAXED)) {
             if (!told) log_warn("tautd: %s; trying again", e.what);
@@ -79,6 +80,7 @@ st_t worker_run(const struct worker_opts *o, struct base_err *err)
         st = evaluate_new(&ev, &(struct evaluate_opts){.lessee = lessee, .work = o->work, .checkpoint_s = o->checkpoint_s, .dev = o->dev, .lock = o->lock,
                                                        .energy = energy});
     if (!st) serve(o, lessee, ev);
+    if (!st) tidy_trunks(o->work, o->socket);
     evaluate_free(ev);
     lessee_free(lessee);
     energy_close(energy);

@@ -82,6 +82,9 @@ st_t model_bytes_at(const struct arch *a, struct kn_dev *dev, const struct model
 enum kn_dtype model_stored_dtype(const struct model_opts *o);
 /* Numbers of a parameter that is not kept in f32. */
 st_t model_store(struct model *m, const struct model_param *p, const float *host);
+/* *gnorm (may be NULL): the norm of all gradients. *out: the update of model step m->steps + 1, gradients clipped to h->clip by that norm as
+ * torch.nn.utils.clip_grad_norm_ does, its 1e-6 included; lr is not scaled for hidden matrices. ST_ENONFINITE: a gradient is not finite. */
+st_t model_clip(struct model *m, const struct model_hyper *h, double *gnorm, struct kn_adamw *out);
 
 /* Bytes that the model may still take of the device and of its own limit, of which it holds some already. */
 uint64_t model_room(const struct model_opts *o, const struct kn_dev *dev, uint64_t held);

@@ -75,24 +75,29 @@ static st_t adamw(struct model *m, int64_t from, int64_t to, const struct kn_ada
     return to > from ? m->dev->op->adamw(m->dev, &t[0], &t[1], &t[2], &t[3], h) : ST_OK;
 }
 
-st_t model_update(struct model *m, const struct model_hyper *h, double *gnorm)
+st_t model_clip(struct model *m, const struct model_hyper *h, double *gnorm, struct kn_adamw *out)
 {
-    if (!m->opts.train) return ST_ESTATE;
     struct kn_tensor g = kn_t1(m->slab[1], m->dtype, m->plan.elements);
     double sum;
     TRY(m->dev->op->sumsq(m->dev, &g, &sum));
     double norm = sqrt(sum);
     if (gnorm) *gnorm = norm;
     if (!isfinite(norm)) return ST_ENONFINITE;
-    /* as torch.nn.utils.clip_grad_norm_, its 1e-6 included */
-    double scale = h->clip > 0 ? fmin(1, h->clip / (norm + 1e-6)) : 1;
-    struct kn_adamw a = {.lr = h->lr,
-                         .beta1 = h->beta1,
-                         .beta2 = h->beta2,
-                         .eps = h->eps,
-                         .weight_decay = h->weight_decay,
-                         .gscale = scale,
-                         .t = m->steps + 1};
+    *out = (struct kn_adamw){.lr = h->lr,
+                             .beta1 = h->beta1,
+                             .beta2 = h->beta2,
+                             .eps = h->eps,
+                             .weight_decay = h->weight_decay,
+                             .gscale = h->clip > 0 ? fmin(1, h->clip / (norm + 1e-6)) : 1,
+                             .t = m->steps + 1};
+    return ST_OK;
+}
+
+st_t model_update(struct model *m, const struct model_hyper *h, double *gnorm)
+{
+    struct kn_adamw a;
+    if (!m->opts.train) return ST_ESTATE;
+    TRY(model_clip(m, h, gnorm, &a));
     struct kn_adamw hidden = a;
     hidden.lr *= h->hidden_lr_scale;
     if (h->hidden_lr_scale == 1) {

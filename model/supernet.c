@@ -307,17 +307,14 @@ st_t supernet_update(struct supernet *s, const struct model_hyper *h, double *gn
 {
     struct model *m = &s->store;
     if (!s->stepped) return ST_ESTATE;
-    struct kn_tensor g = kn_t1(m->slab[1], m->dtype, m->plan.elements);
-    double sum;
-    TRY(m->dev->op->sumsq(m->dev, &g, &sum));
-    double norm = sqrt(sum);
-    if (gnorm) *gnorm = norm;
-    if (!isfinite(norm)) return ST_ENONFINITE;
+    struct kn_adamw all;
+    TRY(model_clip(m, h, gnorm, &all));
     for (int i = 0; i < m->plan.params; i++) {
         struct shared *t = &s->tensor[i];
         if (!t->touched) continue;
-        struct kn_adamw a = {.lr = h->lr * (m->param[i].hidden ? h->hidden_lr_scale : 1), .beta1 = h->beta1, .beta2 = h->beta2, .eps = h->eps,
-                             .weight_decay = h->weight_decay, .gscale = h->clip > 0 ? fmin(1, h->clip / (norm + 1e-6)) : 1, .t = t->updates + 1};
+        struct kn_adamw a = all;
+        a.lr *= m->param[i].hidden ? h->hidden_lr_scale : 1;
+        a.t = t->updates + 1;
         TRY(extent_pieces(&t->whole, &t->box, true, 1, update_piece, &(struct moving){m, m->param[i].offset, &a}));
         t->updates++;
     }

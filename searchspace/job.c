@@ -2,6 +2,7 @@
 #include "searchspace/job.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -149,4 +150,33 @@ double job_violation(const struct job *j, const double *value)
         if (value[i] < c->min) sum += (c->min - value[i]) / fmax(fabs(c->min), 1e-12);
     }
     return sum;
+}
+
+static void number(struct base_buf *b, double v)
+{
+    base_buf_printf(b, v == floor(v) && fabs(v) < 1e15 ? "%.0f" : "%.6g", v);
+}
+
+/* value lies beyond the bound by so much. */
+static void describe(struct base_buf *b, const char *metric, double value, const char *which, double bound, double by, const char *way)
+{
+    base_buf_printf(b, "%s%s ", b->len ? ", " : "", metric);
+    number(b, value);
+    base_buf_printf(b, " (%s ", which);
+    number(b, bound);
+    if (bound != 0) base_buf_printf(b, ": %.3g %% %s)", 100 * by / fabs(bound), way);
+    else base_buf_str(b, ")");
+}
+
+const char *job_violation_text(const struct job *j, const double *value, char *buf, int size)
+{
+    struct base_buf b = BASE_BUF_INIT;
+    for (int i = 0; i < j->nconstraints; i++) {
+        const struct job_constraint *c = &j->constraint[i];
+        if (value[i] > c->max) describe(&b, c->metric.name, value[i], "at most", c->max, value[i] - c->max, "over");
+        if (value[i] < c->min) describe(&b, c->metric.name, value[i], "at least", c->min, c->min - value[i], "under");
+    }
+    snprintf(buf, (size_t)size, "%.*s", b.len && !b.st ? (int)base_utf8_cut(b.p, (size_t)size - 1) : 0, b.len ? b.p : "");
+    base_buf_fini(&b);
+    return buf;
 }

@@ -115,6 +115,9 @@ long job_audit_trials(const struct job *j, double evaluations);
 /* Constraint violation of a candidate from metric values: 0 when all hold, else the sum of (excess / max(|bound|, tiny)).
  * value[i] belongs to constraint i; NaN where unknown: skipped. */
 double job_violation(const struct job *j, const double *value);
+/* Which of them a candidate breaks, in words: "params 78144 (at most 1000: 7710 % over), weight_bytes …" into buf, cut between characters where it does not fit; "" when all hold.
+ * Returns buf. */
+const char *job_violation_text(const struct job *j, const double *value, char *buf, int size);
 
 /* ---- the files behind "data" (no content is read but for hashing) ---- */
 

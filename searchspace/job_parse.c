@@ -384,11 +384,16 @@ long job_audit_trials(const struct job *j, double evaluations)
 
 #define RUNGS_REMEDY "take fewer rungs, a smaller eta or more tokens"
 
-/* Each rung must train on more than the one below it. */
-static st_t check_rungs(const struct job *j, struct base_err *err)
+static double step_tokens(const struct job *j)
+{
+    return space_type(j->space) == SPACE_LM ? (double)j->train.batch * j->data.context : 1;
+}
+
+/* Each rung must train on more than the one below it, and the lowest be warm before it decays. */
+static st_t try_rungs(const struct job *j, struct base_err *err)
 {
     bool lm = space_type(j->space) == SPACE_LM;
-    double step = lm ? (double)j->train.batch * j->data.context : 1, first = job_rung_tokens(j, 0), before = 0;
+    double step = step_tokens(j), first = job_rung_tokens(j, 0), before = 0;
     if (first < step && lm) {
         return base_err_set(err, ST_EINVAL, "fidelity.rungs", "rung 0 of %d has %.0f tokens, less than one step (batch %d x context %d = %.0f); " RUNGS_REMEDY,
                             j->rungs, first, j->train.batch, j->data.context, step);
@@ -410,6 +415,22 @@ static st_t check_rungs(const struct job *j, struct base_err *err)
     return ST_OK;
 }
 
+#define LEAST_TRIES 4096
+
+static st_t check_rungs(const struct job *j, struct base_err *err)
+{
+    struct base_err why = BASE_ERR_INIT;
+    struct job k = *j;
+    st_t st = try_rungs(j, &why);
+    if (!st) return ST_OK;
+    double step = step_tokens(j), from = fmax(1, floor((1 - 0.5 / step) * pow(j->eta, j->rungs - 1))); /* with fewer steps rung 0 has none */
+    for (int i = 0; i < LEAST_TRIES; i++) {
+        k.tokens = (from + i) * step;
+        if (k.tokens > j->tokens && !try_rungs(&k, NULL)) return base_err_set(err, st, why.where, "%s (fidelity.tokens: %.0f is enough)", why.what, k.tokens);
+    }
+    return base_err_set(err, st, why.where, "%s", why.what);
+}
+
 /* Low rungs are checked by trials that go to the top whatever they bring: do so many fit? */
 static st_t check_audit(const struct job *j, struct base_err *err)
 {
@@ -429,8 +450,8 @@ static st_t check_sizes(const struct job *j, struct base_err *err)
                             j->data.context, STEP_TOKENS_MAX);
     }
     if (j->tokens < step) {
-        return base_err_set(err, ST_EINVAL, "fidelity.tokens", "%.0f is less than one step (batch %d x context %d)", j->tokens,
-                            j->train.batch, j->data.context);
+        return base_err_set(err, ST_EINVAL, "fidelity.tokens", "%.0f is less than one step; the least is batch %d x context %d = %.0f", j->tokens,
+                            j->train.batch, j->data.context, step);
     }
     return ST_OK;
 }

@@ -59,51 +59,33 @@ static int order_slow(int n)
     }
 }
 
-static double rho_of(const double *const *x, int n)
-{
-    return base_stats_spearman(x[0], x[1], n);
-}
-
-static double tau_of(const double *const *x, int n)
-{
-    return base_stats_kendall_b(x[0], x[1], n);
-}
-
-static double regret_of(const double *const *x, int n)
-{
-    return base_stats_regret(x[0], x[1], n);
-}
-
-static double better_of(const double *const *x, int n)
-{
-    return base_stats_spearman(x[0], x[1], n) - base_stats_spearman(x[2], x[1], n);
-}
-
 static void bootstrap(void)
 {
+    struct base_stats_value v[BASE_STATS_KINDS];
     for (int i = 0; i < (int)(sizeof bootstrap_golden / sizeof *bootstrap_golden); i++) {
         const struct bootstrap_golden *b = &bootstrap_golden[i];
-        const base_stats_fn f[] = {rho_of, tau_of, regret_of, better_of};
-        const double *const x[] = {b->x, b->y, b->z}, *const want[] = {b->rho, b->tau, b->regret, b->better};
-        double off = 0, low, high;
-        for (int k = 0; k < 4; k++) {
-            if (base_stats_bootstrap(f[k], x, 3, b->n, BOOTSTRAP_DRAWS, (uint64_t)i + 1, &low, &high)) off = INFINITY;
-            off = fmax(off, fmax(fabs(f[k](x, b->n) - want[k][0]), fmax(fabs(low - want[k][1]), fabs(high - want[k][2]))));
-        }
+        const double *const want[] = {[BASE_STATS_RHO] = b->rho, [BASE_STATS_TAU] = b->tau, [BASE_STATS_REGRET] = b->regret, [BASE_STATS_BETTER] = b->better};
+        double off = base_stats_compare(b->x, b->y, b->z, b->n, BOOTSTRAP_DRAWS, (uint64_t)i + 1, v) ? INFINITY : 0;
+        for (int k = 0; k < BASE_STATS_KINDS; k++) off = fmax(off, fmax(fabs(v[k].value - want[k][0]), fmax(fabs(v[k].low - want[k][1]), fabs(v[k].high - want[k][2]))));
         ok(off < 1e-12, "rho, tau_b, regret, a difference and their bootstrap intervals over %d samples: %.1e off SciPy's", b->n, off);
+        is_int(base_stats_compare(b->x, b->y, b->z, b->n, 0, 1, v), ST_OK, "values alone");
+        ok(fabs(v[BASE_STATS_RHO].value - b->rho[0]) < 1e-12 && isnan(v[BASE_STATS_RHO].low) && isnan(v[BASE_STATS_BETTER].high), "have no ends");
+        base_stats_compare(b->x, b->y, NULL, b->n, 0, 1, v);
+        ok(v[BASE_STATS_BETTER].value == v[BASE_STATS_RHO].value, "against nothing: rho itself");
     }
-    double x[3] = {1, 1, 2}, y[3] = {5, 3, 1}, nan[3] = {1, NAN, 2}, low, high;
-    const double *const flat[] = {y, y, y}, *const same[] = {(double[]){1, 1, 1}, y};
-    ok(base_stats_regret(x, y, 3) == 3 && base_stats_regret(y, y, 3) == 0 && isnan(base_stats_regret(nan, y, 3)) && isnan(base_stats_regret(x, y, 0)),
-       "regret: of several picks their mean; NaN");
+    double x[3] = {1, 1, 2}, y[3] = {5, 3, 1}, nan[3] = {1, NAN, 2};
     double tenths[] = {0.1, 0.1, 0.1, 0.1, 0.1, 0.1}, flat6[6] = {0};
-    ok(base_stats_regret(flat6, tenths, 6) == 0, "regret is never below 0 by rounding");
-    is_int(base_stats_bootstrap(rho_of, same, 2, 3, 10, 1, &low, &high), ST_OK, "an interval of what is never defined");
-    ok(isnan(low) && isnan(high), "is none");
-    is_int(base_stats_bootstrap(rho_of, flat, 0, 3, 10, 1, &low, &high), ST_EINVAL, "no column");
-    is_int(base_stats_bootstrap(rho_of, flat, BASE_STATS_COLUMNS + 1, 3, 10, 1, &low, &high), ST_EINVAL, "too many columns");
-    is_int(base_stats_bootstrap(rho_of, flat, 2, 0, 10, 1, &low, &high), ST_EINVAL, "no sample");
-    is_int(base_stats_bootstrap(rho_of, flat, 2, 3, 0, 1, &low, &high), ST_EINVAL, "no draw");
+    ok(!base_stats_compare(x, y, NULL, 3, 0, 1, v) && v[BASE_STATS_REGRET].value == 3 && !base_stats_compare(y, y, NULL, 3, 0, 1, v) && v[BASE_STATS_REGRET].value == 0,
+       "regret: of several picks their mean");
+    ok(!base_stats_compare(flat6, tenths, NULL, 6, 0, 1, v) && v[BASE_STATS_REGRET].value == 0, "and never below 0 by rounding");
+    double same[3] = {1, 1, 1};
+    is_int(base_stats_compare(same, y, NULL, 3, 10, 1, v), ST_OK, "an interval of what is never defined");
+    ok(isnan(v[BASE_STATS_RHO].value) && isnan(v[BASE_STATS_RHO].low) && isnan(v[BASE_STATS_TAU].high), "is none");
+    is_int(base_stats_compare(nan, y, y, 3, 10, 1, v), ST_OK, "a NaN");
+    ok(isnan(v[BASE_STATS_RHO].value) && isnan(v[BASE_STATS_REGRET].value), "has no order");
+    ok(!base_stats_compare(x, y, y, 0, 10, 1, v) && isnan(v[BASE_STATS_REGRET].value), "no sample");
+    ok(!base_stats_compare(x, y, y, 1, 10, 1, v) && isnan(v[BASE_STATS_TAU].value) && v[BASE_STATS_REGRET].value == 0 && v[BASE_STATS_REGRET].high == 0, "one sample");
+    ok(base_stats_compare(x, y, y, -1, 10, 1, v) && base_stats_compare(x, y, y, 3, -1, 1, v) && base_stats_compare(x, y, y, BASE_STATS_COMPARE_MAX + 1, 1, 1, v), "numbers that are none");
 }
 
 int main(void)

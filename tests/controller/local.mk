@@ -20,6 +20,6 @@ tests_controller_test_surrogate_LDADD = $(CTL_TEST_LIBS)
 
 ctl_scripts = tests/controller/test_server.py tests/controller/test_restart.py tests/controller/test_params.py \
 	tests/controller/test_full.py tests/controller/test_docs.py tests/controller/test_older.py tests/controller/test_damaged.py \
-	tests/controller/test_rungs.py tests/controller/test_learning.py tests/controller/test_audit.py tests/controller/test_supernet.py tests/controller/test_filter.py tests/controller/test_modelled.py tests/controller/test_repeat.py
+	tests/controller/test_rungs.py tests/controller/test_learning.py tests/controller/test_audit.py tests/controller/test_supernet.py tests/controller/test_filter.py tests/controller/test_modelled.py tests/controller/test_repeat.py tests/controller/test_hopeless.py
 tap_scripts += $(ctl_scripts)
 EXTRA_DIST += tests/controller/taut_wire.py $(ctl_scripts)

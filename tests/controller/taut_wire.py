@@ -189,6 +189,32 @@ class Daemon:
         return rc
 
 
+    def end_verified(self):
+        """Leaves at a SIGTERM, and its tables are what its events say."""
+        same(self.term(), 0, "tautd leaves")
+        r = verify(self.dir)
+        same(r.returncode, 0, "tables and events agree: %s" % r.stderr.strip())
+        self.end()
+
+
+def work_killed(d, measure, again=lambda first, l: None):
+    """Evaluates until there is nothing more to do, with d killed after every second lease, which is then leased again, and after each report; [(trial, rung)] as they were reported."""
+    got = []
+    while True:
+        e = Evaluator(d.conn())
+        l = e.next()
+        if l is None:
+            return got
+        if len(got) % 2 == 0:
+            d.restart()
+            first, e = l, Evaluator(d.conn())
+            l = e.next()
+            again(first, l)
+        got.append((l["trial"], l["rung"]))
+        e.report(l, metrics=measure(l), curve=[[l["tokens"], 2]])
+        d.restart()
+
+
 def verify(dir):
     return subprocess.run([TAUTD, "--dir", dir, "--verify"], capture_output=True, text=True)
 

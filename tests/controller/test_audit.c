@@ -151,7 +151,12 @@ static void laws(void)
         const struct audit_column *c = &table.column[k];
         double rho = base_stats_spearman(pred[k], truth, 59), tau = base_stats_kendall_b(pred[k], truth, 59), base = base_stats_spearman(minus, truth, 59);
         off = fmax(off, fmax(fabs(c->all.rho.value - rho), fabs(c->all.tau.value - tau)));
-        off = fmax(off, fmax(fabs(c->regret.value - base_stats_regret(pred[k], truth, 59)), fabs(c->better.value - (rho - base))));
+        double least = truth[0];
+        int first = 0, as_low = 0;
+        for (int i = 1; i < 59; i++) least = fmin(least, truth[i]), first = pred[k][i] < pred[k][first] ? i : first;
+        for (int i = 0; i < 59; i++) as_low += pred[k][i] == pred[k][first];
+        if (as_low == 1) off = fmax(off, fabs(c->regret.value - (truth[first] - least)));
+        off = fmax(off, fabs(c->better.value - (rho - base)));
         if (!(c->all.rho.low <= rho && rho <= c->all.rho.high && c->all.tau.low <= tau && tau <= c->all.tau.high && c->all.n == 59)) off = INFINITY;
     }
     ok(off < 1e-12, "rho, tau_b, regret and the difference to counting parameters are what the definitions say: %.1e off", off);
@@ -173,12 +178,30 @@ static void laws(void)
     is_int(fidelity_next(t.job, t.archive, false), 60, "and goes up");
     is_int(audit_table(&table, t.job, t.archive, false), ST_OK, "a table for the verdict alone");
     ok(!table.column[0].relied && !audit_judge(&table.column[0]) && table.columns == 2 && isnan(table.column[0].better.low), "it stays");
-    table.column[0].better = (struct audit_value){0.1, -0.1, 0.3};
+    table.column[0].better = (struct base_stats_value){0.1, -0.1, 0.3};
     ok(!audit_judge(&table.column[0]), "a little better is not enough to come back");
     table.column[0].better.low = 0.01;
     ok(audit_judge(&table.column[0]), "with all of the interval above it is");
     table.column[0].all.n = 11;
-    ok(!audit_judge(&table.column[0]), "of 11 nothing is judged");
+    ok(!audit_judge(&table.column[0]) && !audit_judged(&table.column[0]), "of 11 nothing is judged");
+    static const struct {
+        int n;
+        struct base_stats_value better;
+        bool stays, judged;
+        const char *what;
+    } verdicts[] = {{12, {-0.1, -0.4, 0.2}, true, false, "of 12, a little worse, it may be chance"},
+                    {12, {-0.3, -0.6, -0.1}, false, true, "all of the interval below: it is not relied on"},
+                    {12, {0.3, 0.1, 0.6}, true, true, "all of it above: it is"},
+                    {11, {-0.3, -0.6, -0.1}, true, false, "of 11 not even that"},
+                    {19, {-0.1, -0.4, 0.2}, true, false, "of 19 still not"},
+                    {20, {-0.1, -0.4, 0.2}, false, true, "of 20 the difference itself decides"},
+                    {20, {0, -0.3, 0.3}, false, true, "no better is not better"},
+                    {20, {0.01, -0.3, 0.3}, true, true, "a little better is"},
+                    {20, {NAN, NAN, NAN}, false, true, "what orders nothing is not"}};
+    for (int i = 0; i < (int)(sizeof verdicts / sizeof *verdicts); i++) {
+        struct audit_column k = {.shortcut = true, .relied = true, .all.n = verdicts[i].n, .better = verdicts[i].better};
+        ok(audit_judge(&k) == verdicts[i].stays && audit_judged(&k) == verdicts[i].judged, "%s", verdicts[i].what);
+    }
     audit_fini(&table);
     toy_fold(&t, "verdict", json_pack("{s:s,s:b}", "shortcut", "rung 0", "relied", true));
     ok(audit_rungs_relied(t.job, t.archive), "relied on again");

@@ -131,11 +131,7 @@ c.call("job.resume", id=id, budget={"evaluations": 200})
 work(e, good)
 same((len(events(d, id, "audit")), c.call("job.get", id=id)["audit"]["wanted"]), (20, 20), "of 200 a tenth")
 c.close()
-d.term()
-r = verify(d.dir)
-same(r.returncode, 0, "tables and events agree: %s" % r.stderr.strip())
-d.start()
-d.end()
+d.end_verified()
 
 
 # Killed after each lease and after each report: the same trials on the same rungs, in the same order; with low rungs that are good, and with one that says nothing.
@@ -162,27 +158,11 @@ for measure, n in ((good, 30), (bad, 50)):
     d.end()
     d = Daemon()
     id = d.conn().call("job.submit", job=job(n))["id"]
-    got = []
-    while True:
-        e = Evaluator(d.conn())
-        l = e.next()
-        if l is None:
-            break
-        if len(got) % 2 == 0:
-            d.restart()
-            e = Evaluator(d.conn())
-            l = e.next()
-        got.append((l["trial"], l["rung"]))
-        e.report(l, metrics=measure(l), curve=[[l["tokens"], 2]])
-        d.restart()
+    got = work_killed(d, measure)
     same(got, order, "%d trials, killed all the time: the same ones go up (%d steps)" % (n, len(order)))
     same([(t, b) for s, t, b in events(d, id, "audit", "verdict", "promoted")], said, "the same are drawn and judged")
     same(d.conn().call("job.get", id=id)["state"], "done", "and it ends")
-    d.term()
-    r = verify(d.dir)
-    same(r.returncode, 0, "tables and events agree: %s" % r.stderr.strip())
-    d.start()
-    d.end()
+    d.end_verified()
 
 # Proxies: nothing is drawn, every result counts. A shortcut that is relied on again.
 d = Daemon()

@@ -171,10 +171,7 @@ with sqlite3.connect("file:%s/taut.db?mode=ro" % d.dir, uri=True) as db:
 ok(len(drawn) >= 15 and {t for t, r in v.done if r == 2} >= drawn, "%d trials of the audit get to the top, %d others are pruned" % (len(drawn), len(v.pruned)))
 c.close()
 c2.close()
-d.term()
-same(verify(d.dir).returncode, 0, "tables and events agree")
-d.start()
-d.end()
+d.end_verified()
 
 d = Daemon()
 d.conn().call("job.submit", job=job(d))

@@ -95,30 +95,19 @@ same(c.code("job.resume", id=id, budget={"evaluations": N})[0], -32002, "nothing
 c.call("job.resume", id=id, budget={"evaluations": N + 9})
 same(len([x for x in work(e) if x[1] == 0]), 9, "a larger budget goes on")
 c.close()
-d.term()
-r = verify(d.dir)
-same(r.returncode, 0, "tables and events agree: %s" % r.stderr.strip())
-d.start()
-d.end()
+d.end_verified()
 
 # Killed after each lease and after each report: the same trials on the same rungs, in the same order.
 d = Daemon()
 id = d.conn().call("job.submit", job=job())["id"]
-got = []
-while True:
-    e = Evaluator(d.conn())
-    l = e.next()
-    if l is None:
-        break
-    if len(got) % 2 == 0:
-        d.restart()
-        e = Evaluator(d.conn())
-        again = e.next()
-        same((again["trial"], again["rung"], again.get("checkpoint")), (l["trial"], l["rung"], l.get("checkpoint")), "what was out is leased again") if l["rung"] else None
-        l = again
-    got.append((l["trial"], l["rung"]))
-    e.report(l, metrics=measure(l), curve=[[l["tokens"], 2]])
-    d.restart()
+
+
+def leased_again(first, l):
+    if first["rung"]:
+        same((l["trial"], l["rung"], l.get("checkpoint")), (first["trial"], first["rung"], first.get("checkpoint")), "what was out is leased again")
+
+
+got = work_killed(d, measure, leased_again)
 same(got, order, "a search that is killed all the time promotes what an undisturbed one does")
 same(d.conn().call("job.get", id=id)["state"], "done", "and ends")
 d.end()
@@ -183,8 +172,5 @@ ok(all(x["rung"] == 0 for x in rows if x["metrics"]["decode_ms@16"] > 1) and sum
 rows = c.call("job.front", id=id)
 ok(rows and all(x["rung"] == 2 and x["metrics"]["decode_ms@16"] <= 1 for x in rows), "what was profiled below holds at the top")
 c.close()
-d.term()
-same(verify(d.dir).returncode, 0, "tables and events agree")
-d.start()
-d.end()
+d.end_verified()
 done()

@@ -77,6 +77,8 @@ static void good_events(struct db *db, const char *dir)
     ok(!event(db, 1, "strategy", "{\"proposal\":1,\"from\":\"nsga2\",\"to\":\"surrogate\",\"rho\":0.75}") &&
            !event(db, 1, "strategy", "{\"proposal\":2,\"from\":\"surrogate\",\"to\":\"nsga2\"}"),
        "strategies");
+    ok(!event(db, 1, "flat", "{\"metric\":\"f\",\"value\":1,\"results\":4}") && !event(db, 1, "unmet", "{\"results\":4,\"trial\":1,\"breaks\":\"f 2 (at most 1: 100 % over)\"}"),
+       "what a search is told is kept as events");
     ok(!db_job_strategy(db, 1, &by, NULL) && by && json_integer_value(json_object_get(by, "proposal")) == 2, "the last one is read");
     json_decref(by);
 }
@@ -175,6 +177,9 @@ static void refusals(struct db *db, const char *dir)
         {1, "strategy", "{\"proposal\":1,\"from\":\"nsga2\"}", ST_EINVAL, "a strategy that is not named"},
         {1, "strategy", "{\"proposal\":-1,\"from\":\"nsga2\",\"to\":\"surrogate\"}", ST_EINVAL, "a strategy before the first proposal"},
         {1, "strategy", "{\"proposal\":1,\"from\":\"nsga2\",\"to\":\"surrogate\",\"rho\":2}", ST_EINVAL, "a correlation above 1"},
+        {1, "flat", "{\"metric\":\"f\",\"value\":1}", ST_EINVAL, "an objective that does not vary, over nobody knows how many results"},
+        {1, "flat", "{\"metric\":\"f\",\"results\":4}", ST_EINVAL, "one that is the same as nobody knows what"},
+        {1, "unmet", "{\"results\":4,\"trial\":1}", ST_EINVAL, "constraints that nothing meets, and nobody knows which"},
         {1, "reference", "{\"point\":[]}", ST_EINVAL, "a reference of no objective"},
         {1, "reference", "{\"point\":[1,2,3,4,5,6,7,8,9]}", ST_EINVAL, "a reference of too many"},
         {1, "proposed", PROPOSED("10", "3", "0c"), ST_EEXIST, "a trial's id twice"},

@@ -271,13 +271,23 @@ job = write("tight.json", name="tight", constraints=[{"metric": "valid_bpb", "ma
 dir = path("ti'ght r\u00fcn")
 r = Run(job, dir)
 ends(r, 0, "trials that all break a constraint")
-says(r, "is done: budget used up: 2 evaluations", "no front: no trial of 2 meets the constraints")
+says(r, "none of the first 2 results meets the constraints; the closest, trial ", "is done: budget used up: 2 evaluations; no result meets the constraints, the closest is trial ", " (at most 0.01: ", "no front: no trial of 2 meets the constraints")
+with open(os.path.join(dir, "report.html")) as f:
+    ok("None of 2 results meets the constraints; the closest, trial " in f.read(), "so does the report")
 v = taut("front", "tight", "--dir", dir)
 same((v.returncode, v.stderr), (4, "taut: front: no trial of job 1 meets its constraints; 2 were measured\n"), "taut front says why there is none")
+job = write("flat.json", name="flat", objectives=["valid_bpb", "params"], space={"type": "lm", "depth": [1, 1], "width": [16], "mixer": {"attention": {"heads": [1, 2, 4]}},
+                                                                                "ffn": {"swiglu": {"ratio": [1]}}}, budget={"evaluations": 3})
+r = Run(job, path("flat"))
+ends(r, 0, "an objective that does not vary")
+says(r, "params is the same in all of the first 3 results: it steers nothing, the search goes on by what varies")
+with open(path("flat", "report.html")) as f:
+    ok("params is the same in every result: it steers nothing." in f.read(), "so does the report")
 job = write("never.json", name="never", constraints=[{"metric": "params", "max": 10}], space=dict(SPACE, depth=[1, 1], width=[16]))
 r = Run(job, dir)
 ends(r, 1, "a constraint that rules out the whole space")
-same(r.stderr(), "taut: job 2 'never': no trial succeeded: the space is used up: 0 candidates that may meet the constraints\n", "is said once")
+ok(r.stderr().startswith("taut: job 2 'never': no trial succeeded: the space is used up: no candidate meets the constraints; the closest: params ") and
+   "(at most 10: " in r.stderr() and r.stderr().count("\n") == 1, "is said once: " + r.stderr().strip())
 v = taut("resume", "tight", "--evaluations", "3", "--dir", dir)
 same((v.returncode, v.stdout), (0, "job 1 is waiting\n"), "a job that is extended where no tautd is")
 ok("nobody works on it until: %sd --dir '%s" % (TAUT, dir.split("'")[0]) in v.stderr and "taut-evaluator --socket" in v.stderr, "waits, and for what is said: " + v.stderr.strip())

@@ -37,6 +37,8 @@ moves = [m[0] for m in want[0]]
 ok(moves.count("promoted") >= 8 and moves.count("pruned") >= 1, "%d promotions, %d trials pruned" % (moves.count("promoted"), moves.count("pruned")))
 check = verify(calm)
 same((check.returncode, check.stderr), (0, ""), "tables and events agree")
+left = os.listdir(os.path.join(calm, "work"))
+ok(not [n for n in left if ".stable." in n] and [n for n in left if ".rung2." in n], "what promotions would go on from is removed with the search's end, weights stay: %s" % left[:4])
 
 rnd = random.Random(5)
 events, kills = Events(rough), 0
@@ -81,4 +83,16 @@ saved = os.path.join(home, "by-hand.safetensors")
 r = taut("train", arch, "--data", os.path.join(home, "text.txt"), "--tokens", str(TOKENS), "--batch", "4", "--seed", str(spec["seed"]), "--threads", "1", "--json", "--save", saved)
 last = json.loads(r.stdout.strip().split("\n")[-1]) if r.returncode == 0 else {}
 same((r.returncode, last.get("valid_loss"), os.path.exists(saved) and tensors(saved)), (0, best[2], tensors(weights)), "taut train to the top rung's tokens gives its loss and weights: %s" % r.stderr.strip())
+
+# Extended, it promotes trials whose trunks are gone: trained from their start.
+last = rows(calm, "SELECT max(seq) FROM event WHERE job = 1")[0][0]
+r = Run(write_json(job, dict(spec, budget={"evaluations": EVALUATIONS + 12})), calm, "--threads", "1")
+same((r.wait(), r.stderr()), (0, ""), "a search that is extended goes on")
+again = [t for t, in rows(calm, "SELECT json_extract(body, '$.trial') FROM event WHERE job = 1 AND seq > ? AND type = 'promoted'", last)]
+old = [t for t in again if t <= EVALUATIONS]
+ok(old, "%d of its trials from before go up: %s" % (len(old), old))
+states = rows(calm, "SELECT DISTINCT state FROM trial WHERE id IN (%s)" % ", ".join(map(str, old or [0])))
+ok(states and set(states) <= {("ok",), ("pruned",)}, "and are trained: %s" % states)
+left = os.listdir(os.path.join(calm, "work"))
+ok(not [n for n in left if ".stable." in n], "and nothing is left again")
 done()
