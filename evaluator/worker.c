@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "evaluator/evaluate.h"
+#include "evaluator/tidy.h"
 
 #define RETRY_MS 500 /* between attempts to reach tautd */
 
