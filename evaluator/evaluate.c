@@ -541,6 +541,7 @@ static st_t evaluate(struct evaluate *ev, const struct trial *t, json_t *report,
     struct data *data = NULL;
     json_t *metrics = json_object(), *checkpoint = NULL, *stable = NULL;
     double tokens = 0;
+    bool trains = t->kind == TRIAL_TRAIN;
     if (t->kind == TRIAL_PROFILE) { /* with untrained weights: times do not depend on them */
         json_object_set_new(report, "metrics", metrics);
         return profile(ev, t, metrics, err);
@@ -548,17 +549,11 @@ static st_t evaluate(struct evaluate *ev, const struct trial *t, json_t *report,
     st_t st = !metrics ? ST_ENOMEM : t->kind == TRIAL_VALIDATE ? inherit(ev, t, metrics, &checkpoint, err) : data_open(&data, t->data, true, err);
     if (!st && t->kind == TRIAL_VALIDATE && scored(t)) st = data_open(&data, t->data, true, err);
     if (!st && data) st = score(ev, t, data, metrics, err);
-    if (st || t->kind == TRIAL_SCORE) { /* that is all */
-        data_close(data);
-        if (checkpoint) json_object_set_new(report, "checkpoint", checkpoint);
-        json_object_set_new(report, "metrics", metrics);
-        return st;
-    }
-    if (!st && t->kind != TRIAL_VALIDATE) st = learn(ev, t, data, metrics, report, &tokens, &checkpoint, &stable, err);
+    if (!st && trains) st = learn(ev, t, data, metrics, report, &tokens, &checkpoint, &stable, err);
     data_close(data);
     if (!st) st = profile(ev, t, metrics, err);
-    if (!st && t->kind != TRIAL_VALIDATE) st = save_weights(ev, t, tokens, &checkpoint, err);
-    if (!st && t->space && t->kind != TRIAL_VALIDATE) unlink(t->init);
+    if (!st && trains) st = save_weights(ev, t, tokens, &checkpoint, err);
+    if (!st && trains && t->space) unlink(t->init);
     if (checkpoint) json_object_set_new(report, "checkpoint", checkpoint);
     if (stable) json_object_set_new(report, "stable", stable);
     json_object_set_new(report, "metrics", metrics);

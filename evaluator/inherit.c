@@ -18,7 +18,7 @@ void inherit_drop(struct inherit *h)
 
 static st_t begin(struct inherit *h, const struct inherit_opts *o, struct base_err *err)
 {
-    struct supertrain_opts s = {.data = h->data, .space = h->space, .dev = o->dev, .train = o->train, .tokens = o->tokens, .paths = SUPERTRAIN_PATHS, .seed = o->seed,
+    struct supertrain_opts s = {.data = h->data, .space = h->space, .dev = o->dev, .train = o->train, .tokens = o->tokens, .paths = SUPERTRAIN_PATHS, .mix = SUPERTRAIN_MIX, .seed = o->seed,
                                 .precision = o->precision};
     supertrain_free(h->train);
     h->train = NULL;

@@ -18,7 +18,7 @@
 #include "searchspace/job.h"
 
 #define SUPERTRAIN_PATHS 4
-#define SUPERTRAIN_MIX 0
+#define SUPERTRAIN_MIX 0.5
 
 struct supertrain;
 struct supertrain_opts {

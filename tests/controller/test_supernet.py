@@ -25,7 +25,7 @@ def worker(d, accepts=KINDS, name="w", **more):
 
 
 def ckpt(n, tokens):
-    return {"path": "/work/net%d" % n, "hash": "%064x" % n, "bytes": 100 + n, "tokens": tokens}
+    return {"path": "/nets/%d" % n, "hash": "%064x" % n, "bytes": 100 + n, "tokens": tokens}
 
 
 def progress(e, l, **more):
@@ -58,7 +58,7 @@ same({k: g["supernet"].get(k) for k in ("state", "step", "tokens", "loss", "of",
      {"state": "leased", "step": 10, "tokens": 1280, "loss": 3.5, "of": 32768, "checkpoint": ckpt(1, 1280)}, "and shown")
 same([(r["trial"], r["name"], r["step"]) for r in g["running"]], [(None, "a", 10)], "as what runs")
 same([x["trial"] for e in c.call("device.list")["evaluators"] for x in e["doing"]], [None], "also of the evaluator")
-same(rows(d, "SELECT state, epoch, path, tokens FROM supernet WHERE job=?", id), [("leased", 1, "/work/net1", 1280.0)], "the checkpoint is durable")
+same(rows(d, "SELECT state, epoch, path, tokens FROM supernet WHERE job=?", id), [("leased", 1, "/nets/1", 1280.0)], "the checkpoint is durable")
 
 # kill -9 of tautd: who comes back with it goes on.
 d.restart()
@@ -105,7 +105,7 @@ v = worker(d, ["train", "validate"], "v", holds=[{"lease": x["lease"], "epoch": 
 v.c.call("evaluator.report", lease=x["lease"], epoch=x["epoch"], status="ok", metrics={"valid_bpb": 3.0})
 for i in range(2):
     x = v.next()
-    same((x["task"]["kind"], x["task"]["supernet"]["checkpoint"]["path"]), ("validate", "/work/net3"), "also after a restart")
+    same((x["task"]["kind"], x["task"]["supernet"]["checkpoint"]["path"]), ("validate", "/nets/3"), "also after a restart")
     v.report(x, metrics={"valid_bpb": 3.0 + i})
 x = v.next()
 same((x["task"]["kind"], "supernet" in x["task"]), ("train", False), "then the front is trained alone")
@@ -123,7 +123,7 @@ e.c.call("evaluator.report", lease=l["lease"], epoch=1, status="ok", metrics={},
 for i in range(3):
     e.report(e.next(), metrics={"valid_bpb": 3.0 + i})
 x = e.next()
-same((x["task"]["kind"], x["task"]["supernet"]["checkpoint"]["path"]), ("train", "/work/net4"), "a training on from inherited weights names the file")
+same((x["task"]["kind"], x["task"]["supernet"]["checkpoint"]["path"]), ("train", "/nets/4"), "a training on from inherited weights names the file")
 c.call("job.cancel", id=id)
 e.c.close()
 
