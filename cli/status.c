@@ -116,8 +116,10 @@ static void print_filter(json_t *info)
     field("filter");
     if (!since) printf("off: candidates are trained without being scored first");
     else printf("%s since proposal %lld%s", on ? "on" : "off", (long long)json_integer_value(since), on ? ": of four scored candidates one is trained" : "");
-    if (isnan(out_num(f, "combined"))) {
+    if (out_int(f, "results") < out_int(f, "least")) {
         printf("; too little to judge by (%lld of %lld results)\n", (long long)out_int(f, "results"), (long long)out_int(f, "least"));
+    } else if (json_object_size(json_object_get(f, "weights")) < 2) {
+        printf("; fewer than two proxies are relied on, so that there is nothing to combine\n");
     } else {
         printf("; rho within the better half: combined %.2f", out_num(f, "combined"));
         if (*out_str(f, "best")) printf(", %s alone %.2f", out_str(f, "best"), out_num(f, "single"));

@@ -76,7 +76,7 @@ bool ctl_can_serve(const struct ctl *c, const struct ctl_session *s, const struc
         snprintf(why, size, "no connected evaluator validates with shared weights");
         return false;
     }
-    if (!s->score && j->archive && ctl_job_filters((struct ctl *)c, (struct ctl_job *)j)) {
+    if (!s->score && j->archive && (archive_count_state(j->archive, TRIAL_DRAFT) || ctl_job_filters((struct ctl *)c, (struct ctl_job *)j))) {
         snprintf(why, size, "no connected evaluator scores candidates");
         return false;
     }
@@ -290,7 +290,7 @@ static st_t promote(struct ctl *c, struct ctl_job *j, long row)
     return st;
 }
 
-/* The next trial of j for s. ST_EBUSY: the proposer is still looking. ST_EEXHAUSTED. */
+/* The next trial of j for s. ST_EBUSY: the proposer is still looking. ST_ENOTSUP: s does not do what is next. ST_EEXHAUSTED. */
 static st_t hand_out(struct ctl *c, struct ctl_session *s, struct ctl_job *j, struct wire_call *call)
 {
     struct ctl_lease *l;
@@ -322,7 +322,8 @@ static st_t hand_out(struct ctl *c, struct ctl_session *s, struct ctl_job *j, st
         if (!st && row >= 0) {
             st = returned_arch(j, row, &arch);
         } else if (!st) {
-            st = propose(c, j, ctl_job_filters(c, j), &arch);
+            bool score = ctl_job_filters(c, j);
+            st = score && !s->score ? ST_ENOTSUP : propose(c, j, score, &arch);
             row = n;
         }
     }
@@ -370,6 +371,7 @@ static bool serve(struct ctl *c, struct ctl_wait *w)
             ctl_job_audit(c, j);
             tried[best] = ctl_job_promote(j, j->evaluations) < 0 && ctl_job_closed(j, j->evaluations); /* now that nothing new can come */
         } else if (st == ST_EBUSY) c->again = true;
+        else if (st == ST_ENOTSUP) update(c, j); /* it may wait for another evaluator now, and is to say so */
         else if (!c->failed) log_error("job %lld: no proposal: %s", (long long)j->id, base_status_text(st));
     }
     return false;

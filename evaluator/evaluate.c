@@ -26,7 +26,8 @@ struct evaluate {
     struct inherit super;      /* supernet of the job whose candidates inherit … */
     const struct trial *teach; /* … while it is trained for its own lease, that; NULL: it is not */
     double super_joules;       /* of that training here */
-    json_t *unsaid;            /* a checkpoint of it that tautd has yet to hear of; NULL: none */
+    json_t *saved;             /* its last checkpoint; NULL: none … */
+    bool unsaid;               /* … and tautd has yet to hear of it */
     double mark[MARKS + 1];    /* tokens up to which tautd has yet to hear the curve, and say whether the trial goes on */
     int nmarks;
     char spent[512];           /* file that nothing goes on from once the report is sent; "": none */
@@ -72,8 +73,8 @@ static bool progress(struct evaluate *ev, json_t *checkpoint, double upto)
         json_object_set_new(p, "step", json_integer(supertrain_at(s)));
         json_object_set_new(p, "tokens", json_real(super_tokens(ev)));
         if (supertrain_at(s) > ev->super.first) json_object_set_new(p, "loss", json_real(supertrain_loss(s, 0)));
-        if (ev->unsaid) checkpoint = ev->unsaid;
-        ev->unsaid = NULL;
+        if (ev->unsaid) checkpoint = json_incref(ev->saved);
+        ev->unsaid = false;
     }
     if (checkpoint) json_object_set_new(p, "checkpoint", checkpoint);
     if (t && upto > 0) json_object_set_new(p, "curve", curve_json(t, upto));
@@ -397,8 +398,9 @@ static st_t ready(struct evaluate *ev, const struct trial *t, struct base_err *e
 static void keep_saved(void *ctx, const char *sha, uint64_t bytes)
 {
     struct evaluate *ev = ctx;
-    json_decref(ev->unsaid);
-    ev->unsaid = checkpoint_json(ev->teach->super_path, sha, bytes, super_tokens(ev));
+    json_decref(ev->saved);
+    ev->saved = checkpoint_json(ev->teach->super_path, sha, bytes, super_tokens(ev));
+    ev->unsaid = true;
 }
 
 /* The file that candidates inherit from must be there. That there is no room waits, as with a trial's weights. */
@@ -440,9 +442,10 @@ static st_t teach(struct evaluate *ev, const struct trial *t, json_t *report, st
     if (!st) st = keep_supernet(ev, &o, &checkpoint, err);
     if (!st && !ev->super.first && ev->super_joules > 0) json_object_set_new(report, "joules", json_real(ev->super_joules));
     ev->teach = NULL;
-    if (!checkpoint) checkpoint = ev->unsaid;
-    else json_decref(ev->unsaid);
-    ev->unsaid = NULL;
+    if (!checkpoint) checkpoint = ev->saved;
+    else json_decref(ev->saved);
+    ev->saved = NULL;
+    ev->unsaid = false;
     if (checkpoint) json_object_set_new(report, "checkpoint", checkpoint);
     return st;
 }
@@ -526,6 +529,7 @@ static st_t evaluate(struct evaluate *ev, const struct trial *t, json_t *report,
     struct data *data = NULL;
     json_t *metrics = json_object(), *checkpoint = NULL, *stable = NULL;
     double tokens = 0;
+    bool trains = t->kind == TRIAL_TRAIN;
     if (t->kind == TRIAL_PROFILE) { /* with untrained weights: times do not depend on them */
         json_object_set_new(report, "metrics", metrics);
         return profile(ev, t, metrics, err);
@@ -533,17 +537,11 @@ static st_t evaluate(struct evaluate *ev, const struct trial *t, json_t *report,
     st_t st = !metrics ? ST_ENOMEM : t->kind == TRIAL_VALIDATE ? inherit(ev, t, metrics, &checkpoint, err) : data_open(&data, t->data, true, err);
     if (!st && t->kind == TRIAL_VALIDATE && scored(t)) st = data_open(&data, t->data, true, err);
     if (!st && data) st = score(ev, t, data, metrics, err);
-    if (st || t->kind == TRIAL_SCORE) { /* that is all */
-        data_close(data);
-        if (checkpoint) json_object_set_new(report, "checkpoint", checkpoint);
-        json_object_set_new(report, "metrics", metrics);
-        return st;
-    }
-    if (!st && t->kind != TRIAL_VALIDATE) st = learn(ev, t, data, metrics, report, &tokens, &checkpoint, &stable, err);
+    if (!st && trains) st = learn(ev, t, data, metrics, report, &tokens, &checkpoint, &stable, err);
     data_close(data);
     if (!st) st = profile(ev, t, metrics, err);
-    if (!st && t->kind != TRIAL_VALIDATE) st = save_weights(ev, t, tokens, &checkpoint, err);
-    if (!st && t->space && t->kind != TRIAL_VALIDATE) unlink(t->init);
+    if (!st && trains) st = save_weights(ev, t, tokens, &checkpoint, err);
+    if (!st && trains && t->space) unlink(t->init);
     if (checkpoint) json_object_set_new(report, "checkpoint", checkpoint);
     if (stable) json_object_set_new(report, "stable", stable);
     json_object_set_new(report, "metrics", metrics);

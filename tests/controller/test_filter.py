@@ -251,6 +251,17 @@ same((g["trials"]["failed"], g["evaluations"]), (1, 25), "a candidate that canno
 s.c.close()
 t = Evaluator(d.conn(), "t", spaces=["lm"], accepts=["train"])
 same((t.next(), c.call("job.get", id=id)["reason"]), (None, "no connected evaluator scores candidates"), "who cannot score gets nothing of it, and the job says why")
+t.c.close()
+c.call("job.cancel", id=id)
+id = c.call("job.submit", job=job(d))["id"]
+t = Evaluator(d.conn(), "t", spaces=["lm"], accepts=["train"])
+for i in range(24):
+    l = t.next()
+    t.report(l, metrics=dict(scores(l), valid_bpb=truth(l["arch"])))
+same((t.next(), [x["on"] for x in events(d, id, "filter")], c.call("job.get", id=id)["trials"]["leased"]), (None, [True], 0), "also where that turns out when it asks")
+wait_until(lambda: c.call("job.get", id=id)["state"] == "waiting")
+same(c.call("job.get", id=id)["reason"], "no connected evaluator scores candidates", "and the job waits")
+same(Scorer(d).next()["task"]["kind"], "score", "for one that can")
 same(d.term(), 0, "tautd leaves")
 same(verify(d.dir).returncode, 0, "the store is what its events say")
 d.life = os.open(os.devnull, os.O_RDONLY)

@@ -402,6 +402,87 @@ def no_room(want):
             w.term()
 
 
+def supernets():
+    """A supernet's lease: how far it is, where its file is, the same bits however it was interrupted."""
+    space = {"type": "lm", "depth": [1, 2], "width": [16, 32], "mixer": {"attention": {"heads": [1, 2]}}, "ffn": {"swiglu": {"ratio": [1, 2]}}}
+    steps = 60
+
+    def of(n, checkpoint=None, **train):
+        l = lease(n, DATA, steps=steps, metrics=[], checkpoint=checkpoint, train=train)
+        l.update(trial=None, arch=None)
+        l["task"].update(kind="supernet", supernet={"tokens": steps * STEP, "space": space})
+        return l
+
+    f = Fake()
+    w = Worker(f, "--checkpoint", "0", work="super")
+    said = []
+    f.progress = lambda p: said.append(p) or {"go": True}
+    f.leases.put(of(1))
+    r = f.reported()
+    c = r["checkpoint"]
+    same((r["status"], r["metrics"], c["path"], c["hash"], c["bytes"], c["tokens"]),
+         ("ok", {}, os.path.join(w.work, "job1-supernet.safetensors"), sha(c["path"]), os.path.getsize(c["path"]), steps * STEP), "trained: its file is what comes of it")
+    told = [p for p in said if "loss" in p]
+    ok(len(told) > 20 and all(p["tokens"] == p["step"] * STEP for p in told) and [p["step"] for p in told] == sorted(p["step"] for p in told) and told[-1]["loss"] < told[0]["loss"],
+       "it says how far it is, and the loss of the largest")
+    saved = [p["checkpoint"] for p in said if "checkpoint" in p]
+    ok(len(saved) > 20 and all(x["path"] == c["path"] and len(x["hash"]) == 64 and x["tokens"] <= steps * STEP for x in saved), "and where its checkpoints are")
+
+    # Taken back in the middle, by tautd or a signal; on from the file of another folder, and from one that is not what was reported.
+    for how in ("taken back", "SIGTERM", "altered"):
+        w.term()
+        w = Worker(f, "--checkpoint", "0", work="super" + how[:2])
+        said.clear()
+        f.progress, e = at_step(20)
+        if how != "SIGTERM":
+            f.progress = lambda p: {"go": p.get("step", 0) < 20}
+        f.leases.put(of(2))
+        ok(how != "SIGTERM" or (e.wait(HANG) and w.term() == 0), how)
+        r = f.reported()
+        at = r["checkpoint"]
+        ok(r["status"] == "preempted" and at["hash"] == sha(at["path"]) and 20 * STEP <= at["tokens"] < steps * STEP, "handed back with a checkpoint")
+        if how != "SIGTERM":
+            w.term()
+        if how == "altered":
+            with open(at["path"], "r+b") as t:
+                t.seek(-50, 2)
+                t.write(b"\1")
+        w = Worker(f, work="superx" + how[:2])
+        f.progress = lambda p: {"go": True}
+        f.leases.put(of(2, at))
+        r = f.reported()
+        same((r["status"], r["checkpoint"]["hash"], r["checkpoint"]["path"]), ("ok", c["hash"], os.path.join(w.work, "job1-supernet.safetensors")), "another evaluator ends it, to the same bits")
+        ok(("supernet on from step %d of %d" % (at["tokens"] // STEP, steps) in w.said()) == (how != "altered") and ("not what was reported" in w.said()) == (how == "altered"),
+           "from what was reported, and from nothing else")
+
+    # Trained before it could be reported: the file is looked at, and is all.
+    w.term()
+    w = Worker(f, work="superxta")
+    f.leases.put(of(2, at))
+    same(f.reported()["checkpoint"]["hash"], c["hash"], "one that is trained already is reported as it is")
+    ok("supernet trained" not in w.said(), "and not trained again")
+    w.term()
+
+    # Without room it waits, and goes on when there is some.
+    w = Worker(f, "--checkpoint", "0", work="superfull", fsize=8192)
+    f.leases.put(of(3))
+    ok(wait_until(lambda: "the supernet cannot be written" in w.said() and "waiting for room" in w.said(), HANG), "no room for its file: it waits")
+    ok(f.reports.empty(), "which is no failure")
+    w.room()
+    same(f.reported()["checkpoint"]["hash"], c["hash"], "with room again it is what it would have been")
+
+    # What cannot be trained says so.
+    f.leases.put(of(4, lr=10, lr_width_rule="none", warmup=0, weight_decay=10))
+    f.leases.put(dict(of(5), data=dict(DATA, train=[dict(DATA["train"][0], path=path("nowhere.txt"))])))
+    r = f.reported()
+    ok(r["status"] == "failed" and ("not finite" in r["error"] or "the loss of path" in r["error"]), "a recipe beyond reason: %s" % r.get("error"))
+    r = f.reported()
+    ok(r["status"] == "failed" and "nowhere.txt" in r["error"] and "checkpoint" not in r, "no text: %s" % r.get("error"))
+    f.leases.put(lease(6, DATA))
+    same(f.reported()["status"], "ok", "and it works on")
+    w.term()
+
+
 def energy():
     """A counter that this test drives."""
     os.makedirs(path("rapl/intel-rapl:0"))
@@ -474,6 +555,7 @@ failures()
 broken_off(want)
 busy()
 no_room(want)
+supernets()
 energy()
 finish()
 done()
