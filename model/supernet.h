@@ -4,7 +4,7 @@
  *   struct supernet *s;
  *   st = supernet_new(&s, &options, dev, &(struct supernet_opts){.batch = 16}, &err);       // options: space_options_of
  *   st = supernet_init(s, seed);
- *   st = supernet_step(s, paths, 4, tokens, targets, 16, 256, losses, &err);                // largest, smallest, two drawn: space_path
+ *   st = supernet_step(s, paths, 4, tokens, targets, 16, 256, losses, &err);                // largest, smallest, drawn ones: space_path
  *   st = supernet_update(s, &hyper, &gnorm);
  *   st = supernet_slice(s, &arch, &(struct model_opts){.batch = 16}, &model, &err);         // an ordinary model with inherited weights
  *   supernet_free(s);

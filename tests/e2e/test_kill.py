@@ -43,7 +43,7 @@ unexpected = []
 run = Run(job, rough, "--threads", "1")
 known = {run.p.pid}
 wal = os.path.join(rough, "taut.db-wal")
-end = time.monotonic() + 5 * HANG_S  # fifty starts, on a machine that may be busy
+end = time.monotonic() + 10 * HANG_S  # fifty starts, on a machine that may be busy
 
 
 def again():
