@@ -311,6 +311,20 @@ while True:
 g = c.call("job.get", id=id)
 same((g["state"], g["evaluations"], g["trials"]["passed"]), ("done", size, 0), "in a space that is used up, those that were passed over do")
 t.c.close()
+
+# A report of scores brings scores.
+id = c.call("job.submit", job=job(d, objectives=["valid_bpb", "decode_ms@128"]))["id"]
+s = Scorer(d)
+while True:
+    l = s.next()
+    if l["task"]["kind"] == "score":
+        break
+    s.report(l, metrics=dict(scores(l), **{"valid_bpb": truth(l["arch"]), "decode_ms@128": 1 + hidden(l["arch"], "ms")}))
+s.report(l, metrics=dict(scores(l), **{"valid_bpb": 0.01, "decode_ms@128": 1e-9}))
+got = set(c.call("trial.get", id=l["trial"])["metrics"])
+ok("proxy.snip" in got and not got & {"valid_bpb", "decode_ms@128"}, "what else it brings is dropped: %s" % sorted(x for x in got if not x.startswith("proxy.")))
+s.c.close()
+c.call("job.cancel", id=id)
 same(d.term(), 0, "tautd leaves")
 same(verify(d.dir).returncode, 0, "the store is what its events say")
 d.life = os.open(os.devnull, os.O_RDONLY)
