@@ -199,6 +199,12 @@ after = [b["saved"] for s, t, b in events(d, id, "modelled") if s > v[1][0] and 
 ok(after and not any(after), "from then on everything is measured: %d that could have been left out" % len(after))
 r = subprocess.run([TAUT, "status", str(id), "--dir", d.dir], capture_output=True, text=True)
 ok("relied on" in r.stdout and c.call("job.get", id=id)["state"] == "done", "the search goes on to its end")
+r = subprocess.run([TAUT, "watch", str(id), "--from-start", "--dir", d.dir], capture_output=True, text=True)
+told = [x for x in r.stdout.splitlines() + r.stderr.splitlines() if "model" in x]
+b = [b for s, t, b in events(d, id, "verdict")][:2]
+want = ["the model of %s is relied on: its mean error over %d measurements is %.1f %%" % (M, b[0]["trials"], 100 * b[0]["error"]),
+        "the model of %s is not relied on any more: its mean error over %d measurements made as checks is %.1f %%, %d of them within its intervals" % (M, b[1]["checked"], 100 * b[1]["mape"], b[1]["held"])]
+same([w for w in want if not any(w in x for x in told)], [], "taut watch tells both: %s" % told[:2])
 
 # Noise that no model explains.
 id = c.call("job.submit", job=job(120, d, name="noise"))["id"]
