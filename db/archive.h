@@ -80,6 +80,7 @@ long archive_reported(const struct archive *a);
 long archive_reported_row(const struct archive *a, long i);
 int archive_reported_rung(const struct archive *a, long i);
 long archive_evaluations(const struct archive *a);                        /* trials that were reported at least once */
+long archive_reported_evaluations(const struct archive *a, long i);       /* how many of those there were by then, repeats too */
 int64_t archive_reported_at(const struct archive *a, long i);             /* wall ms */
 double archive_reported_busy_s(const struct archive *a, long i);          /* cumulative busy seconds of the job after it */
 

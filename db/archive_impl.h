@@ -42,6 +42,7 @@ struct archive {           /* rows are proposals; every array has room for cap o
     int64_t *rep_at;
     double *rep_busy;
     uint8_t *rep_rung;
+    uint32_t *rep_first; /* those of rung 0 by then, repeats too */
     long nrep, cap_rep, first; /* first: those of rung 0 */
     double busy_s; /* of the job so far */
 

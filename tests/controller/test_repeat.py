@@ -83,6 +83,9 @@ id = c.call("job.submit", job=job(150, d))["id"]
 leases = {l["trial"]: l for l in work(e)}
 g, again = c.call("job.get", id=id), repeats(d, id)
 same((g["state"], g["evaluations"]), ("done", 150), "repeats are evaluations: %s" % g["reason"])
+p = c.call("job.progress", id=id)
+own = [t for t in sorted(leases) if t not in {b["trial"] for b in again}]
+same((p["evaluations"], p["points"]["evaluation"]), (150, [sorted(leases).index(t) + 1 for t in own]), "job.progress counts them too, and has no points of them")
 ok(10 <= len(again) <= 15, "at most one proposal in ten is a repeat: %d of 150" % len(again))
 at = [b["proposal"] for b in again]
 ok(at[0] >= 48 and all(x >= 10 * (i + 1) - 1 for i, x in enumerate(at)), "the first after 48 results, each once there is room for it: %s" % at)
