@@ -158,6 +158,19 @@ ok(r.returncode == 0 and "repeat" in r.stdout, "taut show %d: %s" % (one, [x for
 r = subprocess.run([TAUT, "front", str(id), "--dir", d.dir, "--uncertain"], capture_output=True, text=True)
 ok(r.returncode == 0, "taut front --uncertain")
 
+# A front of one.
+id = c.call("job.submit", job=job(120, d, name="one", objectives=["valid_bpb"]))["id"]
+first = None
+while True:
+    l = e.next()
+    if l is None:
+        break
+    first = first or l["arch"]
+    e.report(l, metrics={"valid_bpb": (1 if l["arch"] == first else 3) + 0.1 * normal(l["arch"]) + 0.01 * normal(l["arch"], l["seed"])})
+again = [b for b in repeats(d, id)]
+same({(b["origin"]["kind"], b["origin"]["number"], "noise" in b["origin"]["reason"]) for b in again}, {("train", i, True) for i in (1, 2, 3)}, "where one member is the front the noise is looked for in it, three times at most")
+same(c.call("job.get", id=id)["state"], "done", "and the search comes to its end")
+
 # Nothing in doubt.
 id = c.call("job.submit", job=job(80, d, objectives=["params", M]))["id"]
 work(e, noise=0)
