@@ -74,6 +74,19 @@ static long for_noise(const struct archive *a, const struct front *f, long k)
     return best;
 }
 
+/* Does the row stand where it does by an estimate of something that such a repeat measures? */
+static bool estimated(const struct job *job, const struct archive *a, long row)
+{
+    for (int k = 0; k < job->nobjectives; k++) {
+        double v, low, high;
+        int col = archive_metric(a, job->objective[k].metric.name);
+        if (!repeat_brings(REPEAT_PROFILE, &job->objective[k].metric) || !archive_estimated(a, col, row)) continue;
+        archive_pooled(a, col, row, job->rungs - 1, &v, &low, &high);
+        if (v == archive_median(a, col, row)) return true; /* no repeat has measured it */
+    }
+    return false;
+}
+
 /* The front is not drawn anew before every proposal. */
 static bool looks(const struct archive *a)
 {
@@ -91,9 +104,11 @@ bool repeat_next(const struct job *job, const struct archive *a, double evaluati
     for (long i = 0; i < n; i++) trained += archive_repeat(a, archive_repeat_row(a, i)) == REPEAT_TRAIN;
     if (front(job, a, 0, &f)) return false;
     *out = (struct repeat){.row = -1, .kind = REPEAT_TRAIN, .probability = NAN};
-    if (seeds && trained < REPEAT_SEEDS) out->row = for_noise(a, &f, trained);
-    bool noise = out->row >= 0;
-    for (long i = 0; i < f.n && !noise; i++) {
+    for (long i = 0; i < f.n && out->row < 0; i++)
+        if (f.on[i] && archive_repeated(a, f.row[i]) < REPEAT_EACH && estimated(job, a, f.row[i])) *out = (struct repeat){.row = f.row[i], .kind = REPEAT_PROFILE, .probability = NAN};
+    if (out->row < 0 && seeds && trained < REPEAT_SEEDS) out->row = for_noise(a, &f, trained);
+    bool due = out->row >= 0;
+    for (long i = 0; i < f.n && !due; i++) {
         double p = f.p[i], d = fabs(p - 0.5);
         if (p < REPEAT_DOUBT || p > 1 - REPEAT_DOUBT || archive_repeated(a, f.row[i]) >= REPEAT_EACH) continue;
         if (out->row >= 0 && (d > fabs(out->probability - 0.5) || (d == fabs(out->probability - 0.5) && f.row[i] > out->row))) continue;

@@ -251,7 +251,7 @@ static st_t propose_repeat(struct ctl *c, struct ctl_job *j, const struct repeat
         if (!space_metric_parse(&m, archive_metric_name(a, col), false, "", NULL) && m.source == METRIC_PAPER)
             json_object_set_new(paper, m.name, ctl_number(archive_median(a, col, r->row)));
     origin = json_pack("{s:s,s:[I],s:s,s:i,s:o}", "op", "repeat", "parents", (json_int_t)trial, "kind", archive_repeat_words[r->kind], "number", r->number, "reason",
-                       isnan(r->probability) ? json_string("for the noise of losses from seed to seed")
+                       isnan(r->probability) ? json_string(r->kind == REPEAT_TRAIN ? "for the noise of losses from seed to seed" : "it is on the front by an estimate")
                                              : json_sprintf("its probability of being on the front is %.2f, by the intervals of its %s", r->probability, r->kind == REPEAT_TRAIN ? "losses" : "measurements"));
     body = json_pack("{s:I,s:I,s:s,s:o,s:o,s:o,s:I,s:o}", "trial", (json_int_t)db_next_id(c->db, DB_TRIAL), "proposal", (json_int_t)n, "arch_id", archive_arch_id(a, r->row, id), "arch",
                      json_string(arch), "genome", genome_json(&g), "origin", origin, "seed", (json_int_t)j->job->seed + (r->kind == REPEAT_TRAIN ? r->number : 0), "paper", paper);
