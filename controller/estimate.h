@@ -13,7 +13,7 @@
  *             each time it has grown by an eighth of itself, 8 at least
  *   checks    of those that would be left out every ESTIMATE_CHECK-th, the first to begin with, is measured all the same, and all of them while the model is not relied on
  *   verdict   relied on once its cross-validated error is ESTIMATE_ERROR at most. No more when, over its newest ESTIMATE_WINDOW checks (of ESTIMATE_JUDGED at least), their mean absolute error is more than that, or
- *             so few lie in their intervals as chance brings in one case of 40 where nine in ten should (what CV+ guarantees). Relied on again when, over ESTIMATE_AGAIN checks or more made since, neither holds.
+ *             so few lie in their intervals as chance brings in one case of 40 where nine in ten should (about what CV+ promises, latency.h). Relied on again when, over ESTIMATE_AGAIN checks or more made since, neither holds.
  *
  * In language-model spaces alone: elsewhere nobody knows what a candidate is made of. Functions of (job, archive) and nothing else, so that what was decided before a restart is decided after it. */
 #ifndef TAUT_CONTROLLER_ESTIMATE_H
