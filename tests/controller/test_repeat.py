@@ -154,7 +154,7 @@ same({r["trial"]: r["repeats"] for r in c.call("trial.list", job=id) if "repeats
 one = again[0]["trial"]
 same(c.call("trial.get", arch_id=leases[one]["arch"] and c.call("trial.get", id=one)["arch_id"], job=id)["id"], of[one], "an architecture's trial is the first")
 r = subprocess.run([TAUT, "show", str(one), "--dir", d.dir], capture_output=True, text=True)
-ok(r.returncode == 0 and "repeat" in r.stdout, "taut show %d: %s" % (one, [x for x in r.stdout.splitlines() if "repeat" in x]))
+ok(r.returncode == 0 and "a repeat of trial %d, trained: %s; proposal" % (of[one], again[0]["origin"]["reason"]) in r.stdout, "taut show %d: %s" % (one, [x for x in r.stdout.splitlines() if "repeat" in x]))
 r = subprocess.run([TAUT, "front", str(id), "--dir", d.dir, "--uncertain"], capture_output=True, text=True)
 ok(r.returncode == 0, "taut front --uncertain")
 
