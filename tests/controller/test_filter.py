@@ -319,7 +319,9 @@ while True:
     l = s.next()
     if l["task"]["kind"] == "score":
         break
-    s.report(l, metrics=dict(scores(l), **{"valid_bpb": truth(l["arch"]), "decode_ms@128": 1 + hidden(l["arch"], "ms")}))
+    s.report(l, metrics=dict(scores(l), **{"valid_bpb": truth(l["arch"]), "decode_ms@128": 1 + len(l["arch"]["layers"]) * l["arch"]["width"] / 64}))
+same(s.c.call("evaluator.progress", lease=l["lease"], epoch=l["epoch"], metrics={"valid_bpb": 99}), {"go": True}, "who scores is told nothing of measurements")
+same([x["trial"] for x in events(d, id, "modelled") if x["trial"] == l["trial"]], [], "and nothing is estimated for it")
 s.report(l, metrics=dict(scores(l), **{"valid_bpb": 0.01, "decode_ms@128": 1e-9}))
 got = set(c.call("trial.get", id=l["trial"])["metrics"])
 ok("proxy.snip" in got and not got & {"valid_bpb", "decode_ms@128"}, "what else it brings is dropped: %s" % sorted(x for x in got if not x.startswith("proxy.")))
