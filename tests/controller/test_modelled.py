@@ -230,6 +230,20 @@ for seed in (1, 2):
     ok(len(saved) > 50 and len(front) > 5 and not any("estimated" in r for r in front), "noisy losses, seed %d: nobody on the front is an estimate, %d of 300 not being measured" % (seed, len(saved)))
     ok({k for k, t in by} <= {"profile"} and {t for k, t in by} <= saved, "those that came to stand there were measured: %s" % by)
     measured_for_it += by
+    of, kinds = ({b["trial"]: b["origin"][k] if k == "kind" else b["origin"][k][0] for b in again} for k in ("parents", "kind"))
+    final = {b["trial"]: b["metrics"].get("valid_bpb") for s, t, b in events(d, id, "reported")}
+    losses, checked, wrong = {}, 0, []
+    for s, t, b in events(d, id, "reported", "modelled"):
+        if t == "reported" and kinds.get(b["trial"]) != "profile":
+            losses.setdefault(of.get(b["trial"], b["trial"]), []).append(b["metrics"]["valid_bpb"])
+        dof = sum(len(v) - 1 for v in losses.values())
+        if t == "modelled" and dof >= 2:
+            sd = (sum(sum((x - sum(v) / len(v)) ** 2 for x in v) for v in losses.values()) / dof) ** 0.5
+            v = losses[b["by"]]
+            checked += 1
+            if not sum(v) / len(v) + 1.95 * sd / len(v) ** 0.5 <= final[b["trial"]]:
+                wrong.append((b["trial"], b["by"]))
+    ok(checked > 50 and not wrong, "what dominates is better by more than its losses' noise, all its seeds counted (%d): %s" % (checked, wrong[:5]))
 ok(measured_for_it, "and there were some")
 
 # Noise that no model explains.
