@@ -398,6 +398,17 @@ st_t follow_attach(struct follow *f, struct wire_client *wire)
     return st;
 }
 
+/* What is held against a model is what its checks say; where there are none, what it was told by: its error over measurements left out of the fit. */
+static void tell_model(struct follow *f, json_t *event)
+{
+    bool relied = json_is_true(json_object_get(event, "relied"));
+    long long checked = (long long)out_int(event, "checked");
+    double error = 100 * out_num(event, "error"), mape = 100 * out_num(event, "mape");
+    const char *metric = out_str(event, "metric");
+    if (relied) follow_say(f, "the model of %s is relied on: its mean error over %lld measurements is %.1f %%", metric, (long long)out_int(event, "trials"), error);
+    else follow_say(f, "the model of %s is not relied on any more: its mean error over %lld measurements made as checks is %.1f %%, %lld of them within its intervals", metric, checked, mape, (long long)out_int(event, "held"));
+}
+
 static st_t handle(struct follow *f, const char *method, json_t *event)
 {
     const char *type = out_str(event, "type");
@@ -415,6 +426,8 @@ static st_t handle(struct follow *f, const char *method, json_t *event)
         follow_say(f, "candidates are %s: within the better half of %lld results a combination of proxies has a rank correlation of %.2f, the best single one %.2f",
                    json_is_true(json_object_get(event, "on")) ? "scored first, and the best of each four trained" : "not scored first any more", (long long)out_int(event, "results"),
                    out_num(event, "combined"), out_num(event, "single"));
+    } else if (!strcmp(type, "verdict") && !strncmp(out_str(event, "shortcut"), "model.", 6)) {
+        tell_model(f, event);
     } else if (!strcmp(type, "verdict")) {
         bool relied = json_is_true(json_object_get(event, "relied"));
         follow_say(f, "%s is %s: over %lld trials its order of %s is %s than that of counting parameters", out_str(event, "shortcut"), relied ? "relied on again" : "not relied on any more",

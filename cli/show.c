@@ -82,11 +82,12 @@ static void print_origin(json_t *trial)
     size_t i;
     static const struct {
         const char *op, *text;
-    } words[] = {{"sample", "drawn at random"}, {"mutate", "a mutation"}, {"crossover", "a crossover"}, {"enumerate", "the next of the space in order"}, {"repair", "a walk into the constraints"}};
+    } words[] = {{"sample", "drawn at random"}, {"mutate", "a mutation"}, {"crossover", "a crossover"}, {"enumerate", "the next of the space in order"}, {"repair", "a walk into the constraints"}, {"repeat", "a repeat"}};
     for (i = 0; i < sizeof words / sizeof *words; i++)
         if (!strcmp(op, words[i].op)) op = words[i].text;
     base_buf_str(&b, op);
     json_array_foreach(parents, i, p) base_buf_printf(&b, "%s %lld", i ? " and" : " of trial", (long long)json_integer_value(p));
+    if (*out_str(origin, "kind")) base_buf_printf(&b, ", %s: %s", strcmp(out_str(origin, "kind"), "train") ? "measured" : "trained", out_str(origin, "reason"));
     line("origin", "%s; proposal %lld", b.p ? b.p : "", (long long)out_int(trial, "proposal"));
     base_buf_fini(&b);
 }

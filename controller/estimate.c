@@ -199,19 +199,19 @@ static bool breaks(struct estimator *e, const struct estimate_answer *x, long ro
     return false;
 }
 
-/* What t has at worst on that rung, minimised; false: it lacks one, or breaks a constraint. */
-static bool at_worst(const struct estimator *e, long t, int rung, double *y)
+struct noise { /* of each objective */
+    int col[JOB_OBJECTIVES_MAX], dof[JOB_OBJECTIVES_MAX];
+    double sd[JOB_OBJECTIVES_MAX];
+};
+
+/* What t has at worst on that rung by all of its measurements, minimised; false: it lacks one, or breaks a constraint. */
+static bool at_worst(const struct estimator *e, const struct noise *z, long t, int rung, double *y)
 {
     const struct archive *a = e->archive;
-    double bound[JOB_CONSTRAINTS_MAX];
+    double bound[JOB_CONSTRAINTS_MAX], v, low, high;
     for (int k = 0; k < e->job->nobjectives; k++) {
-        const struct job_objective *o = &e->job->objective[k];
-        int col = archive_metric(a, o->metric.name);
-        if (col < 0) return false;
-        double v = archive_value(a, col, t, rung), low, high;
-        archive_interval(a, col, t, &low, &high);
-        if (archive_median(a, col, t) != v) low = high = v; /* it was measured again on a higher rung */
-        y[k] = o->goal == METRIC_MAX ? -low : high;
+        archive_pooled_by(a, z->col[k], t, rung, z->sd[k], z->dof[k], &v, &low, &high);
+        y[k] = e->job->objective[k].goal == METRIC_MAX ? -low : high;
         if (!isfinite(y[k])) return false;
     }
     for (int i = 0; i < e->job->nconstraints; i++) {
@@ -226,8 +226,14 @@ static long dominator(const struct estimator *e, long row, const double *y)
 {
     int rung = archive_rung(e->archive, row);
     double worst[JOB_OBJECTIVES_MAX];
+    struct noise z;
+    for (int k = 0; k < e->job->nobjectives; k++) {
+        z.col[k] = archive_metric(e->archive, e->job->objective[k].metric.name);
+        if (z.col[k] < 0) return -1;
+        z.sd[k] = archive_noise(e->archive, z.col[k], rung, &z.dof[k]);
+    }
     for (long t = 0; t < archive_count(e->archive); t++) {
-        if (t == row || !archive_has(e->archive, t, rung) || !at_worst(e, t, rung, worst)) continue;
+        if (t == row || !archive_has(e->archive, t, rung) || !at_worst(e, &z, t, rung, worst)) continue;
         bool all = true, one = false;
         for (int k = 0; k < e->job->nobjectives && all; k++) {
             all = worst[k] <= y[k];

@@ -4,14 +4,16 @@
  *   st = estimator_ask(e, row, metrics, &answer);         // the trial is trained, and not profiled yet: metrics are what its evaluator has of it
  *
  * A measurement is left out where it cannot change the front of the trial's rung: a trial that holds the constraints dominates the candidate when that one has the low end of its interval (the high end of a
- * rate) in all that is modelled, and the other the worse end of its own interval in all that was measured; or the candidate breaks a constraint even there. Such a candidate is on no front, and whatever it
- * dominates is dominated by the other. Everything else is measured: what stands on a front is no estimate. An objective that is known neither on paper nor of the trial yet, nor modelled, could be anything: measured.
+ * rate) in all that is modelled, and the other the worse end of its own interval, by all of its measurements (archive_pooled); or the candidate breaks a constraint even there. Such a candidate is on no front, and whatever it
+ * dominates is dominated by the other. Everything else is measured. An estimate comes to stand on the front only where a repeat has since said that what
+ * dominated it is worse than its interval was; then it is measured before anything else is repeated (repeat.h). An objective that is known neither on paper nor of the trial yet, nor modelled, could be
+ * anything: measured.
  *
  *   models    one for each modelled objective and constraint, all of them or none: fitted to the first k trials in which it was measured (the newest LATENCY_MOST of them), k = LATENCY_LEAST and then
  *             each time it has grown by an eighth of itself, 8 at least
  *   checks    of those that would be left out every ESTIMATE_CHECK-th, the first to begin with, is measured all the same, and all of them while the model is not relied on
  *   verdict   relied on once its cross-validated error is ESTIMATE_ERROR at most. No more when, over its newest ESTIMATE_WINDOW checks (of ESTIMATE_JUDGED at least), their mean absolute error is more than that, or
- *             so few lie in their intervals as chance brings in one case of 40 where nine in ten should (what CV+ guarantees). Relied on again when, over ESTIMATE_AGAIN checks or more made since, neither holds.
+ *             so few lie in their intervals as chance brings in one case of 40 where nine in ten should (about what CV+ promises, latency.h). Relied on again when, over ESTIMATE_AGAIN checks or more made since, neither holds.
  *
  * In language-model spaces alone: elsewhere nobody knows what a candidate is made of. Functions of (job, archive) and nothing else, so that what was decided before a restart is decided after it. */
 #ifndef TAUT_CONTROLLER_ESTIMATE_H

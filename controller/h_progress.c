@@ -38,7 +38,7 @@ CTL_HANDLER(job_progress)
     }
     const struct archive *a = j->archive;
     const struct job *job = j->job;
-    long n = archive_reported(a), at[POINTS_MAX], evaluations = 0;
+    long n = archive_reported(a), at[POINTS_MAX];
     int m = job->nobjectives, top = job->rungs - 1;
     double *v = malloc(((size_t)n + 1) * (size_t)(m + 3) * sizeof *v), *hv = v, *busy = v + n, *evaluation = v + 2 * n, *best = v + 3 * n;
     struct base_buf b = BASE_BUF_INIT;
@@ -57,8 +57,7 @@ CTL_HANDLER(job_progress)
         double y[JOB_OBJECTIVES_MAX], violation;
         bool counts = archive_reported_rung(a, i) == top && archive_has(a, row, top) && proposer_values(job, a, row, top, y, &violation) &&
                       violation <= 0;
-        evaluations += archive_reported_rung(a, i) == 0;
-        evaluation[i] = (double)evaluations;
+        evaluation[i] = (double)archive_reported_evaluations(a, i);
         if (!j->nref) hv[i] = NAN;
         busy[i] = archive_reported_busy_s(a, i);
         for (int k = 0; k < m; k++) {
@@ -70,7 +69,7 @@ CTL_HANDLER(job_progress)
     long points = choose(n, at);
     base_jw_init(&w, &b);
     base_jw_obj(&w);
-    base_jw_kint(&w, "evaluations", evaluations);
+    base_jw_kint(&w, "evaluations", archive_evaluations(a));
     base_jw_key(&w, "reference");
     if (j->nref) {
         base_jw_arr(&w);
@@ -81,7 +80,7 @@ CTL_HANDLER(job_progress)
     }
     double total = ctl_job_busy_s(j);
     base_jw_knum(&w, "busy_s", total);
-    base_jw_knum(&w, "evaluations_per_hour", total > 0 ? (double)evaluations * 3600 / total : NAN);
+    base_jw_knum(&w, "evaluations_per_hour", total > 0 ? (double)archive_evaluations(a) * 3600 / total : NAN);
     base_jw_knum(&w, "joules", j->spent_joules > 0 ? j->spent_joules : NAN);
     base_jw_key(&w, "points");
     base_jw_obj(&w);

@@ -100,7 +100,7 @@ static json_t *read_metrics(struct base_jr *r, const struct ctl_job *j, int64_t 
     long row = archive_row(j->archive, trial);
     enum archive_repeat repeat = row < 0 ? REPEAT_NONE : archive_repeat(j->archive, row);
     json_t *v = base_jr_get(r, "metrics"), *out = json_object(), *value;
-    bool custom = space_type(j->job->space) == SPACE_CUSTOM;
+    bool custom = space_type(j->job->space) == SPACE_CUSTOM, scores = row >= 0 && archive_state(j->archive, row) == TRIAL_SCORING;
     int fresh = 0;
     const char *name;
     if (v && !json_is_object(v)) base_jr_fail(r, ST_EINVAL, "metrics", "an object: name to number or {median, low, high, n}");
@@ -117,7 +117,7 @@ static json_t *read_metrics(struct base_jr *r, const struct ctl_job *j, int64_t 
         if (!tidy) break;
         if (!strcmp(name, "train_joules") && metric_value(tidy) > JOULES_MAX)
             base_jr_fail(r, ST_EINVAL, "metrics.train_joules", "more than %g J is no energy of a training", JOULES_MAX);
-        if ((!custom && m.source == METRIC_PAPER) || (repeat && !repeat_brings(repeat, &m))) { /* known, and not for others to say */
+        if ((!custom && m.source == METRIC_PAPER) || (repeat && !repeat_brings(repeat, &m)) || (scores && m.source != METRIC_PROXY)) { /* known, and not for others to say; or not asked */
             json_decref(tidy);
             continue;
         }

@@ -28,6 +28,7 @@
 #include "controller/fidelity.h"
 #include "controller/filter.h"
 #include "controller/proposer.h"
+#include "controller/repeat.h"
 #include "db/archive.h"
 #include "db/db.h"
 #include "wire/wire.h"
@@ -97,6 +98,9 @@ struct ctl_job {
     int64_t promote_seq;         /* the promotion below is as of this event */
     bool promote_closed;
     long promote;
+    int64_t repeat_seq;          /* likewise, and of this budget; the repeat: its row is -1 where none is due */
+    double repeat_evaluations;
+    struct repeat repeat;
 
     int64_t audit_seq;           /* what the audit was to draw it has drawn as of this event … */
     bool audit_closed;
@@ -257,6 +261,7 @@ void ctl_job_reported(struct ctl *c, struct ctl_job *j);
 bool ctl_job_closed(const struct ctl_job *j, double evaluations);
 /* Row whose trial is to go up a rung now; -1. evaluations: of the budget that holds. */
 long ctl_job_promote(struct ctl_job *j, double evaluations);
+bool ctl_job_repeat(struct ctl_job *j, struct repeat *out); /* repeat_next, looked at once after each event */
 /* Draws what the audit is due, and records verdicts that have changed. Nothing while nothing happened. */
 void ctl_job_audit(struct ctl *c, struct ctl_job *j);
 /* The audit's table, made when asked for; borrowed until the next report. ST_ENOMEM. */

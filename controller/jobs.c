@@ -178,7 +178,7 @@ static st_t load_one(void *ctx, const struct db_job *d)
     json_decref(j->filter);
     j->by = j->filter = NULL;
     j->by_known = j->filter_known = false;
-    j->promote_seq = j->audit_seq = 0;
+    j->promote_seq = j->repeat_seq = j->audit_seq = 0;
     j->judged = j->filtered = j->audit_reports = j->estimated = -1;
     j->sum_n = j->sum_evaluations = 0;
     j->hv_n = -1;
@@ -395,6 +395,17 @@ long ctl_job_promote(struct ctl_job *j, double evaluations)
         j->promote_closed = closed;
     }
     return j->promote;
+}
+
+bool ctl_job_repeat(struct ctl_job *j, struct repeat *out)
+{
+    if (j->repeat_seq != j->last_seq || j->repeat_evaluations != j->evaluations) {
+        if (!repeat_next(j->job, j->archive, j->evaluations, &j->repeat)) j->repeat.row = -1;
+        j->repeat_seq = j->last_seq;
+        j->repeat_evaluations = j->evaluations;
+    }
+    *out = j->repeat;
+    return out->row >= 0;
 }
 
 /* Is something on its way up, or to go up? */

@@ -19,8 +19,9 @@
  *            network's shape: logarithms of its width, parts, work, and work, state and other FLOPs a part, and shares of layer types, each scaled to variance 1. Lengthscale and noise
  *            are those of LATENCY_GRID whose leave-one-out predictions (eq. 5.12) have the least mean absolute error; where that is not below the error without a process there is none. The folds below take them over.
  *   interval CV+ (Barber, Candes, Ramdas & Tibshirani 2021, arXiv:1905.02928, section 3) of LATENCY_FOLDS folds on the logarithm: with mu_i the model without i's fold and R_i = |log y_i - mu_i(x_i)|, from the
- *            floor(a (n + 1))-th smallest mu_i(x) - R_i to the ceil((1 - a) (n + 1))-th smallest mu_i(x) + R_i, a = LATENCY_ALPHA. Of networks like those that were measured at least 1 - 2 a lie in it
- *            (theorem 4, up to a term in the folds), mostly 1 - a. What a search proposes later is not quite like what it proposed first: whoever relies on the interval checks it (estimate.h). */
+ *            floor(a (n + 1))-th smallest mu_i(x) - R_i to the ceil((1 - a) (n + 1))-th smallest mu_i(x) + R_i, a = LATENCY_ALPHA. Of networks like those that were measured about 1 - 2 a lie in it or
+ *            more, mostly 1 - a: theorem 4 has a term in the folds that is not small with so few measurements, and lengthscale, noise and the scales of the shape come from all of them, the fold's own too.
+ *            What a search proposes later is not quite like what it proposed first: whoever relies on the interval checks it (estimate.h). */
 #ifndef TAUT_CONTROLLER_LATENCY_H
 #define TAUT_CONTROLLER_LATENCY_H
 

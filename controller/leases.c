@@ -176,6 +176,8 @@ st_t ctl_lease_return(struct ctl *c, struct ctl_lease *l, const char *reason, bo
     if (l->super) log_info("job %lld: the supernet is given back: %s", (long long)j->id, reason);
     else log_info("job %lld trial %lld: given back: %s", (long long)j->id, (long long)l->trial, reason);
     ctl_lease_end(c, l);
+    for (int i = 0; give_up && i < j->nlost; i++)
+        if (j->lost[i].trial == l->trial) j->lost[i].times = 0; /* a job that is resumed leases its supernet again */
     if (give_up && l->super) ctl_super_failed(c, j, why);
     else if (give_up) ctl_job_reported(c, j);
     return ST_OK;

@@ -38,7 +38,7 @@ void ctl_modelled_ask(struct ctl *c, struct ctl_lease *l, json_t *metrics)
     struct estimate_answer x;
     if (l->super || !possible(j) || c->broken || recall(c, l) || l->modelled || estimator(j)) return;
     long row = archive_row(j->archive, l->trial);
-    if (row < 0 || estimator_ask(j->estimator, row, metrics, &x) || !x.n) return;
+    if (row < 0 || archive_state(j->archive, row) != TRIAL_LEASED || estimator_ask(j->estimator, row, metrics, &x) || !x.n) return;
     json_t *body = json_pack("{s:I,s:I,s:I,s:b,s:o}", "trial", (json_int_t)l->trial, "lease", (json_int_t)l->id, "epoch", (json_int_t)l->epoch, "saved", x.saved, "estimates",
                              estimates_json(&x));
     if (body && x.by) json_object_set_new(body, "by", json_integer(x.by));

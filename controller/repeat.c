@@ -57,19 +57,41 @@ static double doubt(const struct job *job, const struct archive *a, long row, un
     return d;
 }
 
-/* A member of the front that was not repeated yet: the k-th of REPEAT_SEEDS, spread over it. */
+/* The member of the front that was repeated least: the k-th of REPEAT_SEEDS, spread over it. -1: all were REPEAT_EACH times. */
 static long for_noise(const struct archive *a, const struct front *f, long k)
 {
     long members = 0, best = -1, want, at = 0, least = 0;
+    int times = REPEAT_EACH;
     for (long i = 0; i < f->n; i++) members += f->on[i];
     want = members * (2 * k + 1) / (2 * REPEAT_SEEDS);
     for (long i = 0; i < f->n; i++) {
         if (!f->on[i]) continue;
         long off = at > want ? at - want : want - at;
-        if (!archive_repeated(a, f->row[i]) && (best < 0 || off < least)) best = f->row[i], least = off;
+        int had = archive_repeated(a, f->row[i]);
+        if (had < times || (best >= 0 && had == times && off < least)) best = f->row[i], least = off, times = had;
         at++;
     }
     return best;
+}
+
+/* Does the row stand where it does by an estimate of something that such a repeat measures? */
+static bool estimated(const struct job *job, const struct archive *a, long row)
+{
+    for (int k = 0; k < job->nobjectives; k++) {
+        double v, low, high;
+        int col = archive_metric(a, job->objective[k].metric.name);
+        if (!repeat_brings(REPEAT_PROFILE, &job->objective[k].metric) || !archive_estimated(a, col, row)) continue;
+        archive_pooled(a, col, row, job->rungs - 1, &v, &low, &high);
+        if (v == archive_median(a, col, row)) return true; /* no repeat has measured it */
+    }
+    return false;
+}
+
+/* The front is not drawn anew before every proposal. */
+static bool looks(const struct archive *a)
+{
+    long n = archive_count(a), planned = archive_planned(a);
+    return planned % (REPEAT_SHARE * (1 + planned / (REPEAT_SHARE * REPEAT_MOST))) == 0 || archive_repeat_of(a, n - 1) >= 0;
 }
 
 bool repeat_next(const struct job *job, const struct archive *a, double evaluations, struct repeat *out)
@@ -78,12 +100,15 @@ bool repeat_next(const struct job *job, const struct archive *a, double evaluati
     unsigned seeds = objectives(job, REPEAT_TRAIN), times = objectives(job, REPEAT_PROFILE);
     struct front f;
     if (space_type(job->space) != SPACE_LM || job->problem || job->shared || !(seeds | times) || archive_rung_count(a, job->rungs - 1) < REPEAT_FROM) return false;
-    if (n >= REPEAT_MOST || (n + 1) * REPEAT_SHARE > archive_planned(a) || (double)(archive_planned(a) + 1) > evaluations || under_way(a)) return false;
+    if (n >= REPEAT_MOST || (n + 1) * REPEAT_SHARE > archive_planned(a) || (double)(archive_planned(a) + 1) > evaluations || !looks(a) || under_way(a)) return false;
     for (long i = 0; i < n; i++) trained += archive_repeat(a, archive_repeat_row(a, i)) == REPEAT_TRAIN;
     if (front(job, a, 0, &f)) return false;
     *out = (struct repeat){.row = -1, .kind = REPEAT_TRAIN, .probability = NAN};
-    if (seeds && trained < REPEAT_SEEDS) out->row = for_noise(a, &f, trained);
-    for (long i = 0; i < f.n && trained >= (seeds ? REPEAT_SEEDS : 0); i++) {
+    for (long i = 0; i < f.n && out->row < 0; i++)
+        if (f.on[i] && archive_repeated(a, f.row[i]) < REPEAT_EACH && estimated(job, a, f.row[i])) *out = (struct repeat){.row = f.row[i], .kind = REPEAT_PROFILE, .probability = NAN};
+    if (out->row < 0 && seeds && trained < REPEAT_SEEDS) out->row = for_noise(a, &f, trained);
+    bool due = out->row >= 0;
+    for (long i = 0; i < f.n && !due; i++) {
         double p = f.p[i], d = fabs(p - 0.5);
         if (p < REPEAT_DOUBT || p > 1 - REPEAT_DOUBT || archive_repeated(a, f.row[i]) >= REPEAT_EACH) continue;
         if (out->row >= 0 && (d > fabs(out->probability - 0.5) || (d == fabs(out->probability - 0.5) && f.row[i] > out->row))) continue;

@@ -9,7 +9,6 @@
 
 #include "base/clock.h"
 #include "controller/internal.h"
-#include "controller/repeat.h"
 
 /* ---- who can serve what ---- */
 
@@ -58,6 +57,15 @@ static bool is_target(const struct ctl *c, const struct ctl_session *s, const st
     return d && ((name && !strcmp(name, want)) || (strlen(d->kind) == kind && !strncmp(d->kind, want, kind)) || !strcmp(d->kind, want));
 }
 
+/* Is there nothing to be had but what is to be scored? */
+static bool scores_alone(struct ctl *c, struct ctl_job *j)
+{
+    struct repeat r;
+    bool wanted = archive_count_state(j->archive, TRIAL_DRAFT) || ctl_job_filters(c, j);
+    if (!wanted || ctl_job_closed(j, j->evaluations) || archive_count_state(j->archive, TRIAL_READY)) return false;
+    return !(j->exhausted && ctl_filter_left(j)) && ctl_job_promote(j, j->evaluations) < 0 && !ctl_job_repeat(j, &r);
+}
+
 bool ctl_can_serve(const struct ctl *c, const struct ctl_session *s, const struct ctl_job *j, char *why, size_t size)
 {
     const struct metric *need[JOB_OBJECTIVES_MAX + JOB_CONSTRAINTS_MAX];
@@ -76,7 +84,7 @@ bool ctl_can_serve(const struct ctl *c, const struct ctl_session *s, const struc
         snprintf(why, size, "no connected evaluator validates with shared weights");
         return false;
     }
-    if (!s->score && j->archive && (archive_count_state(j->archive, TRIAL_DRAFT) || ctl_job_filters((struct ctl *)c, (struct ctl_job *)j))) {
+    if (!s->score && j->archive && scores_alone((struct ctl *)c, (struct ctl_job *)j)) {
         snprintf(why, size, "no connected evaluator scores candidates");
         return false;
     }
@@ -243,7 +251,7 @@ static st_t propose_repeat(struct ctl *c, struct ctl_job *j, const struct repeat
         if (!space_metric_parse(&m, archive_metric_name(a, col), false, "", NULL) && m.source == METRIC_PAPER)
             json_object_set_new(paper, m.name, ctl_number(archive_median(a, col, r->row)));
     origin = json_pack("{s:s,s:[I],s:s,s:i,s:o}", "op", "repeat", "parents", (json_int_t)trial, "kind", archive_repeat_words[r->kind], "number", r->number, "reason",
-                       isnan(r->probability) ? json_string("for the noise of losses from seed to seed")
+                       isnan(r->probability) ? json_string(r->kind == REPEAT_TRAIN ? "for the noise of losses from seed to seed" : "it is on the front by an estimate")
                                              : json_sprintf("its probability of being on the front is %.2f, by the intervals of its %s", r->probability, r->kind == REPEAT_TRAIN ? "losses" : "measurements"));
     body = json_pack("{s:I,s:I,s:s,s:o,s:o,s:o,s:I,s:o}", "trial", (json_int_t)db_next_id(c->db, DB_TRIAL), "proposal", (json_int_t)n, "arch_id", archive_arch_id(a, r->row, id), "arch",
                      json_string(arch), "genome", genome_json(&g), "origin", origin, "seed", (json_int_t)j->job->seed + (r->kind == REPEAT_TRAIN ? r->number : 0), "paper", paper);
@@ -299,7 +307,7 @@ static st_t hand_out(struct ctl *c, struct ctl_session *s, struct ctl_job *j, st
     struct repeat repeat;
     long row = 0, n = archive_count(j->archive);
     enum trial_state waits = archive_count_state(j->archive, TRIAL_READY) ? TRIAL_READY : TRIAL_DRAFT;
-    bool drafts = archive_count_state(j->archive, TRIAL_DRAFT) && !ctl_job_closed(j, j->evaluations);
+    bool drafts = s->score && archive_count_state(j->archive, TRIAL_DRAFT) && !ctl_job_closed(j, j->evaluations);
     st_t st;
     if (ctl_super_due(j)) {
         row = -1;
@@ -313,7 +321,7 @@ static st_t hand_out(struct ctl *c, struct ctl_session *s, struct ctl_job *j, st
         st = returned_arch(j, row, &arch);
         if (!st) st = promote(c, j, row);
         if (!st && !j->job->shared) checkpoint = checkpoint_of(c, archive_trial(j->archive, row));
-    } else if (!(st = ctl_filter_look(c, j)) && repeat_next(j->job, j->archive, j->evaluations, &repeat)) {
+    } else if (!(st = ctl_filter_look(c, j)) && ctl_job_repeat(j, &repeat)) {
         st = returned_arch(j, repeat.row, &arch);
         if (!st) st = propose_repeat(c, j, &repeat, arch);
         row = n;
@@ -323,7 +331,7 @@ static st_t hand_out(struct ctl *c, struct ctl_session *s, struct ctl_job *j, st
             st = returned_arch(j, row, &arch);
         } else if (!st) {
             bool score = ctl_job_filters(c, j);
-            st = score && !s->score ? ST_ENOTSUP : propose(c, j, score, &arch);
+            st = !s->score && (score || archive_count_state(j->archive, TRIAL_DRAFT)) ? ST_ENOTSUP : propose(c, j, score, &arch);
             row = n;
         }
     }

@@ -50,6 +50,7 @@ void archive_free(struct archive *a)
     free(a->rep_at);
     free(a->rep_busy);
     free(a->rep_rung);
+    free(a->rep_first);
     free(a);
 }
 
@@ -396,13 +397,14 @@ st_t archive_report_add(struct archive *a, long row, int rung, int64_t at_ms, do
     if (a->nrep == a->cap_rep) {
         size_t cap = a->cap_rep ? 2 * (size_t)a->cap_rep : 64;
         if (grow(&a->rep_row, cap * sizeof *a->rep_row) || grow(&a->rep_at, cap * sizeof *a->rep_at) ||
-            grow(&a->rep_busy, cap * sizeof *a->rep_busy) || grow(&a->rep_rung, cap))
+            grow(&a->rep_busy, cap * sizeof *a->rep_busy) || grow(&a->rep_rung, cap) || grow(&a->rep_first, cap * sizeof *a->rep_first))
             return ST_ENOMEM;
         a->cap_rep = (long)cap;
     }
     a->first += rung == 0;
     if (a->of[row]) return ST_OK;
     a->rep_rung[a->nrep] = (uint8_t)rung;
+    a->rep_first[a->nrep] = (uint32_t)a->first;
     a->rep_row[a->nrep] = (uint32_t)row;
     a->rep_at[a->nrep] = at_ms;
     a->rep_busy[a->nrep++] = busy_s;
@@ -516,6 +518,11 @@ int archive_reported_rung(const struct archive *a, long i)
 long archive_evaluations(const struct archive *a)
 {
     return a->first;
+}
+
+long archive_reported_evaluations(const struct archive *a, long i)
+{
+    return a->rep_first[i];
 }
 
 long archive_reported(const struct archive *a)

@@ -80,6 +80,7 @@ long archive_reported(const struct archive *a);
 long archive_reported_row(const struct archive *a, long i);
 int archive_reported_rung(const struct archive *a, long i);
 long archive_evaluations(const struct archive *a);                        /* trials that were reported at least once */
+long archive_reported_evaluations(const struct archive *a, long i);       /* how many of those there were by then, repeats too */
 int64_t archive_reported_at(const struct archive *a, long i);             /* wall ms */
 double archive_reported_busy_s(const struct archive *a, long i);          /* cumulative busy seconds of the job after it */
 
@@ -116,6 +117,8 @@ int archive_repeat_number(const struct archive *a, long row); /* how-manieth rep
  * repeated (archive_noise): their mean, +- t(dof) sd / sqrt(n), from 2 degrees of freedom on. Values with one (latencies): the mean of DerSimonian & Laird (1986), which takes what the values differ by beyond
  * their own intervals for a variance between measurements; +- 1.96 of its standard error. An estimate counts only while nothing was measured. Returns n; 0: the row has no value there (median NaN). */
 int archive_pooled(const struct archive *a, int col, long row, int rung, double *median, double *low, double *high);
+/* The same by a noise that is known: archive_noise once for many rows. */
+int archive_pooled_by(const struct archive *a, int col, long row, int rung, double sd, int dof, double *median, double *low, double *high);
 /* Standard deviation of the metric's values of one architecture, from one seed to another, on that rung. NaN: dof 0. */
 double archive_noise(const struct archive *a, int col, int rung, int *dof);
 

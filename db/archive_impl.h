@@ -42,6 +42,7 @@ struct archive {           /* rows are proposals; every array has room for cap o
     int64_t *rep_at;
     double *rep_busy;
     uint8_t *rep_rung;
+    uint32_t *rep_first; /* those of rung 0 by then, repeats too */
     long nrep, cap_rep, first; /* first: those of rung 0 */
     double busy_s; /* of the job so far */
 
@@ -62,8 +63,6 @@ st_t archive_reserve(struct archive *a, long rows);
 void archive_add(struct archive *a, int64_t trial, const uint8_t arch[ARCH_BYTES]);
 /* The same of a row that repeats another. ST_EINVAL: no such kind, or the other is none to be repeated. */
 st_t archive_add_repeat(struct archive *a, int64_t trial, const uint8_t arch[ARCH_BYTES], long of, const char *kind);
-/* archive_pooled by a noise that is known. */
-int archive_pooled_by(const struct archive *a, int col, long row, int rung, double sd, int dof, double *median, double *low, double *high);
 bool archive_reported_ok(const struct archive *a, long row, int rung); /* archive_has, of repeats too */
 int archive_column(struct archive *a, const char *name); /* made when missing; -1: out of memory */
 st_t archive_set(struct archive *a, int col, long row, double median, double low,

@@ -130,7 +130,8 @@ static st_t fold_flat(struct fold *f)
 {
     need_str(f, "metric");
     need_int(f, "results", 1);
-    need_num(f, "value");
+    base_jr_need(&f->r, "value");
+    base_jr_num(&f->r, "value", 0, -HUGE_VAL, HUGE_VAL);
     return f->r.st;
 }
 
@@ -606,7 +607,7 @@ static const struct {
     {"leased", fold_leased, false},       {"progress", fold_progress, false},   {"reported", fold_reported, false},
     {"returned", fold_returned, false},   {"device", fold_device, true},        {"evaluator", fold_evaluator, true},
     {"precision", fold_precision, false}, {"promoted", fold_promoted, false},   {"pruned", fold_pruned, false},
-    {"strategy", fold_strategy, false},   {"supernet", db_fold_supernet, false},
+    {"supernet", db_fold_supernet, false},
     {"scored", fold_scored, false},       {"chosen", fold_chosen, false},       {"filter", fold_filter, false},
     {"strategy", fold_strategy, false},   {"flat", fold_flat, false},           {"unmet", fold_unmet, false},
     {"audit", fold_audit, false},         {"verdict", fold_verdict, false},

@@ -237,6 +237,7 @@ s = Scorer(d)
 s.work()
 g = c.call("job.get", id=id)
 same((g["state"], g["reason"][:20], g["evaluations"], g["trials"]["passed"], g["trials"]["scored"]), ("done", "the space is used up", g["trials"]["ok"], 0, 0), "%d candidates" % g["evaluations"])
+size = len(trials(d, id))
 ok(any(k == "score" for k, _, _ in s.had) and g["evaluations"] == len(trials(d, id)), "some were scored first, all are trained")
 s.c.close()
 
@@ -262,6 +263,70 @@ same((t.next(), [x["on"] for x in events(d, id, "filter")], c.call("job.get", id
 wait_until(lambda: c.call("job.get", id=id)["state"] == "waiting")
 same(c.call("job.get", id=id)["reason"], "no connected evaluator scores candidates", "and the job waits")
 same(Scorer(d).next()["task"]["kind"], "score", "for one that can")
+c.call("job.cancel", id=id)
+
+# Who cannot score gets what needs no scores, though candidates are scored first.
+id = c.call("job.submit", job=job(d, budget={"evaluations": 25}))["id"]
+s = Scorer(d)
+s.work(24 + 4)
+l = s.next()
+same(l["task"]["kind"], "train", "the last of the budget is out to be trained")
+s.c.close()
+wait_until(lambda: c.call("job.get", id=id)["trials"]["ready"] == 1)
+t = Evaluator(d.conn(), "t", spaces=["lm"], accepts=["train"])
+again = t.next()
+if ok(again and again["trial"] == l["trial"], "given back, it goes to an evaluator that does not score"):
+    t.report(again, metrics=dict(scores(again), valid_bpb=truth(again["arch"])))
+same((t.next(), c.call("job.get", id=id)["state"]), (None, "done"), "and the search ends")
+t.c.close()
+id = c.call("job.submit", job=job(d, budget={"evaluations": 60}))["id"]
+s = Scorer(d)
+s.work(24)
+s.next()
+s.c.close()
+wait_until(lambda: c.call("job.get", id=id)["trials"]["ready"] == 1)
+t = Evaluator(d.conn(), "t", spaces=["lm"], accepts=["train"])
+same((t.next(), c.call("job.get", id=id)["reason"]), (None, "no connected evaluator scores candidates"), "one that is to be scored, given back, does not")
+t.c.close()
+c.call("job.cancel", id=id)
+id = c.call("job.submit", job=job(d, space=small, budget={"evaluations": 10000}))["id"]
+s = Scorer(d)
+while True:
+    s.work(1)
+    g = c.call("job.get", id=id)
+    if s.had[-1][0] == "train" and g["trials"]["passed"] and len(s.had) > 30 and len(trials(d, id)) == size:
+        break
+l = s.next()
+while l["task"]["kind"] == "score":
+    s.do(l)
+    l = s.next()
+s.do(l)
+s.c.close()
+t = Evaluator(d.conn(), "t", spaces=["lm"], accepts=["train"])
+while True:
+    l = t.next()
+    if l is None:
+        break
+    t.report(l, metrics=dict(scores(l), valid_bpb=truth(l["arch"])))
+g = c.call("job.get", id=id)
+same((g["state"], g["evaluations"], g["trials"]["passed"]), ("done", size, 0), "in a space that is used up, those that were passed over do")
+t.c.close()
+
+# A report of scores brings scores.
+id = c.call("job.submit", job=job(d, objectives=["valid_bpb", "decode_ms@128"]))["id"]
+s = Scorer(d)
+while True:
+    l = s.next()
+    if l["task"]["kind"] == "score":
+        break
+    s.report(l, metrics=dict(scores(l), **{"valid_bpb": truth(l["arch"]), "decode_ms@128": 1 + len(l["arch"]["layers"]) * l["arch"]["width"] / 64}))
+same(s.c.call("evaluator.progress", lease=l["lease"], epoch=l["epoch"], metrics={"valid_bpb": 99}), {"go": True}, "who scores is told nothing of measurements")
+same([x["trial"] for x in events(d, id, "modelled") if x["trial"] == l["trial"]], [], "and nothing is estimated for it")
+s.report(l, metrics=dict(scores(l), **{"valid_bpb": 0.01, "decode_ms@128": 1e-9}))
+got = set(c.call("trial.get", id=l["trial"])["metrics"])
+ok("proxy.snip" in got and not got & {"valid_bpb", "decode_ms@128"}, "what else it brings is dropped: %s" % sorted(x for x in got if not x.startswith("proxy.")))
+s.c.close()
+c.call("job.cancel", id=id)
 same(d.term(), 0, "tautd leaves")
 same(verify(d.dir).returncode, 0, "the store is what its events say")
 d.life = os.open(os.devnull, os.O_RDONLY)

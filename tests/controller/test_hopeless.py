@@ -82,6 +82,8 @@ for s in STRATEGIES:
 for s in STRATEGIES:
     g, seen = ends(c, e, custom_job(search={"strategy": s, "population": 6}, budget={"evaluations": 40}), lambda l: {"f1": 1, "f2": 7.5})
     same((g["state"], g["evaluations"], [x["metric"] for x in g["flat"]]), ("done", 40, ["f1", "f2"]), "%s: two that do not vary" % s)
+g, seen = ends(c, e, custom_job(search={"population": 6}, budget={"evaluations": 12}), lambda l: {"f1": score(l["arch"])["f1"], "f2": -1})
+same((g["state"], g["evaluations"], g["flat"]), ("done", 12, [{"metric": "f2", "value": -1}]), "one that is below 0 throughout")
 g, seen = ends(c, e, custom_job(search={"population": 4}, budget={"evaluations": 12}), lambda l: {"f1": score(l["arch"])["f1"], "f2": 1 if l["trial"] % 12 else 2})
 ok([x["metric"] for x in seen if x["type"] == "flat"] in ([], ["f2"]) and "flat" not in g, "one that varies after all is in no list at the end")
 

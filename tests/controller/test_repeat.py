@@ -83,6 +83,9 @@ id = c.call("job.submit", job=job(150, d))["id"]
 leases = {l["trial"]: l for l in work(e)}
 g, again = c.call("job.get", id=id), repeats(d, id)
 same((g["state"], g["evaluations"]), ("done", 150), "repeats are evaluations: %s" % g["reason"])
+p = c.call("job.progress", id=id)
+own = [t for t in sorted(leases) if t not in {b["trial"] for b in again}]
+same((p["evaluations"], p["points"]["evaluation"]), (150, [sorted(leases).index(t) + 1 for t in own]), "job.progress counts them too, and has no points of them")
 ok(10 <= len(again) <= 15, "at most one proposal in ten is a repeat: %d of 150" % len(again))
 at = [b["proposal"] for b in again]
 ok(at[0] >= 48 and all(x >= 10 * (i + 1) - 1 for i, x in enumerate(at)), "the first after 48 results, each once there is room for it: %s" % at)
@@ -151,9 +154,22 @@ same({r["trial"]: r["repeats"] for r in c.call("trial.list", job=id) if "repeats
 one = again[0]["trial"]
 same(c.call("trial.get", arch_id=leases[one]["arch"] and c.call("trial.get", id=one)["arch_id"], job=id)["id"], of[one], "an architecture's trial is the first")
 r = subprocess.run([TAUT, "show", str(one), "--dir", d.dir], capture_output=True, text=True)
-ok(r.returncode == 0 and "repeat" in r.stdout, "taut show %d: %s" % (one, [x for x in r.stdout.splitlines() if "repeat" in x]))
+ok(r.returncode == 0 and "a repeat of trial %d, trained: %s; proposal" % (of[one], again[0]["origin"]["reason"]) in r.stdout, "taut show %d: %s" % (one, [x for x in r.stdout.splitlines() if "repeat" in x]))
 r = subprocess.run([TAUT, "front", str(id), "--dir", d.dir, "--uncertain"], capture_output=True, text=True)
 ok(r.returncode == 0, "taut front --uncertain")
+
+# A front of one.
+id = c.call("job.submit", job=job(120, d, name="one", objectives=["valid_bpb"]))["id"]
+first = None
+while True:
+    l = e.next()
+    if l is None:
+        break
+    first = first or l["arch"]
+    e.report(l, metrics={"valid_bpb": (1 if l["arch"] == first else 3) + 0.1 * normal(l["arch"]) + 0.01 * normal(l["arch"], l["seed"])})
+again = [b for b in repeats(d, id)]
+same({(b["origin"]["kind"], b["origin"]["number"], "noise" in b["origin"]["reason"]) for b in again}, {("train", i, True) for i in (1, 2, 3)}, "where one member is the front the noise is looked for in it, three times at most")
+same(c.call("job.get", id=id)["state"], "done", "and the search comes to its end")
 
 # Nothing in doubt.
 id = c.call("job.submit", job=job(80, d, objectives=["params", M]))["id"]

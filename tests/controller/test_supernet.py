@@ -153,6 +153,14 @@ for i in range(20):
 g = c.call("job.get", id=id)
 same((l["epoch"], g["state"], g["reason"]), (20, "failed", "the supernet cannot be trained: its evaluator was lost 20 times while at work on it"),
      "one that ends every evaluator fails at last")
+c.call("job.resume", id=id)
+for i in range(2):
+    e = worker(d, name="e")
+    l = e.next()
+    e.c.close()
+    wait_until(lambda: c.call("job.get", id=id)["supernet"]["state"] != "leased")
+    same((l["epoch"], c.call("job.get", id=id)["supernet"]["state"]), (21 + i, "ready"), "resumed it is counted from 0 again")
+c.call("job.cancel", id=id)
 
 # Hours that do not last for it.
 id = c.call("job.submit", job=job(d, budget={"hours": 1e-6}))["id"]
