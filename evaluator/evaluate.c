@@ -476,6 +476,7 @@ static st_t inherit(struct evaluate *ev, const struct trial *t, json_t *metrics,
     if (!st) st = hostlock_shared(ev->o.lock);
     if (!st) st = supertrain_validate(ev->super.train, m, &nats, &bpb, err);
     hostlock_unlock(ev->o.lock);
+    if (!st) st = data_verify(t->data, err); /* as in learn(): nobody looked since the supernet was made ready */
     if (!st) st = save_finished(ev, t, t->path, m, t->super_tokens + t->adapt_tokens, checkpoint, err);
     model_free(m);
     if (st) return st;

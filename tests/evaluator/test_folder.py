@@ -1,0 +1,66 @@
+"""What lies in the work folder, and the text: lost, altered, another tautd's. No number comes of what is not what it was, and nobody's file is written over or removed."""
+import os
+import sys
+
+SRC = os.environ.get("TAUT_SRC", ".")
+sys.path[:0] = [os.path.join(SRC, "tests/controller"), os.path.join(SRC, "tests/evaluator")]
+from taut_wire import *
+from fake import CONTEXT, HANG, Worker, finish, path, prose, put
+
+put("text.txt", prose(30000))
+N = 8
+
+
+def job(text="text.txt"):
+    return {"name": "lm", "data": {"train": path(text), "context": CONTEXT},
+            "space": {"type": "lm", "depth": [1, 2], "width": [32, 48], "mixer": {"attention": {"heads": [2, 4], "kv_ratio": [1, 2], "head_dim": [8]}, "short_conv": {"conv": [3]}},
+                      "ffn": {"swiglu": {"ratio": [1, 2]}, "none": {}}},
+            "objectives": ["valid_bpb", "params"], "train": {"batch": 4}, "fidelity": {"tokens": 25 * 4 * CONTEXT},
+            "search": {"population": 4, "weights": "shared"}, "audit": 0, "budget": {"evaluations": N}}
+
+
+def get(id):
+    c = d.conn()
+    g = c.call("job.get", id=id)
+    c.close()
+    return g
+
+
+def ended(id):
+    wait_until(lambda: get(id)["state"] in ("done", "failed"), HANG)
+    return get(id)["state"]
+
+
+def results(id):
+    c = d.conn()
+    rows = [(t["arch_id"], t["state"], t["rung"], t["metrics"].get("valid_bpb")) for t in c.call("trial.list", job=id)]
+    c.close()
+    return rows
+
+
+d = Daemon()
+calm = d.conn().call("job.submit", job=job())["id"]
+w = Worker(d.socket)
+same(ended(calm), "done", "a search with shared weights")
+want = results(calm)
+
+# The text is another while the supernet is held.
+put("later.txt", prose(30000))
+id = d.conn().call("job.submit", job=job("later.txt"))["id"]
+wait_until(lambda: get(id)["evaluations"] >= 1, HANG)
+d.conn().call("job.pause", id=id)
+wait_until(lambda: not get(id)["running"], HANG)
+before = [t for t in results(id) if t[1] == "ok"]
+ok(1 <= len(before) < N, "another is paused after %d candidates" % len(before))
+with open(path("later.txt"), "r+b") as f:
+    f.write(b"zebra quilts " * 2000)
+d.conn().call("job.resume", id=id)
+ended(id)
+after = results(id)
+same([t for t in after if t[1] == "ok" and t not in before], [], "what is asked once the text has been written over gets no number: %s" % [t[1] for t in after])
+ok("later.txt" in w.said() and "failed" in w.said(), "it fails, and the line names the text")
+same(w.term(), 0, "the evaluator leaves")
+
+d.end_verified()
+finish()
+done()
