@@ -491,7 +491,7 @@ static st_t begin_inherited(struct evaluate *ev, const struct trial *t, struct b
     struct model *m;
     json_t *saved = NULL;
     st_t st = ready(ev, t, err);
-    if (!st) st = supertrain_candidate(ev->super.train, &t->arch, false, &m, err);
+    if (!st) st = supertrain_weights(ev->super.train, &t->arch, &m, err);
     if (st) return st;
     st = save_finished(ev, t, t->init, m, t->super_tokens, &saved, err);
     model_free(m);
