@@ -392,6 +392,7 @@ static st_t ready(struct evaluate *ev, const struct trial *t, struct base_err *e
     o.from = t->super_hash ? t->super_file : NULL;
     o.hash = t->super_hash;
     o.trained = o.from != NULL;
+    if (o.trained) o.path = t->super_own;
     return inherit_ready(&ev->super, &o, err);
 }
 

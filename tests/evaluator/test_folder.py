@@ -61,6 +61,25 @@ same([t for t in after if t[1] == "ok" and t not in before], [], "what is asked 
 ok("later.txt" in w.said() and "failed" in w.said(), "it fails, and the line names the text")
 same(w.term(), 0, "the evaluator leaves")
 
+# The reported supernet is lost from the folder of the one that trained it.
+id = d.conn().call("job.submit", job=job())["id"]
+w = Worker(d.socket, work="own")
+wait_until(lambda: get(id)["supernet"]["state"] == "ok", HANG)
+w.kill()
+file = get(id)["supernet"]["checkpoint"]["path"]
+own = file.replace("supernet", "supernet.own")
+os.unlink(file)
+w = Worker(d.socket, "--checkpoint", "0.05", work="own")
+wait_until(lambda: os.path.exists(own) or os.path.exists(file), HANG)
+same(w.term(), 0, "its file is gone: it is trained once more, and stopped in that")
+ok("cannot be taken" in w.said(), "it said so")
+same((os.path.exists(own), os.path.exists(file)), (True, False), "the checkpoint has a name of its own: what was reported is not written over")
+w = Worker(d.socket, work="own")
+same(ended(id), "done", "started again, it ends the search")
+ok("supernet on from step" in w.said(), "having gone on from there")
+same(results(id), want, "with the same results")
+ok(not os.path.exists(file), "and nothing is where the reported one was")
+same(w.term(), 0, "it leaves")
 d.end_verified()
 finish()
 done()
