@@ -1,5 +1,6 @@
 """What lies in the work folder, and the text: lost, altered, another tautd's. No number comes of what is not what it was, and nobody's file is written over or removed."""
 import os
+import shutil
 import sys
 
 SRC = os.environ.get("TAUT_SRC", ".")
@@ -80,6 +81,39 @@ ok("supernet on from step" in w.said(), "having gone on from there")
 same(results(id), want, "with the same results")
 ok(not os.path.exists(file), "and nothing is where the reported one was")
 same(w.term(), 0, "it leaves")
+ok(not os.path.exists(own), "and its own goes with the search's end")
 d.end_verified()
+
+# A folder that two of them use.
+d, e = Daemon(dir=os.path.relpath(path("first"))), Daemon()
+for x, n in ((d, 1), (e, 2)):
+    c = x.conn()
+    for i in range(2):
+        c.call("job.submit", job=custom_job(budget={"evaluations": 2}))
+        if i < n:
+            Evaluator(x.conn(), "custom").run()
+    c.close()
+w = Worker(d.socket, work="two")
+wait_until(lambda: "registered" in w.said(), HANG)
+kinds = ("supernet", "supernet.own", "trial1", "trial1.inherited", "trial1.stable")
+for j in (1, 2):
+    for k in kinds:
+        put("two/job%d-%s.safetensors" % (j, k), "x")
+same(w.term(), 0, "an evaluator of the first tautd, whose search 1 has ended")
+left = sorted(["job1-%s.safetensors" % k for k in ("supernet", "trial1")] + ["job2-%s.safetensors" % k for k in kinds])
+same(sorted(f for f in os.listdir(path("two")) if f.startswith("job")), left, "removes what nothing of search 1 goes on from, and nothing else")
+ok("belongs to" not in w.said(), "the folder is its own")
+w = Worker(e.socket, work="two")
+wait_until(lambda: "registered" in w.said(), HANG)
+same(w.term(), 0, "one of another tautd, whose searches 1 and 2 have ended")
+same(sorted(f for f in os.listdir(path("two")) if f.startswith("job")), left, "removes nothing there")
+ok(w.said().count("belongs to the tautd of %s" % os.path.join(os.path.realpath(d.dir), "taut.db")) == 1, "and says whose the folder is, once")
+d.end_verified()
+shutil.rmtree(path("first"))
+w = Worker(e.socket, work="two")
+wait_until(lambda: "registered" in w.said(), HANG)
+same(w.term(), 0, "once the first one's store is not there any more")
+same(sorted(f for f in os.listdir(path("two")) if f.startswith("job")), sorted("job%d-%s.safetensors" % (j, k) for j in (1, 2) for k in ("supernet", "trial1")), "the folder is the other's")
+e.end_verified()
 finish()
 done()
