@@ -11,8 +11,8 @@
  *
  * What is shared. For each mixer and each ffn of its depth the supernet has a branch per type that the space offers (with a norm of its own). Which of them an architecture's layers
  * are goes by what lies before: with p parts before it that are not none, a mixer is that of layer (p + 1) / 2, an ffn that of layer p / 2, or the next that is free. So the first
- * attention is one that reads the bare embedding, in the supernet as in the slice. Each tensor is as large as any option wants it, dim by dim: a slice takes the leading indices of each dim (layer_spec.sides: heads with the key
- * head that they meet, sections one by one, of taps the last). So elastic are depth, width, heads, KV heads, head sizes, hidden sizes, experts, ranks,
+ * attention is one that reads the bare embedding, in the supernet as in the slice. Each tensor is as large as any option wants it, dim by dim: a slice takes the leading
+ * indices of each dim (layer_spec.sides: heads with the key head that they meet, sections one by one, of taps the last). So elastic are depth, width, heads, KV heads, head sizes, hidden sizes, experts, ranks,
  * states and taps. Knobs without a tensor (window, RoPE, activations, active experts) share everything; knobs that add tensors (qk_norm, gate, rank against full)
  * share the rest. Every layer type that the space offers is held.
  * What a candidate costs. A slice is not the supernet's own memory: it is copied out and its gradients are added back, a strided copy or two a tensor, some 28 bytes
