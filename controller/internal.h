@@ -332,6 +332,8 @@ st_t ctl_super_load(struct ctl *c, struct ctl_job *j); /* j->super, anew; nothin
 bool ctl_super_done(const struct ctl_job *j);
 bool ctl_super_out(const struct ctl_job *j);
 bool ctl_super_due(const struct ctl_job *j); /* is it to be leased before what the job leases next? */
+/* Candidates have results of a supernet that was no task, whose losses are of another kind: what came of one now would not be comparable with them. */
+bool ctl_super_older(const struct ctl_job *j);
 /* Its hours are over, while it is trained. */
 bool ctl_super_late(const struct ctl_job *j);
 /* l has ended as failed. */

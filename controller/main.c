@@ -232,7 +232,7 @@ int main(int argc, char **argv)
 {
     struct options o = {.level = LOG_WARN, .lifeline = -1, .ready = -1};
     struct base_err err = BASE_ERR_INIT;
-    char dir[PATH_MAX], socket[PATH_MAX];
+    char dir[PATH_MAX], whole[PATH_MAX], socket[PATH_MAX];
     int rc = parse(argc, argv, &o);
     if (rc >= 0) return rc;
     base_log_init("tautd", (enum base_log_level)o.level);
@@ -247,7 +247,7 @@ int main(int argc, char **argv)
     if (o.socket) snprintf(socket, sizeof socket, "%s", o.socket);
     else if (o.dir ? wire_dir_socket(dir, socket, sizeof socket, &err) : wire_default_socket(socket, sizeof socket, &err))
         return failed(&err, "give --socket");
-    o.ctl.dir = dir;
+    o.ctl.dir = realpath(dir, whole) ? whole : dir; /* others know the store by its path, wherever they were started */
     o.ctl.socket = socket;
     return serve(&o);
 }

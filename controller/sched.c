@@ -126,6 +126,10 @@ static void update(struct ctl *c, struct ctl_job *j)
         ctl_job_finish(c, j, proposer_why(j->proposer));
         return;
     }
+    if (!j->nleases && ctl_super_older(j)) {
+        ctl_job_state(c, j, CTL_FAILED, "begun by an older version, whose inherited losses are of another kind: submit it again");
+        return;
+    }
     bool served = j->nleases > 0;
     for (const struct ctl_session *s = c->sessions; s && !served; s = s->next) served = ctl_can_serve(c, s, j, why, sizeof why);
     ctl_job_state(c, j, served ? CTL_RUNNING : CTL_WAITING, served ? NULL : why);
@@ -145,7 +149,7 @@ static void stop_unread(struct ctl *c, struct ctl_job *j)
 
 static bool has_work(struct ctl_job *j)
 {
-    if (!ctl_state_active(j->state) || !j->archive || ctl_job_busy_s(j) >= j->hours * 3600 || ctl_super_out(j)) return false;
+    if (!ctl_state_active(j->state) || !j->archive || ctl_job_busy_s(j) >= j->hours * 3600 || ctl_super_out(j) || ctl_super_older(j)) return false;
     return archive_count_state(j->archive, TRIAL_READY) > 0 || !ctl_job_closed(j, j->evaluations) || ctl_job_promote(j, j->evaluations) >= 0;
 }
 

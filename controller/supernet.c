@@ -51,6 +51,11 @@ bool ctl_super_due(const struct ctl_job *j)
     return false;
 }
 
+bool ctl_super_older(const struct ctl_job *j)
+{
+    return j->job->shared && !j->super && archive_rung_count(j->archive, 0) > 0 && ctl_super_due(j);
+}
+
 bool ctl_super_late(const struct ctl_job *j)
 {
     return ctl_job_busy_s(j) >= j->hours * 3600;

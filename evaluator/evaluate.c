@@ -392,6 +392,7 @@ static st_t ready(struct evaluate *ev, const struct trial *t, struct base_err *e
     o.from = t->super_hash ? t->super_file : NULL;
     o.hash = t->super_hash;
     o.trained = o.from != NULL;
+    if (o.trained) o.path = t->super_own;
     return inherit_ready(&ev->super, &o, err);
 }
 
@@ -476,6 +477,7 @@ static st_t inherit(struct evaluate *ev, const struct trial *t, json_t *metrics,
     if (!st) st = hostlock_shared(ev->o.lock);
     if (!st) st = supertrain_validate(ev->super.train, m, &nats, &bpb, err);
     hostlock_unlock(ev->o.lock);
+    if (!st) st = data_verify(t->data, err); /* as in learn(): nobody looked since the supernet was made ready */
     if (!st) st = save_finished(ev, t, t->path, m, t->super_tokens + t->adapt_tokens, checkpoint, err);
     model_free(m);
     if (st) return st;
@@ -490,7 +492,7 @@ static st_t begin_inherited(struct evaluate *ev, const struct trial *t, struct b
     struct model *m;
     json_t *saved = NULL;
     st_t st = ready(ev, t, err);
-    if (!st) st = supertrain_candidate(ev->super.train, &t->arch, false, &m, err);
+    if (!st) st = supertrain_weights(ev->super.train, &t->arch, &m, err);
     if (st) return st;
     st = save_finished(ev, t, t->init, m, t->super_tokens, &saved, err);
     model_free(m);

@@ -70,10 +70,7 @@ static st_t take_up(struct inherit *h, const struct inherit_opts *o, struct base
     st_t st = space_new(&h->space, o->space, o->vocab, o->context, err);
     if (!st) st = data_open(&h->data, o->data, true, err);
     if (!st) st = begin(h, o, err);
-    if (!st && o->from && o->trained) {
-        st = take(h, o, err);
-        own = own && !same;
-    }
+    if (!st && o->from && o->trained) st = take(h, o, err);
     if (!st && own && !supertrain_done(h->train)) {
         st = load(h, o, o->path, err);
         h->written = !st && supertrain_at(h->train);

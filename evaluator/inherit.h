@@ -17,7 +17,7 @@ struct inherit { /* zeroed: none is held */
 
 struct inherit_opts {
     int64_t job;
-    const char *path;    /* its checkpoint here */
+    const char *path;    /* its checkpoint here; trained: not from, which is never written over */
     const char *from, *hash; /* the one that tautd names; NULL: none */
     double reached;      /* tokens of that, where it is one on the way … */
     bool trained;        /* … or it is of the trained supernet, whoever trained it */

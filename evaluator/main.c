@@ -59,7 +59,7 @@ static void help(void)
          "  --socket PATH      tautd's socket (default: $TAUT_SOCKET, else $XDG_RUNTIME_DIR/taut/tautd.sock)\n"
          "  --device NAME      cpu (default)\n"
          "  --threads N        threads to compute with (default: all CPUs)\n"
-         "  --work DIR         folder for checkpoints and weights (default: ./taut-work)\n"
+         "  --work DIR         folder for checkpoints and weights, of one tautd's evaluators (default: ./taut-work)\n"
          "  --name NAME        what to be called (default: host name)\n"
          "  --checkpoint S     seconds of training between checkpoints (default: 60)\n"
          "  --lifeline FD      leave when this inherited pipe closes\n"

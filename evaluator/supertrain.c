@@ -149,6 +149,11 @@ st_t supertrain_candidate(struct supertrain *t, const struct arch *a, bool adapt
     return supernet_slice(t->net, a, &o, out, err);
 }
 
+st_t supertrain_weights(struct supertrain *t, const struct arch *a, struct model **out, struct base_err *err)
+{
+    return supernet_slice(t->net, a, &(struct model_opts){.memory_limit = t->o.memory_limit}, out, err);
+}
+
 st_t supertrain_adapt(struct supertrain *t, struct model *m, int64_t i, int64_t n, struct base_err *err)
 {
     const struct job_train *r = &t->o.train;

@@ -111,6 +111,7 @@ st_t trial_read(struct trial *t, json_t *v, const char *work, enum kn_dtype fast
     char on[16] = "";
     if (rung) snprintf(on, sizeof on, ".rung%d", (int)rung);
     if (snprintf(t->super_path, sizeof t->super_path, "%s/job%lld-supernet.safetensors", work, (long long)t->job) >= (int)sizeof t->super_path ||
+        snprintf(t->super_own, sizeof t->super_own, "%s/job%lld-supernet.own.safetensors", work, (long long)t->job) >= (int)sizeof t->super_own ||
         snprintf(t->init, sizeof t->init, "%s/job%lld-trial%lld.inherited.safetensors", work, (long long)t->job, (long long)t->id) >= (int)sizeof t->init)
         return base_err_set(err, ST_ETOOBIG, work, "the path of the work folder is too long");
     if (snprintf(t->path, sizeof t->path, "%s/job%lld-trial%lld%s.safetensors", work, (long long)t->job, (long long)t->id, on) >= (int)sizeof t->path ||

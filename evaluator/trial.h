@@ -35,6 +35,7 @@ struct trial {
     double super_tokens, adapt_tokens; /* of its training; of a candidate's own, on from what it inherits */
     const char *super_file, *super_hash; /* of the trained one, where tautd has it from somebody; borrowed; NULL: it has not */
     char super_path[512], init[512]; /* its checkpoint here; what a training begins with */
+    char super_own[512];       /* that of one trained here because the reported one cannot be taken, which may lie at super_path */
     char path[512];            /* where its checkpoint goes */
     char stable[512];          /* … and that of the trunk, where a rung leaves it */
 };

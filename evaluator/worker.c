@@ -80,6 +80,7 @@ st_t worker_run(const struct worker_opts *o, struct base_err *err)
     if (!st)
         st = evaluate_new(&ev, &(struct evaluate_opts){.lessee = lessee, .work = o->work, .checkpoint_s = o->checkpoint_s, .dev = o->dev, .lock = o->lock,
                                                        .energy = energy});
+    if (!st) tidy_begin(o->work, o->socket);
     if (!st) serve(o, lessee, ev);
     if (!st) tidy_trunks(o->work, o->socket);
     evaluate_free(ev);

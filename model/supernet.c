@@ -76,14 +76,13 @@ static st_t take(struct supernet *s, struct base_err *err)
     p->slab = (uint64_t)p->elements * m->esize;
     p->slabs = 4;
     const struct model_opts limit = {.memory_limit = s->opts.memory_limit};
-    TRY(model_check_fit(&limit, m->dev, 0, 4 * p->slab, "supernet", err));
-    s->block_limit = model_room(&limit, m->dev, 0) - 4 * p->slab;
-    for (int i = 0; i < 4; i++)
-        if (kn_alloc(m->dev, p->slab, &m->slab[i])) return base_err_set(err, ST_ENOMEM, "supernet", "taking %.1f MiB", 4 * (double)p->slab / (1 << 20));
-    if (s->opts.mix > 0) {
-        s->hidden_bytes = (uint64_t)s->opts.batch * (uint64_t)s->layout.context * (uint64_t)s->layout.width * m->esize;
-        if (kn_alloc(m->dev, s->hidden_bytes, &s->hidden.p)) return base_err_set(err, ST_ENOMEM, "supernet", "taking %.1f MiB", (double)s->hidden_bytes / (1 << 20));
-    }
+    if (s->opts.mix > 0) s->hidden_bytes = (uint64_t)s->opts.batch * (uint64_t)s->layout.context * (uint64_t)s->layout.width * m->esize;
+    uint64_t need = 4 * p->slab + s->hidden_bytes;
+    TRY(model_check_fit(&limit, m->dev, 0, need, "supernet", err));
+    s->block_limit = model_room(&limit, m->dev, 0) - need;
+    bool there = !s->hidden_bytes || !kn_alloc(m->dev, s->hidden_bytes, &s->hidden.p);
+    for (int i = 0; i < 4 && there; i++) there = !kn_alloc(m->dev, p->slab, &m->slab[i]);
+    if (!there) return base_err_set(err, ST_ENOMEM, "supernet", "taking %.1f MiB", (double)need / (1 << 20));
     for (int i = 0; i < p->params; i++) {
         struct model_param *q = &m->param[i];
         size_t at = (size_t)q->offset * m->esize;
@@ -192,11 +191,19 @@ static st_t cut_path(struct supernet *s, const struct arch *a, struct base_err *
     return layout_cuts(&s->layout, a, s->cut, s->store.plan.params, &s->ncut, err);
 }
 
+static void drop_block(struct supernet *s)
+{
+    kn_free(s->store.dev, s->block, s->block_bytes);
+    s->block = NULL;
+    s->block_bytes = 0;
+}
+
 st_t supernet_slice(struct supernet *s, const struct arch *a, const struct model_opts *o, struct model **out, struct base_err *err)
 {
     struct model *m;
     if (o->dtype != s->opts.dtype || o->weights != ARCH_WEIGHTS_F32) return base_err_set(err, ST_ENOTSUP, "model", "a slice has the supernet's dtype");
     TRY(cut_path(s, a, err));
+    drop_block(s);
     TRY(model_new(&m, a, s->store.dev, o, err));
     st_t st = move_all(s, m, 0);
     if (st) {
@@ -213,9 +220,7 @@ static st_t make_room(struct supernet *s, uint64_t bytes, struct base_err *err)
 {
     struct kn_dev *dev = s->store.dev;
     if (bytes <= s->block_bytes) return ST_OK;
-    kn_free(dev, s->block, s->block_bytes);
-    s->block = NULL;
-    s->block_bytes = 0;
+    drop_block(s);
     st_t st = kn_alloc(dev, bytes, &s->block);
     if (st) return base_err_set(err, st, "supernet", "taking %.1f MiB for a path", (double)bytes / (1 << 20));
     s->block_bytes = bytes;

@@ -9,9 +9,10 @@
  *   st = supernet_slice(s, &arch, &(struct model_opts){.batch = 16}, &model, &err);         // an ordinary model with inherited weights
  *   supernet_free(s);
  *
- * What is shared. The i-th mixer of an architecture that is not none is the i-th of the supernet, and likewise its ffns: where a layer is left out, the first attention
- * is still the first. For each the supernet has a branch per type that the space offers (with a norm of its own), each tensor of it as large as any option wants it, dim by dim: a slice takes the leading indices of each dim (layer_spec.sides: heads with the key
- * head that they meet, sections one by one, of taps the last). So elastic are depth, width, heads, KV heads, head sizes, hidden sizes, experts, ranks,
+ * What is shared. For each mixer and each ffn of its depth the supernet has a branch per type that the space offers (with a norm of its own). Which of them an architecture's layers
+ * are goes by what lies before: with p parts before it that are not none, a mixer is that of layer (p + 1) / 2, an ffn that of layer p / 2, or the next that is free. So the first
+ * attention is one that reads the bare embedding, in the supernet as in the slice. Each tensor is as large as any option wants it, dim by dim: a slice takes the leading
+ * indices of each dim (layer_spec.sides: heads with the key head that they meet, sections one by one, of taps the last). So elastic are depth, width, heads, KV heads, head sizes, hidden sizes, experts, ranks,
  * states and taps. Knobs without a tensor (window, RoPE, activations, active experts) share everything; knobs that add tensors (qk_norm, gate, rank against full)
  * share the rest. Every layer type that the space offers is held.
  * What a candidate costs. A slice is not the supernet's own memory: it is copied out and its gradients are added back, a strided copy or two a tensor, some 28 bytes
@@ -23,8 +24,9 @@
  *   - A tensor moves where a path of the step has touched it: in the least box of leading indices that holds all their slices. The rest keeps weights, m and v to
  *     the bit, and does not decay. Each tensor counts its own updates for Adam's bias correction.
  *   - Same options, seed, paths and data: same bits, whatever the number of threads, and through supernet_save and supernet_load.
- *   - Memory: 4 slabs of supernet_params numbers, and one block for the largest path seen so far. A step takes no other memory of the device once it has seen
- *     its largest path.
+ *   - Memory: 4 slabs of supernet_params numbers, with mix the hidden states of one path [batch * context, width], and one block for the largest path seen so far:
+ *     a step takes no other memory of the device once it has seen its largest path. supernet_slice gives the block back and the next step takes it again, so a slice
+ *     that trains (4 slabs of its own and its activations) stands beside the 4 slabs and the hidden states alone.
  *   - A supernet belongs to its device's thread. */
 #ifndef TAUT_MODEL_SUPERNET_H
 #define TAUT_MODEL_SUPERNET_H
@@ -41,7 +43,7 @@ struct supernet_opts {
     enum kn_dtype dtype;     /* KN_F32 (0), KN_F64 on the ref device */
     int batch;               /* most sequences of one supernet_step */
     enum kn_dtype precision; /* as model_opts' */
-    uint64_t memory_limit;   /* bytes, the block of a path included; 0: the device's */
+    uint64_t memory_limit;   /* bytes, the block of a path and the hidden states included, slices not; 0: the device's */
     double mix;              /* > 0: the other paths of a step learn from its first as well (in-place distillation, Yu & Huang 2019, arXiv:1903.05134), by that share */
 };
 

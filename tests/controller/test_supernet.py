@@ -193,5 +193,27 @@ with sqlite3.connect(os.path.join(d.dir, "taut.db")) as db:
 d.start()
 e = worker(d, name="e")
 same(e.next()["task"]["kind"], "train", "without a supernet of its own it is not trained once more for that")
+c = d.conn()
+c.call("job.cancel", id=id)
+e.c.close()
+
+# One that an older version began, and left with candidates still to be asked: what it would ask now is of another kind.
+id = c.call("job.submit", job=job(d))["id"]
+e = worker(d, name="e")
+l = e.next()
+e.c.call("evaluator.report", lease=l["lease"], epoch=1, status="ok", metrics={}, checkpoint=ckpt(8, 32768))
+e.report(e.next(), metrics={"valid_bpb": 3.0})
+d.term()
+with sqlite3.connect(os.path.join(d.dir, "taut.db")) as db:
+    db.execute("DELETE FROM supernet WHERE job=?", (id,))
+d.start()
+c = d.conn()
+e = worker(d, name="e")
+same(e.next(), None, "a search that is half asked by an older version's supernet gets no other")
+OLD = "begun by an older version, whose inherited losses are of another kind: submit it again"
+g = c.call("job.get", id=id)
+same((g["state"], g.get("reason"), g["evaluations"]), ("failed", OLD, 1), "it has failed, and says why and what to do")
+c.call("job.resume", id=id)
+same((e.next(), c.call("job.get", id=id)["reason"]), (None, OLD), "nor does it go on when resumed")
 d.end()
 done()

@@ -106,6 +106,8 @@ class Fake:
         if method == "register":
             self.registers.put(p)
             return {"evaluator": 1, "heartbeat_s": self.heartbeat, "lease_s": 60, "held": p.get("holds", [])}
+        if method == "info":
+            return {}
         if method == "list":
             return []
         if method == "next":

@@ -19,6 +19,6 @@ tests_evaluator_test_energy_LDADD = $(evaluator_test_libs)
 check_PROGRAMS += tests/evaluator/test_hostlock
 tests_evaluator_test_hostlock_SOURCES = tests/evaluator/test_hostlock.c tests/evaluator/evaltest.h
 tests_evaluator_test_hostlock_LDADD = $(evaluator_test_libs)
-evaluator_scripts = tests/evaluator/test_rungs.py tests/evaluator/test_worker.py tests/evaluator/test_options.py tests/evaluator/test_tautd.py tests/evaluator/test_shared.py
+evaluator_scripts = tests/evaluator/test_rungs.py tests/evaluator/test_worker.py tests/evaluator/test_options.py tests/evaluator/test_tautd.py tests/evaluator/test_shared.py tests/evaluator/test_folder.py
 tap_scripts += $(evaluator_scripts)
 EXTRA_DIST += tests/evaluator/fake.py $(evaluator_scripts)

@@ -157,6 +157,15 @@ int main(void)
     ok(!ask(y, &a, 10, &on[1], &bits[1], &err) && on[1] == on[0], "another supernet of the same bits says the same");
     supertrain_save(x, in("x"), sha[1], NULL, &err);
     is_str(sha[1], sha[0], "asking changes nothing");
+    uint64_t before = kn_dev_bytes(dev), taken[2];
+    struct model *m;
+    is_int(supertrain_candidate(x, &a, false, &m, &err), ST_OK, "a candidate to be asked");
+    taken[0] = kn_dev_bytes(dev) - before;
+    model_free(m);
+    is_int(supertrain_weights(x, &a, &m, &err), ST_OK, "its weights alone");
+    taken[1] = kn_dev_bytes(dev) - before;
+    ok(taken[1] < taken[0] && taken[1] < 6 * (uint64_t)model_param_count(m), "take room for them and for no activations: %d bytes of %d", (int)taken[1], (int)taken[0]);
+    model_free(m);
     a.width = 40;
     is_int(ask(x, &a, 0, &nats[0], &bpb[0], &err), ST_EINVAL, "what is not in the space is refused");
     is_int(supertrain_new(&z, &(struct supertrain_opts){.space = space, .data = text, .dev = dev, .train = recipe, .tokens = 100, .paths = SUPERNET_PATHS_MAX - 1}, &err), ST_EINVAL,

@@ -456,6 +456,46 @@ static void test_bad(void)
     kn_dev_close(dev);
 }
 
+/* The block of a path is there for steps alone, and the limit is of all that a step takes. */
+static void test_memory(void)
+{
+    struct kn_dev *dev = device("cpu", 1);
+    struct space_options o = everything();
+    struct supernet *s = NULL;
+    struct base_err err = BASE_ERR_INIT;
+    const struct arch *path = &zoos[0];
+    struct supernet_opts opts = {.batch = B, .mix = 0.5};
+    int32_t tok[B * T], tgt[B * T];
+    double loss, again;
+    struct model *m;
+    random_tokens(1, VOCAB, B * T, tok, tgt);
+    s = supernet_of(dev, KN_F32, 1);
+    is_int(supernet_step(s, &path, 1, tok, tgt, B, T, &loss, &err), ST_OK, "a step, after which the device has its scratch");
+    supernet_free(s);
+    uint64_t before = kn_dev_bytes(dev);
+    is_int(supernet_new(&s, &o, dev, &opts, &err), ST_OK, "a supernet whose paths learn from the first");
+    uint64_t held = kn_dev_bytes(dev) - before;
+    is_int(supernet_init(s, 1), ST_OK, "begun");
+    is_int(supernet_step(s, &path, 1, tok, tgt, B, T, &loss, &err), ST_OK, "a step");
+    uint64_t block = kn_dev_bytes(dev) - before - held;
+    ok(block > 0, "takes a block for its path");
+    is_int(supernet_slice(s, path, &(struct model_opts){.train = true, .batch = B}, &m, &err), ST_OK, "a candidate's own training");
+    model_free(m);
+    is_int((int64_t)(kn_dev_bytes(dev) - before), (int64_t)held, "has that room: the block is given back before it");
+    is_int(supernet_step(s, &path, 1, tok, tgt, B, T, &again, &err), ST_OK, "a step after it");
+    ok(again == loss, "takes it again, to the same loss");
+    supernet_free(s);
+    opts.memory_limit = held - 1;
+    refused(supernet_new(&s, &o, dev, &opts, &err), ST_ENOFIT, &err, "are there", "a byte less than what it holds between steps: what the others learn from counts");
+    opts.memory_limit = held + block - 1;
+    is_int(supernet_new(&s, &o, dev, &opts, &err), ST_OK, "a byte less than in a step");
+    is_int(supernet_init(s, 1), ST_OK, "begun");
+    st_t st = supernet_step(s, &path, 1, tok, tgt, B, T, &loss, &err);
+    ok((!st || st == ST_ENOFIT) && kn_dev_bytes(dev) - before < held + block, "which keeps to the limit: %s", base_status_text(st));
+    supernet_free(s);
+    kn_dev_close(dev);
+}
+
 int main(void)
 {
     char first[BASE_SHA256_HEX], file[256];
@@ -472,6 +512,7 @@ int main(void)
     test_threads(first);
     test_killed(first);
     test_bad();
+    test_memory();
     for (int i = 0; i < 3; i++) name_file(file, files[i]), unlink(file);
     rmdir(dir);
     return tap_done();
