@@ -25,7 +25,7 @@ static st_t make_identity(struct supertrain *t, const struct space_options *s)
     struct base_buf b = BASE_BUF_INIT;
     const struct job_train *r = &t->o.train;
     const struct kn_info *on = &t->o.dev->info;
-    base_buf_printf(&b, "supernet %d %d %d %d %d %d %d", s->vocab, s->context, s->depth, s->width, s->untied, s->layer_norm, s->bias);
+    base_buf_printf(&b, "supernet 2 %d %d %d %d %d %d %d", s->vocab, s->context, s->depth, s->width, s->untied, s->layer_norm, s->bias);
     for (int i = 0; i < s->n; i++) {
         base_buf_printf(&b, " %u %d %s", s->option[i].role, s->option[i].width, space_layer(s->option[i].part.type)->name);
         for (int k = 0; k < ARCH_PARAMS_MAX; k++) base_buf_printf(&b, ",%d", s->option[i].part.v[k]);
@@ -80,11 +80,28 @@ void supertrain_free(struct supertrain *t)
     free(t);
 }
 
-static st_t deal(const struct supertrain *t, uint64_t step, int i, struct arch *out, struct base_err *err)
+/* The n-th drawn path. Every second one is the largest of SUPERTRAIN_DEALS: among plain deals networks as deep and wide as those at the front are rare, and would be behind in training. */
+static st_t draw(const struct supertrain *t, uint64_t n, struct arch *out)
+{
+    struct arch *other = NULL;
+    struct arch_cost cost;
+    double most = -1;
+    if (n % 2 == 0) return space_path(t->o.space, SPACE_PATH_RANDOM, t->o.seed, n / 2, out);
+    st_t st = (other = malloc(sizeof *other)) ? ST_OK : ST_ENOMEM;
+    for (uint64_t i = 0; i < SUPERTRAIN_DEALS && !st; i++) {
+        st = space_path(t->o.space, SPACE_PATH_RANDOM, t->o.seed + SUPERTRAIN_DEALS_STREAM, n / 2 * SUPERTRAIN_DEALS + i, other);
+        if (st) break;
+        space_arch_cost(other, &cost);
+        if ((double)cost.params > most) most = (double)cost.params, *out = *other;
+    }
+    free(other);
+    return st;
+}
+
+st_t supertrain_path(const struct supertrain *t, uint64_t step, int i, struct arch *out, struct base_err *err)
 {
     uint64_t K = (uint64_t)t->o.paths;
-    enum space_path kind = i == 0 ? SPACE_PATH_LARGEST : i == 1 ? SPACE_PATH_SMALLEST : SPACE_PATH_RANDOM;
-    st_t st = space_path(t->o.space, kind, t->o.seed, i < 2 ? step : step * K + (uint64_t)i - 2, out);
+    st_t st = i >= 2 ? draw(t, step * K + (uint64_t)i - 2, out) : space_path(t->o.space, i == 0 ? SPACE_PATH_LARGEST : SPACE_PATH_SMALLEST, t->o.seed, step, out);
     return st ? base_err_set(err, st, "space", "no path was found: %s", base_status_text(st)) : ST_OK;
 }
 
@@ -104,7 +121,7 @@ st_t supertrain_step(struct supertrain *t, struct base_err *err)
     const struct arch *path[SUPERNET_PATHS_MAX];
     st_t st = arch ? data_batch(t->o.data, t->o.seed, (uint64_t)at, B, T, t->tokens, t->targets, err) : base_err_set(err, ST_ENOMEM, "supernet", "out of memory");
     for (int i = 0; i < n && !st; i++) {
-        st = deal(t, (uint64_t)at, i, &arch[i], err);
+        st = supertrain_path(t, (uint64_t)at, i, &arch[i], err);
         path[i] = &arch[i];
     }
     if (!st) st = supernet_step(t->net, path, n, t->tokens, t->targets, B, T, t->loss, err);

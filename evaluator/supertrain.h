@@ -8,7 +8,7 @@
  *   st = supertrain_validate(t, model, &loss, &bpb, &err);
  *
  * A step is the sandwich rule (Yu et al. 2020, BigNAS, arXiv:2003.11142): the space's largest path, its smallest, and `paths` drawn ones (space_path: dealt
- * from decks) on the same batch, against its labels, the others also against the largest by `mix`. The recipe is trainer.h's, its steps S = ceil(tokens / (batch * context)) of 2 + paths passes each; hidden
+ * from decks; every second one the largest of SUPERTRAIN_DEALS, in parameters, for what a search looks for is larger than most of a space) on the same batch, against its labels, the others also against the largest by `mix`. The recipe is trainer.h's, its steps S = ceil(tokens / (batch * context)) of 2 + paths passes each; hidden
  * matrices at lr * JOB_MUP_BASE / (the space's greatest width) under "mup". Batches are those of trainer.h for the same seed. */
 #ifndef TAUT_EVALUATOR_SUPERTRAIN_H
 #define TAUT_EVALUATOR_SUPERTRAIN_H
@@ -18,6 +18,8 @@
 #include "searchspace/job.h"
 
 #define SUPERTRAIN_PATHS 4
+#define SUPERTRAIN_DEALS 4
+#define SUPERTRAIN_DEALS_STREAM 0x6465616c7300 /* added to the seed: their decks are their own */
 #define SUPERTRAIN_MIX 0.5
 
 struct supertrain;
@@ -38,6 +40,8 @@ st_t supertrain_new(struct supertrain **out, const struct supertrain_opts *o, st
 void supertrain_free(struct supertrain *t); /* NULL allowed */
 /* ST_ENONFINITE: err says at which step. ST_ESTATE: it is done. */
 st_t supertrain_step(struct supertrain *t, struct base_err *err);
+/* Path i of a step: 0 the largest, 1 the smallest, then the drawn ones. Pure. */
+st_t supertrain_path(const struct supertrain *t, uint64_t step, int i, struct arch *out, struct base_err *err);
 bool supertrain_done(const struct supertrain *t);
 int64_t supertrain_steps(const struct supertrain *t); /* S */
 int64_t supertrain_at(const struct supertrain *t);

@@ -19,7 +19,7 @@
 #define JOB_PROXIES_MAX 16
 #define JOB_NAME_MAX 128
 #define JOB_RUNGS_MAX 32
-#define JOB_SUPERNET_SHARE 8 /* tokens of a job's supernet, in those of one candidate trained alone */
+#define JOB_SUPERNET_SHARE 3 /* tokens of a job's supernet, in those of one candidate trained alone */
 #define JOB_ADAPT_SHARE 0.05 /* … that a candidate is trained for on from what it inherits, before it is asked */
 #define JOB_FINAL_SHARE 0.25 /* of the hours, from where on the front's members are trained alone */
 

@@ -83,7 +83,7 @@ c = d.conn()
 g = c.call("job.get", id=calm)
 same((g["evaluations"], g["reason"]), (N, "budget used up: %d evaluations" % N), "after its evaluations")
 final = [t for t in want if t[2] == 1]
-same([(r["weights"], r["tokens"], r["trials"]) for r in g["rungs"]], [("inherited", 8 * STEPS * 4 * CONTEXT, N), ("own", STEPS * 4 * CONTEXT, len(final))],
+same([(r["weights"], r["tokens"], r["trials"]) for r in g["rungs"]], [("inherited", 3 * STEPS * 4 * CONTEXT, N), ("own", STEPS * 4 * CONTEXT, len(final))],
      "rung 0 is inherited, rung 1 trained alone")
 same(sorted(t[0] for t in final), sorted(a for a, _ in first), "what was trained alone is the front of what was inherited")
 ok(all(t[1] == "ok" and 0 < t[3] < 8 for t in want), "all with their losses")
@@ -103,7 +103,7 @@ ok("supernet trained: 200 steps" in w.said(), "the supernet was trained, 8 times
 bits = sha(net)
 s = c.call("job.get", id=calm)["supernet"]
 same((s["state"], s["of"], {k: s["checkpoint"][k] for k in ("path", "hash", "bytes", "tokens")}),
-     ("ok", 8 * STEPS * 4 * CONTEXT, {"path": net, "hash": bits, "bytes": os.path.getsize(net), "tokens": 8 * STEPS * 4 * CONTEXT}), "its file is known to tautd")
+     ("ok", 3 * STEPS * 4 * CONTEXT, {"path": net, "hash": bits, "bytes": os.path.getsize(net), "tokens": 3 * STEPS * 4 * CONTEXT}), "its file is known to tautd")
 with sqlite3.connect(os.path.join(d.dir, "taut.db")) as s:
     states = [x for x, in s.execute("SELECT json_extract(body, '$.state') FROM event WHERE job=? AND type='supernet' ORDER BY seq", (calm,))]
     first_out, = s.execute("SELECT seq FROM event WHERE job=? AND type='proposed' ORDER BY seq", (calm,)).fetchone()

@@ -142,6 +142,24 @@ int main(void)
     is_int(supertrain_load(z, in("net"), &err), ST_ESTALE, "that of another seed is refused");
     is_int(supertrain_load(z, in("none"), &err) != ST_OK, 1, "so is one that is not there");
 
+    int drawn = 0;
+    struct arch got, want, other;
+    struct arch_cost most, cost;
+    for (uint64_t n = 0; n < 40; n++) { /* two a step */
+        supertrain_path(x, n / 2, 2 + (int)(n % 2), &got, &err);
+        space_path(space, SPACE_PATH_RANDOM, n % 2 ? 5 + SUPERTRAIN_DEALS_STREAM : 5, n % 2 ? n / 2 * SUPERTRAIN_DEALS : n / 2, &want);
+        space_arch_cost(&want, &most);
+        for (uint64_t k = 1; n % 2 && k < SUPERTRAIN_DEALS; k++) {
+            space_path(space, SPACE_PATH_RANDOM, 5 + SUPERTRAIN_DEALS_STREAM, n / 2 * SUPERTRAIN_DEALS + k, &other);
+            space_arch_cost(&other, &cost);
+            if (cost.params > most.params) want = other, most = cost;
+        }
+        char a[33], b[33];
+        space_arch_id(&got, a), space_arch_id(&want, b);
+        drawn += !strcmp(a, b);
+    }
+    is_int(drawn, 40, "drawn paths are plain deals and the largest of a few in turns");
+
     int same = 0;
     double nats[8], bpb[8];
     struct arch a;
