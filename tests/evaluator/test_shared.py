@@ -12,7 +12,8 @@ from taut_wire import *
 from fake import BUILD, CONTEXT, HANG, Worker, finish, path, prose, put
 
 put("text.txt", prose(30000))
-STEPS, N = 25, 8
+STEPS, N = 60, 8
+SUPER = 3 * STEPS
 
 
 def job(final="scratch", **more):
@@ -83,7 +84,7 @@ c = d.conn()
 g = c.call("job.get", id=calm)
 same((g["evaluations"], g["reason"]), (N, "budget used up: %d evaluations" % N), "after its evaluations")
 final = [t for t in want if t[2] == 1]
-same([(r["weights"], r["tokens"], r["trials"]) for r in g["rungs"]], [("inherited", 3 * STEPS * 4 * CONTEXT, N), ("own", STEPS * 4 * CONTEXT, len(final))],
+same([(r["weights"], r["tokens"], r["trials"]) for r in g["rungs"]], [("inherited", SUPER * 4 * CONTEXT, N), ("own", STEPS * 4 * CONTEXT, len(final))],
      "rung 0 is inherited, rung 1 trained alone")
 same(sorted(t[0] for t in final), sorted(a for a, _ in first), "what was trained alone is the front of what was inherited")
 ok(all(t[1] == "ok" and 0 < t[3] < 8 for t in want), "all with their losses")
@@ -99,19 +100,19 @@ ok(os.path.exists(t["checkpoint"]["path"]), "a candidate's inherited weights are
 code, text = c.code("trial.predict", id=trial, tokens=1e9)
 ok("inherited" in text, "no scaling fit: %s" % text)
 net = os.path.join(os.path.dirname(t["checkpoint"]["path"]), "job%d-supernet.safetensors" % calm)
-ok("supernet trained: 200 steps" in w.said(), "the supernet was trained, 8 times as long as one alone")
+ok("supernet trained: %d steps" % SUPER in w.said(), "the supernet was trained, three times as long as one alone")
 bits = sha(net)
 s = c.call("job.get", id=calm)["supernet"]
 same((s["state"], s["of"], {k: s["checkpoint"][k] for k in ("path", "hash", "bytes", "tokens")}),
-     ("ok", 3 * STEPS * 4 * CONTEXT, {"path": net, "hash": bits, "bytes": os.path.getsize(net), "tokens": 3 * STEPS * 4 * CONTEXT}), "its file is known to tautd")
+     ("ok", SUPER * 4 * CONTEXT, {"path": net, "hash": bits, "bytes": os.path.getsize(net), "tokens": SUPER * 4 * CONTEXT}), "its file is known to tautd")
 with sqlite3.connect(os.path.join(d.dir, "taut.db")) as s:
     states = [x for x, in s.execute("SELECT json_extract(body, '$.state') FROM event WHERE job=? AND type='supernet' ORDER BY seq", (calm,))]
     first_out, = s.execute("SELECT seq FROM event WHERE job=? AND type='proposed' ORDER BY seq", (calm,)).fetchone()
     trained, = s.execute("SELECT seq FROM event WHERE job=? AND type='supernet' AND json_extract(body, '$.state')='ok'", (calm,)).fetchone()
 ok(states[0] == "leased" and states[-1] == "ok" and set(states[1:-1]) <= {"saved"} and trained < first_out, "a task of its own, before anything is proposed: %s" % states)
-ok(re.search(r"supernet +trained, 25\.6\Wk tokens in", taut("status", str(calm))), "taut status says so")
+ok(re.search(r"supernet +trained, 23\.0\Wk tokens in", taut("status", str(calm))), "taut status says so")
 watched = taut("watch", str(calm), "--from-start")
-ok(re.search(r"training the supernet first, 25\.6\Wk tokens\n", watched) and "the supernet is trained" in watched, "so does taut watch")
+ok(re.search(r"training the supernet first, 23\.0\Wk tokens\n", watched) and "the supernet is trained" in watched, "so does taut watch")
 c.close()
 same(w.term(), 0, "the evaluator leaves")
 
@@ -168,7 +169,7 @@ for what, words in (("gone", "No such file"), ("altered", "its content is not wh
             f.write(b"\x55" * 8)
     w = Worker(d.socket, work=what + "-b")
     same(ended(d, id)["state"], "done", "the file is %s: another evaluator ends the search" % what)
-    ok("cannot be taken" in w.said() and words in w.said() and "supernet trained: 200 steps" in w.said(), "it says so, and trains the supernet itself")
+    ok("cannot be taken" in w.said() and words in w.said() and "supernet trained: %d steps" % SUPER in w.said(), "it says so, and trains the supernet itself")
     same(results(d, id), (want, first), "to the same results")
     same(w.term(), 0, "and leaves")
 
