@@ -13,7 +13,7 @@ SEED = int(os.environ.get("TAUT_KILL_SEED", "4"))
 
 home = folder()
 make_text(os.path.join(home, "text.txt"))
-job = write_json(os.path.join(home, "job.json"), lm_job("text.txt", name="kill", fidelity={"tokens": 4000000}, budget={"evaluations": EVALUATIONS}))
+job = write_json(os.path.join(home, "job.json"), lm_job("text.txt", name="kill", fidelity={"tokens": 6000000}, budget={"evaluations": EVALUATIONS}))
 calm, rough = os.path.join(home, "calm"), os.path.join(home, "rough")
 
 r = Run(job, calm)
