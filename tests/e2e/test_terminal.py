@@ -122,7 +122,7 @@ BAR = re.compile("[█░]{30}  \\d+/4 evaluations")
 
 
 def run(name, columns, *args, env=ENV, interrupt=False):
-    job = write_json(os.path.join(home, name + ".json"), lm_job("text.txt", name=name, fidelity={"tokens": 300000}, budget={"evaluations": 4}))
+    job = write_json(os.path.join(home, name + ".json"), lm_job("text.txt", name=name, fidelity={"tokens": 1500000}, budget={"evaluations": 4}))
     dir = os.path.join(home, name)
     t = Terminal([TAUT, "run", job, "--dir", dir, *args], columns, env)
     if interrupt:
