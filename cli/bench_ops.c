@@ -125,7 +125,7 @@ static struct row *begin(struct ops *o, const char *op, enum pass pass, enum kn_
 /* Ops that compute in the device's precision (kn_precision); the rest is f32. */
 static bool has_products(const char *op)
 {
-    return !strncmp(op, "gemm", 4) || !strncmp(op, "attention", 9) || !strncmp(op, "ssd", 3) || !strcmp(op, "head_ce");
+    return !strncmp(op, "gemm", 4) || !strncmp(op, "attention", 9) || !strncmp(op, "ssd", 3) || !strcmp(op, "head_ce") || !strcmp(op, "head_distill");
 }
 
 static void end(struct ops *o, struct row *r, const struct bench_timer *t)
@@ -407,6 +407,7 @@ static void stack(struct ops *o)
     if (!o->st) o->st = dev->op->copy(dev, &x, &y);
     OP(o, "head_ce", FORWARD, COPY, kn_cost_head_ce(n, d, V, 0, 4), dev->op->head_ce(dev, &y, &table, &tok, 1e-9, &loss, NULL, NULL), "%dx%dx%d", n, d, V);
     OP(o, "head_ce", BACKWARD, COPY, kn_cost_head_ce(n, d, V, 1, 4), dev->op->head_ce(dev, &y, &table, &tok, 1e-9, &loss, &r, &dtable), "%dx%dx%d, all of it", n, d, V);
+    OP(o, "head_distill", BACKWARD, COPY, kn_cost_head_distill(n, d, V, d, 4), dev->op->head_distill(dev, &y, &table, &tok, &x, &table, 0.5, 1e-9, &loss, &r, &dtable), "%dx%dx%d, all of it", n, d, V);
     drop(o);
     int64_t np = o->b->quick ? 4096 : (int64_t)cost.params;
     struct kn_tensor p = floats(o, 1, np, 0, 0, 0), g = floats(o, 1, np, 0, 0, 0), m = floats(o, 1, np, 0, 0, 0), v = floats(o, 1, np, 0, 0, 0);

@@ -173,9 +173,7 @@ static st_t trial_get(struct fold *f, struct trial_now *t)
     sqlite3_stmt *q = db_stmt(f->db, SQL_TRIAL_GET);
     if (!q) return write_fail(f);
     sqlite3_bind_int64(q, 1, t->id);
-    int rc = sqlite3_step(q);
-    st_t st = rc == SQLITE_ROW || rc == SQLITE_DONE ? ST_OK : write_fail(f);
-    t->exists = rc == SQLITE_ROW;
+    st_t st = step_row(f, q, &t->exists);
     if (t->exists) {
         t->job = sqlite3_column_int64(q, 0);
         t->state = sqlite3_column_int(q, 1);
@@ -567,10 +565,9 @@ static st_t fold_device(struct fold *f)
     sqlite3_stmt *q = db_stmt(db, SQL_DEVICE_GET);
     if (!q) return write_fail(f);
     sqlite3_bind_int64(q, 1, id);
-    int rc = sqlite3_step(q);
-    st_t st = rc == SQLITE_DONE  ? ST_OK
-              : rc == SQLITE_ROW ? base_jr_fail(&f->r, ST_EEXIST, "id", "%lld is taken", (long long)id)
-                                 : write_fail(f);
+    bool taken;
+    st_t st = step_row(f, q, &taken);
+    if (taken) st = base_jr_fail(&f->r, ST_EEXIST, "id", "%lld is taken", (long long)id);
     sqlite3_reset(q);
     if (st) return st;
     base_buf_reset(&db->text);

@@ -18,10 +18,11 @@ st_t db_fold_check_repeat(struct fold *f, const char *arch, const json_t *origin
     sqlite3_bind_int64(q, 1, of);
     sqlite3_bind_int64(q, 2, f->job);
     bind_text(q, 3, arch);
-    int rc = sqlite3_step(q);
+    bool there;
+    st_t st = step_row(f, q, &there);
     sqlite3_reset(q);
-    if (rc != SQLITE_ROW && rc != SQLITE_DONE) return write_fail(f);
-    bool good = rc == SQLITE_ROW && kind && (!strcmp(kind, "train") || !strcmp(kind, "profile"));
+    if (st) return st;
+    bool good = there && kind && (!strcmp(kind, "train") || !strcmp(kind, "profile"));
     return good ? ST_OK : base_jr_fail(&f->r, ST_EINVAL, "origin", "a repeat is of a trial of the same job and architecture, by kind train or profile");
 }
 

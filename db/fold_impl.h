@@ -81,6 +81,14 @@ static inline st_t write_fail(struct fold *f)
     return db_fail(f->db, f->db->path, f->err);
 }
 
+/* A query for one row or none; the caller resets it. */
+static inline st_t step_row(struct fold *f, sqlite3_stmt *q, bool *there)
+{
+    int rc = sqlite3_step(q);
+    *there = rc == SQLITE_ROW;
+    return *there || rc == SQLITE_DONE ? ST_OK : write_fail(f);
+}
+
 static inline st_t out_of_memory(struct fold *f)
 {
     return base_err_set(f->err, ST_ENOMEM, f->r.path, "out of memory");

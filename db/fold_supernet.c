@@ -12,9 +12,9 @@ static st_t supernet_get(struct fold *f, struct now *t)
     *t = (struct now){.epoch = 0};
     if (!q) return write_fail(f);
     sqlite3_bind_int64(q, 1, f->job);
-    int rc = sqlite3_step(q);
-    st_t st = rc == SQLITE_ROW || rc == SQLITE_DONE ? ST_OK : write_fail(f);
-    if (rc == SQLITE_ROW) {
+    bool there;
+    st_t st = step_row(f, q, &there);
+    if (there) {
         snprintf(t->state, sizeof t->state, "%s", (const char *)sqlite3_column_text(q, 0));
         t->epoch = sqlite3_column_int64(q, 1);
         t->lease = sqlite3_column_int64(q, 2);

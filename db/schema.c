@@ -102,6 +102,11 @@ static st_t run(sqlite3 *sql, struct base_buf *b)
     return st;
 }
 
+static st_t run_text(sqlite3 *sql, const char *text)
+{
+    return sqlite3_exec(sql, text, NULL, NULL, NULL) ? ST_EIO : ST_OK;
+}
+
 static st_t create_v1(sqlite3 *sql)
 {
     struct base_buf b = BASE_BUF_INIT;
@@ -189,35 +194,29 @@ static st_t to_v3(sqlite3 *sql)
 /* Version 4: the audit. Which trials were drawn, from which rung on they go to the top, and which shortcuts are relied on. */
 static st_t to_v4(sqlite3 *sql)
 {
-    struct base_buf b = BASE_BUF_INIT;
-    base_buf_str(&b, "CREATE TABLE audit(trial INTEGER PRIMARY KEY REFERENCES trial_data(id), seq INTEGER NOT NULL, rung INTEGER NOT NULL,"
-                     " drawn TEXT NOT NULL) STRICT;"
-                     "CREATE TABLE verdict(job INTEGER NOT NULL, seq INTEGER NOT NULL, shortcut TEXT NOT NULL, relied INTEGER NOT NULL,"
-                     " proposals INTEGER NOT NULL, PRIMARY KEY(job, shortcut)) STRICT, WITHOUT ROWID;");
-    return run(sql, &b);
+    return run_text(sql, "CREATE TABLE audit(trial INTEGER PRIMARY KEY REFERENCES trial_data(id), seq INTEGER NOT NULL, rung INTEGER NOT NULL,"
+                         " drawn TEXT NOT NULL) STRICT;"
+                         "CREATE TABLE verdict(job INTEGER NOT NULL, seq INTEGER NOT NULL, shortcut TEXT NOT NULL, relied INTEGER NOT NULL,"
+                         " proposals INTEGER NOT NULL, PRIMARY KEY(job, shortcut)) STRICT, WITHOUT ROWID;");
 }
 
 /* Version 5: the supernet of a job with shared weights, a task of its own. */
 static st_t to_v5(sqlite3 *sql)
 {
-    struct base_buf b = BASE_BUF_INIT;
-    base_buf_str(&b, "CREATE TABLE supernet(job INTEGER PRIMARY KEY REFERENCES job_spec(id), state TEXT NOT NULL, epoch INTEGER NOT NULL,"
-                     " lease INTEGER NOT NULL, evaluator INTEGER NOT NULL, device INTEGER NOT NULL REFERENCES device(id), expires INTEGER NOT NULL,"
-                     " busy_s REAL NOT NULL, joules REAL, error TEXT, path TEXT, hash TEXT, bytes INTEGER, tokens REAL) STRICT;");
-    return run(sql, &b);
+    return run_text(sql, "CREATE TABLE supernet(job INTEGER PRIMARY KEY REFERENCES job_spec(id), state TEXT NOT NULL, epoch INTEGER NOT NULL,"
+                         " lease INTEGER NOT NULL, evaluator INTEGER NOT NULL, device INTEGER NOT NULL REFERENCES device(id), expires INTEGER NOT NULL,"
+                         " busy_s REAL NOT NULL, joules REAL, error TEXT, path TEXT, hash TEXT, bytes INTEGER, tokens REAL) STRICT;");
 }
 
 /* Version 6: candidates that are scored first. Two states more are seen; 7 and 8 are those of one that waits to be scored, or is out for that. */
 static st_t to_v6(sqlite3 *sql)
 {
-    struct base_buf b = BASE_BUF_INIT;
-    base_buf_str(&b, "DROP VIEW trial;"
-                     "CREATE VIEW trial AS SELECT id, job, proposal, arch, origin, (SELECT count(*) FROM trial_rung g WHERE g.trial=id) AS rung,"
-                     " CASE state WHEN 0 THEN 'ready' WHEN 1 THEN 'leased' WHEN 2 THEN 'ok' WHEN 3 THEN 'failed' WHEN 4 THEN 'pruned' WHEN 5 THEN 'scored'"
-                     " WHEN 6 THEN 'passed' WHEN 7 THEN 'ready' ELSE 'leased' END AS state, seed, epoch,"
-                     " device, coalesce(reported_at, (SELECT max(reported_at) FROM trial_rung g WHERE g.trial=id)) AS reported, busy_s, joules, error"
-                     " FROM trial_data;");
-    return run(sql, &b);
+    return run_text(sql, "DROP VIEW trial;"
+                         "CREATE VIEW trial AS SELECT id, job, proposal, arch, origin, (SELECT count(*) FROM trial_rung g WHERE g.trial=id) AS rung,"
+                         " CASE state WHEN 0 THEN 'ready' WHEN 1 THEN 'leased' WHEN 2 THEN 'ok' WHEN 3 THEN 'failed' WHEN 4 THEN 'pruned' WHEN 5 THEN 'scored'"
+                         " WHEN 6 THEN 'passed' WHEN 7 THEN 'ready' ELSE 'leased' END AS state, seed, epoch,"
+                         " device, coalesce(reported_at, (SELECT max(reported_at) FROM trial_rung g WHERE g.trial=id)) AS reported, busy_s, joules, error"
+                         " FROM trial_data;");
 }
 
 /* Version 7: what the latency model said of trials (saved: it was not measured; holds: and has not been since), and trials that repeat another, whose values stand in metric under that one's id. */

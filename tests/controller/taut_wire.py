@@ -249,14 +249,14 @@ class Evaluator:
             more["metrics"] = score(lease["arch"])
         return self.c.call("evaluator.report", lease=lease["lease"], epoch=lease["epoch"], status=status, **more)
 
-    def run(self, n=10 ** 9, wait=0):
-        """Evaluates until there is nothing more to do; the leases it had."""
+    def run(self, n=10 ** 9, wait=0, metrics=None):
+        """Evaluates until there is nothing more to do, to metrics(lease) where that is given; the leases it had."""
         had = []
         while len(had) < n:
             l = self.next(wait)
             if l is None:
                 break
-            self.report(l)
+            self.report(l, **({"metrics": metrics(l)} if metrics else {}))
             had.append(l)
         return had
 

@@ -160,13 +160,15 @@ ok(r.returncode == 0, "taut front --uncertain")
 
 # A front of one.
 id = c.call("job.submit", job=job(120, d, name="one", objectives=["valid_bpb"]))["id"]
-first = None
-while True:
-    l = e.next()
-    if l is None:
-        break
-    first = first or l["arch"]
-    e.report(l, metrics={"valid_bpb": (1 if l["arch"] == first else 3) + 0.1 * normal(l["arch"]) + 0.01 * normal(l["arch"], l["seed"])})
+best = []
+
+
+def one_ahead(l):
+    best.append(l["arch"])
+    return {"valid_bpb": (1 if l["arch"] == best[0] else 3) + 0.1 * normal(l["arch"]) + 0.01 * normal(l["arch"], l["seed"])}
+
+
+e.run(metrics=one_ahead)
 again = [b for b in repeats(d, id)]
 same({(b["origin"]["kind"], b["origin"]["number"], "noise" in b["origin"]["reason"]) for b in again}, {("train", i, True) for i in (1, 2, 3)}, "where one member is the front the noise is looked for in it, three times at most")
 same(c.call("job.get", id=id)["state"], "done", "and the search comes to its end")
@@ -177,11 +179,7 @@ work(e, noise=0)
 same(repeats(d, id), [], "where nothing is in doubt nothing is repeated")
 id = c.call("job.submit", job=dict(job(40, d), evaluator="external", space={"type": "custom", "knobs": {"x": {"float": [0, 1]}}}, objectives=["f"]))["id"]
 f = Evaluator(d.conn(), name="custom")
-while True:
-    l = f.next()
-    if l is None:
-        break
-    f.report(l, metrics={"f": {"median": l["arch"]["x"], "low": l["arch"]["x"] - 1, "high": l["arch"]["x"] + 1, "n": 5}})
+f.run(metrics=lambda l: {"f": {"median": l["arch"]["x"], "low": l["arch"]["x"] - 1, "high": l["arch"]["x"] + 1, "n": 5}})
 same(repeats(d, id), [], "nor in spaces of one's own")
 
 # Rungs: up to where the trial is that is repeated.

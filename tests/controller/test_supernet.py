@@ -179,34 +179,35 @@ same(e.next()["task"]["kind"], "validate", "to the candidates")
 c.call("job.cancel", id=id)
 e.c.close()
 
-# A search that an older version brought to where nothing inherits any more.
-id = c.call("job.submit", job=job(d))["id"]
-e = worker(d, name="e")
-l = e.next()
-e.c.call("evaluator.report", lease=l["lease"], epoch=1, status="ok", metrics={}, checkpoint=ckpt(7, 12288))
-for i in range(3):
-    e.report(e.next(), metrics={"valid_bpb": 3.0 + i})
-same(d.term(), 0, "tautd leaves")
-same(verify(d.dir).returncode, 0, "the store is what its events say")
-with sqlite3.connect(os.path.join(d.dir, "taut.db")) as db:
-    db.execute("DELETE FROM supernet WHERE job=?", (id,))
-d.start()
+
+
+def older(asked, whole):
+    """A search that an older version brought to where so many candidates were asked; tautd is started again on it. whole: nobody has changed the store yet."""
+    id = c.call("job.submit", job=job(d))["id"]
+    e = worker(d, name="e")
+    l = e.next()
+    e.c.call("evaluator.report", lease=l["lease"], epoch=1, status="ok", metrics={}, checkpoint=ckpt(7, 12288))
+    for i in range(asked):
+        e.report(e.next(), metrics={"valid_bpb": 3.0 + i})
+    same(d.term(), 0, "tautd leaves")
+    if whole:
+        same(verify(d.dir).returncode, 0, "the store is what its events say")
+    with sqlite3.connect(os.path.join(d.dir, "taut.db")) as db:
+        db.execute("DELETE FROM supernet WHERE job=?", (id,))
+    d.start()
+    return id
+
+
+# To where nothing inherits any more.
+id = older(3, True)
 e = worker(d, name="e")
 same(e.next()["task"]["kind"], "train", "without a supernet of its own it is not trained once more for that")
 c = d.conn()
 c.call("job.cancel", id=id)
 e.c.close()
 
-# One that an older version began, and left with candidates still to be asked: what it would ask now is of another kind.
-id = c.call("job.submit", job=job(d))["id"]
-e = worker(d, name="e")
-l = e.next()
-e.c.call("evaluator.report", lease=l["lease"], epoch=1, status="ok", metrics={}, checkpoint=ckpt(8, 12288))
-e.report(e.next(), metrics={"valid_bpb": 3.0})
-d.term()
-with sqlite3.connect(os.path.join(d.dir, "taut.db")) as db:
-    db.execute("DELETE FROM supernet WHERE job=?", (id,))
-d.start()
+# With candidates still to be asked: what it would ask now is of another kind.
+id = older(1, False)
 c = d.conn()
 e = worker(d, name="e")
 same(e.next(), None, "a search that is half asked by an older version's supernet gets no other")

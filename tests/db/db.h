@@ -79,6 +79,28 @@ __attribute__((unused)) static st_t event(struct db *db, int64_t job, const char
     return st;
 }
 
+/* The same of job 1, to its archive as well (NULL: none yet). */
+__attribute__((unused)) static void event_both(struct db *db, struct archive *folded, const char *type, const char *text)
+{
+    struct base_err err = BASE_ERR_INIT;
+    json_t *body;
+    if (event(db, 1, type, text) || base_json_parse(&body, text, strlen(text), "body", &err)) {
+        printf("Bail out! %s: %s\n", type, text);
+        exit(1);
+    }
+    if (folded && archive_fold_at(folded, type, body, 1001)) ok(false, "%s is folded", type);
+    json_decref(body);
+}
+
+/* An event of job 1 that is not taken; the transaction goes on. */
+__attribute__((unused)) static void event_refused(struct db *db, const char *type, const char *text, st_t want, const char *what)
+{
+    struct base_err err = BASE_ERR_INIT;
+    ok(!db_begin(db), "begin");
+    is_int(event_in(db, 1, type, text, &err), want, "%s: %s", what, err.what);
+    ok(!db_commit(db), "commit");
+}
+
 /* What another SQLite client sees: "a|b\nc|d", NULL as "-"; owned. */
 __attribute__((unused)) static char *ask(const char *dir, const char *sql)
 {

@@ -6,26 +6,6 @@
 static struct db *db;
 static struct archive *folded;
 
-static void both(const char *type, const char *text)
-{
-    struct base_err err = BASE_ERR_INIT;
-    json_t *body;
-    if (event(db, 1, type, text) || base_json_parse(&body, text, strlen(text), "body", &err)) {
-        printf("Bail out! %s: %s\n", type, text);
-        exit(1);
-    }
-    if (folded && archive_fold(folded, type, body)) ok(false, "%s is folded", type);
-    json_decref(body);
-}
-
-static void refuse(const char *type, const char *body, st_t want, const char *what)
-{
-    struct base_err err = BASE_ERR_INIT;
-    ok(!db_begin(db), "begin");
-    is_int(event_in(db, 1, type, body, &err), want, "%s: %s", what, err.what);
-    ok(!db_commit(db), "commit");
-}
-
 static long differences(const struct archive *a, const struct archive *b)
 {
     long bad = archive_audited(a) != archive_audited(b);
@@ -59,39 +39,39 @@ int main(void)
     db = open_or_die(dir);
     if (job_parse(&job, JOB, strlen(JOB), "job", &err)) return 1;
     ok(!event(db, 0, "device", "{\"id\":1,\"kind\":\"cpu\",\"body\":{}}") && !event(db, 0, "evaluator", "{\"evaluator\":4,\"name\":\"e\",\"device\":1}"), "a device");
-    both("submitted", "{\"name\":\"n\",\"seed\":1,\"job\":" JOB ",\"identity\":\"" ID("0a") "\"}");
+    event_both(db, folded, "submitted", "{\"name\":\"n\",\"seed\":1,\"job\":" JOB ",\"identity\":\"" ID("0a") "\"}");
     if (archive_load(&folded, db, 1, job, &err)) return 1;
     for (int i = 0; i < 6; i++) {
         snprintf(text, sizeof text, "{\"trial\":%d,\"proposal\":%d,\"arch_id\":\"%032x\",\"arch\":\"{}\",\"genome\":[%d],\"origin\":{\"op\":\"sample\",\"parents\":[]},\"seed\":1,\"paper\":{}}",
                  i + 1, i, i + 1, i);
-        both("proposed", text);
+        event_both(db, folded, "proposed", text);
         snprintf(text, sizeof text, "{\"trial\":%d,\"lease\":%d,\"epoch\":1,\"evaluator\":4,\"task\":\"train\",\"device\":1,\"expires\":9}", i + 1, i + 1);
-        both("leased", text);
+        event_both(db, folded, "leased", text);
         snprintf(text, sizeof text, "{\"trial\":%d,\"lease\":%d,\"epoch\":1,\"status\":\"ok\",\"device\":1,\"busy_s\":1,\"metrics\":{\"f\":%d}}", i + 1, i + 1, i);
-        both("reported", text);
+        event_both(db, folded, "reported", text);
     }
-    refuse("audit", "{\"trial\":7,\"drawn\":\"best\"}", ST_ENOTFOUND, "a trial that is not there is not drawn");
-    refuse("audit", "{\"trial\":3}", ST_EINVAL, "a draw says of what");
-    refuse("audit", "{\"trial\":3,\"drawn\":\"worst\"}", ST_EINVAL, "and of what it may");
-    both("audit", "{\"trial\":4,\"drawn\":\"best\"}");
-    refuse("audit", "{\"trial\":4,\"drawn\":\"space\"}", ST_EEXIST, "none is drawn twice");
-    both("promoted", "{\"trial\":2,\"rung\":1}");
-    both("audit", "{\"trial\":2,\"drawn\":\"front\"}");
-    both("audit", "{\"trial\":1,\"drawn\":\"space\"}");
+    event_refused(db, "audit", "{\"trial\":7,\"drawn\":\"best\"}", ST_ENOTFOUND, "a trial that is not there is not drawn");
+    event_refused(db, "audit", "{\"trial\":3}", ST_EINVAL, "a draw says of what");
+    event_refused(db, "audit", "{\"trial\":3,\"drawn\":\"worst\"}", ST_EINVAL, "and of what it may");
+    event_both(db, folded, "audit", "{\"trial\":4,\"drawn\":\"best\"}");
+    event_refused(db, "audit", "{\"trial\":4,\"drawn\":\"space\"}", ST_EEXIST, "none is drawn twice");
+    event_both(db, folded, "promoted", "{\"trial\":2,\"rung\":1}");
+    event_both(db, folded, "audit", "{\"trial\":2,\"drawn\":\"front\"}");
+    event_both(db, folded, "audit", "{\"trial\":1,\"drawn\":\"space\"}");
     is_sql(dir, "SELECT trial,rung,drawn FROM audit ORDER BY seq", "4|0|best\n2|1|front\n1|0|space", "draws, with the rung that each was on");
     ok(archive_audit_rung(folded, 3) == 0 && archive_audit_rung(folded, 1) == 1 && archive_audit_rung(folded, 2) == -1, "in the archive too");
     compare(job, "draws");
 
-    refuse("verdict", "{\"shortcut\":\"rung 0\"}", ST_EINVAL, "a verdict says what it is");
-    refuse("verdict", "{\"shortcut\":\"rung 0\",\"relied\":1}", ST_EINVAL, "true or false");
-    refuse("verdict", "{\"relied\":true}", ST_EINVAL, "and on what");
-    refuse("verdict", "{\"shortcut\":\"0123456789012345678901234567890123456789012345678901234567890123\",\"relied\":true}", ST_EINVAL, "by a name as metrics have them");
+    event_refused(db, "verdict", "{\"shortcut\":\"rung 0\"}", ST_EINVAL, "a verdict says what it is");
+    event_refused(db, "verdict", "{\"shortcut\":\"rung 0\",\"relied\":1}", ST_EINVAL, "true or false");
+    event_refused(db, "verdict", "{\"relied\":true}", ST_EINVAL, "and on what");
+    event_refused(db, "verdict", "{\"shortcut\":\"0123456789012345678901234567890123456789012345678901234567890123\",\"relied\":true}", ST_EINVAL, "by a name as metrics have them");
     ok(archive_relied(folded, "rung 0"), "without a verdict a shortcut is relied on");
-    both("verdict", "{\"shortcut\":\"rung 0\",\"relied\":false,\"metric\":\"f\",\"trials\":12,\"better\":-0.5}");
-    both("verdict", "{\"shortcut\":\"proxy.snip\",\"relied\":false}");
+    event_both(db, folded, "verdict", "{\"shortcut\":\"rung 0\",\"relied\":false,\"metric\":\"f\",\"trials\":12,\"better\":-0.5}");
+    event_both(db, folded, "verdict", "{\"shortcut\":\"proxy.snip\",\"relied\":false}");
     compare(job, "verdicts");
-    both("proposed", "{\"trial\":7,\"proposal\":6,\"arch_id\":\"" ID("0b") "\",\"arch\":\"{}\",\"genome\":[9],\"origin\":{\"op\":\"sample\",\"parents\":[]},\"seed\":1,\"paper\":{}}");
-    both("verdict", "{\"shortcut\":\"rung 0\",\"relied\":true}");
+    event_both(db, folded, "proposed", "{\"trial\":7,\"proposal\":6,\"arch_id\":\"" ID("0b") "\",\"arch\":\"{}\",\"genome\":[9],\"origin\":{\"op\":\"sample\",\"parents\":[]},\"seed\":1,\"paper\":{}}");
+    event_both(db, folded, "verdict", "{\"shortcut\":\"rung 0\",\"relied\":true}");
     is_sql(dir, "SELECT shortcut,relied,proposals FROM verdict ORDER BY seq", "proxy.snip|0|6\nrung 0|1|7", "the last on each");
     ok(archive_relied(folded, "rung 0") && !archive_relied(folded, "proxy.snip") && archive_relied(folded, "proxy.zico"), "in the archive too");
     compare(job, "verdicts that changed");

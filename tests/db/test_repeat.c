@@ -8,26 +8,6 @@
 static struct db *db;
 static struct archive *folded;
 
-static void both(const char *type, const char *text)
-{
-    struct base_err err = BASE_ERR_INIT;
-    json_t *body;
-    if (event(db, 1, type, text) || base_json_parse(&body, text, strlen(text), "body", &err)) {
-        printf("Bail out! %s: %s\n", type, text);
-        exit(1);
-    }
-    if (folded && archive_fold(folded, type, body)) ok(false, "%s is folded", type);
-    json_decref(body);
-}
-
-static void refuse(const char *type, const char *body, st_t want, const char *what)
-{
-    struct base_err err = BASE_ERR_INIT;
-    ok(!db_begin(db), "begin");
-    is_int(event_in(db, 1, type, body, &err), want, "%s: %s", what, err.what);
-    ok(!db_commit(db), "commit");
-}
-
 static int proposed;
 
 static void propose(int arch, const char *origin)
@@ -36,21 +16,21 @@ static void propose(int arch, const char *origin)
     proposed++;
     snprintf(text, sizeof text, "{\"trial\":%d,\"proposal\":%d,\"arch_id\":\"%032x\",\"arch\":\"{}\",\"genome\":[%d],\"origin\":%s,\"seed\":1,\"paper\":{}}", proposed, proposed - 1,
              arch, arch, origin);
-    both("proposed", text);
+    event_both(db, folded, "proposed", text);
 }
 
 static void lease(int trial, int id, int epoch)
 {
     char text[256];
     snprintf(text, sizeof text, "{\"trial\":%d,\"lease\":%d,\"epoch\":%d,\"evaluator\":4,\"task\":\"train\",\"device\":1,\"expires\":9}", trial, id, epoch);
-    both("leased", text);
+    event_both(db, folded, "leased", text);
 }
 
 static void report(int trial, int id, int epoch, const char *metrics)
 {
     char text[1024];
     snprintf(text, sizeof text, "{\"trial\":%d,\"lease\":%d,\"epoch\":%d,\"status\":\"ok\",\"device\":1,\"busy_s\":1,%s}", trial, id, epoch, metrics);
-    both("reported", text);
+    event_both(db, folded, "reported", text);
 }
 
 static bool same(double x, double y)
@@ -108,23 +88,23 @@ int main(void)
     db = open_or_die(dir);
     if (job_parse(&job, JOB, strlen(JOB), "job", &err)) return 1;
     ok(!event(db, 0, "device", "{\"id\":1,\"kind\":\"cpu\",\"body\":{}}") && !event(db, 0, "evaluator", "{\"evaluator\":4,\"name\":\"e\",\"device\":1}"), "a device");
-    both("submitted", "{\"name\":\"n\",\"seed\":1,\"job\":" JOB ",\"identity\":\"" ID("0a") "\"}");
+    event_both(db, folded, "submitted", "{\"name\":\"n\",\"seed\":1,\"job\":" JOB ",\"identity\":\"" ID("0a") "\"}");
     if (archive_load(&folded, db, 1, job, &err)) return 1;
     for (int i = 1; i <= 4; i++) propose(i, SAMPLE), lease(i, i, 1);
 
     /* ---- estimates ---- */
-    refuse("modelled", "{\"trial\":1,\"lease\":1,\"epoch\":1,\"estimates\":{}}", ST_EINVAL, "it says whether it is saved");
-    refuse("modelled", "{\"trial\":1,\"lease\":1,\"epoch\":1,\"saved\":true,\"estimates\":{\"ms\":{\"median\":1}}}", ST_EINVAL, "an estimate has an interval");
-    refuse("modelled", "{\"trial\":1,\"lease\":9,\"epoch\":1,\"saved\":true,\"estimates\":{}}", ST_ESTALE, "and is of a lease");
-    both("modelled", "{\"trial\":1,\"lease\":1,\"epoch\":1,\"saved\":true,\"by\":3,\"estimates\":{\"ms\":{\"median\":5,\"low\":4,\"high\":6}}}");
+    event_refused(db, "modelled", "{\"trial\":1,\"lease\":1,\"epoch\":1,\"estimates\":{}}", ST_EINVAL, "it says whether it is saved");
+    event_refused(db, "modelled", "{\"trial\":1,\"lease\":1,\"epoch\":1,\"saved\":true,\"estimates\":{\"ms\":{\"median\":1}}}", ST_EINVAL, "an estimate has an interval");
+    event_refused(db, "modelled", "{\"trial\":1,\"lease\":9,\"epoch\":1,\"saved\":true,\"estimates\":{}}", ST_ESTALE, "and is of a lease");
+    event_both(db, folded, "modelled", "{\"trial\":1,\"lease\":1,\"epoch\":1,\"saved\":true,\"by\":3,\"estimates\":{\"ms\":{\"median\":5,\"low\":4,\"high\":6}}}");
     json_t *said = NULL;
     is_int(db_lease_modelled(db, 1, 1, 1, &said), ST_OK, "what a lease was told");
     ok(json_is_true(json_object_get(said, "saved")) && json_integer_value(json_object_get(said, "by")) == 3, "is read again");
     json_decref(said);
     is_int(db_lease_modelled(db, 1, 1, 2, &said), ST_OK, "of another epoch");
     ok(!said, "nothing was");
-    refuse("reported", "{\"trial\":1,\"lease\":1,\"epoch\":1,\"status\":\"ok\",\"device\":1,\"busy_s\":1,\"metrics\":{},\"estimates\":{\"ms\":7}}", ST_EINVAL, "estimates are objects");
-    refuse("reported", "{\"trial\":1,\"lease\":1,\"epoch\":1,\"status\":\"ok\",\"device\":1,\"busy_s\":1,\"metrics\":{\"ms\":{\"median\":1,\"n\":-1}}}", ST_EINVAL, "n is not below 0");
+    event_refused(db, "reported", "{\"trial\":1,\"lease\":1,\"epoch\":1,\"status\":\"ok\",\"device\":1,\"busy_s\":1,\"metrics\":{},\"estimates\":{\"ms\":7}}", ST_EINVAL, "estimates are objects");
+    event_refused(db, "reported", "{\"trial\":1,\"lease\":1,\"epoch\":1,\"status\":\"ok\",\"device\":1,\"busy_s\":1,\"metrics\":{\"ms\":{\"median\":1,\"n\":-1}}}", ST_EINVAL, "n is not below 0");
     report(1, 1, 1, "\"metrics\":{\"loss\":3,\"ms\":{\"median\":5,\"low\":4,\"high\":6,\"n\":0},\"z\":{\"median\":1,\"low\":1,\"high\":2,\"n\":0}},"
                     "\"estimates\":{\"z\":{\"median\":1,\"low\":1,\"high\":2},\"ms\":{\"median\":5,\"low\":4,\"high\":6}}");
     report(2, 2, 1, "\"metrics\":{\"loss\":4,\"ms\":{\"median\":8,\"low\":7,\"high\":9,\"n\":30}},\"estimates\":{\"ms\":{\"median\":5,\"low\":4,\"high\":6}}");
@@ -135,7 +115,7 @@ int main(void)
     int ms = archive_metric(folded, "ms"), loss = archive_metric(folded, "loss");
     ok(archive_estimated(folded, ms, 0) && !archive_estimated(folded, loss, 0) && !archive_estimated(folded, ms, 1) && !archive_estimated(folded, ms, 2), "in the archive too");
     compare(job, "estimates");
-    both("promoted", "{\"trial\":1,\"rung\":1}");
+    event_both(db, folded, "promoted", "{\"trial\":1,\"rung\":1}");
     ok(archive_estimated(folded, ms, 0), "promoted, it is still one");
     compare(job, "an estimate that goes up");
     lease(1, 5, 2);
@@ -145,14 +125,14 @@ int main(void)
     compare(job, "an estimate that was measured");
 
     /* ---- repeats ---- */
-    refuse("proposed", "{\"trial\":5,\"proposal\":4,\"arch_id\":\"00000000000000000000000000000007\",\"arch\":\"{}\",\"genome\":[3],\"origin\":" AGAIN(3, "train") ",\"seed\":1,\"paper\":{}}", ST_EINVAL,
+    event_refused(db, "proposed", "{\"trial\":5,\"proposal\":4,\"arch_id\":\"00000000000000000000000000000007\",\"arch\":\"{}\",\"genome\":[3],\"origin\":" AGAIN(3, "train") ",\"seed\":1,\"paper\":{}}", ST_EINVAL,
            "a repeat is of the same architecture");
-    refuse("proposed", "{\"trial\":5,\"proposal\":4,\"arch_id\":\"00000000000000000000000000000003\",\"arch\":\"{}\",\"genome\":[3],\"origin\":" AGAIN(9, "train") ",\"seed\":1,\"paper\":{}}", ST_EINVAL,
+    event_refused(db, "proposed", "{\"trial\":5,\"proposal\":4,\"arch_id\":\"00000000000000000000000000000003\",\"arch\":\"{}\",\"genome\":[3],\"origin\":" AGAIN(9, "train") ",\"seed\":1,\"paper\":{}}", ST_EINVAL,
            "of a trial that is there");
-    refuse("proposed", "{\"trial\":5,\"proposal\":4,\"arch_id\":\"00000000000000000000000000000003\",\"arch\":\"{}\",\"genome\":[3],\"origin\":" AGAIN(3, "score") ",\"seed\":1,\"paper\":{}}", ST_EINVAL,
+    event_refused(db, "proposed", "{\"trial\":5,\"proposal\":4,\"arch_id\":\"00000000000000000000000000000003\",\"arch\":\"{}\",\"genome\":[3],\"origin\":" AGAIN(3, "score") ",\"seed\":1,\"paper\":{}}", ST_EINVAL,
            "by a kind that there is");
     propose(3, AGAIN(3, "train"));
-    refuse("proposed", "{\"trial\":6,\"proposal\":5,\"arch_id\":\"00000000000000000000000000000003\",\"arch\":\"{}\",\"genome\":[3],\"origin\":" AGAIN(5, "train") ",\"seed\":1,\"paper\":{}}", ST_EINVAL,
+    event_refused(db, "proposed", "{\"trial\":6,\"proposal\":5,\"arch_id\":\"00000000000000000000000000000003\",\"arch\":\"{}\",\"genome\":[3],\"origin\":" AGAIN(5, "train") ",\"seed\":1,\"paper\":{}}", ST_EINVAL,
            "and none of a repeat");
     propose(2, AGAIN(2, "train"));
     propose(3, AGAIN(3, "train"));
@@ -192,7 +172,7 @@ int main(void)
     struct front f;
     ok(!archive_front(folded, &fq, &f, &err) && f.n == 1 && f.row[0] == 2 && f.p[0] > 0.9, "a front has the trial, and none of its repeats");
     archive_front_fini(&f);
-    both("promoted", "{\"trial\":5,\"rung\":1}");
+    event_both(db, folded, "promoted", "{\"trial\":5,\"rung\":1}");
     is_int(archive_rung_reached(folded, 1), 1, "a repeat that goes up is not counted there");
     compare(job, "a repeat that goes up");
 

@@ -24,14 +24,6 @@ static void is_part(struct db *db, const char *key, const char *want, const char
     json_decref(o);
 }
 
-static void refuse(struct db *db, const char *type, const char *body, st_t want, const char *what)
-{
-    struct base_err err = BASE_ERR_INIT;
-    ok(!db_begin(db), "begin");
-    is_int(event_in(db, 1, type, body, &err), want, "%s: %s", what, err.what);
-    ok(!db_commit(db), "commit");
-}
-
 int main(void)
 {
     char *dir = temp_dir();
@@ -39,7 +31,7 @@ int main(void)
     struct db *db = open_or_die(dir);
     begin_search(db);
     ok(!event(db, 1, "proposed", PROPOSED("10", "0", "0a")), "proposed");
-    refuse(db, "promoted", "{\"trial\":10,\"rung\":1}", ST_ESTATE, "a trial without a result is not promoted");
+    event_refused(db, "promoted", "{\"trial\":10,\"rung\":1}", ST_ESTATE, "a trial without a result is not promoted");
     ok(!event(db, 1, "leased", OUT("5", "1")), "out");
     ok(!event(db, 1, "reported",
               OK("5", "1") "{\"decode_ms@64\":{\"median\":2,\"low\":1,\"high\":3,\"n\":30," BELIEF "},\"valid_bpb\":0.1},"
@@ -47,8 +39,8 @@ int main(void)
        "reported on rung 0");
     is_sql(dir, "SELECT path,tokens FROM checkpoint UNION ALL SELECT path,tokens FROM stable", "/c/w0|200.0\n/c/s0|160.0",
            "its weights, and what a promotion goes on from");
-    refuse(db, "promoted", "{\"trial\":10,\"rung\":2}", ST_ESTATE, "no rung is left out");
-    refuse(db, "promoted", "{\"trial\":11,\"rung\":1}", ST_ENOTFOUND, "nor is a trial that is not there promoted");
+    event_refused(db, "promoted", "{\"trial\":10,\"rung\":2}", ST_ESTATE, "no rung is left out");
+    event_refused(db, "promoted", "{\"trial\":11,\"rung\":1}", ST_ENOTFOUND, "nor is a trial that is not there promoted");
 
     ok(!event(db, 1, "promoted", "{\"trial\":10,\"rung\":1}"), "promoted");
     is_sql(dir, "SELECT state,rung,reported FROM trial", "ready|1|1001", "it is ready, on rung 1");
@@ -63,7 +55,7 @@ int main(void)
             "[{\"checkpoint\":{\"bytes\":10,\"hash\":\"w0\",\"path\":\"/c/w0\",\"tokens\":200.0},\"curve\":[[100,4],[200,3]],\"metrics\":"
             "{\"decode_ms@64\":2,\"params\":1200,\"valid_bpb\":0.10000000000000001,\"weight_bytes\":4800},\"reported\":1001,\"rung\":0}]",
             "trial.get has the rung below");
-    refuse(db, "promoted", "{\"trial\":10,\"rung\":2}", ST_ESTATE, "not twice without a result between");
+    event_refused(db, "promoted", "{\"trial\":10,\"rung\":2}", ST_ESTATE, "not twice without a result between");
 
     /* On rung 1 it is not profiled again, and a metric comes that sorts before the others. */
     ok(!event(db, 1, "leased", OUT("6", "2")), "out");
@@ -89,13 +81,13 @@ int main(void)
     ok(!event(db, 1, "proposed", PROPOSED("11", "1", "0b")) &&
            !event(db, 1, "leased", "{\"trial\":11,\"lease\":8,\"epoch\":1,\"evaluator\":4,\"task\":\"train\",\"device\":1,\"expires\":99}"),
        "another is out");
-    refuse(db, "pruned", "{\"trial\":11,\"lease\":8,\"epoch\":2,\"device\":1,\"reason\":\"r\",\"busy_s\":1}", ST_ESTALE, "not on another's lease");
-    refuse(db, "pruned", "{\"trial\":11,\"lease\":8,\"epoch\":1,\"device\":1,\"busy_s\":1}", ST_EINVAL, "nor without a reason");
+    event_refused(db, "pruned", "{\"trial\":11,\"lease\":8,\"epoch\":2,\"device\":1,\"reason\":\"r\",\"busy_s\":1}", ST_ESTALE, "not on another's lease");
+    event_refused(db, "pruned", "{\"trial\":11,\"lease\":8,\"epoch\":1,\"device\":1,\"busy_s\":1}", ST_EINVAL, "nor without a reason");
     ok(!event(db, 1, "pruned", "{\"trial\":11,\"lease\":8,\"epoch\":1,\"device\":1,\"reason\":\"trial 10 is better\",\"busy_s\":1,\"by\":10,\"curve\":[[50,5]]}"),
        "pruned");
     is_sql(dir, "SELECT state,error,busy_s FROM trial WHERE id=11", "pruned|trial 10 is better|1.0", "its end");
     is_sql(dir, "SELECT count(*) FROM lease", "0", "it is out no longer");
-    refuse(db, "promoted", "{\"trial\":11,\"rung\":1}", ST_ESTATE, "and is not promoted");
+    event_refused(db, "promoted", "{\"trial\":11,\"rung\":1}", ST_ESTATE, "and is not promoted");
 
     ok(!db_verify(db, &err), "the tables are what the events say (%s: %s)", err.where, err.what);
     is_sql(dir, "UPDATE trial_rung SET busy_total=9 WHERE rung=1", "", "somebody's hand was in a rung");

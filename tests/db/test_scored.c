@@ -12,26 +12,6 @@ static struct archive *folded;
 static struct job *job;
 static char *dir;
 
-static void both(const char *type, const char *text)
-{
-    struct base_err err = BASE_ERR_INIT;
-    json_t *body;
-    if (event(db, 1, type, text) || base_json_parse(&body, text, strlen(text), "body", &err)) {
-        printf("Bail out! %s: %s\n", type, text);
-        exit(1);
-    }
-    if (folded && archive_fold_at(folded, type, body, 1001)) ok(false, "%s is folded", type);
-    json_decref(body);
-}
-
-static void refuse(const char *type, const char *body, st_t want, const char *what)
-{
-    struct base_err err = BASE_ERR_INIT;
-    ok(!db_begin(db), "begin");
-    is_int(event_in(db, 1, type, body, &err), want, "refused: %s: %s", what, err.what);
-    ok(!db_commit(db), "commit");
-}
-
 static void compare(const char *what)
 {
     struct base_err err = BASE_ERR_INIT;
@@ -61,48 +41,48 @@ int main(void)
     if (job_parse(&job, JOB, strlen(JOB), "job", &err)) return 1;
     begin_search(db);
     if (archive_load(&folded, db, 1, job, &err)) return 1;
-    both("proposed", DRAFT("1", "0", "0a"));
-    both("proposed", DRAFT("2", "1", "0b"));
-    both("proposed", DRAFT("3", "2", "0c"));
-    both("proposed", PROPOSED("4", "3", "0d"));
+    event_both(db, folded, "proposed", DRAFT("1", "0", "0a"));
+    event_both(db, folded, "proposed", DRAFT("2", "1", "0b"));
+    event_both(db, folded, "proposed", DRAFT("3", "2", "0c"));
+    event_both(db, folded, "proposed", PROPOSED("4", "3", "0d"));
     is_sql(dir, "SELECT group_concat(state) FROM trial", "ready,ready,ready,ready", "drafts are ready");
     is_int(archive_planned(folded), 1, "but not planned to be trained");
     compare("drafts");
-    refuse("chosen", "{\"trial\":1,\"passed\":[]}", ST_ESTATE, "choosing what is not scored");
-    both("leased", LEASED("1", "1", "1"));
-    refuse("reported", REPORTED("1", "1", "1"), ST_ESTATE, "a result of what is out to be scored");
+    event_refused(db, "chosen", "{\"trial\":1,\"passed\":[]}", ST_ESTATE, "choosing what is not scored");
+    event_both(db, folded, "leased", LEASED("1", "1", "1"));
+    event_refused(db, "reported", REPORTED("1", "1", "1"), ST_ESTATE, "a result of what is out to be scored");
     compare("out");
     is_sql(dir, "SELECT state FROM trial WHERE id=1", "leased", "out to be scored is leased");
-    both("returned", "{\"trial\":1,\"lease\":1,\"epoch\":1,\"reason\":\"r\",\"busy_s\":0.25}");
+    event_both(db, folded, "returned", "{\"trial\":1,\"lease\":1,\"epoch\":1,\"reason\":\"r\",\"busy_s\":0.25}");
     compare("given back");
     is_int(archive_state(folded, 0), TRIAL_DRAFT, "given back it is a draft again");
-    both("leased", LEASED("1", "2", "2"));
-    both("scored", SCORED("1", "2", "2", "7.5"));
-    both("leased", LEASED("2", "3", "1"));
-    both("scored", SCORED("2", "3", "1", "2.5"));
-    both("leased", LEASED("4", "4", "1"));
-    refuse("scored", SCORED("4", "4", "1", "1"), ST_ESTATE, "scores of what is out to be trained");
-    both("reported", REPORTED("4", "4", "1"));
+    event_both(db, folded, "leased", LEASED("1", "2", "2"));
+    event_both(db, folded, "scored", SCORED("1", "2", "2", "7.5"));
+    event_both(db, folded, "leased", LEASED("2", "3", "1"));
+    event_both(db, folded, "scored", SCORED("2", "3", "1", "2.5"));
+    event_both(db, folded, "leased", LEASED("4", "4", "1"));
+    event_refused(db, "scored", SCORED("4", "4", "1", "1"), ST_ESTATE, "scores of what is out to be trained");
+    event_both(db, folded, "reported", REPORTED("4", "4", "1"));
     compare("scored");
     is_sql(dir, "SELECT state,reported,busy_s FROM trial WHERE id<3", "scored|-|0.75\nscored|-|0.5", "scored, and no report");
     is_sql(dir, "SELECT trial,rung,name,median FROM metric WHERE name='proxy.snip' ORDER BY trial", "1|0|proxy.snip|7.5\n2|0|proxy.snip|2.5", "their scores");
     is_sql(dir, "SELECT busy_s FROM job", "3.75", "their time is the job's");
     is_int(archive_evaluations(folded), 1, "and they are no evaluations");
-    refuse("chosen", "{\"trial\":1,\"passed\":[3]}", ST_ESTATE, "passing over what is not scored");
-    refuse("chosen", "{\"trial\":1,\"passed\":[1]}", ST_EINVAL, "passing over what is chosen");
-    refuse("chosen", "{\"trial\":1,\"passed\":[99]}", ST_ESTATE, "passing over nobody");
-    both("chosen", "{\"trial\":1,\"passed\":[2]}");
+    event_refused(db, "chosen", "{\"trial\":1,\"passed\":[3]}", ST_ESTATE, "passing over what is not scored");
+    event_refused(db, "chosen", "{\"trial\":1,\"passed\":[1]}", ST_EINVAL, "passing over what is chosen");
+    event_refused(db, "chosen", "{\"trial\":1,\"passed\":[99]}", ST_ESTATE, "passing over nobody");
+    event_both(db, folded, "chosen", "{\"trial\":1,\"passed\":[2]}");
     compare("chosen");
     is_sql(dir, "SELECT state FROM trial WHERE id<3", "ready\npassed", "one is to be trained, the other is passed over");
     is_int(archive_planned(folded), 2, "as is planned");
-    both("leased", LEASED("1", "5", "3"));
-    both("reported", REPORTED("1", "5", "3"));
-    both("chosen", "{\"trial\":2,\"passed\":[]}");
+    event_both(db, folded, "leased", LEASED("1", "5", "3"));
+    event_both(db, folded, "reported", REPORTED("1", "5", "3"));
+    event_both(db, folded, "chosen", "{\"trial\":2,\"passed\":[]}");
     compare("trained");
     is_sql(dir, "SELECT name,median FROM metric WHERE trial=1 AND name LIKE 'proxy%'", "proxy.snip|7.5", "scores stay when it is trained");
-    refuse("filter", "{\"on\":1,\"proposal\":0}", ST_EINVAL, "a filter that is neither on nor off");
+    event_refused(db, "filter", "{\"on\":1,\"proposal\":0}", ST_EINVAL, "a filter that is neither on nor off");
     json_t *f = NULL;
-    both("filter", "{\"on\":true,\"proposal\":3}");
+    event_both(db, folded, "filter", "{\"on\":true,\"proposal\":3}");
     ok(!db_job_filter(db, 1, &f, NULL) && json_is_true(json_object_get(f, "on")), "the last filter event is read");
     json_decref(f);
     ok(!db_verify(db, &err), "the tables are what the events say (%s: %s)", err.where, err.what);

@@ -107,6 +107,8 @@ static void test_cost(void)
     ok(c.flops == 2 * 36 * 19 && c.bytes == 4 * 4 * (2 * 16 + 2 * 8), "attention's cost");
     struct kn_cost f = kn_cost_head_ce(10, 8, 100, 0, 4), b = kn_cost_head_ce(10, 8, 100, 1, 4);
     ok(b.flops > 2.9 * 2 * 10 * 8 * 100 && b.flops > f.flops && b.bytes > f.bytes, "head_ce's cost: three products with its gradients");
+    c = kn_cost_head_distill(10, 8, 100, 16, 4);
+    ok(c.flops > b.flops + 2 * 10 * 16 * 100 && c.bytes == b.bytes + 4 * (10 * 16 + 100 * 16), "head_distill's: and the teacher's logits");
 }
 
 int main(void)
