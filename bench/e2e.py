@@ -37,14 +37,17 @@ OBJECTIVES = ("valid_bpb", "decode_ms@%d" % CONTEXT, "weight_bytes")
 
 
 def lines(command, limit_s, **how):
-    """(seconds since the process was started, line) of its standard output; what comes after limit_s is left out."""
+    """(seconds since the process was started, line) of its standard output; with the first line after limit_s it is ended."""
     start = time.monotonic()
     p = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **how)
     try:
         for line in p.stdout:
             t = time.monotonic() - start
-            if t <= limit_s:
-                yield t, line
+            if t > limit_s:
+                p.terminate()
+                p.wait()
+                return
+            yield t, line
     except BaseException:
         p.terminate()
         p.wait()
@@ -84,7 +87,7 @@ def taut(o, folder, search):
     with open(path, "w") as f:
         json.dump(job(o, search), f)
     command, got = [o.taut, "run", path, "--dir", store, "--threads", str(o.threads), "--json"], []
-    for t, line in lines(command, 60 * o.minutes):
+    for t, line in lines(command, 60 * min(o.own, o.minutes)):
         e = json.loads(line)
         if e["event"] == "evaluation" and e["status"] == "ok":
             got.append((t, e))
@@ -194,8 +197,8 @@ def keep(o, kept):
 
 def table(o, kept):
     again, end, have = Again(o, kept), o.minutes, [m for m in METHODS if m in kept]
-    times = sorted({t for t in WANTED.values() if t < end} | {end})
-    last = {m: again(front_at(kept[m], 60 * end)) for m in have}
+    ran = {m: min(end, kept["ran"][m]) for m in have}
+    last = {m: again(front_at(kept[m], 60 * ran[m])) for m in have}
     if not last.get("optuna") or any(v is None for v in last.values()):
         print("kept so far: %s, %d trained again" % (", ".join("%s (%d results)" % (m, len(kept[m])) for m in have) or "nothing", len(again.values)))
         return
@@ -209,15 +212,16 @@ def table(o, kept):
             at[m, t] = np.nan if values is None else volume(values, ref) / goal
         return at[m, t]
     print("%-20s %6s %8s %8s %14s" % ("method", "minute", "results", "members", "hypervolume") + "   of what Optuna + PyTorch had after %g minutes" % end)
+    times = {m: sorted({t for t in WANTED.values() if t < ran[m]} | {ran[m]}) for m in have}
     for m in have:
-        for t in times:
+        for t in times[m]:
             print("%-20s %6g %8d %8d %14.6g   %.4f" % (METHODS[m], t, sum(r["t"] <= 60 * t for r in kept[m]), len(front_at(kept[m], 60 * t)), ratio(m, t) * goal, ratio(m, t)))
     for m in [m for m in have if m in WANTED]:
-        high = next((t for t in times if ratio(m, t) >= 1), None)
+        high = next((t for t in times[m] if ratio(m, t) >= 1), None)
         if high is None:
-            print("%s: not in %g minutes (wanted %d)" % (METHODS[m], end, WANTED[m]))
+            print("%s: not in %g minutes (wanted %d)" % (METHODS[m], ran[m], WANTED[m]))
             continue
-        low = max([t for t in times if t < high], default=0)
+        low = max([t for t in times[m] if t < high], default=0)
         while high - low > end / 60 and not np.isnan(ratio(m, (low + high) / 2)):
             mid = (low + high) / 2
             low, high = (low, mid) if ratio(m, mid) >= 1 else (mid, high)
@@ -239,6 +243,7 @@ def main():
     o.add_argument("--python", default=sys.executable, help="a Python with torch and optuna")
     o.add_argument("--build", default="build")
     o.add_argument("--minutes", type=float, default=30)
+    o.add_argument("--own", type=float, default=30, help="minutes after which a search of Taut's is broken off; its budget is --minutes all the same (default: 30)")
     o.add_argument("--kept", default="e2e.json")
     o.add_argument("--data", help="folder of the text, made there where it is not (default: e2e-data beside --kept)")
     o.add_argument("--only", default="", help="of optuna, nsga2, shared, again")
@@ -261,6 +266,7 @@ def main():
         if m in only or not only and m not in kept:
             with tempfile.TemporaryDirectory(prefix="taut-bench-e2e-") as folder:
                 kept[m] = run(o, folder)
+            kept.setdefault("ran", {})[m] = o.minutes if m == "optuna" else o.own
             keep(o, kept)
     table(o, kept)
 

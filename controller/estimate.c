@@ -172,6 +172,27 @@ static st_t refresh(struct estimator *e, struct model *m)
     return of == m->of ? ST_OK : fit(e, m, col, of);
 }
 
+/* Of the trial whose features are in e->x. */
+static struct latency_value value_at(struct estimator *e, const struct model *m)
+{
+    struct latency_value v;
+    latency_at(m->fit, e->x, &v);
+    return (struct latency_value){as_time(m->metric, v.value), as_time(m->metric, is_rate(m->metric) ? v.high : v.low),
+                                  as_time(m->metric, is_rate(m->metric) ? v.low : v.high)};
+}
+
+bool estimator_interval(struct estimator *e, long row, const struct metric *metric, struct latency_value *out)
+{
+    for (int i = 0; i < e->n; i++) {
+        struct model *m = &e->model[i];
+        if (strcmp(m->metric->name, metric->name)) continue;
+        if (!estimate_relied(e->archive, metric) || refresh(e, m) || !m->fit || !features(e, row, metric, e->x)) return false;
+        *out = value_at(e, m);
+        return true;
+    }
+    return false;
+}
+
 /* ---- may a measurement be left out? ---- */
 
 static double number(json_t *v)
@@ -269,11 +290,8 @@ st_t estimator_ask(struct estimator *e, long row, json_t *metrics, struct estima
         int col = archive_metric(e->archive, m->metric->name);
         bool known = archive_rung(e->archive, row) && col >= 0 && !isnan(archive_median(e->archive, col, row)) && !archive_estimated(e->archive, col, row);
         if (known || !m->fit || !features(e, row, m->metric, e->x)) return ST_OK;
-        struct latency_value v;
-        latency_at(m->fit, e->x, &v);
         x.metric[i] = m->metric;
-        x.value[i] = (struct latency_value){as_time(m->metric, v.value), as_time(m->metric, is_rate(m->metric) ? v.high : v.low),
-                                            as_time(m->metric, is_rate(m->metric) ? v.low : v.high)};
+        x.value[i] = value_at(e, m);
         relied &= estimate_relied(e->archive, m->metric);
     }
     x.n = e->n;

@@ -46,6 +46,9 @@ struct estimate_answer {
 /* metrics: name to number or {median, …}, or NULL. ST_ENOMEM. */
 st_t estimator_ask(struct estimator *e, long row, json_t *metrics, struct estimate_answer *out);
 
+/* What a trial will have of a metric that is modelled and relied on, by its genes; false: there is no such model. */
+bool estimator_interval(struct estimator *e, long row, const struct metric *m, struct latency_value *out);
+
 struct estimate_stats {
     long measured;          /* trials in which it was */
     double error;           /* cross-validated mean absolute relative error of the model as it is fitted now; NaN: none is */

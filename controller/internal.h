@@ -25,6 +25,7 @@
 #include "base/log.h"
 #include "controller/audit.h"
 #include "controller/controller.h"
+#include "controller/estimate.h"
 #include "controller/fidelity.h"
 #include "controller/filter.h"
 #include "controller/proposer.h"
@@ -343,6 +344,8 @@ json_t *ctl_super_json(const struct ctl *c, const struct ctl_job *j); /* what jo
 /* ---- modelled.c ---- */
 /* The lease's trial is trained, and has these metrics: is anything of what it is to measure known well enough? If so, l->modelled and its event say it. Once a lease. */
 void ctl_modelled_ask(struct ctl *c, struct ctl_lease *l, json_t *metrics);
+/* What a trial that is not measured yet will have of the metric; false: no model of it is relied on. */
+bool ctl_modelled_interval(struct ctl_job *j, long row, const struct metric *m, struct latency_value *out);
 /* Names that it need not measure, new reference; NULL: it measures all. */
 json_t *ctl_modelled_names(const struct ctl_lease *l);
 /* Its report has come: what it left out is put into metrics, with n: 0. Returns all that the model said of it, borrowed; NULL: nothing. */
@@ -362,8 +365,8 @@ void ctl_sched_answer(struct ctl *c, struct wire_call *call, struct ctl_lease *l
 /* l's trial has told of its curve up to so many tokens: can it still reach the front of its rung? A power law through the curve says where its trunk will end, what the newest
  * results of the rung made of theirs says where the result will be, and both how uncertain that is. A bound is passed by one in forty, and a trial is looked at several times:
  * so the bound is the lower one of two, of the curve and of two thirds of it. If even that 97.5 % bound is dominated by a result of the rung, the lease ends
- * with a pruned event, which says why, and true is returned. Only where every other objective is known (on paper, or measured on the first rung): one that is not could be the
- * best there is. Never what the audit drew. Only in language-model spaces: elsewhere nobody knows what a curve is of. */
+ * with a pruned event, which says why, and true is returned. Only where every other objective is known (on paper, measured on the first rung, or at the best
+ * end of its interval by the latency model while that is relied on): one that is not could be the best there is. Never what the audit drew. Only in language-model spaces: elsewhere nobody knows what a curve is of. */
 bool ctl_prune(struct ctl *c, struct ctl_lease *l, double tokens);
 
 /* ---- server.c ---- */

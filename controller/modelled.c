@@ -2,7 +2,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "controller/estimate.h"
 #include "controller/internal.h"
 
 static st_t estimator(struct ctl_job *j)
@@ -44,6 +43,11 @@ void ctl_modelled_ask(struct ctl *c, struct ctl_lease *l, json_t *metrics)
     if (body && x.by) json_object_set_new(body, "by", json_integer(x.by));
     if (!ctl_event_lease(c, l, "modelled", json_incref(body))) l->modelled = json_incref(body);
     json_decref(body);
+}
+
+bool ctl_modelled_interval(struct ctl_job *j, long row, const struct metric *m, struct latency_value *out)
+{
+    return possible(j) && !estimator(j) && estimator_interval(j->estimator, row, m, out);
 }
 
 json_t *ctl_modelled_names(const struct ctl_lease *l)

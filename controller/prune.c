@@ -89,12 +89,14 @@ static st_t predict(struct ctl *c, const struct ctl_job *j, long row, int rung, 
     return ST_OK;
 }
 
-/* What is known of the trial's objectives, all minimised, with the predicted end in place of a loss. Returns the index of the loss; -1: there is none, or another objective is
- * not known yet, and could be the best there is. */
-static int known(const struct ctl_job *j, long row, int rung, const struct ending *e, double y[JOB_OBJECTIVES_MAX])
+/* What is known of the trial's objectives, all minimised, with the predicted end in place of a loss, and the best end of the latency model's interval where that is relied on and
+ * nothing is measured yet (*modelled). Returns the index of the loss; -1: there is none, or another objective is not known, and could be the best there is. */
+static int known(struct ctl_job *j, long row, int rung, const struct ending *e, double y[JOB_OBJECTIVES_MAX], bool *modelled)
 {
     const struct job *job = j->job;
+    struct latency_value v;
     int loss = -1;
+    *modelled = false;
     for (int i = 0; i < job->nobjectives; i++) {
         const struct metric *m = &job->objective[i].metric;
         bool bpb = !strcmp(m->name, "valid_bpb"), max = job->objective[i].goal == METRIC_MAX;
@@ -108,6 +110,9 @@ static int known(const struct ctl_job *j, long row, int rung, const struct endin
             archive_interval(j->archive, col, row, &low, &high);
             y[i] = (!archive_estimated(j->archive, col, row) ? archive_median(j->archive, col, row) : max ? high : low) * (max ? -1 : 1);
             if (isnan(y[i])) return -1;
+        } else if (!rung && ctl_modelled_interval(j, row, m, &v)) {
+            y[i] = max ? -v.high : v.low;
+            *modelled = true;
         } else {
             return -1;
         }
@@ -141,9 +146,10 @@ bool ctl_prune(struct ctl *c, struct ctl_lease *l, double tokens)
     if (row < 0) return false;
     int rung = archive_rung(j->archive, row), loss;
     if (archive_audit_rung(j->archive, row) >= 0 || archive_repeat_of(j->archive, row) >= 0) return false;
-    if (known(j, row, rung, NULL, y) < 0 || predict(c, j, row, rung, tokens, &e) || predict(c, j, row, rung, EARLIER * tokens, &earlier)) return false;
+    bool modelled;
+    if (known(j, row, rung, NULL, y, &modelled) < 0 || predict(c, j, row, rung, tokens, &e) || predict(c, j, row, rung, EARLIER * tokens, &earlier)) return false;
     e.low = fmin(e.low, earlier.low);
-    loss = known(j, row, rung, &e, y);
+    loss = known(j, row, rung, &e, y, &modelled);
     long by = dominating(j, row, rung, y);
     if (by < 0) return false;
     const struct metric *m = &j->job->objective[loss].metric;
@@ -154,8 +160,9 @@ bool ctl_prune(struct ctl *c, struct ctl_lease *l, double tokens)
                              "predicted", e.value * unit, "low", y[loss], "by", (json_int_t)archive_trial(j->archive, by), "busy_s", ctl_lease_account(l));
     if (body)
         json_object_set_new(body, "reason",
-                            json_sprintf("after %.3g of %.3g tokens its %s was on the way to %.4g, %.4g at best (97.5 %%); trial %lld has %.4g, and is worse in nothing",
-                                         tokens, of, m->name, e.value * unit, y[loss], (long long)archive_trial(j->archive, by), best));
+                            json_sprintf("after %.3g of %.3g tokens its %s was on the way to %.4g, %.4g at best (97.5 %%); trial %lld has %.4g, and is worse in nothing%s",
+                                         tokens, of, m->name, e.value * unit, y[loss], (long long)archive_trial(j->archive, by), best,
+                                         modelled ? ", with what was not measured yet at the best end of the model's interval" : ""));
     if (ctl_event_lease(c, l, "pruned", body)) return false;
     log_info("job %lld trial %lld: pruned on rung %d by trial %lld", (long long)j->id, (long long)l->trial, rung, (long long)archive_trial(j->archive, by));
     ctl_lease_end(c, l);

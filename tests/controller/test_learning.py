@@ -162,6 +162,31 @@ v.e.report = lambda l, metrics, **more: report(l, metrics=dict(metrics, **({} if
 v.work()
 ok(all(r > 0 for r, u in v.pruned.values()), "an objective that is not known yet keeps a trial alive: pruned on rungs %s" % sorted(r for r, u in v.pruned.values()))
 
+# But for one that the latency model knows: once that is relied on, its interval's best end stands for what is not measured yet.
+def ms(arch):
+    w, n = arch["width"], 256 * arch["width"]
+    for x in arch["layers"]:
+        m, f = x["mixer"], x["ffn"]
+        n += 2 * (m["heads"] + m["kv_heads"]) * m["head_dim"] * w + 3 * w * f["hidden"]
+    return (0.002 + 0.003 * len(arch["layers"]) + 2e-7 * n) * (1 + 0.01 * random.Random(json.dumps(arch, sort_keys=True)).uniform(-1, 1))
+
+
+lat = c.call("job.submit", job=dict(job(d), objectives=["valid_loss", "decode_ms@16"], budget={"evaluations": 90}))["id"]
+v = Trainer(d, worse)
+report = v.e.report
+v.e.report = lambda l, metrics, **more: report(l, metrics=dict(metrics, **({} if l["rung"] else {"decode_ms@16": ms(l["arch"])})), **more)
+v.work()
+first = {t for t, (rung, upto) in v.pruned.items() if rung == 0}
+arch = {t: c.call("trial.get", id=t)["arch"] for t in first | {t for t, r in v.done}}
+ok(len(first) >= 5, "with a model of it %d trials are pruned on rung 0" % len(first))
+with sqlite3.connect("file:%s/taut.db?mode=ro" % d.dir, uri=True) as db:
+    rows = [(t, json.loads(b)) for t, b in db.execute("SELECT type, body FROM event WHERE job=? ORDER BY seq", (lat,))]
+at = [t == "verdict" and b["shortcut"] == "model.decode_ms@16" and b["relied"] for t, b in rows].index(True)
+same([b["trial"] for t, b in rows[:at] if t == "pruned" and b["rung"] == 0], [], "none of them before the model was relied on")
+for t in sorted(first):
+    same([o for o, r in v.done if r == 0 and v.loss(o, TOKENS[0]) < v.loss(t, TOKENS[0]) and ms(arch[o]) <= ms(arch[t])] != [], True, "trial %d would have been dominated there" % t)
+ok("best end of the model's interval" in c.call("trial.get", id=min(first))["error"], "and why says so: %s" % c.call("trial.get", id=min(first))["error"])
+
 # What the audit drew is trained to its end.
 checked = c.call("job.submit", job=dict(job(d), audit=0.5))["id"]
 v = Trainer(d, worse)
