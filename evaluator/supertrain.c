@@ -171,6 +171,18 @@ st_t supertrain_weights(struct supertrain *t, const struct arch *a, struct model
     return supernet_slice(t->net, a, &(struct model_opts){.memory_limit = t->o.memory_limit}, out, err);
 }
 
+st_t supertrain_room(struct supertrain *t, struct base_err *err)
+{
+    struct model *m = NULL;
+    struct base_err e = BASE_ERR_INIT;
+    struct arch *a = malloc(sizeof *a);
+    st_t st = a ? supertrain_path(t, 0, 0, a, err) : base_err_set(err, ST_ENOMEM, "supernet", "out of memory");
+    if (!st && (st = supertrain_candidate(t, a, true, &m, &e))) base_err_set(err, st, "supernet", "beside it the largest candidate, trained on from it, %s", e.what);
+    model_free(m);
+    free(a);
+    return st;
+}
+
 st_t supertrain_adapt(struct supertrain *t, struct model *m, int64_t i, int64_t n, struct base_err *err)
 {
     const struct job_train *r = &t->o.train;

@@ -175,8 +175,17 @@ int main(void)
     ok(!ask(y, &a, 10, &on[1], &bits[1], &err) && on[1] == on[0], "another supernet of the same bits says the same");
     supertrain_save(x, in("x"), sha[1], NULL, &err);
     is_str(sha[1], sha[0], "asking changes nothing");
-    uint64_t before = kn_dev_bytes(dev), taken[2];
+    uint64_t before = kn_dev_bytes(dev), taken[2], there = dev->info.memory;
     struct model *m;
+    struct arch largest;
+    supertrain_path(x, 0, 0, &largest, &err);
+    is_int(supertrain_candidate(x, &largest, true, &m, &err), ST_OK, "the largest candidate, to be trained on");
+    dev->info.memory = before + 8 * (uint64_t)model_param_count(m);
+    model_free(m);
+    is_int(supertrain_room(x, &err), ST_ENOFIT, "with room for its weights and gradients and no more there is none for every candidate: %s", err.what);
+    dev->info.memory = there;
+    is_int(supertrain_room(x, &err), ST_OK, "with all of the device's there is");
+    is_int((long long)kn_dev_bytes(dev), (long long)before, "and nothing of it is kept");
     is_int(supertrain_candidate(x, &a, false, &m, &err), ST_OK, "a candidate to be asked");
     taken[0] = kn_dev_bytes(dev) - before;
     model_free(m);
