@@ -7,6 +7,7 @@
 #include "base/pareto.h"
 #include "base/stats.h"
 #include "controller/gp.h"
+#include "controller/lift.h"
 #include "controller/linalg.h"
 #include "controller/ridge.h"
 
@@ -19,76 +20,6 @@ _Static_assert((int)OUTPUTS_MAX <= (int)RIDGE_OUTPUTS_MAX, "a ridge for all outp
 #define SQUARE 2.0
 #define HOT 0.35
 #define SUM_WORTH 0.15 /* what may be lost in rank correlation where sums can be searched as sums (inner.h) */
-
-/* ---- results ---- */
-
-void fit_data_init(struct fit_data *d, const struct job *job)
-{
-    *d = (struct fit_data){.job = job};
-}
-
-void fit_data_fini(struct fit_data *d)
-{
-    free(d->trial);
-    free(d->genes);
-    free(d->y);
-    free(d->bound);
-    free(d->violation);
-    *d = (struct fit_data){0};
-}
-
-static st_t grow(void *array, long room, int width)
-{
-    void **p = array, *more = realloc(*p, (size_t)room * (size_t)(width ? width : 1) * sizeof(double));
-    if (!more) return ST_ENOMEM;
-    *p = more;
-    return ST_OK;
-}
-
-static st_t reserve(struct fit_data *d, long room)
-{
-    const struct job *job = d->job;
-    if (room <= d->room) return ST_OK;
-    st_t st = grow(&d->trial, room, 1);
-    if (!st) st = grow(&d->genes, room, space_genes(job->space));
-    if (!st) st = grow(&d->y, room, job->nobjectives);
-    if (!st) st = grow(&d->bound, room, job->nconstraints);
-    if (!st) st = grow(&d->violation, room, 1);
-    if (!st) d->room = room;
-    return st;
-}
-
-st_t fit_data_add(struct fit_data *d, int64_t trial, const struct genome *g, const double *y, const double *bound, double violation)
-{
-    size_t n = (size_t)d->n, genes = (size_t)g->n, m = (size_t)d->job->nobjectives, c = (size_t)d->job->nconstraints;
-    st_t st = d->n < d->room ? ST_OK : reserve(d, d->room ? 2 * d->room : 64);
-    if (st) return st;
-    d->trial[n] = trial;
-    d->violation[n] = violation;
-    memcpy(d->genes + n * genes, g->g, genes * sizeof *g->g);
-    memcpy(d->y + n * m, y, m * sizeof *y);
-    memcpy(d->bound + n * c, bound, c * sizeof *bound);
-    d->n++;
-    return ST_OK;
-}
-
-st_t fit_data_copy(struct fit_data *to, const struct fit_data *from, long n)
-{
-    size_t rows = (size_t)n, genes = (size_t)space_genes(from->job->space), m = (size_t)from->job->nobjectives, c = (size_t)from->job->nconstraints;
-    fit_data_init(to, from->job);
-    st_t st = reserve(to, n ? n : 1);
-    if (st) {
-        fit_data_fini(to);
-        return st;
-    }
-    to->n = n;
-    memcpy(to->trial, from->trial, rows * sizeof *to->trial);
-    memcpy(to->genes, from->genes, rows * genes * sizeof(double));
-    memcpy(to->y, from->y, rows * m * sizeof(double));
-    memcpy(to->bound, from->bound, rows * c * sizeof(double));
-    memcpy(to->violation, from->violation, rows * sizeof(double));
-    return ST_OK;
-}
 
 /* ---- models ---- */
 
@@ -111,6 +42,9 @@ struct fit {
     int *gp_column;    /* [ngp] those that the processes see */
     struct ridge *all;      /* a ridge of all features for all outputs; NULL: none lacks an order */
     struct output output[OUTPUTS_MAX];
+    struct lift *lift;      /* to a higher rung; NULL: none */
+    double *value;          /* [taken, objectives] lifted, room for value_room rows */
+    long value_room;
     double *x, *phi;   /* scratch: [columns], [features] */
 };
 
@@ -123,24 +57,21 @@ void fit_free(struct fit *f)
         free(f->output[i].w);
     }
     ridge_free(f->all);
+    lift_free(f->lift);
+    free(f->value);
     free(f->gp_column);
     free(f->x);
     free(f->phi);
     free(f);
 }
 
-static bool on_paper(const struct job *job, const struct metric *m)
-{
-    return space_type(job->space) == SPACE_LM && m->source == METRIC_PAPER;
-}
-
 static void list_outputs(struct fit *f)
 {
     const struct job *job = f->job;
     for (int i = 0; i < job->nobjectives; i++)
-        if (!on_paper(job, &job->objective[i].metric)) f->output[f->noutputs++] = (struct output){.index = i, .gp_rho = NAN, .ridge_rho = NAN};
+        if (!fit_on_paper(job, &job->objective[i].metric)) f->output[f->noutputs++] = (struct output){.index = i, .gp_rho = NAN, .ridge_rho = NAN};
     for (int i = 0; i < job->nconstraints; i++)
-        if (!on_paper(job, &job->constraint[i].metric)) f->output[f->noutputs++] = (struct output){.constraint = true, .index = i, .gp_rho = NAN, .ridge_rho = NAN};
+        if (!fit_on_paper(job, &job->constraint[i].metric)) f->output[f->noutputs++] = (struct output){.constraint = true, .index = i, .gp_rho = NAN, .ridge_rho = NAN};
 }
 
 static double value_of(const struct fit_data *d, const struct output *o, long row)
@@ -197,13 +128,6 @@ static st_t choose(const struct fit_data *d, long n, long *row, int *count)
     free(order);
     free(in);
     return st;
-}
-
-static st_t encode(const struct fit_data *d, long row, double *x)
-{
-    int genes = space_genes(d->job->space);
-    struct genome g = {.n = genes, .g = d->genes + row * genes};
-    return space_encode(d->job->space, &g, x, NULL);
 }
 
 /* Features of the ridges: a constant, columns with an order, about 0, each with its square; then the others. */
@@ -269,7 +193,7 @@ static st_t fit_ridge(struct fit *f, struct ridge **out, int size, int first, in
     double *y = malloc((size_t)outputs * (size_t)(n + 1) * sizeof *y), truth[FIT_POINTS];
     st_t st = y ? ST_OK : ST_ENOMEM;
     for (long i = 0; !st && i < n; i++) {
-        st = encode(d, from + i, f->x);
+        st = fit_data_encode(d, from + i, f->x);
         features(f, f->x, f->phi);
         if (!st) st = sparse_add(&rows, f->phi, size);
     }
@@ -313,7 +237,7 @@ static st_t fit_all(struct fit *f, const struct fit_data *d, long count)
     int n = 0;
     double *x = malloc((size_t)FIT_POINTS * (size_t)(f->columns + 1) * sizeof *x);
     st_t st = x ? choose(d, count, row, &n) : ST_ENOMEM;
-    for (int i = 0; !st && i < n; i++) st = encode(d, row[i], x + (size_t)i * (size_t)f->columns);
+    for (int i = 0; !st && i < n; i++) st = fit_data_encode(d, row[i], x + (size_t)i * (size_t)f->columns);
     for (int i = 0; !st && f->ngp && i < f->noutputs; i++) st = fit_gp(f, &f->output[i], d, x, row, n);
     for (int i = 0; !st && i < f->noutputs; i++) st = fit_ridge(f, &f->output[i].narrow, f->narrow, i, 1, d, count, row, n);
     if (!st && f->noutputs && f->features > f->narrow) st = fit_ridge(f, &f->all, f->features, 0, f->noutputs, d, count, row, n);
@@ -325,6 +249,20 @@ static st_t fit_all(struct fit *f, const struct fit_data *d, long count)
     }
     free(x);
     return st;
+}
+
+/* Values of the rows up to n. */
+static st_t lift_to(struct fit *f, const struct fit_data *d, long from, long n)
+{
+    if (!f->lift || from >= n) return ST_OK;
+    if (n > f->value_room) {
+        long room = n > 2 * f->value_room ? n : 2 * f->value_room;
+        double *more = realloc(f->value, (size_t)room * (size_t)f->job->nobjectives * sizeof *more);
+        if (!more) return ST_ENOMEM;
+        f->value = more;
+        f->value_room = room;
+    }
+    return lift_rows(f->lift, d, from, n, f->value);
 }
 
 st_t fit_new(struct fit **out, const struct fit_data *d, long count)
@@ -351,6 +289,8 @@ st_t fit_new(struct fit **out, const struct fit_data *d, long count)
         choose_columns(f);
         st = fit_all(f, d, count);
     }
+    if (!st && f->job->rungs > 1) st = lift_new(&f->lift, d, count);
+    if (!st) st = lift_to(f, d, 0, count);
     if (st) fit_free(f);
     else *out = f;
     return st;
@@ -359,8 +299,10 @@ st_t fit_new(struct fit **out, const struct fit_data *d, long count)
 st_t fit_append(struct fit *f, const struct fit_data *d)
 {
     double seen[f->ngp + 1];
+    st_t lifted = lift_to(f, d, f->taken, d->n);
+    if (lifted) return lifted;
     for (; f->taken < d->n; f->taken++) {
-        st_t st = encode(d, f->taken, f->x);
+        st_t st = fit_data_encode(d, f->taken, f->x);
         gather(f, f->x, seen);
         for (int i = 0; !st && i < f->noutputs; i++) {
             double v = value_of(d, &f->output[i], f->taken);
@@ -414,18 +356,24 @@ void fit_predict(struct fit *f, const double *x, const struct arch *arch, double
         const struct output *o = &f->output[i];
         *(o->constraint ? &bound[o->index] : &y[o->index]) = predict(f, i, x);
     }
-    if (!arch) return;
-    for (int i = 0; i < job->nobjectives; i++)
-        if (on_paper(job, &job->objective[i].metric)) {
+    for (int i = 0; arch && i < job->nobjectives; i++)
+        if (fit_on_paper(job, &job->objective[i].metric)) {
             double v = space_metric_paper(&job->objective[i].metric, arch, job->decode);
             y[i] = job->objective[i].goal == METRIC_MAX ? -v : v;
         }
-    for (int i = 0; i < job->nconstraints; i++)
-        if (on_paper(job, &job->constraint[i].metric)) bound[i] = space_metric_paper(&job->constraint[i].metric, arch, job->decode);
+    if (f->lift) lift_apply(f->lift, x, y);
+    for (int i = 0; arch && i < job->nconstraints; i++)
+        if (fit_on_paper(job, &job->constraint[i].metric)) bound[i] = space_metric_paper(&job->constraint[i].metric, arch, job->decode);
+}
+
+double *fit_values(struct fit *f)
+{
+    return f->value;
 }
 
 bool fit_adds_up(const struct fit *f)
 {
+    if (f->lift) return false;
     for (int i = 0; i < f->noutputs; i++)
         if (!f->output[i].linear) return false;
     return all_choices(f);

@@ -10,7 +10,7 @@
 #ifndef TAUT_CONTROLLER_FIT_H
 #define TAUT_CONTROLLER_FIT_H
 
-#include "searchspace/job.h"
+#include "controller/fit_data.h"
 
 enum {
     FIT_POINTS = 192, /* of a Gaussian process when it is fitted: the best, the last, and some of all others */
@@ -20,21 +20,6 @@ enum {
     FIT_FACTOR = 2048, /* … as many as this where it has more columns */
 };
 
-/* Results that count (not failed), in the order of their reports. */
-struct fit_data {
-    const struct job *job; /* borrowed */
-    long n, room;
-    int64_t *trial;        /* [n] */
-    double *genes;         /* [n, genes] */
-    double *y;             /* [n, objectives], minimised */
-    double *bound;         /* [n, constraints] values of the constrained metrics; NAN: unknown */
-    double *violation;     /* [n] */
-};
-void fit_data_init(struct fit_data *d, const struct job *job);
-void fit_data_fini(struct fit_data *d);
-st_t fit_data_add(struct fit_data *d, int64_t trial, const struct genome *g, const double *y, const double *bound, double violation);
-st_t fit_data_copy(struct fit_data *to, const struct fit_data *from, long n); /* the first n */
-
 struct fit;
 st_t fit_new(struct fit **out, const struct fit_data *d, long count);
 void fit_free(struct fit *f); /* NULL allowed */
@@ -42,6 +27,8 @@ st_t fit_append(struct fit *f, const struct fit_data *d); /* d: the data that it
 long fit_count(const struct fit *f);                      /* what it was made of */
 /* Before the predictions of a proposal: objectives of a ridge are its mean (daring 0) or go so far towards a draw from its posterior; constraints are its mean. */
 void fit_begin(struct fit *f, struct base_rng *r, double daring);
+/* With results on higher rungs (lift.h), what the rows taken so far have or would have there, [rows, objectives], and what fit_predict says is of there too; NULL: all is of the lowest. */
+double *fit_values(struct fit *f);
 /* Means: y [objectives] and bound [constraints], but for what paper tells: arch (lm) gives those, NULL leaves them alone. */
 void fit_predict(struct fit *f, const double *x, const struct arch *arch, double *y, double *bound);
 /* Is every output a sum over genes, all of them choices? Then the sum's terms, [genes, width] (those beyond a gene's choices: any), and what is added to it. */

@@ -226,7 +226,7 @@ static void check_objectives(struct base_jr *r, const struct ctl_job *j, int64_t
     for (int i = 0; i < j->job->nobjectives; i++) {
         const struct metric *m = &j->job->objective[i].metric;
         int col = archive_metric(j->archive, m->name);
-        if (ctl_metric_once(m) && row >= 0 && col >= 0 && !isnan(archive_median(j->archive, col, row)) && !archive_estimated(j->archive, col, row)) continue;
+        if (space_metric_once(m) && row >= 0 && col >= 0 && !isnan(archive_median(j->archive, col, row)) && !archive_estimated(j->archive, col, row)) continue;
         if ((lm && m->source == METRIC_PAPER) || json_object_get(metrics, m->name)) continue;
         enum archive_repeat repeat = row < 0 ? REPEAT_NONE : archive_repeat(j->archive, row);
         if (repeat && !repeat_brings(repeat, m)) continue;

@@ -279,7 +279,6 @@ double ctl_job_hypervolume(struct ctl *c, struct ctl_job *j);          /* NaN: n
 /* Metrics that an evaluator must bring: objectives and constraints that are not known on paper. out[JOB_OBJECTIVES_MAX + JOB_CONSTRAINTS_MAX] */
 int ctl_job_needs(const struct ctl_job *j, const struct metric **out);
 bool ctl_metric_measured(const struct metric *m); /* depends on the device */
-bool ctl_metric_once(const struct metric *m);     /* no training changes it: measured on the first rung alone, and holds on */
 
 /* ---- notice.c ---- */
 /* Is objective k the same, *v, in all results of that rung? Of one result nobody can say. */

@@ -562,11 +562,6 @@ bool ctl_metric_measured(const struct metric *m)
     }
 }
 
-bool ctl_metric_once(const struct metric *m)
-{
-    return m->source == METRIC_PROFILE || m->source == METRIC_PROXY || (m->source == METRIC_ENERGY && m->context);
-}
-
 int ctl_job_needs(const struct ctl_job *j, const struct metric **out)
 {
     const struct job *job = j->job;

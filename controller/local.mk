@@ -1,7 +1,7 @@
 noinst_LIBRARIES += libcontroller.a
 libcontroller_a_SOURCES = \
 	controller/audit.h controller/controller.h controller/estimate.c controller/estimate.h controller/fidelity.h controller/internal.h controller/proposer.h controller/strategies.def controller/strategy.h \
-	controller/aging.c controller/audit.c controller/audit_json.c controller/audit_table.c controller/auto.c controller/choose.c controller/fidelity.c controller/filter.c controller/filter.h controller/fit.c controller/fit.h controller/gp.c controller/gp.h controller/handlers.c \
+	controller/aging.c controller/audit.c controller/audit_json.c controller/audit_table.c controller/auto.c controller/choose.c controller/fidelity.c controller/filter.c controller/filter.h controller/fit.c controller/fit.h controller/fit_data.c controller/fit_data.h controller/lift.c controller/lift.h controller/gp.c controller/gp.h controller/handlers.c \
 	controller/h_evaluator.c controller/h_front.c controller/h_jobs.c controller/h_predict.c controller/h_progress.c \
 	controller/h_report.c controller/h_server.c controller/h_submit.c controller/h_watch.c controller/inner.c controller/inner.h \
 	controller/inner_int.h controller/inner_sum.c controller/jobs.c controller/latency.c controller/latency.h controller/latency_features.c controller/leases.c controller/linalg.c controller/linalg.h controller/modelled.c \

@@ -105,7 +105,7 @@ static int known(struct ctl_job *j, long row, int rung, const struct ending *e, 
             if (max) return -1;
             y[i] = e ? e->low / (bpb ? log(2) : 1) : 0;
             loss = i;
-        } else if (col >= 0 && (m->source == METRIC_PAPER || (rung && ctl_metric_once(m)))) {
+        } else if (col >= 0 && (m->source == METRIC_PAPER || (rung && space_metric_once(m)))) {
             double low, high; /* of an estimate: the best that it may be */
             archive_interval(j->archive, col, row, &low, &high);
             y[i] = (!archive_estimated(j->archive, col, row) ? archive_median(j->archive, col, row) : max ? high : low) * (max ? -1 : 1);

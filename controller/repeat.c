@@ -2,14 +2,9 @@
 
 #include <math.h>
 
-static bool once(const struct metric *m)
-{
-    return m->source == METRIC_PROFILE || m->source == METRIC_PROXY || (m->source == METRIC_ENERGY && m->context);
-}
-
 bool repeat_brings(enum archive_repeat kind, const struct metric *m)
 {
-    return kind == REPEAT_PROFILE ? m->source == METRIC_PROFILE : m->source != METRIC_PAPER && !once(m);
+    return kind == REPEAT_PROFILE ? m->source == METRIC_PROFILE : m->source != METRIC_PAPER && !space_metric_once(m);
 }
 
 /* Objectives that such a repeat brings, as bits. */
@@ -40,7 +35,7 @@ long repeat_promote(const struct archive *a)
 
 static st_t front(const struct job *job, const struct archive *a, unsigned exact, struct front *f)
 {
-    struct front_query q = {.nobj = job->nobjectives, .constrained = true, .rung = job->rungs - 1, .uncertain = true, .exact = exact};
+    struct front_query q = {.nobj = job->nobjectives, .constrained = true, .rung = job->rungs - 1, .uncertain = true, .resamples = REPEAT_DRAWS, .exact = exact};
     for (int k = 0; k < job->nobjectives; k++) q.objective[k] = job->objective[k];
     return archive_front(a, &q, f, NULL);
 }

@@ -420,7 +420,7 @@ static bool estimated(const struct ctl_job *j, long row)
 {
     struct metric m;
     for (int col = 0; col < archive_metrics(j->archive); col++)
-        if (archive_estimated(j->archive, col, row) && !space_metric_parse(&m, archive_metric_name(j->archive, col), false, "", NULL) && ctl_metric_once(&m)) return true;
+        if (archive_estimated(j->archive, col, row) && !space_metric_parse(&m, archive_metric_name(j->archive, col), false, "", NULL) && space_metric_once(&m)) return true;
     return false;
 }
 
@@ -493,7 +493,7 @@ static char *lease_text(const struct ctl_job *j, const struct lease_of *of)
     for (int i = 0; i < n && !super; i++) {
         struct metric m;
         bool parsed = lm && !space_metric_parse(&m, wanted[i], false, "", NULL), proxy = parsed && m.source == METRIC_PROXY;
-        if (parsed && (m.source == METRIC_PAPER || (rung && ctl_metric_once(&m) && !(of->again && m.source == METRIC_PROFILE)) || (text == CTL_TEXT_SCORED && proxy))) continue; /* known */
+        if (parsed && (m.source == METRIC_PAPER || (rung && space_metric_once(&m) && !(of->again && m.source == METRIC_PROFILE)) || (text == CTL_TEXT_SCORED && proxy))) continue; /* known */
         if (score && !proxy) continue;
         if (of->repeat && !repeat_brings(of->repeat, &m)) continue;
         base_jw_str(&w, wanted[i]);

@@ -12,7 +12,8 @@
  *   fits      belong to numbers of results (failed ones not counted): FIRST, and from any c the next is max(8, min(c / 8, 64)) later. From LAGGED on a fit is made by a
  *             thread while proposals still use the one before, and comes into use half a gap after its number, waited for if it is not ready. What has
  *             been reported since is appended to the models in use, at a cost of O(points^2) a result.
- *   rungs     the models learn results of the lowest rung, which every trial has: those of other rungs are not to be compared with them.
+ *   rungs     the models learn results of the lowest rung, which every trial has. From where enough trials have results on a higher one too, predictions and results alike are lifted there
+ *             (lift.h) before the front is looked at, as far as that puts the trials in a better order than the lowest rung does.
  * So a proposal is a function of (job, results in their order, what is out, seed, number) whether or not the process was killed in between: a fit begins from
  * nothing, with the results up to its number. */
 #include <math.h>
@@ -174,7 +175,8 @@ static st_t surrogate_absorb(void *state, const struct strategy_result *r)
 {
     struct surrogate *s = state;
     st_t st = strategy_nsga2.absorb(s->evolution, r);
-    if (st || !r->ok || r->rung) return st;
+    if (st || !r->ok) return st;
+    if (r->rung) return fit_data_add_high(&s->data, r->trial, r->rung, r->y);
     st = fit_data_add(&s->data, r->trial, r->genome, r->y, r->bound, r->violation);
     bool joined;
     if (!st) st = join_front(s, &joined);
@@ -232,6 +234,43 @@ static st_t catch_up(struct surrogate *s)
     return s->fit ? fit_append(s->fit, &s->data) : ST_OK;
 }
 
+/* Rows of d that hold the constraints and that nothing dominates: row [n]. */
+static st_t front_of(const struct fit_data *d, long *row, long *n)
+{
+    int m = d->job->nobjectives;
+    double *y = malloc(((size_t)d->n + 1) * (size_t)m * sizeof *y);
+    uint8_t *in = malloc((size_t)d->n + 1);
+    long k = 0;
+    *n = 0;
+    for (long i = 0; y && i < d->n; i++) {
+        if (d->violation[i] > 0) continue;
+        memcpy(y + k * m, d->y + i * m, (size_t)m * sizeof *y);
+        row[k++] = i;
+    }
+    st_t st = y && in && base_pareto_front(y, k, m, in) >= 0 ? ST_OK : ST_ENOMEM;
+    for (long i = 0; !st && i < k; i++)
+        if (in[i]) row[(*n)++] = row[i];
+    free(y);
+    free(in);
+    return st;
+}
+
+/* The models' proposals, for the front as it is or, with a lift, as it would be on the higher rung. */
+static st_t ask_models(struct surrogate *s, struct base_rng *r, const struct strategy_pending *pending)
+{
+    struct fit_data seen = s->data;
+    long *front = s->front, nfront = s->nfront, *lifted = NULL;
+    st_t st = ST_OK;
+    if (fit_values(s->fit)) {
+        seen.y = fit_values(s->fit);
+        front = lifted = malloc((size_t)seen.n * sizeof *lifted);
+        st = lifted ? front_of(&seen, lifted, &nfront) : ST_ENOMEM;
+    }
+    if (!st) st = inner_search(s->inner, s->fit, &seen, front, nfront, pending->genome, pending->n, r, &s->found, &s->nfound);
+    free(lifted);
+    return st;
+}
+
 static bool has_models(const struct surrogate *s, uint64_t n)
 {
     return n >= FIRST && s->data.n >= FIRST;
@@ -268,7 +307,7 @@ static st_t surrogate_propose(void *state, struct base_rng *r, const struct stra
         double e = s->won[0] / s->had[0], m = s->won[1] / s->had[1];
         double share = fit_rho(s->fit) >= RHO_LEAST && m > 0 ? m * m / (m * m + e * e) : 0;
         if (base_rng_unit(r) >= 1 - CONTROL - (1 - 2 * CONTROL) * share)
-            st = inner_search(s->inner, s->fit, &s->data, s->front, s->nfront, pending->genome, pending->n, r, &s->found, &s->nfound);
+            st = ask_models(s, r, pending);
         if (st) return st;
     }
     if (s->next < s->nfound) {

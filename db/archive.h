@@ -132,7 +132,8 @@ struct front_query {
     int64_t after;               /* trial id to go on after, in the order of the answer; 0: from the start */
     bool first;                  /* values as first reported, repeats left out; else pooled */
     unsigned exact;              /* bit k: the k-th objective's intervals are left out of account */
-    bool uncertain;              /* whoever may be on the true front, given the measurements' intervals (ARCHIVE_RESAMPLES draws of the job's seed) */
+    bool uncertain;              /* whoever may be on the true front, given the measurements' intervals, by draws of the job's seed … */
+    int resamples;               /* … so many; 0: ARCHIVE_RESAMPLES */
 };
 enum { ARCHIVE_RESAMPLES = 1000 };
 #define ARCHIVE_DOUBT 0.05 /* a trial off the front by its medians is in an uncertain front if it is as probable as that */

@@ -157,7 +157,7 @@ static long choose(const struct archive *a, const struct front_query *q, const s
     uint8_t *in = malloc((size_t)c->n + 1);
     double *p = malloc(((size_t)c->n + 1) * sizeof *p);
     long n = in ? base_pareto_front(c->y, c->n, q->nobj, in) : -1;
-    if (!p || (n >= 0 && q->uncertain && base_pareto_membership(c->y, c->low, c->high, c->n, q->nobj, ARCHIVE_RESAMPLES, a->job->seed, p))) n = -1;
+    if (!p || (n >= 0 && q->uncertain && base_pareto_membership(c->y, c->low, c->high, c->n, q->nobj, q->resamples ? q->resamples : ARCHIVE_RESAMPLES, a->job->seed, p))) n = -1;
     if (n >= 0) {
         for (long i = 0; q->uncertain && i < c->n; i++) n += !in[i] && p[i] >= ARCHIVE_DOUBT;
         *member = malloc(((size_t)n + 1) * sizeof **member);

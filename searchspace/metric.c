@@ -81,6 +81,11 @@ static bool is_estimate(const char *base)
     return i >= 0 && defs[i].source == METRIC_ENERGY;
 }
 
+bool space_metric_once(const struct metric *m)
+{
+    return m->source == METRIC_PROFILE || m->source == METRIC_PROXY || (m->source == METRIC_ENERGY && m->context);
+}
+
 st_t space_metric_parse(struct metric *out, const char *name, bool custom, const char *where, struct base_err *err)
 {
     if (custom) return parse_custom(out, name, where, err);

@@ -27,6 +27,8 @@ st_t space_metric_parse(struct metric *out, const char *name, bool custom, const
 /* The metric of a proxy: "snip" gives proxy.snip. Errors name the nearest known proxy. */
 st_t space_proxy_parse(struct metric *out, const char *name, const char *where, struct base_err *err);
 int space_proxies(struct metric *out, int max); /* all there are, as far as there is room; how many */
+/* No training changes it: it is measured on a search's lowest rung alone, and holds on. */
+bool space_metric_once(const struct metric *m);
 /* Value of a PAPER metric of an lm arch whose weights are kept as w for decoding. */
 double space_metric_paper(const struct metric *m, const struct arch *a, enum arch_weights w);
 

@@ -11,6 +11,10 @@ check_PROGRAMS += tests/controller/test_audit
 tests_controller_test_audit_SOURCES = tests/controller/test_audit.c tests/controller/toy.h
 tests_controller_test_audit_LDADD = $(CTL_TEST_LIBS)
 
+check_PROGRAMS += tests/controller/test_lift
+tests_controller_test_lift_SOURCES = tests/controller/test_lift.c
+tests_controller_test_lift_LDADD = $(CTL_TEST_LIBS)
+
 check_PROGRAMS += tests/controller/test_latency
 tests_controller_test_latency_SOURCES = tests/controller/test_latency.c
 tests_controller_test_latency_LDADD = $(CTL_TEST_LIBS)
