@@ -39,14 +39,34 @@ bool audit_rungs_relied(const struct job *job, const struct archive *a)
     return true;
 }
 
-long audit_due(const struct job *job, double evaluations, long n, bool closed)
+/* Seconds of evaluators' time so far, and what a trial that was drawn took of it on average to get from rung 0 to where it is (0: none has). */
+static double spent(const struct archive *a, double *each)
+{
+    double before = 0, sum = 0;
+    long trials = 0;
+    for (long i = 0; i < archive_reported(a); i++) {
+        double now = archive_reported_busy_s(a, i);
+        long row = archive_reported_row(a, i);
+        if (archive_reported_rung(a, i) > 0 && archive_audit_rung(a, row) >= 0) {
+            sum += now - before;
+            trials += archive_reported_rung(a, i) == archive_rung(a, row);
+        }
+        before = now;
+    }
+    *each = trials ? sum / (double)trials : 0;
+    return before;
+}
+
+long audit_due(const struct job *job, const struct archive *a, const struct audit_budget *b, long n, bool closed)
 {
     if (job->audit == 0 || job->rungs == 1 || !audit_target(job)) return 0;
-    if (closed) return job_audit_trials(job, fmin(evaluations, (double)n));
-    if (isfinite(evaluations)) {
-        double part = fmin((double)n / evaluations, 1);
-        return (long)floor(fmax(fmin(JOB_AUDIT_LEAST, 2 * JOB_AUDIT_LEAST * part), (double)job_audit_trials(job, evaluations) * part));
-    }
+    bool counted = isfinite(b->evaluations), timed = isfinite(b->hours);
+    double each, busy = timed ? spent(a, &each) : 0, hours = b->hours * (job->shared ? 1 - JOB_FINAL_SHARE : 1);
+    double part = counted ? (double)n / b->evaluations : 0, gone = timed ? busy / 3600 / hours : 0;
+    if (closed && (counted || !timed)) return job_audit_trials(job, fmin(b->evaluations, (double)n));
+    double first = fmin(JOB_AUDIT_LEAST, closed ? (double)n : 2 * JOB_AUDIT_LEAST * fmax(part, gone));
+    if (counted) return (long)floor(fmax(first, (double)job_audit_trials(job, b->evaluations) * fmin(part, 1)));
+    if (timed) return (long)floor(fmax(first, each > 0 ? job->audit * busy / each : 0));
     long least = n / 4 < JOB_AUDIT_LEAST ? n / 4 : JOB_AUDIT_LEAST, share = (long)floor(job->audit * (double)n);
     return share > least ? share : least;
 }
@@ -229,15 +249,15 @@ static long next_of_all(const struct job *job, const struct archive *a)
     return from < archive_count(a) ? from : -1;
 }
 
-long audit_next(const struct job *job, const struct archive *a, double evaluations, bool closed, enum audit_drawn *how)
+long audit_next(const struct job *job, const struct archive *a, const struct audit_budget *b, bool closed, enum audit_drawn *how)
 {
     long done = archive_audited(a), planned = 0, row = -1, n = closed ? archive_planned(a) : archive_evaluations(a);
-    if (audit_due(job, evaluations, 4 * JOB_AUDIT_LEAST, true) == 0) return -1;
+    if (job->audit == 0 || job->rungs == 1 || !audit_target(job)) return -1;
     if (!audit_rungs_relied(job, a) && (row = next_of_all(job, a)) >= 0) {
         *how = AUDIT_ALL;
         return row;
     }
-    if (done >= audit_due(job, evaluations, n, closed) || (!closed && archive_rung_count(a, 0) < AUDIT_FROM)) return -1;
+    if (done >= audit_due(job, a, b, n, closed) || (!closed && archive_rung_count(a, 0) < AUDIT_FROM)) return -1;
     for (long i = 0; i < done; i++) planned += archive_audited_how(a, i) != AUDIT_ALL;
     struct pool p;
     if (!pool_init(&p, job, a) && p.n) {

@@ -1,7 +1,7 @@
 /* The audit: are the shortcuts of a search worth what they save? Some trials go to the top rung whatever they bring on the way, and what each shortcut said of them is held against what
  * they came to there.
  *
- *   long row = audit_next(job, archive, evaluations, closed, &how);     // to be drawn now; -1: none
+ *   long row = audit_next(job, archive, &budget, closed, &how);     // to be drawn now; -1: none
  *   struct audit t; st = audit_table(&t, job, archive, true); audit_fini(&t);
  *
  *   shortcut   a named number that is known of a trial before (or without) training it to the top: the target on a lower rung ("rung 0", …), a proxy ("proxy.snip").
@@ -9,9 +9,10 @@
  *   references "params" (more is better) and "largest" (parameters of what holds the constraints, as its rung-0 results have it; what breaks them comes last): what anybody would know
  *              without a shortcut. Where nobody knows the parameters (custom spaces), a shortcut is held against guessing, whose rho is 0.
  *   sample     trials that the audit drew and that have the target on the top rung; with one rung nothing is drawn and all results count. The newest AUDIT_SAMPLE.
- *   draws      once AUDIT_FROM trials have a result on rung 0; of n evaluations out of N that are planned as many as n / N of job_audit_trials, the first JOB_AUDIT_LEAST by N / 2, for a
- *              verdict that comes at the end saves nothing. Without a planned number: the share of n,
- *              and one in four until JOB_AUDIT_LEAST were drawn. When nothing new can come, what is missing. Every second draw ("best") is one of the predicted best tenth (of all
+ *   draws      once AUDIT_FROM trials have a result on rung 0; of n evaluations out of N that are planned as many as n / N of job_audit_trials, the first JOB_AUDIT_LEAST by N / 2 (or by half the
+ *              hours, if that is sooner), for a verdict that comes at the end saves nothing. With hours and no planned number: the first JOB_AUDIT_LEAST likewise, and on as long as they take their share
+ *              of the evaluators' time, for one of them may take as long as a dozen others. Without either: the share of n, and one in four until JOB_AUDIT_LEAST were drawn. When nothing new can come,
+ *              what is missing. Every second draw ("best") is one of the predicted best tenth (of all
  *              trials, by the target on rung 0) at random, or the best not drawn yet where all of those are; the others in turns "front": the member of rung 0's front that is farthest, in
  *              its objectives, from those drawn, and "space": of up to AUDIT_CANDIDATES trials at random the one whose genes are farthest from those drawn. What breaks a
  *              constraint that training does not change is not drawn. While a lower rung is not relied on, every trial proposed since is drawn ("all").
@@ -44,10 +45,13 @@ bool audit_is_shortcut(const char *metric);
 /* Has it shortcuts to be audited: low rungs, or proxies that trials were reported with? */
 bool audit_wanted(const struct job *job, const struct archive *a);
 
+struct audit_budget {
+    double evaluations, hours; /* of the job; INFINITY: none. With shared weights JOB_FINAL_SHARE of the hours is not the search's */
+};
 /* Draws wanted after n evaluations. closed: no new trial can come. */
-long audit_due(const struct job *job, double evaluations, long n, bool closed);
+long audit_due(const struct job *job, const struct archive *a, const struct audit_budget *b, long n, bool closed);
 /* Row to be drawn now; -1: none is due, nothing is left, or memory is out. */
-long audit_next(const struct job *job, const struct archive *a, double evaluations, bool closed, enum audit_drawn *how);
+long audit_next(const struct job *job, const struct archive *a, const struct audit_budget *b, bool closed, enum audit_drawn *how);
 
 /* Of each number the value and its 95 % bootstrap interval; NaN where undefined. */
 struct audit_agreement {

@@ -364,7 +364,7 @@ void ctl_job_audit(struct ctl *c, struct ctl_job *j)
     long row;
     if (c->reader || j->job->audit == 0 || (j->audit_seq == j->last_seq && j->audit_closed == closed) || !audit_wanted(j->job, j->archive)) return;
     st_t st = judge(c, j);
-    while (!st && (row = audit_next(j->job, j->archive, j->evaluations, closed, &how)) >= 0)
+    while (!st && (row = audit_next(j->job, j->archive, &(struct audit_budget){j->evaluations, j->hours}, closed, &how)) >= 0)
         st = ctl_event(c, j, "audit", json_pack("{s:I,s:s}", "trial", (json_int_t)archive_trial(j->archive, row), "drawn", archive_drawn_words[how]));
     j->audit_seq = st ? 0 : j->last_seq;
     j->audit_closed = closed;

@@ -23,11 +23,16 @@ static void propose(struct toy *t, struct base_rng *r)
     t->n++;
 }
 
-static void report(struct toy *t, long row, double a, double b, double params, bool good)
+static void report_of(struct toy *t, long row, double a, double b, double params, bool good, double busy_s)
 {
     toy_fold(t, "reported",
              json_pack("{s:I,s:I,s:s,s:{s:f,s:f,s:f},s:f}", "trial", (json_int_t)row + 1, "lease", (json_int_t)++lease, "status", good ? "ok" : "failed", "metrics", "a", a, "b", b,
-                       "params", params, "busy_s", 1.0));
+                       "params", params, "busy_s", busy_s));
+}
+
+static void report(struct toy *t, long row, double a, double b, double params, bool good)
+{
+    report_of(t, row, a, b, params, good, 1);
 }
 
 static double value(const struct archive *a, const char *name, long row, int rung)
@@ -103,14 +108,14 @@ static void draws(double evaluations, const char *more, uint64_t seed)
         propose(&t, &r);
         report(&t, n - 1, base_rng_unit(&r), base_rng_unit(&r), 1000 * base_rng_unit(&r), base_rng_below(&r, 20));
         bool closed = n == end;
-        while ((row = audit_next(t.job, t.archive, evaluations, closed, &how)) >= 0) {
+        while ((row = audit_next(t.job, t.archive, &(struct audit_budget){evaluations, INFINITY}, closed, &how)) >= 0) {
             enum audit_drawn again;
-            bad += audit_next(t.job, t.archive, evaluations, closed, &again) != row || again != how;
+            bad += audit_next(t.job, t.archive, &(struct audit_budget){evaluations, INFINITY}, closed, &again) != row || again != how;
             check_draw(t.archive, row, how, &bad, &not_first);
             kinds[how]++;
             toy_fold(&t, "audit", json_pack("{s:I,s:s}", "trial", (json_int_t)row + 1, "drawn", archive_drawn_words[how]));
         }
-        late += archive_rung_count(t.archive, 0) >= AUDIT_FROM && archive_audited(t.archive) < audit_due(t.job, evaluations, n, false);
+        late += archive_rung_count(t.archive, 0) >= AUDIT_FROM && archive_audited(t.archive) < audit_due(t.job, t.archive, &(struct audit_budget){evaluations, INFINITY}, n, false);
     }
     long total = archive_audited(t.archive), want = isfinite(evaluations) ? job_audit_trials(t.job, evaluations) : (long)fmax(12, t.job->audit * 300);
     ok(!bad && !late && (not_first || end < 100), "%ld draws of %ld are as the header has them, and the same when asked again", total, end);
@@ -171,9 +176,9 @@ static void laws(void)
     ok(!audit_rungs_relied(t.job, t.archive) && fidelity_next(t.job, t.archive, false) < 0, "a rung is not relied on: nothing goes up by it");
     enum audit_drawn how;
     propose(&t, &r);
-    ok(audit_next(t.job, t.archive, 100, false, &how) < 0, "neither one from before nor one without a result is drawn");
+    ok(audit_next(t.job, t.archive, &(struct audit_budget){100, INFINITY}, false, &how) < 0, "neither one from before nor one without a result is drawn");
     report(&t, 60, 0.9, 0, 500, true);
-    ok(audit_next(t.job, t.archive, 100, false, &how) == 60 && how == AUDIT_ALL, "with one it is, whatever it says");
+    ok(audit_next(t.job, t.archive, &(struct audit_budget){100, INFINITY}, false, &how) == 60 && how == AUDIT_ALL, "with one it is, whatever it says");
     toy_fold(&t, "audit", json_pack("{s:i,s:s}", "trial", 61, "drawn", "all"));
     is_int(fidelity_next(t.job, t.archive, false), 60, "and goes up");
     is_int(audit_table(&table, t.job, t.archive, false), ST_OK, "a table for the verdict alone");
@@ -381,20 +386,54 @@ static void pairs(void)
     toy_close(&t);
 }
 
+static long due(const struct toy *t, double evaluations, double hours, long n, bool closed)
+{
+    return audit_due(t->job, t->archive, &(struct audit_budget){evaluations, hours}, n, closed);
+}
+
+/* A job of hours: 200 trials of a second each, then ten that were drawn and took a minute each. */
+static void by_time(void)
+{
+    struct toy t;
+    struct base_rng r = base_rng_at(4, RNG_TEST, 0);
+    toy_open(&t, JOB(",\"budget\":{\"hours\":1}"), NULL);
+    for (long n = 0; n < 200; n++) {
+        propose(&t, &r);
+        report(&t, n, base_rng_unit(&r), base_rng_unit(&r), 1000, true);
+    }
+    ok(due(&t, INFINITY, 1, 200, false) == 1 && due(&t, INFINITY, 400 / 3600.0, 200, false) == 12 && due(&t, INFINITY, 800 / 3600.0, 200, false) == 6, "with hours the first 12 are due by half of them");
+    ok(due(&t, 10000, 800 / 3600.0, 10, false) == 6 && due(&t, 400, 1, 200, false) == 20, "with both by whichever is sooner");
+    is_int(due(&t, INFINITY, 1, 200, true), 12, "when the hours are over 12 are, and no share of all");
+    is_int(due(&t, INFINITY, 1, 5, true), 5, "or as many as there are");
+    for (long n = 0; n < 10; n++) {
+        toy_fold(&t, "audit", json_pack("{s:I,s:s}", "trial", (json_int_t)n + 1, "drawn", "best"));
+        toy_fold(&t, "promoted", json_pack("{s:I,s:i}", "trial", (json_int_t)n + 1, "rung", 1));
+        report_of(&t, n, 0.1 * (double)n, 0.5, 1000, true, 60);
+    }
+    ok(due(&t, INFINITY, 10, 200, false) == 1 && due(&t, INFINITY, 0.25, 200, false) == 12, "800 s, of which ten took 600: their tenth pays for one, and the first dozen comes first");
+    for (long n = 200; n < 210; n++) {
+        propose(&t, &r);
+        report_of(&t, n, 0.1, 0.5, 1000, true, 1000);
+    }
+    is_int(due(&t, INFINITY, 10, 210, false), 18, "10,800 s pay for 18 of a minute each");
+    toy_close(&t);
+}
+
 int main(void)
 {
     struct toy t;
     toy_open(&t, JOB(",\"budget\":{\"evaluations\":200}"), NULL);
-    ok(audit_due(t.job, 200, 0, false) == 0 && audit_due(t.job, 200, 50, false) == 6 && audit_due(t.job, 200, 100, false) == 12 && audit_due(t.job, 200, 150, false) == 15 &&
-           audit_due(t.job, 200, 200, false) == 20 && audit_due(t.job, 200, 80, true) == 12, "due of 200: 12 by half, 20 at the end; 12 where the space ends at 80");
-    ok(audit_due(t.job, INFINITY, 8, false) == 2 && audit_due(t.job, INFINITY, 100, false) == 12 && audit_due(t.job, INFINITY, 400, false) == 40 && audit_due(t.job, INFINITY, 8, true) == 12,
+    ok(due(&t, 200, INFINITY, 0, false) == 0 && due(&t, 200, INFINITY, 50, false) == 6 && due(&t, 200, INFINITY, 100, false) == 12 && due(&t, 200, INFINITY, 150, false) == 15 &&
+           due(&t, 200, INFINITY, 200, false) == 20 && due(&t, 200, INFINITY, 80, true) == 12, "due of 200: 12 by half, 20 at the end; 12 where the space ends at 80");
+    ok(due(&t, INFINITY, INFINITY, 8, false) == 2 && due(&t, INFINITY, INFINITY, 100, false) == 12 && due(&t, INFINITY, INFINITY, 400, false) == 40 && due(&t, INFINITY, INFINITY, 8, true) == 12,
        "due without a number: one in four, then the share");
     ok(!strcmp(audit_target(t.job)->metric.name, "a"), "the target is the first objective");
     toy_close(&t);
     toy_open(&t, JOB(",\"audit\":0"), NULL);
     enum audit_drawn how;
-    ok(audit_due(t.job, 200, 100, false) == 0 && audit_next(t.job, t.archive, 200, true, &how) < 0, "none with audit 0");
+    ok(due(&t, 200, INFINITY, 100, false) == 0 && audit_next(t.job, t.archive, &(struct audit_budget){200, INFINITY}, true, &how) < 0, "none with audit 0");
     toy_close(&t);
+    by_time();
     draws(200, JOB(",\"budget\":{\"evaluations\":200}"), 1);
     draws(60, JOB(",\"audit\":0.5,\"budget\":{\"evaluations\":60}"), 2);
     draws(INFINITY, JOB(",\"budget\":{\"hours\":1}"), 3);
