@@ -1,4 +1,5 @@
-/* What a proposal costs: bench_propose STRATEGY [N...]: in "lm-small" with N results in the archive (10000 and 100000). Losses follow the depth, with a little noise.
+/* What a proposal costs: bench_propose STRATEGY [rungs] [N...]: in "lm-small" with N results in the archive (10000 and 100000). Losses follow the depth, with a little noise; with rungs every ninth
+ * trial has a result on a second one, where depth is worth more.
  * Reports come PAUSE_MS apart, as no evaluator is faster: fits in the background have that time. */
 #include "base/clock.h"
 #include "tests/controller/toy.h"
@@ -14,17 +15,29 @@ static json_t *score(json_t *arch)
     return json_pack("{s:f,s:f}", "valid_bpb", 1.2 + 0.1 * base_rng_unit(&luck) + 1 / layers, "decode_ms@1024", 0.1 * layers * (1 + base_rng_unit(&luck)));
 }
 
-static void bench(const char *strategy, long n)
+/* Step i: proposed, reported, and every ninth on the second rung as well. */
+static void promote(struct toy *t)
+{
+    long row = t->n - 1;
+    if (t->job->rungs == 1 || row % 9) return;
+    double low = archive_value(t->archive, archive_metric(t->archive, "valid_bpb"), row, 0), layers = archive_value(t->archive, archive_metric(t->archive, "decode_ms@1024"), row, 0);
+    toy_fold(t, "promoted", json_pack("{s:I,s:i}", "trial", (json_int_t)t->n, "rung", 1));
+    toy_fold(t, "reported",
+             json_pack("{s:I,s:I,s:i,s:s,s:i,s:{s:f},s:f}", "trial", (json_int_t)t->n, "lease", (json_int_t)t->n, "epoch", 1, "status", "ok", "device", 1, "metrics", "valid_bpb", low - 0.1 * layers, "busy_s", 1.0));
+}
+
+static void bench(const char *strategy, bool rungs, long n)
 {
     struct toy t;
     struct proposal x;
     luck = base_rng_at(1, RNG_TEST, 0);
-    toy_open(&t,
+    char text[512];
+    snprintf(text, sizeof text,
              "{\"seed\":1,\"data\":{\"train\":\"/dev/null\"},\"space\":\"lm-small\",\"objectives\":[\"valid_bpb\",\"decode_ms@1024\",\"weight_bytes\"],"
-             "\"constraints\":[{\"metric\":\"params\",\"max\":5e6}],\"search\":{\"strategy\":\"nsga2\"}}",
-             score);
-    for (long i = 0; i < n; i++)
-        if (toy_step(&t, NULL)) break;
+             "\"constraints\":[{\"metric\":\"params\",\"max\":5e6}],\"search\":{\"strategy\":\"nsga2\"},"
+             "\"fidelity\":{\"tokens\":1e6,\"rungs\":%d}}", 1 + rungs);
+    toy_open(&t, text, score);
+    for (long i = 0; i < n && !toy_step(&t, NULL); i++) promote(&t);
     proposer_free(t.proposer);
     snprintf(t.job->strategy, sizeof t.job->strategy, "%s", strategy);
     if (proposer_new(&t.proposer, t.job, t.archive, NULL)) return;
@@ -46,6 +59,7 @@ static void bench(const char *strategy, long n)
         thrown += x.known + x.infeasible;
         toy_propose(&t, &x);
         toy_report(&t, t.n, x.candidate.canonical);
+        promote(&t);
         proposal_fini(&x);
         usleep(PAUSE_MS * 1000);
     }
@@ -57,10 +71,11 @@ int main(int argc, char **argv)
 {
     const char *strategy = argc > 1 ? argv[1] : "auto";
     if (!strategy_find(strategy)) return 2;
-    for (int i = 2; i < argc; i++) bench(strategy, atol(argv[i]));
-    if (argc < 3) {
-        bench(strategy, 10000);
-        bench(strategy, 100000);
+    bool rungs = argc > 2 && !strcmp(argv[2], "rungs");
+    for (int i = 2 + rungs; i < argc; i++) bench(strategy, rungs, atol(argv[i]));
+    if (argc < 3 + rungs) {
+        bench(strategy, rungs, 10000);
+        bench(strategy, rungs, 100000);
     }
     return 0;
 }

@@ -24,8 +24,9 @@ enum { N_MAX = 400, SAMPLES = 2000 };
 
 struct bench {
     const char *data, *space, *device, *kept, *super;
-    double tokens, share, adapt, lr, mix;
-    int n, pool, best, batch, context, paths, threads;
+    double tokens, share, adapt, lr, mix, warmup;
+    bool mup;
+    int n, pool, best, batch, super_batch, context, paths, threads;
     enum kn_dtype precision;
     uint64_t seed;
     struct arch arch[N_MAX];
@@ -144,12 +145,18 @@ static int train_alone(struct bench *b, struct kn_dev *dev, struct data *data, c
     return 0;
 }
 
+/* Of the supernet and what adapts. */
+static int own_batch(const struct bench *b)
+{
+    return b->super_batch ? b->super_batch : b->batch;
+}
+
 static int inherit(struct bench *b, struct supertrain *t)
 {
     struct base_err err = BASE_ERR_INIT;
     struct model *m;
     double nats;
-    int64_t steps = (int64_t)ceil(b->adapt * b->tokens / ((double)b->batch * b->context));
+    int64_t steps = (int64_t)ceil(b->adapt * b->tokens / ((double)own_batch(b) * b->context));
     for (int i = 0; i < b->pool; i++) {
         if (supertrain_candidate(t, &b->arch[i], steps > 0, &m, &err)) return fail("candidate", &err);
         st_t st = ST_OK;
@@ -196,20 +203,20 @@ static int cost(const struct bench *b, const struct space *s, struct supertrain 
     struct arch a;
     const struct arch *path = &a;
     struct model *m;
-    size_t n = (size_t)b->batch * (size_t)b->context;
+    size_t n = (size_t)own_batch(b) * (size_t)b->context;
     double shared[ROUNDS], own[ROUNDS], low, high, x, y, loss;
     int32_t *tokens = calloc(n, sizeof *tokens);
-    if (!tokens || space_path(s, SPACE_PATH_LARGEST, b->seed, 0, &a) || model_new(&m, &a, dev, &(struct model_opts){.train = true, .batch = b->batch}, &err)) {
+    if (!tokens || space_path(s, SPACE_PATH_LARGEST, b->seed, 0, &a) || model_new(&m, &a, dev, &(struct model_opts){.train = true, .batch = own_batch(b)}, &err)) {
         free(tokens);
         return fail("cost", &err);
     }
     st_t st = model_init(m, 1);
     for (int i = -1; i < ROUNDS && !st; i++) { /* the first makes room */
         uint64_t t0 = base_clock_ns();
-        st = supernet_step(supertrain_net(t), &path, 1, tokens, tokens, b->batch, b->context, &loss, &err);
+        st = supernet_step(supertrain_net(t), &path, 1, tokens, tokens, own_batch(b), b->context, &loss, &err);
         if (i >= 0) shared[i] = since(t0);
         t0 = base_clock_ns();
-        if (!st) st = model_step(m, tokens, tokens, b->batch, b->context, &loss);
+        if (!st) st = model_step(m, tokens, tokens, own_batch(b), b->context, &loss);
         if (i >= 0) own[i] = since(t0);
     }
     if (!st) st = base_stats_median_ci(shared, ROUNDS, &x, &low, &high);
@@ -222,10 +229,12 @@ static int cost(const struct bench *b, const struct space *s, struct supertrain 
 
 static int run(struct bench *b, struct space *s, struct kn_dev *dev, struct data *data)
 {
-    struct job_train recipe = {.batch = b->batch, .lr = b->lr, .mup = true, .weight_decay = 0.1, .warmup = 0.02, .decay = 0.2, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1};
+    struct job_train recipe = {.batch = b->batch, .lr = b->lr, .mup = b->mup, .weight_decay = 0.1, .warmup = b->warmup, .decay = 0.2, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1};
     struct base_err err = BASE_ERR_INIT;
     struct supertrain *t;
-    struct supertrain_opts o = {.space = s, .data = data, .dev = dev, .train = recipe, .tokens = b->tokens * b->share, .paths = b->paths, .mix = b->mix, .seed = b->seed, .precision = b->precision};
+    struct job_train shared = recipe;
+    shared.batch = own_batch(b);
+    struct supertrain_opts o = {.space = s, .data = data, .dev = dev, .train = shared, .tokens = b->tokens * b->share, .paths = b->paths, .mix = b->mix, .seed = b->seed, .precision = b->precision};
     int trained = 0;
     if (draw(b, s)) return 1;
     if (supertrain_new(&t, &o, &err)) return fail("supernet", &err);
@@ -267,14 +276,14 @@ static int run(struct bench *b, struct space *s, struct kn_dev *dev, struct data
 
 int main(int argc, char **argv)
 {
-    static struct bench b = {.space = "lm-small", .device = "cpu", .tokens = 500000, .share = JOB_SUPERNET_SHARE, .adapt = JOB_ADAPT_SHARE, .mix = SUPERTRAIN_MIX, .lr = 3e-3, .n = 30, .pool = 200, .best = 12, .batch = 16, .context = 256,
+    static struct bench b = {.space = "lm-small", .device = "cpu", .tokens = 500000, .share = JOB_SUPERNET, .adapt = JOB_ADAPT, .mix = SUPERTRAIN_MIX, .lr = 3e-3, .mup = true, .warmup = 0.02, .n = 30, .pool = 200, .best = 12, .batch = 16, .context = 256,
                              .paths = SUPERTRAIN_PATHS, .threads = 2, .seed = 1};
     struct base_err err = BASE_ERR_INIT;
     struct space *s = NULL;
     struct kn_dev *dev = NULL;
     struct data *data = NULL;
     if (argc < 2 || argc % 2)
-        return fprintf(stderr, "usage: bench_shared DATA [--space PRESET or JSON] [--device D] [--tokens N] [--share X] [--lr LR] [--n N] [--best N] [--pool N] [--kept FILE] [--super FILE] [--adapt X] [--mix X] [--precision f32 or bf16] [--batch B] [--context T] [--paths K] [--threads N] [--seed S]\n"), 2;
+        return fprintf(stderr, "usage: bench_shared DATA [--space PRESET or JSON] [--device D] [--tokens N] [--share X] [--lr LR] [--lr-width-rule mup or none] [--warmup X] [--n N] [--best N] [--pool N] [--kept FILE] [--super FILE] [--adapt X] [--mix X] [--precision f32 or bf16] [--batch B] [--super-batch B] [--context T] [--paths K] [--threads N] [--seed S]\n"), 2;
     b.data = argv[1];
     for (int i = 2; i + 1 < argc; i += 2) {
         const char *key = argv[i], *v = argv[i + 1];
@@ -283,6 +292,8 @@ int main(int argc, char **argv)
         else if (!strcmp(key, "--tokens")) b.tokens = atof(v);
         else if (!strcmp(key, "--share")) b.share = atof(v);
         else if (!strcmp(key, "--lr")) b.lr = atof(v);
+        else if (!strcmp(key, "--lr-width-rule")) b.mup = !strcmp(v, "mup");
+        else if (!strcmp(key, "--warmup")) b.warmup = atof(v);
         else if (!strcmp(key, "--n")) b.n = atoi(v);
         else if (!strcmp(key, "--best")) b.best = atoi(v);
         else if (!strcmp(key, "--pool")) b.pool = atoi(v);
@@ -292,6 +303,7 @@ int main(int argc, char **argv)
         else if (!strcmp(key, "--kept")) b.kept = v;
         else if (!strcmp(key, "--precision")) b.precision = !strcmp(v, "bf16") ? KN_BF16 : KN_F32;
         else if (!strcmp(key, "--batch")) b.batch = atoi(v);
+        else if (!strcmp(key, "--super-batch")) b.super_batch = atoi(v);
         else if (!strcmp(key, "--context")) b.context = atoi(v);
         else if (!strcmp(key, "--paths")) b.paths = atoi(v);
         else if (!strcmp(key, "--threads")) b.threads = atoi(v);

@@ -89,7 +89,7 @@ def taut(o, folder, search):
     command, got = [o.taut, "run", path, "--dir", store, "--threads", str(o.threads), "--json"], []
     for t, line in lines(command, 60 * min(o.own, o.minutes)):
         e = json.loads(line)
-        if e["event"] == "evaluation" and e["status"] == "ok":
+        if e["event"] == "evaluation" and e["status"] == "ok" and all(m in e["metrics"] for m in OBJECTIVES):  # a repeat has some of them
             got.append((t, e))
             print("%s %.0f s: rung %d, %s" % (search["strategy"], t, e.get("rung", 0), [e["metrics"][m] for m in OBJECTIVES]), file=sys.stderr, flush=True)
         elif e["event"] == "note":
@@ -105,7 +105,7 @@ def nsga2(o, folder):
 
 
 def shared(o, folder):
-    return taut(o, folder, {"strategy": "auto", "weights": "shared"})
+    return taut(o, folder, {"strategy": "auto", "weights": "shared", "supernet": o.supernet})
 
 
 # ---- fronts ----
@@ -244,6 +244,7 @@ def main():
     o.add_argument("--build", default="build")
     o.add_argument("--minutes", type=float, default=30)
     o.add_argument("--own", type=float, default=30, help="minutes after which a search of Taut's is broken off; its budget is --minutes all the same (default: 30)")
+    o.add_argument("--supernet", type=float, default=0.25, help="tokens of the supernet, in those of a candidate (default: 0.25; after 200 steps candidates differ by how fast they begin)")
     o.add_argument("--kept", default="e2e.json")
     o.add_argument("--data", help="folder of the text, made there where it is not (default: e2e-data beside --kept)")
     o.add_argument("--only", default="", help="of optuna, nsga2, shared, again")

@@ -19,8 +19,8 @@
 #define JOB_PROXIES_MAX 16
 #define JOB_NAME_MAX 128
 #define JOB_RUNGS_MAX 32
-#define JOB_SUPERNET_SHARE 3 /* tokens of a job's supernet, in those of one candidate trained alone */
-#define JOB_ADAPT_SHARE 0.05 /* … that a candidate is trained for on from what it inherits, before it is asked */
+#define JOB_SUPERNET 3  /* search.supernet, unless the job says otherwise */
+#define JOB_ADAPT 0.05 /* search.adapt */
 #define JOB_FINAL_SHARE 0.25 /* of the hours, from where on the front's members are trained alone */
 
 struct job_objective {
@@ -79,6 +79,7 @@ struct job {
     double audit;                /* 0.1: share of the trials that are trained to the top rung to check shortcuts by; 0: none */
     char strategy[16];           /* "auto", "aging", "nsga2", "random", "surrogate" */
     int population;              /* 48 */
+    double supernet, adapt;      /* search.supernet, .adapt: tokens of the supernet, and of a candidate on from what it inherits, in those of one trained alone */
     bool shared;                 /* search.weights "shared": rung 0 is validated with inherited weights, rung 1 trained alone (rungs is 2) */
     bool inherited;              /* final "inherited": on from those weights */
     bool external;               /* evaluator "external" */

@@ -245,13 +245,17 @@ static st_t read_fidelity(struct job *j, struct base_jr r)
 
 static st_t read_search(struct job *j, struct base_jr r)
 {
-    static const char *const known[] = {"strategy", "population", "weights"};
+    static const char *const known[] = {"strategy", "population", "weights", "supernet", "adapt"};
     static const char *const strategies[] = {"auto", "aging", "nsga2", "random", "surrogate", NULL}, *const weights[] = {"standalone", "shared", NULL};
-    base_jr_done(&r, known, 3);
+    base_jr_done(&r, known, 5);
     int i = read_word(&r, "strategy", strategies, WORDS_STRATEGY);
     snprintf(j->strategy, sizeof j->strategy, "%s", strategies[i]);
     j->population = (int)base_jr_int(&r, "population", 48, 2, 100000);
     j->shared = read_word(&r, "weights", weights, WORDS_WEIGHTS) == 1;
+    j->supernet = base_jr_num(&r, "supernet", JOB_SUPERNET, 0.01, 1000);
+    j->adapt = base_jr_num(&r, "adapt", JOB_ADAPT, 0, 1);
+    for (int k = 3; k < 5 && !j->shared && !r.st; k++)
+        if (base_jr_get(&r, known[k])) base_jr_fail(&r, ST_EINVAL, known[k], "means something with \"weights\": \"shared\" alone");
     return r.st;
 }
 
@@ -372,7 +376,7 @@ static st_t read_space_and_data(struct job *j, struct base_jr *r)
 
 double job_rung_tokens(const struct job *j, int rung)
 {
-    if (j->shared && rung == 0) return JOB_SUPERNET_SHARE * j->tokens;
+    if (j->shared && rung == 0) return round(j->supernet * j->tokens);
     return round(j->tokens / pow(j->eta, j->rungs - 1 - rung));
 }
 
