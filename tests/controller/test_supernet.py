@@ -200,17 +200,17 @@ def older(asked, whole):
 
 # As much of either as the job says.
 s = Daemon()
-c = s.conn()
+k = s.conn()
 for share, adapt, want in ((0.5, 0.25, (2048, 1024)), (2, 0, (8192, 0))):
-    id = c.call("job.submit", job=job(s, search={"weights": "shared", "supernet": share, "adapt": adapt}))["id"]
+    n = k.call("job.submit", job=job(s, search={"weights": "shared", "supernet": share, "adapt": adapt}))["id"]
     e = worker(s, name="e%g" % share)
     l = e.next()
     e.report(l, metrics={}, checkpoint=ckpt(1, want[0]))
     v = e.next()
     same((l["task"]["kind"], l["tokens"], v["task"]["kind"], v["task"]["supernet"]["adapt"]), ("supernet", want[0], "validate", want[1]), "search.supernet %g, search.adapt %g" % (share, adapt))
-    c.call("job.cancel", id=id)
+    k.call("job.cancel", id=n)
     e.c.close()
-c.close()
+k.close()
 s.end()
 
 # To where nothing inherits any more.
