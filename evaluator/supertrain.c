@@ -92,7 +92,7 @@ static st_t draw(const struct supertrain *t, uint64_t n, struct arch *out)
         st = space_path(t->o.space, SPACE_PATH_RANDOM, t->o.seed + SUPERTRAIN_DEALS_STREAM, n / 2 * SUPERTRAIN_DEALS + i, other);
         if (st) break;
         space_arch_cost(other, &cost);
-        if (cost.params / other->depth > most) most = cost.params / other->depth, *out = *other;
+        if ((double)cost.params > most) most = (double)cost.params, *out = *other;
     }
     free(other);
     return st;
