@@ -197,12 +197,13 @@ def keep(o, kept):
 
 def table(o, kept):
     again, end, have = Again(o, kept), o.minutes, [m for m in METHODS if m in kept]
-    ran = {m: min(end, kept["ran"][m]) for m in have}
+    ran = {m: min(end, kept.get("ran", {}).get(m, end)) for m in have}
     last = {m: again(front_at(kept[m], 60 * ran[m])) for m in have}
     if not last.get("optuna") or any(v is None for v in last.values()):
         print("kept so far: %s, %d trained again" % (", ".join("%s (%d results)" % (m, len(kept[m])) for m in have) or "nothing", len(again.values)))
         return
     ref = beyond([v for values in last.values() for v in values])
+    print("supernet: %g trainings' tokens" % kept.get("supernet", np.nan))
     print("reference point: %s" % ", ".join("%s %.4g" % (n, x) for n, x in zip(OBJECTIVES, ref)))
     goal, at = volume(last["optuna"], ref), {}
 
@@ -268,6 +269,8 @@ def main():
             with tempfile.TemporaryDirectory(prefix="taut-bench-e2e-") as folder:
                 kept[m] = run(o, folder)
             kept.setdefault("ran", {})[m] = o.minutes if m == "optuna" else o.own
+            if m == "shared":
+                kept["supernet"] = o.supernet
             keep(o, kept)
     table(o, kept)
 

@@ -39,11 +39,13 @@ bool audit_rungs_relied(const struct job *job, const struct archive *a)
     return true;
 }
 
-/* Seconds of evaluators' time so far, and what a trial that was drawn took of it on average to get from rung 0 to where it is (0: none has). */
-static double spent(const struct archive *a, double *each)
+/* Seconds of evaluators' time since the first report, that report's own (and a supernet's) left out as *before; and what a trial that was drawn took on average to get from rung 0 to where it is
+ * (0: none has). */
+static double spent(const struct archive *a, double *before_it, double *each)
 {
-    double before = 0, sum = 0;
+    double sum = 0, before = archive_reported(a) ? archive_reported_busy_s(a, 0) : 0;
     long trials = 0;
+    *before_it = before;
     for (long i = 0; i < archive_reported(a); i++) {
         double now = archive_reported_busy_s(a, i);
         long row = archive_reported_row(a, i);
@@ -54,17 +56,17 @@ static double spent(const struct archive *a, double *each)
         before = now;
     }
     *each = trials ? sum / (double)trials : 0;
-    return before;
+    return before - *before_it;
 }
 
 long audit_due(const struct job *job, const struct archive *a, const struct audit_budget *b, long n, bool closed)
 {
     if (job->audit == 0 || job->rungs == 1 || !audit_target(job)) return 0;
     bool counted = isfinite(b->evaluations), timed = isfinite(b->hours);
-    double each, busy = timed ? spent(a, &each) : 0, hours = b->hours * (job->shared ? 1 - JOB_FINAL_SHARE : 1);
-    double part = counted ? (double)n / b->evaluations : 0, gone = timed ? busy / 3600 / hours : 0;
+    double each = 0, before = 0, busy = timed ? spent(a, &before, &each) : 0, whole = 3600 * b->hours * (job->shared ? 1 - JOB_FINAL_SHARE : 1) - before;
+    double part = counted ? (double)n / b->evaluations : 0, gone = !timed ? 0 : whole > 0 ? busy / whole : 1;
     if (closed && (counted || !timed)) return job_audit_trials(job, fmin(b->evaluations, (double)n));
-    double first = fmin(JOB_AUDIT_LEAST, closed ? (double)n : 2 * JOB_AUDIT_LEAST * fmax(part, gone));
+    double first = fmin(JOB_AUDIT_LEAST, closed ? (double)n : fmax(2 * JOB_AUDIT_LEAST * part, fmin(2 * JOB_AUDIT_LEAST * gone, (double)n / 4)));
     if (counted) return (long)floor(fmax(first, (double)job_audit_trials(job, b->evaluations) * fmin(part, 1)));
     if (timed) return (long)floor(fmax(first, each > 0 ? job->audit * busy / each : 0));
     long least = n / 4 < JOB_AUDIT_LEAST ? n / 4 : JOB_AUDIT_LEAST, share = (long)floor(job->audit * (double)n);

@@ -10,8 +10,8 @@
  *              without a shortcut. Where nobody knows the parameters (custom spaces), a shortcut is held against guessing, whose rho is 0.
  *   sample     trials that the audit drew and that have the target on the top rung; with one rung nothing is drawn and all results count. The newest AUDIT_SAMPLE.
  *   draws      once AUDIT_FROM trials have a result on rung 0; of n evaluations out of N that are planned as many as n / N of job_audit_trials, the first JOB_AUDIT_LEAST by N / 2 (or by half the
- *              hours, if that is sooner), for a verdict that comes at the end saves nothing. With hours and no planned number: the first JOB_AUDIT_LEAST likewise, and on as long as they take their share
- *              of the evaluators' time, for one of them may take as long as a dozen others. Without either: the share of n, and one in four until JOB_AUDIT_LEAST were drawn. When nothing new can come,
+ *              hours, if that is sooner), for a verdict that comes at the end saves nothing. With hours and no planned number: the first JOB_AUDIT_LEAST likewise (one of four trials at most), and on as long as they take their share
+ *              of the evaluators' time from the first report on (a supernet's is not counted), for one of them may take as long as a dozen others. Without either: the share of n, and one in four until JOB_AUDIT_LEAST were drawn. When nothing new can come,
  *              what is missing. Every second draw ("best") is one of the predicted best tenth (of all
  *              trials, by the target on rung 0) at random, or the best not drawn yet where all of those are; the others in turns "front": the member of rung 0's front that is farthest, in
  *              its objectives, from those drawn, and "space": of up to AUDIT_CANDIDATES trials at random the one whose genes are farthest from those drawn. What breaks a

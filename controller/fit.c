@@ -241,7 +241,7 @@ static st_t fit_all(struct fit *f, const struct fit_data *d, long count)
     for (int i = 0; !st && f->ngp && i < f->noutputs; i++) st = fit_gp(f, &f->output[i], d, x, row, n);
     for (int i = 0; !st && i < f->noutputs; i++) st = fit_ridge(f, &f->output[i].narrow, f->narrow, i, 1, d, count, row, n);
     if (!st && f->noutputs && f->features > f->narrow) st = fit_ridge(f, &f->all, f->features, 0, f->noutputs, d, count, row, n);
-    bool sums = all_choices(f);
+    bool sums = all_choices(f) && !f->lift;
     for (int i = 0; i < f->noutputs; i++) sums &= f->output[i].ridge_rho > f->output[i].gp_rho - SUM_WORTH;
     for (int i = 0; i < f->noutputs; i++) {
         struct output *o = &f->output[i];
@@ -287,9 +287,9 @@ st_t fit_new(struct fit **out, const struct fit_data *d, long count)
         if (!(f->output[i].w = calloc((size_t)(f->features + 1), sizeof *f->output[i].w))) st = ST_ENOMEM;
     if (!st) {
         choose_columns(f);
-        st = fit_all(f, d, count);
+        if (f->job->rungs > 1) st = lift_new(&f->lift, d, count);
     }
-    if (!st && f->job->rungs > 1) st = lift_new(&f->lift, d, count);
+    if (!st) st = fit_all(f, d, count);
     if (!st) st = lift_to(f, d, 0, count);
     if (st) fit_free(f);
     else *out = f;

@@ -49,7 +49,7 @@ st_t fit_data_add(struct fit_data *d, int64_t trial, const struct genome *g, con
     d->violation[n] = violation;
     memcpy(d->genes + n * genes, g->g, genes * sizeof *g->g);
     memcpy(d->y + n * m, y, m * sizeof *y);
-    memcpy(d->bound + n * c, bound, c * sizeof *bound);
+    if (c) memcpy(d->bound + n * c, bound, c * sizeof *bound);
     d->n++;
     return ST_OK;
 }
@@ -89,6 +89,7 @@ st_t fit_data_copy(struct fit_data *to, const struct fit_data *from, long n)
         }
     }
     to->n = n;
+    to->high_room = from->nhigh;
     for (long i = 0; i < from->nhigh; i++)
         if (from->high[i].before < n) to->high[to->nhigh++] = from->high[i];
     memcpy(to->trial, from->trial, rows * sizeof *to->trial);

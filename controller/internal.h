@@ -365,7 +365,8 @@ void ctl_sched_answer(struct ctl *c, struct wire_call *call, struct ctl_lease *l
  * results of the rung made of theirs says where the result will be, and both how uncertain that is. A bound is passed by one in forty, and a trial is looked at several times:
  * so the bound is the lower one of two, of the curve and of two thirds of it. If even that 97.5 % bound is dominated by a result of the rung, the lease ends
  * with a pruned event, which says why, and true is returned. Only where every other objective is known (on paper, measured on the first rung, or at the best
- * end of its interval by the latency model while that is relied on): one that is not could be the best there is. Never what the audit drew. Only in language-model spaces: elsewhere nobody knows what a curve is of. */
+ * end of its interval by the latency model while that is relied on): one that is not could be the best there is. Every ESTIMATE_CHECK-th
+ * trial is not pruned by the model, so that it goes on seeing what it would have ended. Never what the audit drew. Only in language-model spaces: elsewhere nobody knows what a curve is of. */
 bool ctl_prune(struct ctl *c, struct ctl_lease *l, double tokens);
 
 /* ---- server.c ---- */

@@ -20,8 +20,9 @@ struct lift {
     int rung;    /* that it lifts to */
     int columns, features;
     const struct space_column *column;
-    bool lifted[JOB_OBJECTIVES_MAX];
-    double mean[JOB_OBJECTIVES_MAX], sd[JOB_OBJECTIVES_MAX], at[JOB_OBJECTIVES_MAX]; /* of the lower results; the intercept */
+    bool lifted[JOB_OBJECTIVES_MAX], blind[JOB_OBJECTIVES_MAX]; /* blind: the lower result does not enter */
+    double mean[JOB_OBJECTIVES_MAX], sd[JOB_OBJECTIVES_MAX], most[JOB_OBJECTIVES_MAX]; /* of the lower results; their greatest, in standard deviations from the mean */
+    double spread[JOB_OBJECTIVES_MAX], at[JOB_OBJECTIVES_MAX];                         /* standard deviation of the higher ones; the intercept */
     double *w;   /* [objectives, features] */
     double *phi, *x; /* [features], [columns] scratch */
 };
@@ -35,11 +36,12 @@ void lift_free(struct lift *l)
     free(l);
 }
 
-static void features(const struct lift *l, const double *x, int objective, double low)
+/* z: the lower result, in standard deviations from the mean. */
+static void features(const struct lift *l, const double *x, int objective, double z)
 {
     int at = 0;
     l->phi[at++] = CONSTANT;
-    l->phi[at++] = LOW * (low - l->mean[objective]) / l->sd[objective];
+    l->phi[at++] = l->blind[objective] ? 0 : LOW * z;
     for (int c = 0; c < l->columns; c++) {
         double u = 2 * x[c] - 1;
         if (l->column[c].fine) continue;
@@ -60,36 +62,54 @@ static int choose(const struct fit_data *d, long count, long *high, int *rung)
     return 0;
 }
 
-static st_t fit(struct lift *l, const struct fit_data *d, const long *high, int n, int k)
+static double deviation(const double *v, int n, double *mean)
 {
-    double truth[LIFT_MOST], low[LIFT_MOST];
-    int judged[LIFT_MOST], m = l->job->nobjectives;
+    double squares = 0;
+    *mean = base_stats_mean(v, n);
+    for (int i = 0; i < n; i++) squares += (v[i] - *mean) * (v[i] - *mean);
+    return sqrt(squares / n);
+}
+
+/* A ridge of the k-th objective, and the rank correlation of its leave-one-out predictions. */
+static st_t fit_ridge(struct lift *l, const struct fit_data *d, const long *high, int n, int k, const double *truth, const double *low, double *rho)
+{
+    int judged[LIFT_MOST];
     struct sparse rows = {0};
     struct ridge *r = NULL;
     st_t st = ST_OK;
-    for (int i = 0; i < n; i++) {
-        judged[i] = i;
-        truth[i] = d->high[high[i]].y[k];
-        low[i] = d->y[d->high[high[i]].row * m + k];
-    }
-    double squares = 0;
-    l->mean[k] = base_stats_mean(low, n);
-    for (int i = 0; i < n; i++) squares += (low[i] - l->mean[k]) * (low[i] - l->mean[k]);
-    l->sd[k] = sqrt(squares / n);
-    if (!(l->sd[k] > 0)) return ST_OK;
     for (int i = 0; i < n && !st; i++) {
+        judged[i] = i;
         st = fit_data_encode(d, d->high[high[i]].row, l->x);
-        if (!st) features(l, l->x, k, low[i]);
+        if (!st) features(l, l->x, k, (low[i] - l->mean[k]) / l->sd[k]);
         if (!st) st = sparse_add(&rows, l->phi, l->features);
     }
     if (!st) st = ridge_new(&r, &rows, truth, 1, judged, n);
     else sparse_fini(&rows);
-    if (!st && base_stats_spearman(truth, ridge_leave_one_out(r, 0), n) > base_stats_spearman(truth, low, n)) {
-        l->lifted[k] = true;
-        l->at[k] = ridge_intercept(r, 0);
+    if (!st) {
         ridge_weights(r, 0, l->w + (size_t)k * (size_t)l->features);
+        l->at[k] = ridge_intercept(r, 0);
+        *rho = base_stats_spearman(truth, ridge_leave_one_out(r, 0), n);
     }
     ridge_free(r);
+    return st;
+}
+
+static st_t fit(struct lift *l, const struct fit_data *d, const long *high, int n, int k)
+{
+    double truth[LIFT_MOST], low[LIFT_MOST], mean, rho = NAN;
+    int m = l->job->nobjectives;
+    for (int i = 0; i < n; i++) {
+        truth[i] = d->high[high[i]].y[k];
+        low[i] = d->y[d->high[high[i]].row * m + k];
+    }
+    l->sd[k] = deviation(low, n, &l->mean[k]);
+    l->spread[k] = deviation(truth, n, &mean);
+    if (!(l->sd[k] > 0)) return ST_OK;
+    for (int i = 0; i < n; i++) l->most[k] = fmax(l->most[k], (low[i] - l->mean[k]) / l->sd[k]);
+    st_t st = fit_ridge(l, d, high, n, k, truth, low, &rho);
+    l->blind[k] = !st && l->w[(size_t)k * (size_t)l->features + 1] < 0;
+    if (l->blind[k]) st = fit_ridge(l, d, high, n, k, truth, low, &rho);
+    l->lifted[k] = !st && 1 - rho < (1 - LIFT_DOUBT / sqrt(n)) * (1 - base_stats_spearman(truth, low, n));
     return st;
 }
 
@@ -126,8 +146,9 @@ void lift_apply(const struct lift *l, const double *x, double *y)
 {
     for (int k = 0; k < l->job->nobjectives; k++) {
         if (!l->lifted[k]) continue;
-        features(l, x, k, y[k]);
-        y[k] = l->at[k] + linalg_dot(l->phi, l->w + (size_t)k * (size_t)l->features, l->features);
+        double z = (y[k] - l->mean[k]) / l->sd[k], beyond = fmax(z - l->most[k], 0);
+        features(l, x, k, z - beyond);
+        y[k] = beyond * l->spread[k] + l->at[k] + linalg_dot(l->phi, l->w + (size_t)k * (size_t)l->features, l->features);
     }
 }
 

@@ -7,7 +7,9 @@
  *
  * Little training prefers small networks, inherited weights flatter what is bad: not noise, but something that grows with what an architecture is. So for every objective that training changes a ridge
  * (ridge.h) is fitted to the trials that have both results: of the higher one, on the lower one (scaled to variance 1, and first to explain) and the columns of space_encode that are not of single
- * layers, those with an order also squared. Its leave-one-out predictions must put the trials in a better order (Spearman) than the lower results alone do, or the objective stays as it is.
+ * layers, those with an order also squared. Its leave-one-out predictions must put the trials in a better order than the lower results alone do, what Spearman's rho lacks of 1 being less by
+ * LIFT_DOUBT / sqrt(n) of itself at least, for over a dozen trials half of it is luck; or the objective stays as it is. Those promoted are no fair sample, and what diverged is not among them: where
+ * more on the lower rung would mean less on the higher one, the ridge does without it; and a lower result beyond all of theirs counts as being as many standard deviations beyond on the higher rung.
  *
  *   which rung   the highest on which LIFT_LEAST trials or more have a result; the newest LIFT_MOST of them
  *   as of when   a result counts for the first `count` results of the lowest rung if it was reported before the last of these: so a lift is the same whenever it is made */
@@ -17,6 +19,7 @@
 #include "controller/fit_data.h"
 
 enum { LIFT_LEAST = 12, LIFT_MOST = 256 };
+#define LIFT_DOUBT 2
 
 struct lift;
 st_t lift_new(struct lift **out, const struct fit_data *d, long count); /* ST_ENOMEM */

@@ -150,6 +150,7 @@ bool ctl_prune(struct ctl *c, struct ctl_lease *l, double tokens)
     if (known(j, row, rung, NULL, y, &modelled) < 0 || predict(c, j, row, rung, tokens, &e) || predict(c, j, row, rung, EARLIER * tokens, &earlier)) return false;
     e.low = fmin(e.low, earlier.low);
     loss = known(j, row, rung, &e, y, &modelled);
+    if (loss < 0 || (modelled && row % ESTIMATE_CHECK == 0)) return false;
     long by = dominating(j, row, rung, y);
     if (by < 0) return false;
     const struct metric *m = &j->job->objective[loss].metric;

@@ -455,7 +455,7 @@ static char *lease_text(const struct ctl_job *j, const struct lease_of *of)
         base_jw_key(&w, "supernet");
         base_jw_obj(&w);
         base_jw_knum(&w, "tokens", job_rung_tokens(job, 0));
-        if (inherits && !super) base_jw_knum(&w, "adapt", round(job->adapt * job->tokens));
+        if (inherits) base_jw_knum(&w, "adapt", round(job->adapt * job->tokens));
         base_jw_kraw(&w, "space", space ? space : "null");
         if (file) base_jw_kraw(&w, "checkpoint", file);
         base_jw_end(&w);

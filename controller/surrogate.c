@@ -13,7 +13,7 @@
  *             thread while proposals still use the one before, and comes into use half a gap after its number, waited for if it is not ready. What has
  *             been reported since is appended to the models in use, at a cost of O(points^2) a result.
  *   rungs     the models learn results of the lowest rung, which every trial has. From where enough trials have results on a higher one too, predictions and results alike are lifted there
- *             (lift.h) before the front is looked at, as far as that puts the trials in a better order than the lowest rung does.
+ *             (lift.h) before the front is looked at, as far as that puts the trials in a better order than the lowest rung does, and who brought what is counted anew with each fit.
  * So a proposal is a function of (job, results in their order, what is out, seed, number) whether or not the process was killed in between: a fit begins from
  * nothing, with the results up to its number. */
 #include <math.h>
@@ -41,6 +41,14 @@ struct task { /* a fit under way */
     st_t st;
 };
 
+struct credit { /* a front, and who it is owed to */
+    long rows;                    /* of data that it knows */
+    long *front, nfront, room;    /* rows that no feasible one dominates */
+    double won[2], had[2];        /* of nsga2's and the models' control groups: what they added, and results */
+    double ref[JOB_OBJECTIVES_MAX]; /* the worst of the first `population` results, a tenth further out */
+    double *y;                    /* [room, objectives] of the front, scratch */
+};
+
 struct surrogate {
     const struct job *job;
     struct fit_data data;
@@ -48,10 +56,10 @@ struct surrogate {
     struct fit *fit; /* in use; NULL: none yet */
     struct task task;
     struct inner *inner;
-    long *front, nfront, room;    /* rows of data that no feasible one dominates */
-    double won[2], had[2];        /* of nsga2's and the models' control groups: what they added, and results */
-    double ref[JOB_OBJECTIVES_MAX]; /* the worst of the first `population` results, a tenth further out */
-    double *y;                    /* [room + 1, objectives] of the front, scratch */
+    int64_t *proposal;            /* [proposals] of each row of data, the number that it was proposed under */
+    long proposals;               /* room */
+    struct credit low, lifted;    /* by results as they are; by those of the fit in use, where that has a lift … */
+    long lifted_by;               /* … the number that it belongs to */
     uint64_t asked;               /* the proposal that found[] belongs to */
     const struct inner_found *found;
     int nfound, next;
@@ -81,6 +89,21 @@ static void end_task(struct surrogate *s)
     fit_data_fini(&s->task.data);
 }
 
+static void credit_fini(struct credit *c)
+{
+    free(c->front);
+    free(c->y);
+}
+
+/* From nothing, its memory kept. */
+static void credit_begin(struct credit *c)
+{
+    c->rows = c->nfront = 0;
+    c->had[0] = c->had[1] = 2; /* what is thought of them at first */
+    c->won[0] = AT_FIRST * c->had[0] / 2;
+    c->won[1] = AT_FIRST * c->had[1];
+}
+
 static void surrogate_close(void *state)
 {
     struct surrogate *s = state;
@@ -91,8 +114,9 @@ static void surrogate_close(void *state)
     inner_free(s->inner);
     if (s->evolution) strategy_nsga2.close(s->evolution);
     fit_data_fini(&s->data);
-    free(s->front);
-    free(s->y);
+    credit_fini(&s->low);
+    credit_fini(&s->lifted);
+    free(s->proposal);
     free(s);
 }
 
@@ -102,10 +126,8 @@ static st_t surrogate_open(void **state, const struct job *job)
     if (!s) return ST_ENOMEM;
     s->job = job;
     s->asked = UINT64_MAX;
-    /* what is thought of them at first */
-    s->had[0] = s->had[1] = 2;
-    s->won[0] = AT_FIRST * s->had[0] / 2;
-    s->won[1] = AT_FIRST * s->had[1];
+    credit_begin(&s->low);
+    credit_begin(&s->lifted);
     fit_data_init(&s->data, job);
     st_t st = strategy_nsga2.open(&s->evolution, job);
     if (!st) st = inner_new(&s->inner, job);
@@ -114,61 +136,86 @@ static st_t surrogate_open(void **state, const struct job *job)
     return st;
 }
 
-/* The last row of data joins the front, unless it breaks a constraint, is dominated or is like one there (*joined); what it dominates leaves. */
-static st_t join_front(struct surrogate *s, bool *joined)
+/* The row joins the front, unless it breaks a constraint, is dominated or is like one there (*joined); what it dominates leaves. */
+static st_t join_front(const struct surrogate *s, struct credit *c, const double *values, long row, bool *joined)
 {
-    long row = s->data.n - 1, kept = 0;
+    long kept = 0;
     int m = s->job->nobjectives;
-    const double *y = s->data.y + row * m;
+    const double *y = values + row * m;
     *joined = false;
     if (s->data.violation[row] > 0) return ST_OK;
-    for (long i = 0; i < s->nfront; i++) {
-        const double *o = s->data.y + s->front[i] * m;
+    for (long i = 0; i < c->nfront; i++) {
+        const double *o = values + c->front[i] * m;
         bool beaten = true, beats = true;
         for (int k = 0; k < m; k++) {
             beaten &= o[k] <= y[k];
             beats &= y[k] <= o[k];
         }
         if (beaten) return ST_OK; /* then it has not beaten anybody before */
-        if (!beats) s->front[kept++] = s->front[i];
+        if (!beats) c->front[kept++] = c->front[i];
     }
-    s->nfront = kept;
-    if (s->nfront == s->room) {
-        long room = s->room ? 2 * s->room : 64, *more = realloc(s->front, (size_t)room * sizeof *more);
-        if (more) s->front = more;
-        double *y2 = realloc(s->y, (size_t)room * (size_t)m * sizeof *y2);
-        if (y2) s->y = y2;
+    c->nfront = kept;
+    if (c->nfront == c->room) {
+        long room = c->room ? 2 * c->room : 64, *more = realloc(c->front, (size_t)room * sizeof *more);
+        if (more) c->front = more;
+        double *y2 = realloc(c->y, (size_t)room * (size_t)m * sizeof *y2);
+        if (y2) c->y = y2;
         if (!more || !y2) return ST_ENOMEM;
-        s->room = room;
+        c->room = room;
     }
-    s->front[s->nfront++] = row;
+    c->front[c->nfront++] = row;
     *joined = true;
     return ST_OK;
 }
 
 /* The root of the share of the front's hypervolume that its last member adds. */
-static double gain(const struct surrogate *s)
+static double gain(const struct surrogate *s, const struct credit *c, const double *values)
 {
     int m = s->job->nobjectives;
     if (m > EXACT_MOST) return 1;
-    for (long i = 0; i < s->nfront; i++) memcpy(s->y + i * m, s->data.y + s->front[i] * m, (size_t)m * sizeof *s->y);
-    double all = base_pareto_hypervolume(s->y, s->nfront, m, s->ref), before = base_pareto_hypervolume(s->y, s->nfront - 1, m, s->ref);
+    for (long i = 0; i < c->nfront; i++) memcpy(c->y + i * m, values + c->front[i] * m, (size_t)m * sizeof *c->y);
+    double all = base_pareto_hypervolume(c->y, c->nfront, m, c->ref), before = base_pareto_hypervolume(c->y, c->nfront - 1, m, c->ref);
     return all > before ? sqrt((all - before) / all) : 0;
 }
 
-static void move_reference(struct surrogate *s)
+static void move_reference(const struct surrogate *s, struct credit *c, const double *values)
 {
-    long n = s->data.n;
     int m = s->job->nobjectives;
-    if (n > s->job->population) return;
+    if (c->rows > s->job->population) return;
     for (int i = 0; i < m; i++) {
         double best = INFINITY, worst = -INFINITY;
-        for (long k = 0; k < n; k++) {
-            best = fmin(best, s->data.y[k * m + i]);
-            worst = fmax(worst, s->data.y[k * m + i]);
+        for (long k = 0; k < c->rows; k++) {
+            best = fmin(best, values[k * m + i]);
+            worst = fmax(worst, values[k * m + i]);
         }
-        s->ref[i] = worst + 0.1 * (worst > best ? worst - best : 1);
+        c->ref[i] = worst + 0.1 * (worst > best ? worst - best : 1);
     }
+}
+
+/* Takes in the rows of data that it does not know yet, by these values of them. */
+static st_t credit_rows(const struct surrogate *s, struct credit *c, const double *values)
+{
+    while (c->rows < s->data.n) {
+        bool joined;
+        long row = c->rows++;
+        st_t st = join_front(s, c, values, row, &joined);
+        if (st) return st;
+        move_reference(s, c, values);
+        if (s->proposal[row] < FIRST) continue;
+        struct base_rng again = base_rng_at(s->job->seed, RNG_PROPOSE, (uint64_t)s->proposal[row]);
+        double lot = base_rng_unit(&again);
+        if (lot >= CONTROL && lot < 1 - CONTROL) continue;
+        int who = lot >= CONTROL;
+        c->won[who] = c->won[who] * MEMORY + (joined ? gain(s, c, values) : 0);
+        c->had[who] = c->had[who] * MEMORY + 1;
+    }
+    return ST_OK;
+}
+
+/* By the fit in use, once it knows all results. */
+static const struct credit *aim(const struct surrogate *s)
+{
+    return fit_values(s->fit) ? &s->lifted : &s->low;
 }
 
 static st_t surrogate_absorb(void *state, const struct strategy_result *r)
@@ -177,18 +224,16 @@ static st_t surrogate_absorb(void *state, const struct strategy_result *r)
     st_t st = strategy_nsga2.absorb(s->evolution, r);
     if (st || !r->ok) return st;
     if (r->rung) return fit_data_add_high(&s->data, r->trial, r->rung, r->y);
+    if (s->data.n == s->proposals) {
+        long room = s->proposals ? 2 * s->proposals : 64;
+        int64_t *more = realloc(s->proposal, (size_t)room * sizeof *more);
+        if (!more) return ST_ENOMEM;
+        s->proposal = more;
+        s->proposals = room;
+    }
+    s->proposal[s->data.n] = r->proposal;
     st = fit_data_add(&s->data, r->trial, r->genome, r->y, r->bound, r->violation);
-    bool joined;
-    if (!st) st = join_front(s, &joined);
-    if (!st) move_reference(s);
-    if (st || r->proposal < FIRST) return st;
-    struct base_rng again = base_rng_at(s->job->seed, RNG_PROPOSE, (uint64_t)r->proposal);
-    double lot = base_rng_unit(&again);
-    if (lot >= CONTROL && lot < 1 - CONTROL) return ST_OK;
-    int who = lot >= CONTROL;
-    s->won[who] = s->won[who] * MEMORY + (joined ? gain(s) : 0);
-    s->had[who] = s->had[who] * MEMORY + 1;
-    return ST_OK;
+    return st ? st : credit_rows(s, &s->low, s->data.y);
 }
 
 static void *work(void *arg)
@@ -231,44 +276,20 @@ static st_t catch_up(struct surrogate *s)
             s->task.count = 0; /* made when it is needed */
         }
     }
-    return s->fit ? fit_append(s->fit, &s->data) : ST_OK;
+    if (s->fit) st = fit_append(s->fit, &s->data);
+    if (st || !s->fit || !fit_values(s->fit)) return st;
+    if (s->lifted_by != fit_count(s->fit)) credit_begin(&s->lifted); /* another fit lifts otherwise */
+    s->lifted_by = fit_count(s->fit);
+    return credit_rows(s, &s->lifted, fit_values(s->fit));
 }
 
-/* Rows of d that hold the constraints and that nothing dominates: row [n]. */
-static st_t front_of(const struct fit_data *d, long *row, long *n)
-{
-    int m = d->job->nobjectives;
-    double *y = malloc(((size_t)d->n + 1) * (size_t)m * sizeof *y);
-    uint8_t *in = malloc((size_t)d->n + 1);
-    long k = 0;
-    *n = 0;
-    for (long i = 0; y && i < d->n; i++) {
-        if (d->violation[i] > 0) continue;
-        memcpy(y + k * m, d->y + i * m, (size_t)m * sizeof *y);
-        row[k++] = i;
-    }
-    st_t st = y && in && base_pareto_front(y, k, m, in) >= 0 ? ST_OK : ST_ENOMEM;
-    for (long i = 0; !st && i < k; i++)
-        if (in[i]) row[(*n)++] = row[i];
-    free(y);
-    free(in);
-    return st;
-}
-
-/* The models' proposals, for the front as it is or, with a lift, as it would be on the higher rung. */
+/* What the models aim at: the front as it is or, with a lift, as it would be on the higher rung. */
 static st_t ask_models(struct surrogate *s, struct base_rng *r, const struct strategy_pending *pending)
 {
     struct fit_data seen = s->data;
-    long *front = s->front, nfront = s->nfront, *lifted = NULL;
-    st_t st = ST_OK;
-    if (fit_values(s->fit)) {
-        seen.y = fit_values(s->fit);
-        front = lifted = malloc((size_t)seen.n * sizeof *lifted);
-        st = lifted ? front_of(&seen, lifted, &nfront) : ST_ENOMEM;
-    }
-    if (!st) st = inner_search(s->inner, s->fit, &seen, front, nfront, pending->genome, pending->n, r, &s->found, &s->nfound);
-    free(lifted);
-    return st;
+    const struct credit *c = aim(s);
+    if (fit_values(s->fit)) seen.y = fit_values(s->fit);
+    return inner_search(s->inner, s->fit, &seen, c->front, c->nfront, pending->genome, pending->n, r, &s->found, &s->nfound);
 }
 
 static bool has_models(const struct surrogate *s, uint64_t n)
@@ -304,7 +325,8 @@ static st_t surrogate_propose(void *state, struct base_rng *r, const struct stra
         if (st) return st;
         s->asked = r->n;
         s->nfound = s->next = 0;
-        double e = s->won[0] / s->had[0], m = s->won[1] / s->had[1];
+        const struct credit *c = aim(s);
+        double e = c->won[0] / c->had[0], m = c->won[1] / c->had[1];
         double share = fit_rho(s->fit) >= RHO_LEAST && m > 0 ? m * m / (m * m + e * e) : 0;
         if (base_rng_unit(r) >= 1 - CONTROL - (1 - 2 * CONTROL) * share)
             st = ask_models(s, r, pending);

@@ -434,6 +434,7 @@ static st_t teach(struct evaluate *ev, const struct trial *t, json_t *report, st
     o.hash = t->hash;
     o.reached = t->reached;
     o.saved = keep_saved;
+    o.room = t->adapt_tokens > 0;
     spend(ev);
     ev->super_joules = 0;
     ev->teach = t;

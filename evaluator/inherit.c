@@ -109,7 +109,7 @@ static st_t train(struct inherit *h, const struct inherit_opts *o, struct base_e
 {
     uint64_t saved = base_clock_ns();
     bool told = false;
-    st_t st = supertrain_done(h->train) ? ST_OK : supertrain_room(h->train, err);
+    st_t st = o->room && !supertrain_at(h->train) ? supertrain_room(h->train, err) : ST_OK;
     while (!st && !supertrain_done(h->train)) {
         st = hostlock_shared(o->lock);
         if (!st) st = supertrain_step(h->train, err);

@@ -21,6 +21,7 @@ struct inherit_opts {
     const char *from, *hash; /* the one that tautd names; NULL: none */
     double reached;      /* tokens of that, where it is one on the way … */
     bool trained;        /* … or it is of the trained supernet, whoever trained it */
+    bool room;           /* a training that would leave no room for the largest candidate, trained on from it, is not begun */
     json_t *space, *data; /* of the lease; borrowed */
     int vocab, context;
     struct kn_dev *dev;

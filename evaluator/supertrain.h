@@ -52,7 +52,8 @@ struct supernet *supertrain_net(struct supertrain *t);
 st_t supertrain_candidate(struct supertrain *t, const struct arch *a, bool adapts, struct model **out, struct base_err *err);
 /* The same to be saved and no more: weights, and no room for a pass. */
 st_t supertrain_weights(struct supertrain *t, const struct arch *a, struct model **out, struct base_err *err);
-/* Is there room for every candidate that adapts? Beside the supernet the largest takes more than its path does in a step: to be asked before a training that would be in vain. ST_ENOFIT. */
+/* Is there room for a candidate as large as the first step's largest path that adapts? Beside the supernet it takes more than that path does in the step: to be asked before a training that would
+ * be in vain. ST_ENOFIT. */
 st_t supertrain_room(struct supertrain *t, struct base_err *err);
 /* Step i of n on from inherited weights: the recipe's lr falling from all of it to 1/n in a line, no warm-up, hidden matrices by the candidate's own width; batches of a
  * stream of their own, the same for each candidate. What layers of a rare order have not learned in the supernet they learn here: without it the order of candidates goes by

@@ -376,7 +376,7 @@ static st_t read_space_and_data(struct job *j, struct base_jr *r)
 
 double job_rung_tokens(const struct job *j, int rung)
 {
-    if (j->shared && rung == 0) return round(j->supernet * j->tokens);
+    if (j->shared && rung == 0) return fmax(round(j->supernet * j->tokens), 1);
     return round(j->tokens / pow(j->eta, j->rungs - 1 - rung));
 }
 

@@ -401,8 +401,10 @@ static void by_time(void)
         propose(&t, &r);
         report(&t, n, base_rng_unit(&r), base_rng_unit(&r), 1000, true);
     }
-    ok(due(&t, INFINITY, 1, 200, false) == 1 && due(&t, INFINITY, 400 / 3600.0, 200, false) == 12 && due(&t, INFINITY, 800 / 3600.0, 200, false) == 6, "with hours the first 12 are due by half of them");
-    ok(due(&t, 10000, 800 / 3600.0, 10, false) == 6 && due(&t, 400, 1, 200, false) == 20, "with both by whichever is sooner");
+    ok(due(&t, INFINITY, 1, 200, false) == 1 && due(&t, INFINITY, 399 / 3600.0, 200, false) == 12 && due(&t, INFINITY, 797 / 3600.0, 200, false) == 6,
+       "with hours the first 12 are due by half of them, from the first report on");
+    is_int(due(&t, INFINITY, 399 / 3600.0, 20, false), 5, "but no more than one in four");
+    ok(due(&t, 10000, 797 / 3600.0, 40, false) == 6 && due(&t, 400, 1, 200, false) == 20, "with both by whichever is sooner");
     is_int(due(&t, INFINITY, 1, 200, true), 12, "when the hours are over 12 are, and no share of all");
     is_int(due(&t, INFINITY, 1, 5, true), 5, "or as many as there are");
     for (long n = 0; n < 10; n++) {
@@ -413,9 +415,17 @@ static void by_time(void)
     ok(due(&t, INFINITY, 10, 200, false) == 1 && due(&t, INFINITY, 0.25, 200, false) == 12, "800 s, of which ten took 600: their tenth pays for one, and the first dozen comes first");
     for (long n = 200; n < 210; n++) {
         propose(&t, &r);
-        report_of(&t, n, 0.1, 0.5, 1000, true, 1000);
+        report_of(&t, n, 0.1, 0.5, 1000, true, 1001);
     }
-    is_int(due(&t, INFINITY, 10, 210, false), 18, "10,800 s pay for 18 of a minute each");
+    is_int(due(&t, INFINITY, 10, 210, false), 18, "10,809 s pay for 18 of a minute each");
+    toy_close(&t);
+    toy_open(&t, JOB(",\"budget\":{\"hours\":1}"), NULL);
+    toy_fold(&t, "supernet", json_pack("{s:s,s:f}", "status", "ok", "busy_s", 2400.0));
+    for (long n = 0; n < 40; n++) {
+        propose(&t, &r);
+        report(&t, n, base_rng_unit(&r), base_rng_unit(&r), 1000, true);
+    }
+    is_int(due(&t, INFINITY, 1, 40, false), 0, "a supernet's time is not the search's: 39 s of 1,199 are gone, not two thirds of an hour");
     toy_close(&t);
 }
 

@@ -23,11 +23,11 @@ static struct job *job_of(int rungs)
     return j;
 }
 
-/* The lowest rung likes a at 0.3, the top one at 0.7; b costs and helps. */
+/* The lowest rung likes a at 0.3, the top one at 0.7; b costs and helps, with a wave that no square of a knob follows. */
 static void values(const double *g, int rung, double *y)
 {
     double at = rung ? 0.7 : 0.3;
-    y[0] = (g[0] - at) * (g[0] - at) + 0.2 * (1 - g[1]) + (rung ? 2 : 1);
+    y[0] = (g[0] - at) * (g[0] - at) + 0.2 * (1 - g[1]) + 0.1 * sin(12 * g[1]) + (rung ? 2 : 1);
     y[1] = g[1];
 }
 
@@ -51,13 +51,13 @@ static void fill(struct fit_data *d, const struct job *job, double noise, int hi
     space_genome_fini(&g);
 }
 
-/* Ridge by the normal equations, its penalty of those of ridge.h by leaving each one out in earnest. */
-static double predict_without(double (*x)[FEATURES], const double *y, int n, int out, double penalty, const double *at)
+/* Ridge by the normal equations. */
+static double predict_by(double (*x)[FEATURES], const double *y, int n, double penalty, const double *at)
 {
     long double a[FEATURES][FEATURES + 1] = {{0}}, mean = 0;
     for (int i = 0; i < n; i++) mean += (long double)y[i] / n;
     for (int i = 0; i < n; i++)
-        for (int p = 0; i != out && p < FEATURES; p++) {
+        for (int p = 0; p < FEATURES; p++) {
             for (int q = 0; q < FEATURES; q++) a[p][q] += (long double)x[i][p] * x[i][q];
             a[p][FEATURES] += x[i][p] * (y[i] - mean);
         }
@@ -106,7 +106,7 @@ static void test_values(void)
             double at[FEATURES], g[2] = {0.1 + 0.2 * i, 0.9 - 0.1 * i}, to[2] = {1.1 + 0.1 * i, 7};
             features(g, to[0], mean, sd, at);
             lift_apply(l, g, to);
-            error = fmax(error, fabs(to[0] - predict_without(x, truth, n, -1, penalty, at)));
+            error = fmax(error, fabs(to[0] - predict_by(x, truth, n, penalty, at)));
         }
         worst = fmin(worst, error);
     }
@@ -143,6 +143,19 @@ static void test_values(void)
     fit_data_fini(&d);
     fill(&d, job, 0, HIGH, true);
     ok(!lift_new(&l, &d, ROWS) && !l, "nor where the lower rung has the order already");
+    fit_data_fini(&d);
+    fill(&d, job, 0, HIGH, false);
+    struct base_rng r = base_rng_at(6, RNG_TEST, 0);
+    for (long i = 0; i < d.nhigh; i++) d.high[i].y[0] = base_rng_unit(&r);
+    ok(!lift_new(&l, &d, ROWS) && !l, "nor where nothing says what the higher rung brings, though %d weights fit it better than the lower rung alone", FEATURES);
+    for (long i = 0; i < d.nhigh; i++) d.high[i].y[0] = 9 - d.y[2 * d.high[i].row];
+    for (long i = 0; i < d.nhigh; i++) d.high[i].y[0] = 9 - d.y[2 * d.high[i].row];
+    if (!ok(!lift_new(&l, &d, ROWS) && l, "where less on the lower rung means more on the higher one there is one of the knobs alone")) return;
+    double at[3][2] = {{1, 0}, {1.05, 0}, {50, 0}}, here[2] = {0.6, 0.5};
+    for (int i = 0; i < 3; i++) lift_apply(l, here, at[i]);
+    ok(at[0][0] == at[1][0] && at[2][0] > at[1][0] + 5, "in which a lower result changes nothing, but for one that is far beyond the others (%.3f, %.3f)", at[0][0], at[2][0]);
+    lift_free(l);
+    l = NULL;
     is_int(fit_data_add_high(&d, 999, 1, (double[]){1, 2}), ST_OK, "a trial whose first result did not count");
     is_int((long long)d.nhigh, HIGH, "adds nothing");
     fit_data_fini(&d);
@@ -186,6 +199,62 @@ static double proposes(bool higher, long *n)
     return sum / (double)*n;
 }
 
+/* One trial more, and every third of them a result on the higher rung three later. */
+static void report(void *state, const double *genes, int64_t n, struct genome *g)
+{
+    double y[2];
+    struct base_rng r = base_rng_at(9, RNG_TEST, (uint64_t)n);
+    memcpy(g->g, genes + COLUMNS * n, COLUMNS * sizeof *genes);
+    values(g->g, 0, y);
+    y[0] += 0.01 * base_rng_normal(&r);
+    strategy_surrogate.absorb(state, &(struct strategy_result){.trial = n + 1, .proposal = n, .genome = g, .ok = true, .y = y});
+    if (n % 3 || n < 3) return;
+    memcpy(g->g, genes + COLUMNS * (n - 3), COLUMNS * sizeof *genes);
+    values(g->g, 1, y);
+    strategy_surrogate.absorb(state, &(struct strategy_result){.trial = n - 2, .proposal = n - 3, .rung = 1, .genome = g, .ok = true, .y = y});
+}
+
+static void ask(void *state, const struct job *job, int64_t n, struct genome *out, const char **op)
+{
+    struct base_rng r = base_rng_at(job->seed, RNG_PROPOSE, (uint64_t)n);
+    struct strategy_origin origin;
+    if (strategy_surrogate.propose(state, &r, &(struct strategy_pending){0}, out, &origin)) exit(1);
+    *op = origin.op;
+}
+
+/* A search, and at some of its proposals another one that has heard the same and never proposed. */
+static void test_restarts(void)
+{
+    enum { N = 240 };
+    struct job *job = job_of(2);
+    double genes[N * COLUMNS];
+    struct genome g, h;
+    void *state, *again;
+    const char *op, *op2;
+    long models = 0, late = 0, compared = 0, differ = 0;
+    if (strategy_surrogate.open(&state, job) || space_genome_init(job->space, &g) || space_genome_init(job->space, &h)) exit(1);
+    for (int64_t n = 0; n < N; n++) {
+        ask(state, job, n, &g, &op);
+        models += n >= N / 2 && !strcmp(op, "model");
+        late += n >= N / 2;
+        memcpy(genes + COLUMNS * n, g.g, COLUMNS * sizeof *genes);
+        if (n > 40 && n % 17 == 0) {
+            if (strategy_surrogate.open(&again, job)) exit(1);
+            for (int64_t k = 0; k < n; k++) report(again, genes, k, &h);
+            ask(again, job, n, &h, &op2);
+            strategy_surrogate.close(again);
+            compared++;
+            differ += memcmp(h.g, genes + COLUMNS * n, COLUMNS * sizeof *genes) || strcmp(op, op2);
+        }
+        report(state, genes, n, &g);
+    }
+    ok(compared == 12 && !differ, "who was killed and has heard all again proposes the same, %ld times, with fits in the background", compared);
+    ok(2 * models > late, "models that are right about the higher rung are owed what they bring there: %ld of %ld proposals are theirs", models, late);
+    strategy_surrogate.close(state);
+    space_genome_fini(&g), space_genome_fini(&h);
+    job_free(job);
+}
+
 int main(void)
 {
     long n[2];
@@ -193,5 +262,6 @@ int main(void)
     double low = proposes(false, &n[0]), high = proposes(true, &n[1]);
     ok(n[0] > 5 && fabs(low - 0.3) < 0.1, "a search on one rung goes where that rung is good: %.2f on average over %ld of the models' proposals", low, n[0]);
     ok(n[1] > 5 && fabs(high - 0.7) < 0.1, "one that knows the higher rung goes where that is: %.2f over %ld", high, n[1]);
+    test_restarts();
     return tap_done();
 }

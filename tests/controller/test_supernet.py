@@ -50,7 +50,7 @@ a = worker(d, name="a")
 l = a.next()
 same((l["task"]["kind"], l["trial"], l["arch"], l["rung"], l["tokens"], l["metrics"], l["epoch"], "checkpoint" in l),
      ("supernet", None, None, 0, 12288, [], 1, False), "one that does gets it before anything is proposed")
-same((l["task"]["supernet"], l["task"]["train"]["batch"], l["data"]["context"]), ({"tokens": 12288, "space": job(d)["space"]}, 4, 32), "with its space, recipe and text")
+same((l["task"]["supernet"], l["task"]["train"]["batch"], l["data"]["context"]), ({"tokens": 12288, "adapt": 205, "space": job(d)["space"]}, 4, 32), "with its space, recipe and text")
 same((v.next(), c.call("job.get", id=id)["trials"]["leased"]), (None, 0), "meanwhile there is nothing else, and no trial")
 ok(progress(a, l, step=10, tokens=1280, loss=3.5, curve=[[100, 3.0]], checkpoint=ckpt(1, 1280)), "its progress is heard")
 g = c.call("job.get", id=id)
