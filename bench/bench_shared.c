@@ -4,7 +4,7 @@
  *   bench_shared corpus.txt --space lm-small --tokens 500000 --share 8 --n 30 --best 12 --batch 16 --context 256 --kept references.txt
  *
  * --share: tokens of the supernet, in those of one candidate; --paths: drawn paths a step; --mix: how far they learn from the largest; --adapt: tokens of a candidate on
- * from what it inherits, in those of one alone; --kept: a file of references of the same settings, read and appended to; --super: the supernet's checkpoint, likewise.
+ * from what it inherits, in those of one alone; --super-batch: sequences of a step of either, --batch unless given; --kept: a file of references of the same settings, read and appended to; --super: the supernet's checkpoint, likewise.
  * Prints a line a reference, then Spearman's rho and Kendall's tau_b over all and within the best tenth, of the supernet and of counting parameters, with
  * 95 % intervals (percentiles of 2000 resamples of the references, Efron 1979), and the time of both sides. */
 #include <math.h>

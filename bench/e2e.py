@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A whole search against the clock: Optuna's NSGA-II over models trained in PyTorch, Taut's nsga2, and Taut with shared weights and auto, on the same space, text and cores.
 
-    bench/e2e.py --peers DIR [--python PY] [--build build] [--minutes 30] [--kept e2e.json] [--only optuna,nsga2,shared,again]
+    bench/e2e.py --peers DIR [--python PY] [--build build] [--minutes 30] [--own 30] [--supernet 0.25] [--kept e2e.json] [--only optuna,nsga2,shared,again]
 
 DIR holds the peer, e2e_optuna_torch.py with its models.py, and corpus.py, which makes the text; PY is a Python with torch and optuna. This script's own needs numpy and
 moocore. The space is the peer's: width 64 to 256 by 32, 2 to 6 layers, 2, 4 or 8 heads, of which 1, 2 or 4 share keys and values, feed-forward ratio 1 to 4,

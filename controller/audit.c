@@ -39,6 +39,11 @@ bool audit_rungs_relied(const struct job *job, const struct archive *a)
     return true;
 }
 
+static bool draws(const struct job *job)
+{
+    return job->audit > 0 && job->rungs > 1 && audit_target(job);
+}
+
 /* Seconds of evaluators' time since the first report, that report's own (and a supernet's) left out as *before; and what a trial that was drawn took on average to get from rung 0 to where it is
  * (0: none has). */
 static double spent(const struct archive *a, double *before_it, double *each)
@@ -61,7 +66,7 @@ static double spent(const struct archive *a, double *before_it, double *each)
 
 long audit_due(const struct job *job, const struct archive *a, const struct audit_budget *b, long n, bool closed)
 {
-    if (job->audit == 0 || job->rungs == 1 || !audit_target(job)) return 0;
+    if (!draws(job)) return 0;
     bool counted = isfinite(b->evaluations), timed = isfinite(b->hours);
     double each = 0, before = 0, busy = timed ? spent(a, &before, &each) : 0, whole = 3600 * b->hours * (job->shared ? 1 - JOB_FINAL_SHARE : 1) - before;
     double part = counted ? (double)n / b->evaluations : 0, gone = !timed ? 0 : whole > 0 ? busy / whole : 1;
@@ -254,7 +259,7 @@ static long next_of_all(const struct job *job, const struct archive *a)
 long audit_next(const struct job *job, const struct archive *a, const struct audit_budget *b, bool closed, enum audit_drawn *how)
 {
     long done = archive_audited(a), planned = 0, row = -1, n = closed ? archive_planned(a) : archive_evaluations(a);
-    if (job->audit == 0 || job->rungs == 1 || !audit_target(job)) return -1;
+    if (!draws(job)) return -1;
     if (!audit_rungs_relied(job, a) && (row = next_of_all(job, a)) >= 0) {
         *how = AUDIT_ALL;
         return row;

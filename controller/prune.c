@@ -90,7 +90,7 @@ static st_t predict(struct ctl *c, const struct ctl_job *j, long row, int rung, 
 }
 
 /* What is known of the trial's objectives, all minimised, with the predicted end in place of a loss, and the best end of the latency model's interval where that is relied on and
- * nothing is measured yet (*modelled). Returns the index of the loss; -1: there is none, or another objective is not known, and could be the best there is. */
+ * nothing is measured yet (*modelled; never of every ESTIMATE_CHECK-th trial). Returns the index of the loss; -1: there is none, or another objective is not known, and could be the best there is. */
 static int known(struct ctl_job *j, long row, int rung, const struct ending *e, double y[JOB_OBJECTIVES_MAX], bool *modelled)
 {
     const struct job *job = j->job;
@@ -110,7 +110,7 @@ static int known(struct ctl_job *j, long row, int rung, const struct ending *e, 
             archive_interval(j->archive, col, row, &low, &high);
             y[i] = (!archive_estimated(j->archive, col, row) ? archive_median(j->archive, col, row) : max ? high : low) * (max ? -1 : 1);
             if (isnan(y[i])) return -1;
-        } else if (!rung && ctl_modelled_interval(j, row, m, &v)) {
+        } else if (!rung && row % ESTIMATE_CHECK && ctl_modelled_interval(j, row, m, &v)) {
             y[i] = max ? -v.high : v.low;
             *modelled = true;
         } else {
@@ -150,7 +150,7 @@ bool ctl_prune(struct ctl *c, struct ctl_lease *l, double tokens)
     if (known(j, row, rung, NULL, y, &modelled) < 0 || predict(c, j, row, rung, tokens, &e) || predict(c, j, row, rung, EARLIER * tokens, &earlier)) return false;
     e.low = fmin(e.low, earlier.low);
     loss = known(j, row, rung, &e, y, &modelled);
-    if (loss < 0 || (modelled && row % ESTIMATE_CHECK == 0)) return false;
+    if (loss < 0) return false;
     long by = dominating(j, row, rung, y);
     if (by < 0) return false;
     const struct metric *m = &j->job->objective[loss].metric;

@@ -183,6 +183,8 @@ with sqlite3.connect("file:%s/taut.db?mode=ro" % d.dir, uri=True) as db:
     rows = [(t, json.loads(b)) for t, b in db.execute("SELECT type, body FROM event WHERE job=? ORDER BY seq", (lat,))]
 at = [t == "verdict" and b["shortcut"] == "model.decode_ms@16" and b["relied"] for t, b in rows].index(True)
 same([b["trial"] for t, b in rows[:at] if t == "pruned" and b["rung"] == 0], [], "none of them before the model was relied on")
+place = {r["trial"]: i for i, r in enumerate(c.call("trial.list", job=lat))}
+same([t for t in sorted(first) if place[t] % 8 == 0], [], "nor any that is an eighth one, which shows what the model would have ended")
 for t in sorted(first):
     same([o for o, r in v.done if r == 0 and v.loss(o, TOKENS[0]) < v.loss(t, TOKENS[0]) and ms(arch[o]) <= ms(arch[t])] != [], True, "trial %d would have been dominated there" % t)
 ok("best end of the model's interval" in c.call("trial.get", id=min(first))["error"], "and why says so: %s" % c.call("trial.get", id=min(first))["error"])
