@@ -32,7 +32,8 @@
     X(ST_ENOFIT,    -18, "does not fit in memory")             \
     X(ST_ESTATE,    -19, "wrong state")                        \
     X(ST_EEXHAUSTED,-20, "exhausted")                          \
-    X(ST_ETOOBIG,   -21, "too large")
+    X(ST_ETOOBIG,   -21, "too large")                          \
+    X(ST_ELOST,     -22, "device lost")
 
 typedef enum {
 #define X(name, code, text) name = code,

@@ -7,7 +7,7 @@
 #include "kernels/host.h"
 
 /* A name is a kind, or a kind, a colon and what that kind makes of the rest. */
-static const struct kn_dev_vtable *const kinds[] = {&kn_ref_vtable, &kn_cpu_vtable};
+static const struct kn_dev_vtable *const kinds[] = {&kn_ref_vtable, &kn_cpu_vtable, &kn_cuda_vtable};
 
 /* "cpu:avx2" -> index 1: the words that a kind knows; a number stands for itself. -1: absent, -2: unknown. */
 static int index_of(const char *s)
@@ -24,10 +24,10 @@ st_t kn_dev_open(struct kn_dev **out, const char *name, int threads, struct base
 {
     size_t n = strcspn(name, ":");
     int index = index_of(name + n);
-    if (n == 4 && !memcmp(name, "cuda", 4)) return base_err_set(err, ST_ENOTSUP, "device", "%s: not built with CUDA", name);
+    if (!&kn_cuda_vtable && n == 4 && !memcmp(name, "cuda", 4)) return base_err_set(err, ST_ENOTSUP, "device", "%s: not built with CUDA", name);
     const struct kn_dev_vtable *vt = NULL;
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
-        if (strlen(kinds[i]->kind) == n && !memcmp(kinds[i]->kind, name, n)) vt = kinds[i];
+        if (kinds[i] && strlen(kinds[i]->kind) == n && !memcmp(kinds[i]->kind, name, n)) vt = kinds[i];
     if (!vt || index == -2) return base_err_set(err, ST_ENOTFOUND, "device", "no device is called '%s'", name);
     struct kn_dev *dev = calloc(1, sizeof *dev);
     if (!dev) return base_err_set(err, ST_ENOMEM, "device", "out of memory");

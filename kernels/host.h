@@ -25,6 +25,8 @@ st_t kn_host_mark(struct kn_dev *dev, int which);
 st_t kn_host_elapsed(struct kn_dev *dev, uint64_t *ns);
 
 extern const struct kn_dev_vtable kn_ref_vtable, kn_cpu_vtable;
+/* NULL where a program was linked without the CUDA device. */
+extern const struct kn_dev_vtable kn_cuda_vtable __attribute__((weak));
 extern const struct kn_ops kn_ref_ops, kn_cpu_ops;
 
 #endif

@@ -22,3 +22,4 @@ libkernels_a_SOURCES += kernels/ref/delta_rule.c kernels/ref/gates.c kernels/cpu
 	kernels/cpu/delta_rule.c kernels/cpu/delta_rule_bwd.c kernels/cpu/gates.c
 libkernels_a_SOURCES += kernels/ref/gla.c kernels/cpu/gla.h kernels/cpu/gla_chunk.h kernels/cpu/gla.c kernels/cpu/gla_bwd.c
 libkernels_a_SOURCES += kernels/branch.h kernels/check_decode.c kernels/ref/decode.c kernels/cpu/decode.c kernels/cpu/row.c kernels/cpu/vec_stored.h
+include kernels/cuda/local.mk

@@ -1,5 +1,6 @@
 include tests/base/local.mk
 include tests/kernels/local.mk
+include tests/cudahost/local.mk
 include tests/searchspace/local.mk
 include tests/wire/local.mk
 include tests/model/local.mk

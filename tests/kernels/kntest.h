@@ -16,6 +16,26 @@
 #include "kernels/device.h"
 #include "tests/tap.h"
 
+/* Memory that every device of the tests reaches, zeroed. */
+#ifdef KT_CUDA
+void *kt_cuda_alloc(size_t bytes);
+void kt_cuda_free(void *p);
+#define kt_mem_free kt_cuda_free
+#else
+#define kt_mem_free free
+#endif
+__attribute__((unused)) static void *kt_mem(size_t bytes)
+{
+#ifdef KT_CUDA
+    void *p = kt_cuda_alloc(bytes);
+    if (p) memset(p, 0, bytes);
+#else
+    void *p = calloc(bytes ? bytes : 1, 1);
+#endif
+    if (!p) abort();
+    return p;
+}
+
 struct kt {
     struct kn_tensor t; /* dims and strides; p and dtype are filled in by kt_f and kt_d */
     int64_t n;          /* elements of storage, gaps included */
@@ -51,11 +71,11 @@ __attribute__((unused)) static struct kt kt_new(int rank, const int64_t *d, cons
         run *= d[k];
         if (d[k] > 0) x.n += (d[k] - 1) * x.t.s[k];
     }
-    x.f = malloc((size_t)x.n * sizeof(float));
+    x.f = kt_mem((size_t)x.n * sizeof(float));
     x.init = malloc((size_t)x.n * sizeof(float));
     x.g = malloc((size_t)x.n * sizeof(double));
     x.used = calloc((size_t)x.n, 1);
-    if (!x.f || !x.init || !x.g || !x.used) abort();
+    if (!x.init || !x.g || !x.used) abort();
     struct base_rng r = base_rng_at(seed, RNG_TEST, 0);
     for (int64_t i = 0; i < x.n; i++) x.init[i] = (float)(scale * base_rng_normal(&r));
     for (int64_t i = 0; i < kn_count(&x.t); i++) x.used[kt_at(&x, i)] = 1;
@@ -65,7 +85,7 @@ __attribute__((unused)) static struct kt kt_new(int rank, const int64_t *d, cons
 
 __attribute__((unused)) static void kt_free(struct kt *x)
 {
-    free(x->f);
+    kt_mem_free(x->f);
     free(x->init);
     free(x->g);
     free(x->used);
@@ -155,9 +175,16 @@ __attribute__((unused)) static int kt_is_rounded(const struct kt *x, const uint1
 
 static enum kn_dtype kt_precision = KN_F32; /* of kt_compare's devices; those that lack it are left out */
 
-#define KT_ISAS    3
+/* What is tested: the CPU's instruction sets with 1 to 4 threads; or, with KT_CUDA, one CUDA device opened four times, whose order of blocks and threads is another
+ * each time where tests/cudahost is the device. */
 #define KT_THREADS 4
+#ifdef KT_CUDA
+#define KT_ISAS 1
+static const char *const kt_isa[KT_ISAS] = {"cuda:0"};
+#else
+#define KT_ISAS 3
 static const char *const kt_isa[KT_ISAS] = {"cpu:generic", "cpu:avx2", "cpu:avx512"};
+#endif
 static struct kn_dev *kt_ref,
     *kt_cpu[KT_ISAS][KT_THREADS]; /* [isa][threads - 1]; NULL where the machine lacks the set */
 
