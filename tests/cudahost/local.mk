@@ -1,6 +1,6 @@
 # The CUDA device on the host (tests/cudahost/cuda_runtime.h): a library of it, and every test of an op that also runs on it, as PROGRAM_cuda.
 cudahost_headers = tests/cudahost/cuda_runtime.h tests/cudahost/kn_ptx.h tests/cudahost/cublasLt.h
-EXTRA_DIST += tests/cudahost/host.cpp tests/cudahost/blas.cpp tests/kernels/kt_cuda.cu $(cudahost_headers)
+EXTRA_DIST += tests/cudahost/test_cudahost.cu tests/cudahost/host.cpp tests/cudahost/blas.cpp tests/kernels/kt_cuda.cu $(cudahost_headers)
 if CUDAHOST
 cudahost_objects = tests/cudahost/o/host.o tests/cudahost/o/cublaslt.o tests/cudahost/o/kt_cuda.o $(patsubst kernels/cuda/%.cu,tests/cudahost/o/%.o,$(cuda_sources))
 CUDAHOST_CXX = $(CXX) -std=c++20 -O2 -g -pthread $(CUDAHOST_CXXFLAGS) -I$(srcdir)/tests/cudahost -I$(top_srcdir) -MMD -MP -c
@@ -12,6 +12,8 @@ tests/cudahost/o/kt_cuda.o: $(srcdir)/tests/kernels/kt_cuda.cu
 	$(AM_V_GEN)$(MKDIR_P) tests/cudahost/o && $(CUDAHOST_CXX) -x c++ -o $@ $<
 tests/cudahost/o/%.o: $(srcdir)/kernels/cuda/%.cu
 	$(AM_V_GEN)$(MKDIR_P) tests/cudahost/o && $(CUDAHOST_CXX) -x c++ -o $@ $<
+tests/cudahost/o/test_cudahost.o: $(srcdir)/tests/cudahost/test_cudahost.cu
+	$(AM_V_GEN)$(MKDIR_P) tests/cudahost/o && $(CUDAHOST_CXX) -x c++ -o $@ $<
 -include $(cudahost_objects:.o=.d)
 tests/cudahost/libcudahost.a: $(cudahost_objects)
 	$(AM_V_AR)rm -f $@ && $(AR) cr $@ $(cudahost_objects)
@@ -21,6 +23,8 @@ CLEANFILES += tests/cudahost/libcudahost.a $(cudahost_objects) $(cudahost_object
 # One rule a test: its own source again, for the device "cuda:0".
 cudahost_tests = act adamw attention conv decode delta_rule elementwise embed gates gatednorm gemm gla head_ce heads layernorm moe rmsnorm rope ssd stored swiglu
 cudahost_programs = $(cudahost_tests:%=tests/cudahost/test_%_cuda)
+tests/cudahost/test_cudahost: tests/cudahost/o/test_cudahost.o tests/cudahost/libcudahost.a libbase.a
+	$(AM_V_CCLD)$(CC) $(AM_LDFLAGS) $(LDFLAGS) -o $@ $< tests/cudahost/libcudahost.a libkernels.a libbase.a -lstdc++ -lm
 cudahost: $(cudahost_programs)
 $(cudahost_programs): tests/cudahost/test_%_cuda: $(srcdir)/tests/kernels/test_%.c $(srcdir)/tests/kernels/kntest.h tests/cudahost/libcudahost.a libkernels.a libbase.a
 	$(AM_V_CCLD)$(CC) $(DEFS) $(AM_CPPFLAGS) $(CPPFLAGS) $(AM_CFLAGS) $(CFLAGS) -DKT_CUDA $(AM_LDFLAGS) $(LDFLAGS) -o $@ $< $(CUDAHOST_LIBS)
