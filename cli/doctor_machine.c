@@ -130,10 +130,23 @@ static void energy(struct doctor *d)
                "not measured: %s: %s", err.where, err.what);
 }
 
+/* Each card that CUDA opens, or why it opens none: to be remedied where there is a card. */
 static void graphics(struct doctor *d)
 {
-    if (!access("/dev/nvidiactl", F_OK)) doctor_say(d, DOCTOR_WARN, "graphics card", "the CPU does the work", "there is one, but CUDA is not built yet");
-    else doctor_say(d, DOCTOR_OK, "graphics card", NULL, "none found, and CUDA is not built yet: the CPU does the work");
+    for (int i = 0; i < 64; i++) {
+        struct base_err err = BASE_ERR_INIT;
+        struct kn_dev *dev = NULL;
+        char name[16], memory[FMT_MAX];
+        snprintf(name, sizeof name, "cuda:%d", i);
+        if (kn_dev_open(&dev, name, 1, &err)) {
+            if (i) return;
+            if (!access("/dev/nvidiactl", F_OK)) doctor_say(d, DOCTOR_WARN, "graphics card", "until that is mended the CPU does the work", "there is one, but %s", err.what);
+            else doctor_say(d, DOCTOR_OK, "graphics card", NULL, "none (%s): the CPU does the work", err.what);
+            return;
+        }
+        doctor_say(d, DOCTOR_OK, "graphics card", NULL, "%s: %s, %s, %s (%s)", name, dev->info.name, dev->info.isa, fmt_bytes(memory, (double)dev->info.memory), dev->info.libraries);
+        kn_dev_close(dev);
+    }
 }
 
 /* Evaluators and profiles do not start without it. */

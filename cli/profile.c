@@ -25,7 +25,7 @@ static const struct cli_opt options[] = {
     {"batch", 'b', "B,…", "sequences decoded at once, for throughput (default: 8)", false},
     {"limit", 'l', "S", "seconds to measure a metric, and as many at most before to warm up; then it stands as not converged (default: 3)", false},
     {"threads", 't', "N", "to compute with (default: all CPUs of this process)", false},
-    {"device", 0, "NAME", "cpu (default)", false},
+    {"device", 0, "NAME", "cpu (default), cuda:N", false},
     {"weights", 'w', "KIND", "how they are kept in memory: f32 (default), bf16, int8 (as a job's decode_precision)", false},
     {0},
 };

@@ -27,7 +27,7 @@
 
 static const struct cli_opt options[] = {
     {"threads", 't', "N", "threads of the evaluator (default: all CPUs)", false},
-    {"device", 0, "NAME", "cpu (default); cuda:N is not built yet", false},
+    {"device", 0, "NAME", "cpu (default), cuda:N", false},
     {0},
 };
 

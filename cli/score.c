@@ -20,7 +20,7 @@ static const struct cli_opt options[] = {
     {"proxies", 'p', "A,…", "which, as in a job's \"proxies\" (default: all)", false},
     {"seed", 0, "N", "of first weights, as a job's (default: 1)", false},
     {"threads", 't', "N", "to compute with (default: all CPUs of this process); the scores are the same", false},
-    {"device", 0, "NAME", "cpu (default)", false},
+    {"device", 0, "NAME", "cpu (default), cuda:N", false},
     {0},
 };
 

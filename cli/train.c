@@ -48,7 +48,7 @@ static const struct cli_opt options[] = {
     {"seed", 0, "N", "of first weights and of the order of windows (default: 1)", false},
     {"precision", 0, "auto|f32|bf16", "of products: the device's fastest (default), or this; sums, weights and optimiser stay f32", false},
     {"threads", 't', "N", "to compute with (default: all CPUs of this process); the losses are the same", false},
-    {"device", 0, "NAME", "cpu (default)", false},
+    {"device", 0, "NAME", "cpu (default), cuda:N", false},
     {0},
 };
 

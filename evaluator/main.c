@@ -57,7 +57,7 @@ static void help(void)
     puts("usage: taut-evaluator [options]\n\n"
          "Takes leases from tautd, trains and profiles candidates on this machine, reports. SIGTERM: checkpoints, hands the trial back, leaves.\n\n"
          "  --socket PATH      tautd's socket (default: $TAUT_SOCKET, else $XDG_RUNTIME_DIR/taut/tautd.sock)\n"
-         "  --device NAME      cpu (default)\n"
+         "  --device NAME      cpu (default), cuda:N\n"
          "  --threads N        threads to compute with (default: all CPUs)\n"
          "  --work DIR         folder for checkpoints and weights, of one tautd's evaluators (default: ./taut-work)\n"
          "  --name NAME        what to be called (default: host name)\n"

@@ -24,7 +24,7 @@ st_t kn_dev_open(struct kn_dev **out, const char *name, int threads, struct base
 {
     size_t n = strcspn(name, ":");
     int index = index_of(name + n);
-    if (!&kn_cuda_vtable && n == 4 && !memcmp(name, "cuda", 4)) return base_err_set(err, ST_ENOTSUP, "device", "%s: not built with CUDA", name);
+    if (n == 4 && !memcmp(name, "cuda", 4) && !kinds[2]) return base_err_set(err, ST_ENOTSUP, "device", "%s: not built with CUDA", name);
     const struct kn_dev_vtable *vt = NULL;
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
         if (kinds[i] && strlen(kinds[i]->kind) == n && !memcmp(kinds[i]->kind, name, n)) vt = kinds[i];

@@ -1,7 +1,7 @@
 /* Devices: where tensors live and what can be done to them. Everything above kernels/ is written once against this header.
  *
  *   struct kn_dev *dev;
- *   st = kn_dev_open(&dev, "cpu", 2, &err);                 // "ref", "cpu", later "cuda:0"
+ *   st = kn_dev_open(&dev, "cpu", 2, &err);                 // "ref", "cpu", "cuda:0"
  *   void *p; st = kn_alloc(dev, bytes, &p);
  *   st = dev->op->gemm(dev, 1, &a, &b, 0, &c);
  *   kn_dev_close(dev);

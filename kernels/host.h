@@ -25,8 +25,12 @@ st_t kn_host_mark(struct kn_dev *dev, int which);
 st_t kn_host_elapsed(struct kn_dev *dev, uint64_t *ns);
 
 extern const struct kn_dev_vtable kn_ref_vtable, kn_cpu_vtable;
-/* NULL where a program was linked without the CUDA device. */
+/* Built without CUDA, it is NULL where a program is linked without it. */
+#ifdef TAUT_CUDA
+extern const struct kn_dev_vtable kn_cuda_vtable;
+#else
 extern const struct kn_dev_vtable kn_cuda_vtable __attribute__((weak));
+#endif
 extern const struct kn_ops kn_ref_ops, kn_cpu_ops;
 
 #endif

@@ -16,11 +16,11 @@ static st_t explain(struct base_err *err, int index, cudaError_t e)
     case cudaErrorInsufficientDriver: {
         int driver = 0, runtime = 0;
         cudaDriverGetVersion(&driver), cudaRuntimeGetVersion(&runtime);
-        if (!driver) return base_err_set(err, ST_ENOTSUP, "device", "no NVIDIA driver on this machine");
+        if (!driver) return base_err_set(err, ST_ENOTSUP, "device", "CUDA needs NVIDIA's driver, and there is none on this machine");
         return base_err_set(err, ST_ENOTSUP, "device", "the NVIDIA driver is for CUDA %d.%d, older than the %d.%d that this was built with: update the driver", driver / 1000,
                             driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
     }
-    case cudaErrorNoDevice: return base_err_set(err, ST_ENOTSUP, "device", "the driver sees no GPU (CUDA_VISIBLE_DEVICES may hide it)");
+    case cudaErrorNoDevice: return base_err_set(err, ST_ENOTSUP, "device", "NVIDIA's driver sees no GPU (CUDA_VISIBLE_DEVICES may hide it)");
     case cudaErrorMemoryAllocation: return base_err_set(err, ST_ENOMEM, "device", "cuda:%d: out of device memory", index);
     default: return base_err_set(err, ST_ENOTSUP, "device", "cuda:%d: %s", index, cudaGetErrorString(e));
     }
@@ -54,7 +54,7 @@ static st_t describe(struct kn_dev *dev, int index, struct base_err *err)
     snprintf(i->isa, sizeof i->isa, "sm_%d%d", p.major, p.minor);
     snprintf(i->libraries, sizeof i->libraries, "taut 1, CUDA %d.%d, driver for %d.%d", runtime / 1000, runtime % 1000 / 10, driver / 1000, driver % 1000 / 10);
     i->threads = 1;
-    i->memory = there;
+    i->memory = all; /* not what is free now: the same card is the same device */
     i->bf16 = true;
     i->fastest = KN_BF16;
     c->sms = p.multiProcessorCount;
@@ -81,7 +81,7 @@ static st_t cuda_open(struct kn_dev *dev, int index, int threads, struct base_er
     if (index < 0) index = 0;
     cudaError_t e = cudaGetDeviceCount(&count);
     if (e) return explain(err, index, e);
-    if (index >= count) return base_err_set(err, ST_ENOTFOUND, "device", "there is no cuda:%d; GPUs that the driver sees: %d", index, count);
+    if (index >= count) return base_err_set(err, ST_ENOTFOUND, "device", "there is no cuda:%d; CUDA sees %d", index, count);
     struct cuda *c = (struct cuda *)calloc(1, sizeof *c);
     if (!c) return base_err_set(err, ST_ENOMEM, "device", "out of memory");
     dev->self = c;

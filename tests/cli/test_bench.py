@@ -445,7 +445,7 @@ def llama():
 
 def wrong():
     for args, words in ((["sums"], "no part 'sums'"), (["--model", "a,f"], "'f'"), (["--model", "a,a"], "twice"), (["--model", ""], "empty"), (["--model", "a,"], "''"),
-                        (["--threads", "0"], "--threads"), (["--threads", "x"], "--threads"), (["--precision", "f16"], "f16"), (["--device", "cuda:0"], "CUDA"),
+                        (["--threads", "0"], "--threads"), (["--threads", "x"], "--threads"), (["--precision", "f16"], "f16"), (["--device", "cuda:99"], "CUDA"),
                         (["--skip", "wall"], "--compare-torch"), (["--rounds", "3"], "--compare-torch"), (["--compare-torch", "--skip", "lunch"], "'lunch'"),
                         (["--compare-torch", "--skip", "torch,wall,llama"], "nothing is left"), (["--compare-torch", "--rounds", "0"], "--rounds"), (["--device", "ref"], "ref"), (["--device", "moon"], "moon"), (["--colour"], "--colour"), (["limits", "ops", "models", "ops"], "ops"),
                         (["ops", "--compare-torch"], "'ops'"), (["models", "--op", "gemm"], "--op")):
