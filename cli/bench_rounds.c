@@ -34,8 +34,8 @@ static st_t own_steps(struct compare *c, struct compare_own *o, int steps, doubl
         double loss, norm;
         int64_t first = o->at++ * n % ((int64_t)c->text.len - n);
         for (int64_t i = 0; i <= n; i++) x[i] = (unsigned char)c->text.p[first + i];
-        st = model_step(o->m, x, x + 1, c->b->batch, c->a.context, &loss);
-        if (!st) st = model_update(o->m, &h, &norm);
+        st = model_train_begin(o->m, x, x + 1, c->b->batch, c->a.context, &h);
+        if (!st) st = model_train_end(o->m, &loss, &norm);
         if (losses) losses[s] = loss;
         if (ms) ms[s] = (double)(base_clock_ns() - from) * 1e-6;
     }

@@ -43,7 +43,7 @@ static void text_of(int32_t *p, int64_t n)
     for (int64_t i = 0; i < n; i++) p[i] = (int32_t)base_rng_below(&r, BENCH_VOCAB);
 }
 
-/* Steps of model_step and model_update for some seconds. */
+/* Whole training steps for some seconds. */
 static st_t train(struct whole *w, struct kn_dev *dev, double seconds, struct kn_rate *rate, uint64_t *planned, struct base_err *err)
 {
     struct bench *b = w->b;
@@ -67,8 +67,8 @@ static st_t train(struct whole *w, struct kn_dev *dev, double seconds, struct kn
         while (bench_more(&t)) {
             progress_draw(b->c, NAN, "training model %s on %d thread%s   step %d", bench_presets[w->model].name, dev->info.threads, dev->info.threads == 1 ? "" : "s",
                           t.n > 0 ? t.n + 1 : 1);
-            t.st = model_step(m, x, x + 1, b->batch, b->context, &loss);
-            if (!t.st) t.st = model_update(m, &h, &norm);
+            t.st = model_train_begin(m, x, x + 1, b->batch, b->context, &h);
+            if (!t.st) t.st = model_train_end(m, &loss, &norm);
         }
         st = t.st;
     }

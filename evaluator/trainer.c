@@ -17,7 +17,8 @@ struct trainer {
     struct trainer_opts o;
     struct arch arch;
     struct model *model;
-    int32_t *tokens, *targets;     /* [batch, context] */
+    int32_t *tokens, *targets;     /* [batch, context] … */
+    int64_t batch_of;              /* … of this step; -1: of none */
     int64_t steps, at;
     int64_t rung_steps[JOB_RUNGS_MAX]; /* of the ladder */
     double loss;                   /* last step */
@@ -103,6 +104,7 @@ st_t trainer_new(struct trainer **out, const struct trainer_opts *o, struct base
     t->steps = o->rungs ? t->rung_steps[o->rung] : (int64_t)fmax(ceil(o->tokens / (double)n), 1);
     t->curve_max = CURVE_POINTS * (o->rungs ? o->rungs : 1);
     t->curve = calloc((size_t)t->curve_max, sizeof *t->curve);
+    t->batch_of = -1;
     t->tokens = malloc(n * sizeof *t->tokens);
     t->targets = malloc(n * sizeof *t->targets);
     st_t st = t->tokens && t->targets && t->curve ? make_identity(t, err) : ST_ENOMEM;
@@ -136,21 +138,33 @@ static bool point_due(const struct trainer *t)
     return k > before;
 }
 
+/* The batch of a step into t->tokens and t->targets. */
+static st_t batch(struct trainer *t, int64_t step, struct base_err *err)
+{
+    int B = t->o.train.batch, T = t->arch.context;
+    t->batch_of = -1;
+    st_t st = t->o.sequential ? data_batch_sequential(t->o.data, (uint64_t)step, B, T, t->tokens, t->targets, err)
+                              : data_batch(t->o.data, t->o.seed, (uint64_t)step, B, T, t->tokens, t->targets, err);
+    if (!st) t->batch_of = step;
+    return st;
+}
+
 st_t trainer_step(struct trainer *t, struct base_err *err)
 {
     if (trainer_done(t)) return ST_ESTATE;
     uint64_t t0 = base_clock_ns();
     const struct job_train *r = &t->o.train;
-    int B = r->batch, T = t->arch.context;
-    st_t st = t->o.sequential ? data_batch_sequential(t->o.data, (uint64_t)t->at, B, T, t->tokens, t->targets, err)
-                              : data_batch(t->o.data, t->o.seed, (uint64_t)t->at, B, T, t->tokens, t->targets, err);
-    double loss, norm;
-    if (!st) st = model_step(t->model, t->tokens, t->targets, B, T, &loss);
-    if (!st && !isfinite(loss)) st = base_err_set(err, ST_ENONFINITE, "", "the loss is %g at step %lld of %lld", loss, (long long)t->at + 1, (long long)t->steps);
+    st_t st = t->batch_of == t->at ? ST_OK : batch(t, t->at, err);
     if (st) return st;
     struct model_hyper h = {.lr = trainer_lr_rung(r, t->at, t->steps, top_steps(t)), .hidden_lr_scale = r->mup ? (double)JOB_MUP_BASE / t->arch.width : 1,
                             .beta1 = r->beta1, .beta2 = r->beta2, .eps = r->eps, .weight_decay = r->weight_decay, .clip = r->clip};
-    st = model_update(t->model, &h, &norm);
+    double loss, norm;
+    st = model_train_begin(t->model, t->tokens, t->targets, r->batch, t->arch.context, &h);
+    if (st) return st;
+    if (t->at + 1 < t->steps) (void)batch(t, t->at + 1, NULL); /* while the device works; should it fail, the next step says so */
+    st = model_train_end(t->model, &loss, &norm);
+    if ((!st || st == ST_ENONFINITE) && !isfinite(loss))
+        return base_err_set(err, ST_ENONFINITE, "", "the loss is %g at step %lld of %lld", loss, (long long)t->at + 1, (long long)t->steps);
     if (st == ST_ENONFINITE)
         return base_err_set(err, st, "", "the gradient is not finite at step %lld of %lld (loss %g)", (long long)t->at + 1, (long long)t->steps, loss);
     if (st) return st;
@@ -238,6 +252,7 @@ st_t trainer_validate(struct trainer *t, double *nats_per_token, double *bits_pe
 {
     int T = t->arch.context, B = t->o.train.batch, n = data_valid_windows(t->o.data, T);
     double sum = 0;
+    t->batch_of = -1;
     for (int i = 0; i < n; i += B) {
         int b = n - i < B ? n - i : B;
         for (int k = 0; k < b; k++) {

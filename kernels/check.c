@@ -467,14 +467,30 @@ st_t kn_check_sumsq(const struct kn_tensor *x, double *out)
     return ST_OK;
 }
 
+static int are_slabs(const struct kn_tensor *p, const struct kn_tensor *g, const struct kn_tensor *m, const struct kn_tensor *v)
+{
+    if (!p || !is_float(p->dtype) || p->rank != 1) return 0;
+    int64_t n = p->d[0];
+    return is_slab(p, p->dtype, n) && is_slab(g, p->dtype, n) && is_slab(m, p->dtype, n) && is_slab(v, p->dtype, n);
+}
+
 st_t kn_check_adamw(const struct kn_tensor *p, const struct kn_tensor *g, const struct kn_tensor *m, const struct kn_tensor *v,
                     const struct kn_adamw *h)
 {
-    NEED(p && h && h->t >= 1 && is_float(p->dtype) && p->rank == 1);
-    NEED(is_slab(p, p->dtype, p->d[0]));
-    NEED(is_slab(g, p->dtype, p->d[0]));
-    NEED(is_slab(m, p->dtype, p->d[0]));
-    NEED(is_slab(v, p->dtype, p->d[0]));
+    NEED(h && h->t >= 1 && are_slabs(p, g, m, v));
+    return ST_OK;
+}
+
+st_t kn_check_clip(const struct kn_tensor *g, double most, const struct kn_tensor *out)
+{
+    NEED(g && is_float(g->dtype) && g->rank == 1 && is_slab(g, g->dtype, g->d[0]) && is_slab(out, KN_F64, 2));
+    return ST_OK;
+}
+
+st_t kn_check_adamw_at(const struct kn_tensor *p, const struct kn_tensor *g, const struct kn_tensor *m, const struct kn_tensor *v, const struct kn_adamw *h,
+                       const struct kn_tensor *at, const struct kn_tensor *clip)
+{
+    NEED(h && are_slabs(p, g, m, v) && is_slab(at, KN_F64, 3) && is_slab(clip, KN_F64, 2));
     return ST_OK;
 }
 

@@ -23,6 +23,7 @@
 #include "kernels/tensor.h"
 
 struct kn_dev;
+struct kn_graph;
 
 struct kn_adamw {
     double lr, beta1, beta2, eps, weight_decay;
@@ -76,6 +77,13 @@ struct kn_dev_vtable {
     /* Two marks and the time between them, ns. */
     st_t (*mark)(struct kn_dev *dev, int which); /* 0 or 1 */
     st_t (*elapsed)(struct kn_dev *dev, uint64_t *ns);
+    /* A run of ops kept for later: what is enqueued between capture and captured (ops and fetches alone) does not run, but does so at every replay, with the same
+     * operands in memory. ST_ENOTSUP: this device has no such thing. ST_ESTATE from an op meanwhile: it needs more scratch than it has; run the ops once
+     * uncaptured before. captured ends a capture in any case. replay: ST_ESTALE where scratch has moved since: capture again. */
+    st_t (*capture)(struct kn_dev *dev);
+    st_t (*captured)(struct kn_dev *dev, struct kn_graph **out);
+    st_t (*replay)(struct kn_dev *dev, struct kn_graph *g);
+    void (*forget)(struct kn_dev *dev, struct kn_graph *g); /* NULL allowed */
 };
 
 /* name: "ref", "cpu", "cpu:avx2" (a lower ISA than the machine's, for tests: generic, avx2, avx512), "cuda:N".

@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "kernels/host.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -107,4 +108,29 @@ st_t kn_host_elapsed(struct kn_dev *dev, uint64_t *ns)
     if (!h->mark[0] || h->mark[1] < h->mark[0]) return ST_ESTATE;
     *ns = h->mark[1] - h->mark[0];
     return ST_OK;
+}
+
+void kn_host_clip(double sum, double most, double out[2])
+{
+    out[0] = sqrt(sum);
+    out[1] = !isfinite(out[0]) ? NAN : most > 0 ? fmin(1, most / (out[0] + 1e-6)) : 1;
+}
+
+st_t kn_host_capture(struct kn_dev *dev)
+{
+    return ST_ENOTSUP;
+}
+
+st_t kn_host_captured(struct kn_dev *dev, struct kn_graph **out)
+{
+    return ST_ENOTSUP;
+}
+
+st_t kn_host_replay(struct kn_dev *dev, struct kn_graph *g)
+{
+    return ST_ENOTSUP;
+}
+
+void kn_host_forget(struct kn_dev *dev, struct kn_graph *g)
+{
 }

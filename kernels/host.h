@@ -23,6 +23,13 @@ st_t kn_host_download(struct kn_dev *dev, void *host, const void *src, size_t by
 st_t kn_host_sync(struct kn_dev *dev);
 st_t kn_host_mark(struct kn_dev *dev, int which);
 st_t kn_host_elapsed(struct kn_dev *dev, uint64_t *ns);
+/* Op clip's numbers from the sum of squares. */
+void kn_host_clip(double sum, double most, double out[2]);
+/* Work that has finished when an op returns cannot be kept for later: ST_ENOTSUP. */
+st_t kn_host_capture(struct kn_dev *dev);
+st_t kn_host_captured(struct kn_dev *dev, struct kn_graph **out);
+st_t kn_host_replay(struct kn_dev *dev, struct kn_graph *g);
+void kn_host_forget(struct kn_dev *dev, struct kn_graph *g);
 
 extern const struct kn_dev_vtable kn_ref_vtable, kn_cpu_vtable;
 /* Built without CUDA, it is NULL where a program is linked without it. */

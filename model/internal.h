@@ -50,6 +50,7 @@ struct model {
     /* activations */
     void *tok, *target, *loss; /* [N] i32, i32, dtype */
     void *aux;                 /* one number: auxiliary losses */
+    double *clip, *at;         /* of op clip [2]; of op adamw_at [2][3], hidden matrices first: device memory, f64 */
     void *x, *xn, *stat;       /* after the last part: stream, normed, statistics */
     void *dx, *dxn;            /* [N,D] gradient of the stream; of a normed input */
     void *scratch;
@@ -58,7 +59,22 @@ struct model {
     int64_t steps;
     double aux_loss;           /* of the last pass */
     struct model_watch watch;
+    struct {
+        bool begun;
+        int B, T;
+        int64_t counted;       /* targets that count */
+        int64_t seen;          /* steps in a row of this shape */
+        struct model_hyper h;
+        struct kn_graph *graph; /* of this shape; NULL: none yet */
+    } train;
 };
+
+/* stack.c: tokens and targets to the device; *counted: targets that count. */
+st_t stack_feed(struct model *m, const int32_t *tokens, const int32_t *targets, int B, int T, int64_t *counted);
+/* Forward and backward of what was fed, enqueued; losses stay on the device. teacher NULL: none. */
+st_t stack_step(struct model *m, int B, int T, int64_t counted, const struct model_teacher *teacher);
+/* Waits for the rows' losses. */
+st_t stack_loss(struct model *m, int64_t N, int64_t counted, double *loss);
 
 /* Layout (plan.c). out NULL: counts alone. Offsets are final only with `hidden` of a first walk. */
 void plan_params(const struct arch *a, const struct model_opts *o, struct plan *p, struct model_param *out, int64_t hidden);

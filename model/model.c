@@ -180,6 +180,7 @@ st_t model_new_at(struct model **out, const struct arch *a, struct kn_dev *dev, 
 void model_free(struct model *m)
 {
     if (!m) return;
+    m->dev->vt->forget(m->dev, m->train.graph);
     for (int i = 0; i < 4 && !m->borrowed; i++) kn_free(m->dev, m->slab[i], m->plan.slab);
     if (!m->borrowed) kn_free(m->dev, m->act, m->plan.act);
     free(m->host);

@@ -130,6 +130,12 @@ struct model_hyper {
 /* AdamW over everything; the step count t goes up by one. *gnorm: global gradient norm before clipping. ST_ENONFINITE
  * (nothing changed) when it is not finite. */
 st_t model_update(struct model *m, const struct model_hyper *h, double *gnorm);
+/* model_step and model_update in one, in two halves: begin enqueues all of it and returns without waiting where the device works by itself, so that the caller has time
+ * for the next batch; end waits, and says what came of it. Where the device keeps runs of ops (kernels/device.h, capture), a shape's third step is captured and
+ * all later ones are replayed. Numbers are those of model_step and model_update. ST_ENONFINITE from end (*loss and *gnorm are set) when the norm
+ * is not finite: nothing has changed. ST_ESTATE: begin twice, end without begin, or no training was asked for. */
+st_t model_train_begin(struct model *m, const int32_t *tokens, const int32_t *targets, int B, int T, const struct model_hyper *h);
+st_t model_train_end(struct model *m, double *loss, double *gnorm);
 int64_t model_steps(const struct model *m);
 void model_steps_set(struct model *m, int64_t t);
 

@@ -109,3 +109,99 @@ st_t model_update(struct model *m, const struct model_hyper *h, double *gnorm)
     m->steps++;
     return ST_OK;
 }
+
+/* ---- a whole step ---- */
+
+/* Both groups by what lies in m->at and m->clip. */
+static st_t update_at(struct model *m)
+{
+    const struct model_hyper *h = &m->train.h;
+    const struct kn_adamw constant = {.beta1 = h->beta1, .beta2 = h->beta2, .eps = h->eps, .weight_decay = h->weight_decay};
+    struct kn_tensor g = kn_t1(m->slab[1], m->dtype, m->plan.elements), clip = kn_t1(m->clip, KN_F64, 2);
+    const int64_t from[3] = {0, m->plan.hidden, m->plan.elements};
+    TRY(m->dev->op->clip(m->dev, &g, h->clip, &clip));
+    for (int k = 0; k < 2; k++) {
+        struct kn_tensor t[4], at = kn_t1(m->at + 3 * k, KN_F64, 3);
+        for (int i = 0; i < 4; i++) t[i] = kn_t1((char *)m->slab[i] + (size_t)from[k] * m->esize, m->dtype, from[k + 1] - from[k]);
+        if (from[k + 1] > from[k]) TRY(m->dev->op->adamw_at(m->dev, &t[0], &t[1], &t[2], &t[3], &constant, &at, &clip));
+    }
+    return ST_OK;
+}
+
+static st_t whole(struct model *m)
+{
+    TRY(kn_precision(m->dev, m->opts.precision));
+    st_t st = stack_step(m, m->train.B, m->train.T, m->train.counted, NULL);
+    kn_precision(m->dev, KN_F32);
+    return st ? st : update_at(m);
+}
+
+static void forget(struct model *m)
+{
+    m->dev->vt->forget(m->dev, m->train.graph);
+    m->train.graph = NULL;
+}
+
+/* What a captured step has in it, besides what lies in memory. */
+static bool same_step(const struct model *m, int B, int T, int64_t counted, const struct model_hyper *h)
+{
+    const struct model_hyper *o = &m->train.h;
+    return m->train.B == B && m->train.T == T && m->train.counted == counted && o->beta1 == h->beta1 && o->beta2 == h->beta2 && o->eps == h->eps && o->weight_decay == h->weight_decay &&
+           o->clip == h->clip;
+}
+
+/* The step as a graph, where there can be one: the first of a shape shows scratch its largest, the second that nothing moves any more. */
+static st_t enqueue(struct model *m)
+{
+    bool watched = m->watch.units || m->watch.output;
+    if (m->train.graph && !watched) {
+        st_t st = m->dev->vt->replay(m->dev, m->train.graph);
+        if (st != ST_ESTALE) return st;
+        forget(m);
+        m->train.seen = 1;
+    }
+    if (m->train.seen < 3 || watched) return whole(m);
+    st_t st = m->dev->vt->capture(m->dev);
+    if (st == ST_ENOTSUP) return whole(m);
+    if (st) return st;
+    st = whole(m);
+    st_t end = m->dev->vt->captured(m->dev, &m->train.graph);
+    if (st == ST_ESTATE) { /* scratch is short after all */
+        if (!end) forget(m);
+        return whole(m);
+    }
+    if (st || end) return st ? st : end;
+    return m->dev->vt->replay(m->dev, m->train.graph);
+}
+
+st_t model_train_begin(struct model *m, const int32_t *tokens, const int32_t *targets, int B, int T, const struct model_hyper *h)
+{
+    int64_t counted;
+    if (!m->opts.train || m->train.begun) return ST_ESTATE;
+    TRY(stack_feed(m, tokens, targets, B, T, &counted));
+    if (!same_step(m, B, T, counted, h)) {
+        forget(m);
+        m->train.seen = 0;
+    }
+    m->train.B = B, m->train.T = T, m->train.counted = counted, m->train.h = *h;
+    m->train.seen++;
+    double t = (double)(m->steps + 1), c1 = 1 - pow(h->beta1, t), c2 = 1 - pow(h->beta2, t);
+    const double at[6] = {h->lr * h->hidden_lr_scale, c1, c2, h->lr, c1, c2};
+    TRY(m->dev->vt->upload(m->dev, m->at, at, sizeof at));
+    TRY(enqueue(m));
+    m->train.begun = true;
+    return ST_OK;
+}
+
+st_t model_train_end(struct model *m, double *loss, double *gnorm)
+{
+    double clip[2];
+    if (!m->train.begun) return ST_ESTATE;
+    m->train.begun = false;
+    TRY(stack_loss(m, (int64_t)m->train.B * m->train.T, m->train.counted, loss));
+    TRY(m->dev->vt->download(m->dev, clip, m->clip, sizeof clip));
+    if (gnorm) *gnorm = clip[0];
+    if (!isfinite(clip[0])) return ST_ENONFINITE;
+    m->steps++;
+    return ST_OK;
+}

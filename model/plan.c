@@ -218,6 +218,7 @@ uint64_t plan_carve(struct model *m)
     m->target = carve_bytes(&c, (uint64_t)N, sizeof(int32_t));
     m->loss = carve2(&c, N, 1).p;
     m->aux = carve2(&c, 1, 1).p;
+    if (o->train) m->clip = carve_bytes(&c, 2, sizeof(double)), m->at = carve_bytes(&c, 6, sizeof(double));
     m->x = carve2(&c, N, D).p;
     m->xn = carve2(&c, N, D).p;
     m->stat = carve2(&c, N, norm_stats(&m->arch)).p;

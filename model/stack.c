@@ -122,8 +122,7 @@ static st_t backward(struct model *m, int B, int T, const struct aim *aim)
     return aim->ones ? ST_OK : op->embed_bwd(m->dev, &tok, &dx, &m->g[m->embed]);
 }
 
-/* Tokens and targets to the device; *counted: targets that count. */
-static st_t feed(struct model *m, const int32_t *tokens, const int32_t *targets, int B, int T, int64_t *counted)
+st_t stack_feed(struct model *m, const int32_t *tokens, const int32_t *targets, int B, int T, int64_t *counted)
 {
     if (B < 1 || B > m->opts.batch || T < 1 || T > m->arch.context) return ST_EINVAL;
     int64_t N = (int64_t)B * T, n = 0;
@@ -144,8 +143,8 @@ static double number(const struct model *m, int64_t i)
     return m->dtype == KN_F64 ? ((double *)m->host)[i] : (double)((float *)m->host)[i];
 }
 
-/* Mean of the rows' losses, summed in f64 in row order. */
-static st_t mean_loss(struct model *m, int64_t N, int64_t counted, double *loss)
+/* Their mean, summed in f64 in row order. */
+st_t stack_loss(struct model *m, int64_t N, int64_t counted, double *loss)
 {
     TRY(m->dev->vt->download(m->dev, m->host, m->loss, (size_t)N * m->esize));
     double sum = 0;
@@ -156,25 +155,33 @@ static st_t mean_loss(struct model *m, int64_t N, int64_t counted, double *loss)
     return ST_OK;
 }
 
+st_t stack_step(struct model *m, int B, int T, int64_t counted, const struct model_teacher *by)
+{
+    int64_t N = (int64_t)B * T;
+    const struct aim aim = {.aux_weight = MODEL_AUX_WEIGHT};
+    struct kn_tensor xn = rows(m, m->xn, N), dxn = rows(m, m->dxn, N), row = kn_t1(m->loss, m->dtype, N), target = kn_t1(m->target, KN_I32, N),
+                     g = kn_t1(m->slab[1], m->dtype, m->plan.elements);
+    double each = 1 / (double)counted;
+    TRY(forward(m, B, T, &aim));
+    TRY(m->dev->op->fill(m->dev, &g, 0));
+    if (by) TRY(m->dev->op->head_distill(m->dev, &xn, &m->w[m->head], &target, &by->x, &by->w, by->mix, each, &row, &dxn, &m->g[m->head]));
+    else TRY(m->dev->op->head_ce(m->dev, &xn, &m->w[m->head], &target, each, &row, &dxn, &m->g[m->head]));
+    return backward(m, B, T, &aim);
+}
+
 static st_t pass(struct model *m, const int32_t *tokens, const int32_t *targets, int B, int T, bool train, const struct model_teacher *by, double *loss)
 {
     int64_t counted, N = (int64_t)B * T;
     const struct aim aim = {.aux_weight = MODEL_AUX_WEIGHT};
-    TRY(feed(m, tokens, targets, B, T, &counted));
-    TRY(forward(m, B, T, &aim));
-    struct kn_tensor xn = rows(m, m->xn, N), dxn = rows(m, m->dxn, N), row = kn_t1(m->loss, m->dtype, N),
-                     target = kn_t1(m->target, KN_I32, N);
+    TRY(stack_feed(m, tokens, targets, B, T, &counted));
     if (train) {
-        struct kn_tensor g = kn_t1(m->slab[1], m->dtype, m->plan.elements);
-        TRY(m->dev->op->fill(m->dev, &g, 0));
-        double each = 1 / (double)counted;
-        if (by) TRY(m->dev->op->head_distill(m->dev, &xn, &m->w[m->head], &target, &by->x, &by->w, by->mix, each, &row, &dxn, &m->g[m->head]));
-        else TRY(m->dev->op->head_ce(m->dev, &xn, &m->w[m->head], &target, each, &row, &dxn, &m->g[m->head]));
-        TRY(backward(m, B, T, &aim));
+        TRY(stack_step(m, B, T, counted, by));
     } else {
+        struct kn_tensor xn = rows(m, m->xn, N), row = kn_t1(m->loss, m->dtype, N), target = kn_t1(m->target, KN_I32, N);
+        TRY(forward(m, B, T, &aim));
         TRY(m->dev->op->head_ce(m->dev, &xn, &m->w[m->head], &target, 0, &row, NULL, NULL));
     }
-    return mean_loss(m, N, counted, loss);
+    return stack_loss(m, N, counted, loss);
 }
 
 /* The same row, n times. */
@@ -197,7 +204,7 @@ static st_t sum_logits(struct model *m, int64_t N, double *sum)
     TRY(op->fill(m->dev, &row, 0));
     TRY(op->sum_rows(m->dev, &xn, &row));
     TRY(op->axpy(m->dev, 1, &dw, &m->g[m->head]));
-    return mean_loss(m, N, 1, sum);
+    return stack_loss(m, N, 1, sum);
 }
 
 static st_t logits_pass(struct model *m, const int32_t *tokens, int B, int T, double *sum, void *dx)
@@ -205,7 +212,7 @@ static st_t logits_pass(struct model *m, const int32_t *tokens, int B, int T, do
     int64_t N = (int64_t)B * T, counted;
     const struct aim aim = {.ones = !tokens};
     if (B < 1 || B > m->opts.batch || T < 1 || T > m->arch.context) return ST_EINVAL;
-    if (tokens) TRY(feed(m, tokens, tokens, B, T, &counted));
+    if (tokens) TRY(stack_feed(m, tokens, tokens, B, T, &counted));
     struct kn_tensor g = kn_t1(m->slab[1], m->dtype, m->plan.elements);
     TRY(m->dev->op->fill(m->dev, &g, 0));
     TRY(forward(m, B, T, &aim));

@@ -33,12 +33,10 @@ static void task(void *arg, int i, int worker)
     c->update(&c->step, c->p + from, c->g + from, c->m + from, c->v + from, c->n - from < BLOCK ? c->n - from : BLOCK);
 }
 
-st_t cpu_adamw(struct kn_dev *dev, const struct kn_tensor *p, const struct kn_tensor *g, const struct kn_tensor *m,
-               const struct kn_tensor *v, const struct kn_adamw *h)
+/* c1, c2: 1 - beta^t */
+static void update(struct kn_dev *dev, const struct kn_tensor *p, const struct kn_tensor *g, const struct kn_tensor *m, const struct kn_tensor *v, const struct kn_adamw *h,
+                   double c1, double c2)
 {
-    st_t st = kn_check_adamw(p, g, m, v, h);
-    if (st) return st;
-    if (p->dtype != KN_F32) return ST_ENOTSUP;
     struct ctx c = {.update = update_each[cpu_of(dev)->isa], .p = p->p, .g = g->p, .m = m->p, .v = v->p, .n = p->d[0]};
     c.step = (struct step){
         .gscale = (float)h->gscale,
@@ -47,11 +45,33 @@ st_t cpu_adamw(struct kn_dev *dev, const struct kn_tensor *p, const struct kn_te
         .rest1 = (float)(1 - h->beta1),
         .rest2 = (float)(1 - h->beta2),
         .decay = (float)(1 - h->lr * h->weight_decay),
-        .rate = (float)(h->lr / (1 - pow(h->beta1, (double)h->t))),
-        .root = (float)(1 / sqrt(1 - pow(h->beta2, (double)h->t))),
+        .rate = (float)(h->lr / c1),
+        .root = (float)(1 / sqrt(c2)),
         .eps = (float)h->eps,
     };
     cpu_run(dev, task, &c, (int)((c.n + BLOCK - 1) / BLOCK), (double)c.n * 28 / 10);
+}
+
+st_t cpu_adamw(struct kn_dev *dev, const struct kn_tensor *p, const struct kn_tensor *g, const struct kn_tensor *m,
+               const struct kn_tensor *v, const struct kn_adamw *h)
+{
+    st_t st = kn_check_adamw(p, g, m, v, h);
+    if (st) return st;
+    if (p->dtype != KN_F32) return ST_ENOTSUP;
+    update(dev, p, g, m, v, h, 1 - pow(h->beta1, (double)h->t), 1 - pow(h->beta2, (double)h->t));
+    return ST_OK;
+}
+
+st_t cpu_adamw_at(struct kn_dev *dev, const struct kn_tensor *p, const struct kn_tensor *g, const struct kn_tensor *m, const struct kn_tensor *v,
+                  const struct kn_adamw *h, const struct kn_tensor *at, const struct kn_tensor *clip)
+{
+    st_t st = kn_check_adamw_at(p, g, m, v, h, at, clip);
+    if (st) return st;
+    if (p->dtype != KN_F32) return ST_ENOTSUP;
+    const double *a = at->p;
+    struct kn_adamw now = *h;
+    now.lr = a[0], now.gscale = ((const double *)clip->p)[1];
+    if (isfinite(now.gscale)) update(dev, p, g, m, v, &now, a[1], a[2]);
     return ST_OK;
 }
 

@@ -143,4 +143,8 @@ const struct kn_dev_vtable kn_cpu_vtable = {
     .trim = cpu_trim,
     .mark = kn_host_mark,
     .elapsed = kn_host_elapsed,
+    .capture = kn_host_capture,
+    .captured = kn_host_captured,
+    .replay = kn_host_replay,
+    .forget = kn_host_forget,
 };

@@ -41,6 +41,16 @@ st_t cpu_sumsq(struct kn_dev *dev, const struct kn_tensor *x, double *out)
     return ST_OK;
 }
 
+st_t cpu_clip(struct kn_dev *dev, const struct kn_tensor *g, double most, const struct kn_tensor *out)
+{
+    double sum;
+    st_t st = kn_check_clip(g, most, out);
+    if (!st) st = cpu_sumsq(dev, g, &sum);
+    if (st) return st;
+    kn_host_clip(sum, most, out->p);
+    return ST_OK;
+}
+
 #else
 
 /* Sixteen running sums whatever the instruction set: a square of two floats is exact in f64, so all sets give the same

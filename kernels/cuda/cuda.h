@@ -31,6 +31,7 @@ struct cuda {
         void *p;
         size_t bytes;
     } slot[CUDA_SLOT_COUNT];
+    uint64_t moved; /* grows with every piece of scratch that is given up: graphs hold its addresses */
     struct cuda_blas *blas;
     st_t lost; /* ST_ELOST from the first error on that no later call can survive */
 };

@@ -140,6 +140,7 @@ st_t cuda_scratch(struct kn_dev *dev, enum cuda_slot slot, size_t bytes, void **
         void *p = NULL;
         st = cuda_status(dev, cudaFree(s->p)); /* waits for what still reads it */
         dev->bytes -= s->bytes;
+        c->moved++;
         s->p = NULL, s->bytes = 0;
         if (!st) st = cuda_alloc(dev, n, &p);
         if (st == ST_ENOMEM && n > bytes) st = cuda_alloc(dev, n = bytes, &p);
@@ -153,6 +154,7 @@ st_t cuda_scratch(struct kn_dev *dev, enum cuda_slot slot, size_t bytes, void **
 static void cuda_trim(struct kn_dev *dev)
 {
     struct cuda *c = cuda_of(dev);
+    c->moved++;
     for (int i = 0; i < CUDA_SLOT_COUNT; i++) {
         cuda_free(dev, c->slot[i].p, c->slot[i].bytes);
         c->slot[i].p = NULL, c->slot[i].bytes = 0;
@@ -205,6 +207,53 @@ static st_t cuda_elapsed(struct kn_dev *dev, uint64_t *ns)
     return st;
 }
 
+/* ---- graphs ---- */
+
+struct kn_graph {
+    cudaGraphExec_t exec;
+    uint64_t scratch; /* c->moved when it was captured */
+};
+
+static st_t cuda_capture(struct kn_dev *dev)
+{
+    struct cuda *c = cuda_of(dev);
+    if (c->lost) return c->lost;
+    return cuda_status(dev, cudaStreamBeginCapture(c->stream, cudaStreamCaptureModeThreadLocal));
+}
+
+static st_t cuda_captured(struct kn_dev *dev, struct kn_graph **out)
+{
+    struct cuda *c = cuda_of(dev);
+    cudaGraph_t graph = NULL;
+    st_t st = cuda_status(dev, cudaStreamEndCapture(c->stream, &graph));
+    if (st) return st;
+    struct kn_graph *g = (struct kn_graph *)calloc(1, sizeof *g);
+    st = g ? cuda_status(dev, cudaGraphInstantiate(&g->exec, graph, 0)) : ST_ENOMEM;
+    cudaGraphDestroy(graph);
+    if (st) {
+        free(g);
+        return st;
+    }
+    g->scratch = c->moved;
+    *out = g;
+    return ST_OK;
+}
+
+static st_t cuda_replay(struct kn_dev *dev, struct kn_graph *g)
+{
+    struct cuda *c = cuda_of(dev);
+    if (c->lost) return c->lost;
+    if (g->scratch != c->moved) return ST_ESTALE;
+    return cuda_status(dev, cudaGraphLaunch(g->exec, c->stream));
+}
+
+static void cuda_forget(struct kn_dev *dev, struct kn_graph *g)
+{
+    if (!g) return;
+    cudaGraphExecDestroy(g->exec);
+    free(g);
+}
+
 extern "C" {
 const struct kn_ops kn_cuda_ops = {
 #define KN_OP(name, args) cuda_##name,
@@ -214,5 +263,6 @@ const struct kn_ops kn_cuda_ops = {
 
 const struct kn_dev_vtable kn_cuda_vtable = {
     "cuda", cuda_open, cuda_close, cuda_alloc, cuda_free, cuda_upload, cuda_download, cuda_sync, cuda_trim, cuda_mark, cuda_elapsed,
+    cuda_capture, cuda_captured, cuda_replay, cuda_forget,
 };
 }

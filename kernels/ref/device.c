@@ -67,4 +67,8 @@ const struct kn_dev_vtable kn_ref_vtable = {
     .trim = ref_trim,
     .mark = kn_host_mark,
     .elapsed = kn_host_elapsed,
+    .capture = kn_host_capture,
+    .captured = kn_host_captured,
+    .replay = kn_host_replay,
+    .forget = kn_host_forget,
 };

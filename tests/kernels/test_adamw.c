@@ -41,9 +41,47 @@ static void check(int64_t n, int64_t t, double gscale, double decay)
     kt_free(&c.v);
 }
 
+/* By numbers in device memory: the bits of adamw with the same as arguments, and nothing at all where the norm is not finite. */
+static void check_at(struct kn_dev *dev, const char *name, double most, float scale)
+{
+    enum { N = 20011 };
+    struct kt p = kt_new(1, (int64_t[]){N}, NULL, 1, 1), g = kt_new(1, (int64_t[]){N}, NULL, scale, 2), m = kt_new(1, (int64_t[]){N}, NULL, 0.1, 3), v = kt_new(1, (int64_t[]){N}, NULL, 0, 4);
+    double *mem = kt_mem(5 * sizeof *mem), sum = 0;
+    struct kn_tensor at = kn_t1(mem, KN_F64, 3), clip = kn_t1(mem + 3, KN_F64, 2);
+    struct kn_adamw h = {1e-2, 0.9, 0.95, 1e-8, 0.1, 1, 7}, constant = {.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1};
+    float *want[3] = {malloc(N * sizeof(float)), malloc(N * sizeof(float)), malloc(N * sizeof(float))};
+    mem[0] = h.lr, mem[1] = 1 - pow(h.beta1, 7), mem[2] = 1 - pow(h.beta2, 7);
+    int bad = dev->op->sumsq(dev, kt_f(&g), &sum) || dev->op->clip(dev, kt_f(&g), most, &clip);
+    double norm = sqrt(sum), factor = most > 0 ? fmin(1, most / (norm + 1e-6)) : 1;
+    ok(!bad && mem[3] == norm && mem[4] == factor, "%s: clip to %g: norm %.17g, factor %.17g", name, most, mem[3], mem[4]);
+    h.gscale = factor;
+    bad = dev->op->adamw(dev, kt_f(&p), kt_f(&g), kt_f(&m), kt_f(&v), &h);
+    struct kt *all[] = {&p, &m, &v};
+    for (int i = 0; i < 3; i++) memcpy(want[i], all[i]->f, N * sizeof(float)), kt_reset(all[i]);
+    bad |= dev->op->adamw_at(dev, kt_f(&p), kt_f(&g), kt_f(&m), kt_f(&v), &constant, &at, &clip);
+    int differ = 0;
+    for (int i = 0; i < 3; i++) differ += memcmp(want[i], all[i]->f, N * sizeof(float)) != 0;
+    ok(!bad && !differ, "%s: adamw_at gives adamw's bits", name);
+    for (int i = 0; i < 3; i++) kt_reset(all[i]);
+    g.f[N / 2] = INFINITY;
+    bad = dev->op->clip(dev, kt_f(&g), most, &clip) || dev->op->adamw_at(dev, kt_f(&p), kt_f(&g), kt_f(&m), kt_f(&v), &constant, &at, &clip);
+    for (int i = 0; i < 3; i++) differ += memcmp(all[i]->init, all[i]->f, N * sizeof(float)) != 0;
+    ok(!bad && !isfinite(mem[3]) && isnan(mem[4]) && !differ, "%s: a gradient that is not finite changes nothing", name);
+    is_int(dev->op->clip(dev, kt_f(&g), most, &at), ST_EINVAL, "%s: clip wants two numbers", name);
+    is_int(dev->op->adamw_at(dev, kt_f(&p), kt_f(&g), kt_f(&m), kt_f(&v), &constant, &clip, &clip), ST_EINVAL, "%s: adamw_at wants three", name);
+    for (int i = 0; i < 3; i++) free(want[i]), kt_free(all[i]);
+    kt_free(&g), kt_mem_free(mem);
+}
+
 int main(void)
 {
     kt_open();
+    for (int i = 0; i < KT_ISAS; i++) {
+        if (!kt_cpu[i][1]) continue;
+        check_at(kt_cpu[i][1], kt_isa[i], 1, 1);
+        check_at(kt_cpu[i][1], kt_isa[i], 1, 1e-4f);
+        check_at(kt_cpu[i][1], kt_isa[i], 0, 1);
+    }
     check(1, 1, 1, 0);
     check(1000, 1, 1, 0.1);
     check(50001, 10, 0.3, 0.1);

@@ -30,6 +30,9 @@ EXTRA_DIST += tests/golden/make_bamba.py tests/golden/bamba_weights.safetensors 
 	tests/golden/bamba_bias_weights.safetensors tests/golden/bamba_bias_golden.safetensors
 EXTRA_DIST += tests/golden/make_linear.py tests/golden/linear_weights.safetensors tests/golden/linear_golden.safetensors
 EXTRA_DIST += tests/golden/make_delta.py tests/golden/gated_delta_weights.safetensors tests/golden/gated_delta_golden.safetensors
+check_PROGRAMS += tests/model/test_train
+tests_model_test_train_SOURCES = tests/model/test_train.c tests/model/nets.h
+tests_model_test_train_LDADD = $(MODEL_TEST_LIBS)
 check_PROGRAMS += tests/model/test_model
 tests_model_test_model_SOURCES = tests/model/test_model.c tests/model/nets.h
 tests_model_test_model_LDADD = $(MODEL_TEST_LIBS)
