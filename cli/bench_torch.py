@@ -18,6 +18,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 torch.set_num_threads(int(THREADS))
+DEVICE = os.environ.get("TAUT_TORCH_DEVICE", "cpu") # "cuda": everything there, compiled steps with its own graphs
+torch.set_default_device(DEVICE)
 LR, AUX, EPS, CHUNK, ROOM = 1e-3, 0.01, 1e-5, 64, 64
 TYPES = {"F32": torch.float32, "F64": torch.float64}
 
@@ -32,7 +34,7 @@ def tensors(path):
         header = json.loads(f.read(int.from_bytes(f.read(8), "little")))
         data = f.read()
     header.pop("__metadata__", None)
-    return {name: torch.frombuffer(bytearray(data[slice(*h["data_offsets"])]), dtype=TYPES[h["dtype"]]).reshape(h["shape"]) for name, h in header.items()}
+    return {name: torch.frombuffer(bytearray(data[slice(*h["data_offsets"])]), dtype=TYPES[h["dtype"]], device="cpu").reshape(h["shape"]).to(DEVICE) for name, h in header.items()}
 
 
 class Weights:
@@ -184,7 +186,8 @@ class LM(nn.Module):
         super().__init__()
         width = arch["width"]
         top = Weights(all, "")
-        self.table, self.norm, self.head = top.one("model.embed_tokens.weight"), top.one("model.norm.weight"), top.one("lm_head.weight")
+        self.table, self.norm = top.one("model.embed_tokens.weight"), top.one("model.norm.weight")
+        self.head = self.table if arch["tie_embeddings"] else top.one("lm_head.weight")
         self.layers = nn.ModuleList(Layer(Weights(all, f"model.layers.{i}."), width, p) for i, p in enumerate(arch["layers"]))
         k = next(p["mixer"]["head_dim"] for p in arch["layers"] if p["mixer"]["type"] == "attention")
         angle = torch.arange(room)[:, None] * arch.get("rope_theta", 10000.0) ** (-torch.arange(0, k, 2) / k)
@@ -218,7 +221,7 @@ class Training:
         self.model = LM(arch, tensors(WEIGHTS), arch["context"])
         self.run = torch.compile(self.model) if MODE.startswith("compiled") else self.model
         self.opt = torch.optim.AdamW(self.model.parameters(), lr=LR, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1, fused=True)
-        self.text = torch.frombuffer(bytearray(open(TEXT, "rb").read()), dtype=torch.uint8).long()
+        self.text = torch.frombuffer(bytearray(open(TEXT, "rb").read()), dtype=torch.uint8, device="cpu").long().to(DEVICE)
         self.b, self.t, self.at = int(BATCH), arch["context"], 0
 
     def step(self):
@@ -226,7 +229,7 @@ class Training:
         first = self.at * n % (len(self.text) - n)
         x, y = self.text[first:first + n].view(self.b, self.t), self.text[first + 1:first + n + 1].view(self.b, self.t)
         self.at += 1
-        with torch.autocast("cpu", torch.bfloat16, enabled=MODE.endswith("bf16")):
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=MODE.endswith("bf16")):
             loss, total = self.run(x, y)
         total.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)

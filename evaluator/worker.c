@@ -14,7 +14,8 @@
 
 #define RETRY_MS 500 /* between attempts to reach tautd */
 
-static void work_on(struct lessee *lessee, struct evaluate *ev, json_t *lease)
+/* ST_ELOST: the device is gone; its trial has been handed back. */
+static st_t work_on(struct lessee *lessee, struct evaluate *ev, json_t *lease)
 {
     struct base_err err = BASE_ERR_INIT;
     char text[1024];
@@ -22,15 +23,17 @@ static void work_on(struct lessee *lessee, struct evaluate *ev, json_t *lease)
     int64_t trial = json_integer_value(json_object_get(lease, "trial"));
     st_t st = report ? evaluate_lease(ev, lease, report, &err) : ST_ENOMEM;
     if (st && !*err.what) base_err_set(&err, st, err.where, "%s", base_status_text(st));
-    json_object_set_new(report, "status", json_string(!st ? "ok" : st == ST_ECANCELED ? "preempted" : "failed"));
+    json_object_set_new(report, "status", json_string(!st ? "ok" : st == ST_ECANCELED || st == ST_ELOST ? "preempted" : "failed"));
     if (!json_object_get(report, "metrics")) json_object_set_new(report, "metrics", json_object());
     if (st) {
         json_object_set_new(report, "error", json_string(base_err_text(&err, text, sizeof text)));
-        if (st != ST_ECANCELED && trial) log_warn("trial %lld failed: %s", (long long)trial, text);
+        if (st == ST_ELOST) log_error("the device is lost: trial %lld is handed back", (long long)trial);
+        else if (st != ST_ECANCELED && trial) log_warn("trial %lld failed: %s", (long long)trial, text);
         else if (st != ST_ECANCELED) log_warn("job %lld: the supernet cannot be trained: %s", (long long)json_integer_value(json_object_get(lease, "job")), text);
     }
     lessee_report(lessee, trial, report);
     if (!st) evaluate_reported(ev);
+    return st == ST_ELOST ? st : ST_OK;
 }
 
 /* What a process that was killed in mid-write has left in the folder. */
@@ -49,15 +52,16 @@ static void sweep(const char *work)
     if (dir) closedir(dir);
 }
 
-static void serve(const struct worker_opts *o, struct lessee *lessee, struct evaluate *ev)
+static st_t serve(const struct worker_opts *o, struct lessee *lessee, struct evaluate *ev)
 {
     bool told = false;
-    while (!__atomic_load_n(o->stop, __ATOMIC_RELAXED)) {
+    st_t st = ST_OK;
+    while (!st && !__atomic_load_n(o->stop, __ATOMIC_RELAXED)) {
         struct base_err e = BASE_ERR_INIT;
         json_t *lease = NULL;
         if (!lessee_next(lessee, &lease, &e)) {
             told = false;
-            if (lease) work_on(lessee, ev, lease);
+            if (lease) st = work_on(lessee, ev, lease);
             else tidy_trunks(o->work, o->socket);
             json_decref(lease);
         } else if (!__atomic_load_n(o->stop, __ATOMIC_RELAXED)) {
@@ -66,6 +70,7 @@ static void serve(const struct worker_opts *o, struct lessee *lessee, struct eva
             lessee_rest(RETRY_MS);
         }
     }
+    return st;
 }
 
 st_t worker_run(const struct worker_opts *o, struct base_err *err)
@@ -81,7 +86,8 @@ st_t worker_run(const struct worker_opts *o, struct base_err *err)
         st = evaluate_new(&ev, &(struct evaluate_opts){.lessee = lessee, .work = o->work, .checkpoint_s = o->checkpoint_s, .dev = o->dev, .lock = o->lock,
                                                        .energy = energy});
     if (!st) tidy_begin(o->work, o->socket);
-    if (!st) serve(o, lessee, ev);
+    if (!st) st = serve(o, lessee, ev);
+    if (st == ST_ELOST) base_err_set(err, st, "", "the device is lost (its driver's error stands above); its trial was handed back. Start the evaluator again");
     if (!st) tidy_trunks(o->work, o->socket);
     evaluate_free(ev);
     lessee_free(lessee);

@@ -11,6 +11,7 @@
  *   - Same inputs, shapes and device fingerprint give the same bits, whatever the number of threads.
  *   - No op allocates once it has seen its largest shape: scratch belongs to the device, grows on first use and is counted.
  *   - A device belongs to one thread.
+ *   - A device can be lost (a driver's error that no later call survives): everything answers ST_ELOST from then on; closing it is all that is left.
  * Bytes are counted: kn_dev_bytes / kn_dev_peak are what is and was at most allocated through the device, scratch included. */
 #ifndef TAUT_KERNELS_DEVICE_H
 #define TAUT_KERNELS_DEVICE_H

@@ -6,6 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+extern "C" {
+#include "base/log.h"
+}
+
 /* bf16 products, cp.async: compute capability 8.0 */
 #define LEAST_MAJOR 8
 
@@ -33,6 +37,7 @@ st_t cuda_status(struct kn_dev *dev, cudaError_t e)
     if (e == cudaErrorMemoryAllocation) return ST_ENOMEM;
     /* What a launch was asked wrongly leaves the context as it was; the rest does not. */
     if (e == cudaErrorInvalidValue || e == cudaErrorInvalidConfiguration || e == cudaErrorLaunchOutOfResources) return ST_EINVAL;
+    if (!cuda_of(dev)->lost) log_error("cuda:%d is lost: %s", cuda_of(dev)->index, cudaGetErrorString(e));
     return cuda_of(dev)->lost = ST_ELOST;
 }
 

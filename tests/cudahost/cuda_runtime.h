@@ -8,7 +8,8 @@
  * and by an outcome that is no number or differs from run to run: shared memory or scratch read before it was written (all bits are 1), a missing barrier, a missing
  * wait for an asynchronous copy.
  *
- * Faults on demand: cudahost_fail("cudaMalloc", 3, error) lets the third next call of that name fail; cudahost_card says what is there. */
+ * Faults on demand: cudahost_fail("cudaMalloc", 3, error) lets the third next call of that name fail; cudahost_card says what is there. CUDAHOST_FAIL=cudaMalloc:3:2 and
+ * CUDAHOST_CARD=count:major:driver in the environment say the same to whole programs. */
 #ifndef TAUT_TESTS_CUDAHOST_RUNTIME_H
 #define TAUT_TESTS_CUDAHOST_RUNTIME_H
 

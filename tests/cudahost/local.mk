@@ -28,5 +28,12 @@ tests/cudahost/test_cudahost: tests/cudahost/o/test_cudahost.o tests/cudahost/li
 cudahost: $(cudahost_programs)
 $(cudahost_programs): tests/cudahost/test_%_cuda: $(srcdir)/tests/kernels/test_%.c $(srcdir)/tests/kernels/kntest.h tests/cudahost/libcudahost.a libkernels.a libbase.a
 	$(AM_V_CCLD)$(CC) $(DEFS) $(AM_CPPFLAGS) $(CPPFLAGS) $(AM_CFLAGS) $(CFLAGS) -DKT_CUDA $(AM_LDFLAGS) $(LDFLAGS) -o $@ $< $(CUDAHOST_LIBS)
-CLEANFILES += $(cudahost_programs)
+tests/cudahost/test_train_cuda: $(srcdir)/tests/model/test_train.c $(srcdir)/tests/model/nets.h tests/cudahost/libcudahost.a libmodel.a libspace.a libkernels.a libbase.a
+	$(AM_V_CCLD)$(CC) $(DEFS) $(AM_CPPFLAGS) $(CPPFLAGS) $(AM_CFLAGS) $(CFLAGS) -DKT_CUDA $(AM_LDFLAGS) $(LDFLAGS) -o $@ $< libmodel.a libspace.a $(CUDAHOST_LIBS)
+# whole programs with the GPU that is none
+tests/cudahost/taut-evaluator: $(taut_evaluator_OBJECTS) $(taut_evaluator_DEPENDENCIES) tests/cudahost/libcudahost.a
+	$(AM_V_CCLD)$(CC) $(AM_LDFLAGS) $(LDFLAGS) -o $@ $(taut_evaluator_OBJECTS) -Wl,--whole-archive tests/cudahost/libcudahost.a -Wl,--no-whole-archive $(taut_evaluator_LDADD) -lstdc++ -lm
+tests/cudahost/taut: $(taut_OBJECTS) $(taut_DEPENDENCIES) tests/cudahost/libcudahost.a
+	$(AM_V_CCLD)$(CC) $(AM_LDFLAGS) $(LDFLAGS) -o $@ $(taut_OBJECTS) -Wl,--whole-archive tests/cudahost/libcudahost.a -Wl,--no-whole-archive $(taut_LDADD) -lstdc++ -lm
+CLEANFILES += $(cudahost_programs) tests/cudahost/test_train_cuda tests/cudahost/taut-evaluator tests/cudahost/taut
 endif
