@@ -12,8 +12,6 @@ tests/cudahost/o/kt_cuda.o: $(srcdir)/tests/kernels/kt_cuda.cu
 	$(AM_V_GEN)$(MKDIR_P) tests/cudahost/o && $(CUDAHOST_CXX) -x c++ -o $@ $<
 tests/cudahost/o/%.o: $(srcdir)/kernels/cuda/%.cu
 	$(AM_V_GEN)$(MKDIR_P) tests/cudahost/o && $(CUDAHOST_CXX) -x c++ -o $@ $<
-tests/cudahost/o/test_cudahost.o: $(srcdir)/tests/cudahost/test_cudahost.cu
-	$(AM_V_GEN)$(MKDIR_P) tests/cudahost/o && $(CUDAHOST_CXX) -x c++ -o $@ $<
 -include $(cudahost_objects:.o=.d)
 tests/cudahost/libcudahost.a: $(cudahost_objects)
 	$(AM_V_AR)rm -f $@ && $(AR) cr $@ $(cudahost_objects)
@@ -23,8 +21,10 @@ CLEANFILES += tests/cudahost/libcudahost.a $(cudahost_objects) $(cudahost_object
 # One rule a test: its own source again, for the device "cuda:0".
 cudahost_tests = act adamw attention conv decode delta_rule elementwise embed gates gatednorm gemm gla head_ce heads layernorm moe rmsnorm rope ssd stored swiglu
 cudahost_programs = $(cudahost_tests:%=tests/cudahost/test_%_cuda)
-tests/cudahost/test_cudahost: tests/cudahost/o/test_cudahost.o tests/cudahost/libcudahost.a libbase.a
-	$(AM_V_CCLD)$(CC) $(AM_LDFLAGS) $(LDFLAGS) -o $@ $< tests/cudahost/libcudahost.a libkernels.a libbase.a -lstdc++ -lm
+cudahost_own = tests/cudahost/test_cudahost tests/cudahost/test_device
+$(cudahost_own): %: $(srcdir)/%.cu tests/cudahost/libcudahost.a libkernels.a libbase.a
+	$(AM_V_CCLD)$(MKDIR_P) tests/cudahost/o && $(CUDAHOST_CXX) -x c++ -o tests/cudahost/o/$(@F).o $< && \
+		$(CC) $(AM_LDFLAGS) $(LDFLAGS) -o $@ tests/cudahost/o/$(@F).o $(CUDAHOST_LIBS)
 cudahost: $(cudahost_programs)
 $(cudahost_programs): tests/cudahost/test_%_cuda: $(srcdir)/tests/kernels/test_%.c $(srcdir)/tests/kernels/kntest.h tests/cudahost/libcudahost.a libkernels.a libbase.a
 	$(AM_V_CCLD)$(CC) $(DEFS) $(AM_CPPFLAGS) $(CPPFLAGS) $(AM_CFLAGS) $(CFLAGS) -DKT_CUDA $(AM_LDFLAGS) $(LDFLAGS) -o $@ $< $(CUDAHOST_LIBS)
