@@ -1,6 +1,6 @@
 # The CUDA device: nvcc compiles these where configure found it, tests/cudahost compiles the same for the host.
 cuda_sources = $(patsubst $(srcdir)/%,%,$(sort $(wildcard $(srcdir)/kernels/cuda/*.cu)))
-cuda_headers = kernels/cuda/cuda.h kernels/cuda/ptx/kn_ptx.h
+cuda_headers = $(patsubst $(srcdir)/%,%,$(sort $(wildcard $(srcdir)/kernels/cuda/*.h))) kernels/cuda/ptx/kn_ptx.h
 EXTRA_DIST += $(cuda_headers) kernels/cuda/README.md
 if CUDA
 cuda_objects = $(cuda_sources:.cu=.o)

@@ -126,6 +126,12 @@ int main(void)
     check(16, 128, 1, 0, 0, 1e-11); /* zeros: eps alone keeps it finite */
     check(16, 128, 1, 0, 1e4, 1e-11);
     check(2000, 64, 1, 0, 1, 1e-11);
+    check(5, 4, 1, 0, 1, 1e-11);
+    check(70, 260, 1, 0, 1, 1e-11); /* longer and longer rows, up to those that no block holds */
+    check(150, 516, 1, 0, 1, 1e-11);
+    check(9, 1164, 0, 0, 1, 1e-11);
+    check(3, 4120, 1, 0, 1, 1e-11);
+    check(2, 8200, 1, 0, 1, 1e-11);
     check_offset();
 
     struct kn_dev *dev = kt_cpu[0][0];

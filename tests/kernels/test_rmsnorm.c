@@ -39,22 +39,23 @@ static void check(int64_t n, int64_t d, int residual, int strided, double amp)
 }
 
 /* y in bf16, rows wider than y: what f32 gives, rounded to nearest even; x, rstd to the bit. */
-static void halves(void)
+static void halves(int64_t D, int64_t wide)
 {
-    enum { N = 37, D = 101, WIDE = D + 2 };
+    enum { N = 37 };
     struct kn_dev *dev = kt_cpu[KT_ISAS - 1][1];
-    static float x[3][N * D], w[D], y[N * D], rstd[3][N];
-    static uint16_t h[2][N * WIDE];
-    struct base_rng g = base_rng_at(1, RNG_TEST, 0);
     if (!dev || kn_precision(dev, KN_BF16)) {
         tap_skip("no bf16");
         return;
     }
+    float *x[3], *rstd[3], *w = kt_mem((size_t)D * sizeof *w), *y = kt_mem((size_t)(N * D) * sizeof *y);
+    uint16_t *h[2];
+    struct base_rng g = base_rng_at(1, RNG_TEST, 0);
+    for (int i = 0; i < 3; i++) x[i] = kt_mem((size_t)(N * D) * sizeof *x[i]), rstd[i] = kt_mem(N * sizeof *rstd[i]);
+    for (int i = 0; i < 2; i++) h[i] = kt_mem((size_t)(N * wide) * sizeof *h[i]), memset(h[i], 0xff, (size_t)(N * wide) * sizeof *h[i]);
     for (int i = 0; i < N * D; i++) x[0][i] = x[1][i] = x[2][i] = (float)base_rng_normal(&g);
     for (int i = 0; i < D; i++) w[i] = (float)base_rng_normal(&g);
-    memset(h, 0xff, sizeof h);
     struct kn_tensor tw = kn_t1(w, KN_F32, D), none = {0}, ty = kn_t2(y, KN_F32, N, D);
-    struct kn_tensor th[2] = {{h[0], KN_BF16, 2, {N, D}, {WIDE, 1}}, {h[1], KN_BF16, 2, {N, D}, {WIDE, 1}}};
+    struct kn_tensor th[2] = {{h[0], KN_BF16, 2, {N, D}, {wide, 1}}, {h[1], KN_BF16, 2, {N, D}, {wide, 1}}};
     struct kn_tensor tx[3] = {kn_t2(x[0], KN_F32, N, D), kn_t2(x[1], KN_F32, N, D), kn_t2(x[2], KN_F32, N, D)};
     struct kn_tensor ts[3] = {kn_t1(rstd[0], KN_F32, N), kn_t1(rstd[1], KN_F32, N), kn_t1(rstd[2], KN_F32, N)};
     struct kn_dev *plain = kt_cpu[KT_ISAS - 1][0];
@@ -65,22 +66,26 @@ static void halves(void)
     kn_precision(kt_ref, KN_F32), kn_precision(dev, KN_F32);
     int differ = 0, far = 0, outside = 0;
     for (int i = 0; i < N; i++)
-        for (int k = 0; k < WIDE; k++) {
+        for (int k = 0; k < wide; k++) {
             uint32_t u;
             memcpy(&u, &y[i * D + (k < D ? k : 0)], 4);
             u += 0x7fff + (u >> 16 & 1);
-            differ += k < D && h[0][i * WIDE + k] != u >> 16;
-            far += k < D && abs(h[0][i * WIDE + k] - h[1][i * WIDE + k]) > 1;
-            outside += k >= D && h[0][i * WIDE + k] != 0xffff;
+            differ += k < D && h[0][i * wide + k] != u >> 16;
+            far += k < D && abs(h[0][i * wide + k] - h[1][i * wide + k]) > 1;
+            outside += k >= D && h[0][i * wide + k] != 0xffff;
         }
-    ok(!bad && !differ && !memcmp(rstd[0], rstd[2], sizeof rstd[0]), "y in bf16: f32's, rounded (%d differ)", differ);
+    ok(!bad && !differ && !memcmp(rstd[0], rstd[2], N * sizeof *rstd[0]), "y in bf16, %d wide: f32's, rounded (%d differ)", (int)D, differ);
     ok(!far && !outside, "y in bf16: the reference's within a unit, nothing beyond it (%d, %d)", far, outside);
+    for (int i = 0; i < 3; i++) kt_mem_free(x[i]), kt_mem_free(rstd[i]);
+    for (int i = 0; i < 2; i++) kt_mem_free(h[i]);
+    kt_mem_free(w), kt_mem_free(y);
 }
 
 int main(void)
 {
     kt_open();
-    halves();
+    halves(101, 103);
+    halves(104, 112);
     check(1, 1, 1, 0, 1);
     check(1, 256, 1, 0, 1);
     check(33, 20, 1, 0, 1);
@@ -92,6 +97,12 @@ int main(void)
     check(16, 128, 1, 0, 0); /* zeros: eps alone keeps it finite */
     check(16, 128, 1, 0, 1e4);
     check(2000, 64, 1, 0, 1);
+    check(5, 4, 1, 0, 1);
+    check(70, 260, 1, 0, 1); /* longer and longer rows, up to those that no block holds */
+    check(150, 516, 1, 0, 1);
+    check(9, 1164, 0, 0, 1);
+    check(3, 4120, 1, 0, 1);
+    check(2, 8200, 1, 0, 1);
 
     struct kn_dev *dev = kt_cpu[0][0];
     struct kt x = kt_new(2, (int64_t[]){3, 8}, NULL, 1, 1), w = kt_new(1, (int64_t[]){7}, NULL, 1, 2),
