@@ -1,0 +1,71 @@
+/* Sum of squares of a vector, in f64: the square of an f32 number is exact there. Bytes an element: 1 read. Threads, lanes, warps and blocks are summed in an order
+ * that the length and the place within 16 bytes decide. */
+#include "kernels/cuda/cuda.h"
+
+constexpr int THREADS = 256, BATCH = 4;
+constexpr int64_t BLOCKS_MOST = 1024;
+
+/* The block's sum in thread 0. part: a number a warp. */
+KN_DEVICE double block_sum(double s, double *part)
+{
+    KN_UNROLL for (int o = 16; o; o >>= 1) s += __shfl_xor_sync(KN_FULL, s, o);
+    if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = s;
+    __syncthreads();
+    s = 0;
+    if (threadIdx.x == 0)
+        for (int i = 0; i < THREADS / 32; i++) s += part[i];
+    return s;
+}
+
+KN_DEVICE void add(double *s, float v)
+{
+    *s = fma((double)v, (double)v, *s);
+}
+
+/* head: numbers before the first whole four. */
+KN_KERNEL(THREADS) squares(const float *x, int64_t n, int head, double *sum)
+{
+    KN_SHARED(double, part);
+    const float *fours = x + head;
+    int64_t count = (n - head) / 4, step = (int64_t)gridDim.x * THREADS, i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+    double s[4] = {};
+    if (i < head) add(&s[0], x[i]);
+    if (i < n - head - 4 * count) add(&s[1], fours[4 * count + i]);
+    for (; i + (BATCH - 1) * step < count; i += BATCH * step) {
+        float4 v[BATCH];
+        KN_UNROLL for (int k = 0; k < BATCH; k++) v[k] = cu_get4(fours + 4 * (i + k * step));
+        KN_UNROLL for (int k = 0; k < BATCH; k++) add(&s[0], v[k].x), add(&s[1], v[k].y), add(&s[2], v[k].z), add(&s[3], v[k].w);
+    }
+    for (; i < count; i += step) {
+        float4 v = cu_get4(fours + 4 * i);
+        add(&s[0], v.x), add(&s[1], v.y), add(&s[2], v.z), add(&s[3], v.w);
+    }
+    double all = block_sum((s[0] + s[1]) + (s[2] + s[3]), part);
+    if (threadIdx.x == 0) sum[blockIdx.x] = all;
+}
+
+/* sum[0] = sum[0] + … + sum[n - 1] */
+KN_KERNEL(THREADS) all_of(double *sum, int64_t n)
+{
+    KN_SHARED(double, part);
+    double s = 0;
+    for (int64_t i = threadIdx.x; i < n; i += THREADS) s += sum[i];
+    s = block_sum(s, part); /* all have read theirs before the first is written */
+    if (threadIdx.x == 0) sum[0] = s;
+}
+
+extern "C" st_t cuda_sumsq(struct kn_dev *dev, const struct kn_tensor *x, double *out)
+{
+    CUDA_TRY(kn_check_sumsq(x, out));
+    if (!cuda_is_f32(x)) return ST_ENOTSUP;
+    int64_t n = x->d[0], blocks = cuda_blocks(n, 4 * BATCH * THREADS, BLOCKS_MOST);
+    size_t shared = THREADS / 32 * sizeof(double);
+    void *sum;
+    *out = 0;
+    if (!n) return ST_OK;
+    int64_t head = (int64_t)((16 - (uintptr_t)x->p % 16) % 16 / sizeof(float));
+    CUDA_TRY(cuda_scratch(dev, CUDA_SLOT_A, (size_t)blocks * sizeof(double), &sum));
+    CUDA_RUN(dev, squares, blocks, THREADS, shared, (const float *)x->p, n, (int)(head < n ? head : n), (double *)sum);
+    if (blocks > 1) CUDA_RUN(dev, all_of, 1, THREADS, shared, (double *)sum, blocks);
+    return kn_cuda_vtable.download(dev, out, sum, sizeof *out);
+}
