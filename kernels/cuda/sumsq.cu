@@ -1,9 +1,10 @@
-/* Sum of squares of a vector, in f64: the square of an f32 number is exact there. Bytes an element: 1 read. Threads, lanes, warps and blocks are summed in an order
+/* Sum of squares of a vector, and what clips gradients by it, in f64: the square of an f32 number is exact there. Bytes an element: 1 read. Threads, lanes, warps and blocks are summed in an order
  * that the length and the place within 16 bytes decide. */
 #include "kernels/cuda/cuda.h"
 
 constexpr int THREADS = 256, BATCH = 4;
 constexpr int64_t BLOCKS_MOST = 1024;
+constexpr size_t SHARED = THREADS / 32 * sizeof(double);
 
 /* The block's sum in thread 0. part: a number a warp. */
 KN_DEVICE double block_sum(double s, double *part)
@@ -44,28 +45,63 @@ KN_KERNEL(THREADS) squares(const float *x, int64_t n, int head, double *sum)
     if (threadIdx.x == 0) sum[blockIdx.x] = all;
 }
 
-/* sum[0] = sum[0] + … + sum[n - 1] */
-KN_KERNEL(THREADS) all_of(double *sum, int64_t n)
+/* The sum of sum[0 .. n - 1], in thread 0. */
+KN_DEVICE double all_of(const double *sum, int64_t n, double *part)
 {
-    KN_SHARED(double, part);
     double s = 0;
     for (int64_t i = threadIdx.x; i < n; i += THREADS) s += sum[i];
-    s = block_sum(s, part); /* all have read theirs before the first is written */
-    if (threadIdx.x == 0) sum[0] = s;
+    return block_sum(s, part);
+}
+
+KN_KERNEL(THREADS) total(const double *sum, int64_t n, double *out)
+{
+    KN_SHARED(double, part);
+    double s = all_of(sum, n, part);
+    if (threadIdx.x == 0) *out = s;
+}
+
+KN_KERNEL(THREADS) factor(const double *sum, int64_t n, double most, double *out)
+{
+    KN_SHARED(double, part);
+    double norm = sqrt(all_of(sum, n, part));
+    if (threadIdx.x) return;
+    out[0] = norm;
+    out[1] = !(norm <= 1.7976931348623157e308) ? nan("") : most > 0 ? fmin(1.0, most / (norm + 1e-6)) : 1.0;
+}
+
+static int64_t blocks_of(int64_t n)
+{
+    return cuda_blocks(n, 4 * BATCH * THREADS, BLOCKS_MOST);
+}
+
+/* *sum: blocks_of(n) sums, and room for one more number. */
+static st_t sums_of(struct kn_dev *dev, const struct kn_tensor *x, double **sum)
+{
+    int64_t n = x->d[0], head = (int64_t)((16 - (uintptr_t)x->p % 16) % 16 / sizeof(float));
+    void *p;
+    CUDA_TRY(cuda_scratch(dev, CUDA_SLOT_A, (size_t)(blocks_of(n) + 1) * sizeof(double), &p));
+    *sum = (double *)p;
+    CUDA_RUN(dev, squares, blocks_of(n), THREADS, SHARED, (const float *)x->p, n, (int)(head < n ? head : n), *sum);
+    return ST_OK;
 }
 
 extern "C" st_t cuda_sumsq(struct kn_dev *dev, const struct kn_tensor *x, double *out)
 {
     CUDA_TRY(kn_check_sumsq(x, out));
     if (!cuda_is_f32(x)) return ST_ENOTSUP;
-    int64_t n = x->d[0], blocks = cuda_blocks(n, 4 * BATCH * THREADS, BLOCKS_MOST);
-    size_t shared = THREADS / 32 * sizeof(double);
-    void *sum;
-    *out = 0;
-    if (!n) return ST_OK;
-    int64_t head = (int64_t)((16 - (uintptr_t)x->p % 16) % 16 / sizeof(float));
-    CUDA_TRY(cuda_scratch(dev, CUDA_SLOT_A, (size_t)blocks * sizeof(double), &sum));
-    CUDA_RUN(dev, squares, blocks, THREADS, shared, (const float *)x->p, n, (int)(head < n ? head : n), (double *)sum);
-    if (blocks > 1) CUDA_RUN(dev, all_of, 1, THREADS, shared, (double *)sum, blocks);
-    return kn_cuda_vtable.download(dev, out, sum, sizeof *out);
+    int64_t blocks = blocks_of(x->d[0]);
+    double *sum;
+    CUDA_TRY(sums_of(dev, x, &sum));
+    CUDA_RUN(dev, total, 1, THREADS, SHARED, (const double *)sum, blocks, sum + blocks);
+    return kn_cuda_vtable.download(dev, out, sum + blocks, sizeof *out);
+}
+
+extern "C" st_t cuda_clip(struct kn_dev *dev, const struct kn_tensor *g, double most, const struct kn_tensor *out)
+{
+    CUDA_TRY(kn_check_clip(g, most, out));
+    if (!cuda_is_f32(g)) return ST_ENOTSUP;
+    double *sum;
+    CUDA_TRY(sums_of(dev, g, &sum));
+    CUDA_RUN(dev, factor, 1, THREADS, SHARED, (const double *)sum, blocks_of(g->d[0]), most, (double *)out->p);
+    return ST_OK;
 }
