@@ -59,20 +59,20 @@ static void check(int64_t B, int64_t T, int64_t C, int64_t k, int strided, int s
 }
 
 /* dx in bf16: what it is in f32, rounded; the rest to the bit. */
-static void check_rounded(int set, int64_t k, int silu)
+static void check_rounded(int set, int64_t C, int64_t k, int strided, int silu)
 {
     struct kn_dev *dev = kt_cpu[set][1];
-    struct call c = call_new(2, 75, 37, k, 1, silu, 1, 0);
-    uint16_t *half = malloc(sizeof *half * (size_t)c.dx.n);
+    struct call c = call_new(2, 75, C, k, strided, silu, 1, 0);
+    uint16_t *half = kt_mem(sizeof *half * (size_t)c.dx.n);
     float *dw = malloc(sizeof *dw * (size_t)c.dw.n);
-    if (!half || !dw) abort();
+    if (!dw) abort();
     struct kn_tensor dx = kt_in_bf16(&c.dx, half);
     st_t st = backward(dev, 0, &c);
     memcpy(dw, c.dw.f, sizeof *dw * (size_t)c.dw.n);
     kt_reset(&c.dw);
     if (!st) st = dev->op->conv_bwd(dev, kt_f(&c.x), kt_f(&c.w), kt_f(&c.bias), silu, kt_f(&c.dy), &dx, kt_f(&c.dw), kt_f(&c.dbias));
-    ok(!st && kt_is_rounded(&c.dx, half) && !memcmp(dw, c.dw.f, sizeof *dw * (size_t)c.dw.n), "%s: dx of %d taps rounded", kt_isa[set], (int)k);
-    free(half), free(dw);
+    ok(!st && kt_is_rounded(&c.dx, half) && !memcmp(dw, c.dw.f, sizeof *dw * (size_t)c.dw.n), "%s: dx of %d taps rounded, %d channels", kt_isa[set], (int)k, (int)C);
+    kt_mem_free(half), free(dw);
     call_free(&c);
 }
 
@@ -213,8 +213,14 @@ int main(void)
     check(2, 40, 64, 1, 0, 1, 1, 1);
     check(2, 500, 70, 7, 1, 0, 1, 1);
     check(2, 2, 16, 9, 0, 0, 1, 1);
+    check(2, 100, 64, 3, 0, 1, 1, 1); /* whole fours of channels, several pieces */
+    check(3, 67, 36, 2, 0, 0, 1, 1);
+    check(2, 90, 6, 4, 0, 1, 0, 1);
     for (int i = 0; i < KT_ISAS; i++)
-        for (int64_t k = 3; k <= 4 && kt_cpu[i][1]; k++) check_rounded(i, k, k > 3);
+        for (int64_t k = 2; k <= 5 && kt_cpu[i][1]; k++) {
+            check_rounded(i, 37, k, 1, k > 3);
+            check_rounded(i, 40, k, 0, k > 3);
+        }
     for (int i = 0; i < KT_ISAS; i++)
         for (int64_t k = 1; k <= 5; k++)
             if (kt_cpu[i][1]) check_cuts(kt_cpu[i][1], kt_isa[i], k);
@@ -227,6 +233,7 @@ int main(void)
     check_mul(70, 300, NULL);
     check_mul(9, 37, (int64_t[]){80, 1});
     check_mul(9, 20, (int64_t[]){61, 3});
+    check_mul(12, 20, (int64_t[]){1, 16}); /* down columns */
     check_bad();
     kt_close();
     return tap_done();

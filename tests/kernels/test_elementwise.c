@@ -54,15 +54,18 @@ static float bf16(uint16_t h)
 
 static void casts(void)
 {
-    static const float in[] = {0, -0.0f, 1, 1.00390625f, 1.01171875f, 3.4e38f, 1e-40f, INFINITY, NAN, -2.5f};
-    uint16_t h[10];
-    float back[10];
-    int32_t i4[6] = {1, -2, 3, 4, 5, 6}, o4[6] = {0};
-    uint8_t i1[6] = {1, 2, 3, 4, 5, 255}, o1[6] = {0};
+    static const float numbers[] = {0, -0.0f, 1, 1.00390625f, 1.01171875f, 3.4e38f, 1e-40f, INFINITY, NAN, -2.5f};
+    float *in = kt_mem(sizeof numbers), *back = kt_mem(sizeof numbers);
+    uint16_t *h = kt_mem(10 * sizeof *h);
+    int32_t *i4 = kt_mem(6 * sizeof *i4), *o4 = kt_mem(6 * sizeof *o4);
+    uint8_t *i1 = kt_mem(6), *o1 = kt_mem(6);
+    memcpy(in, numbers, sizeof numbers);
+    memcpy(i4, (int32_t[]){1, -2, 3, 4, 5, 6}, 6 * sizeof *i4);
+    memcpy(i1, (uint8_t[]){1, 2, 3, 4, 5, 255}, 6);
     for (int i = 0; i < KT_ISAS; i++) {
         struct kn_dev *dev = kt_cpu[i][0];
         if (!dev) continue;
-        struct kn_tensor f = kn_t1((void *)in, KN_F32, 10), b = kn_t1(h, KN_BF16, 10), g = kn_t1(back, KN_F32, 10);
+        struct kn_tensor f = kn_t1(in, KN_F32, 10), b = kn_t1(h, KN_BF16, 10), g = kn_t1(back, KN_F32, 10);
         st_t st = dev->op->copy(dev, &f, &b);
         if (!st) st = dev->op->copy(dev, &b, &g);
         /* ties go to the even mantissa; what overflows is infinite */
@@ -86,6 +89,47 @@ static void casts(void)
         is_int(dev->op->copy(dev, &flat, &v), ST_ENOTSUP, "%s: i32 to u8", kt_isa[i]);
         is_int(dev->op->axpy(dev, 1, &b, &b), ST_ENOTSUP, "%s: axpy of bf16", kt_isa[i]);
     }
+    void *all[] = {in, back, h, i4, o4, i1, o1};
+    for (int i = 0; i < 7; i++) kt_mem_free(all[i]);
+}
+
+/* [3,a,b] in any order of dims and with gaps, every pair of types, bit for bit what the reference makes of it; and a fill of what was copied to. */
+static void types(int64_t a, int64_t b)
+{
+    static const struct {
+        enum kn_dtype x, y;
+    } pairs[] = {{KN_F32, KN_F32}, {KN_F32, KN_BF16}, {KN_BF16, KN_F32}, {KN_BF16, KN_BF16}, {KN_I32, KN_I32}, {KN_U8, KN_U8}};
+    int64_t d[3] = {3, a, b}, n = 3 * (a + 3) * (b + 8), row = b + 8;
+    int64_t straight[3] = {a * b, b, 1}, wide[3] = {(a + 3) * row, row, 1}, turned[3] = {a * b, 1, a}, inside[3] = {1, 3 * b, 3};
+    const int64_t *orders[] = {straight, wide, turned, inside};
+    unsigned char *x = kt_mem((size_t)n * 4), *y = kt_mem((size_t)n * 4), *want = kt_mem((size_t)n * 4);
+    struct base_rng r = base_rng_at(5, RNG_TEST, 0);
+    for (unsigned p = 0; p < sizeof pairs / sizeof pairs[0]; p++) {
+        for (int64_t i = 0; i < n; i++) {
+            float f = (float)base_rng_normal(&r);
+            uint16_t h = kt_round(f);
+            if (pairs[p].x == KN_BF16) memcpy(x + 2 * i, &h, 2);
+            else if (pairs[p].x == KN_U8) x[i] = (unsigned char)(100 * f);
+            else memcpy(x + 4 * i, &f, 4);
+        }
+        for (int i = 0; i < KT_ISAS; i++) {
+            struct kn_dev *dev = kt_cpu[i][1];
+            int bad = 0, cases = 0;
+            if (!dev) continue;
+            for (int from = 0; from < 4; from++)
+                for (int to = 0; to < 4; to++) {
+                    struct kn_tensor tx = {x, pairs[p].x, 3, {d[0], d[1], d[2]}, {orders[from][0], orders[from][1], orders[from][2]}};
+                    struct kn_tensor ty = {y, pairs[p].y, 3, {d[0], d[1], d[2]}, {orders[to][0], orders[to][1], orders[to][2]}}, tw = ty;
+                    tw.p = want;
+                    memset(y, 0x5a, (size_t)n * 4), memset(want, 0x5a, (size_t)n * 4);
+                    bad += kt_ref->op->copy(kt_ref, &tx, &tw) || dev->op->copy(dev, &tx, &ty) || memcmp(y, want, (size_t)n * 4);
+                    bad += kt_ref->op->fill(kt_ref, &tw, 1.25) || dev->op->fill(dev, &ty, 1.25) || memcmp(y, want, (size_t)n * 4);
+                    cases++;
+                }
+            ok(!bad, "%s: %s to %s, 3 x %d x %d, %d pairs of orders (%d wrong)", kt_isa[i], kn_dtype_name(pairs[p].x), kn_dtype_name(pairs[p].y), (int)a, (int)b, cases, bad);
+        }
+    }
+    kt_mem_free(x), kt_mem_free(y), kt_mem_free(want);
 }
 
 struct sum_call {
@@ -122,11 +166,20 @@ int main(void)
     check("long rows", 2, (int64_t[]){2, 20000}, (int64_t[]){20001, 1}, (int64_t[]){20003, 1});
     check("a column", 2, (int64_t[]){100, 1}, (int64_t[]){5, 1}, (int64_t[]){3, 1});
     check("nothing", 2, (int64_t[]){0, 7}, NULL, NULL);
+    check("rows apart, whole fours", 2, (int64_t[]){9, 40}, (int64_t[]){48, 1}, (int64_t[]){44, 1});
+    check("a row for all rows", 2, (int64_t[]){19, 36}, (int64_t[]){0, 1}, NULL);
+    check("a column for all columns", 2, (int64_t[]){19, 36}, (int64_t[]){1, 0}, NULL);
+    check("both transposed", 2, (int64_t[]){19, 36}, (int64_t[]){1, 20}, (int64_t[]){1, 24});
     casts();
+    types(20, 36);
+    types(13, 45);
+    types(1, 64);
     check_sum_rows(1, 1, NULL);
     check_sum_rows(300, 200, NULL);
     check_sum_rows(37, 65, (int64_t[]){70, 1});
     check_sum_rows(37, 65, (int64_t[]){1, 37});
+    check_sum_rows(301, 256, (int64_t[]){260, 1}); /* whole fours */
+    check_sum_rows(20, 36, (int64_t[]){80, 2});
     check_sum_rows(0, 5, NULL);
     struct kn_dev *dev = kt_cpu[0][0];
     struct kt x = kt_new(1, (int64_t[]){8}, NULL, 1, 1);

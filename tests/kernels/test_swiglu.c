@@ -63,75 +63,90 @@ static void check(int64_t n, int64_t f, int strided, double amp)
     for (int i = 0; i < 7; i++) kt_free(all[i]);
 }
 
-enum { N = 37, F = 100, WIDE = 2 * F + 3 };
+/* Rows of f numbers, wide apart, in bf16: a piece of wider ones. */
+struct halves {
+    int n, f, wide, all; /* all: numbers of memory */
+};
 
-/* h of the backward has the forward's bits in bf16 too, in memory of its own and in dh's; where it is not wanted dh stays and the gradients are the same. */
-static void halves_again(struct kn_dev *dev)
+static struct kn_tensor half_of(const struct halves *s, uint16_t *p)
 {
-    enum { G, U, DH, H, DG, DU, AGAIN, ALL };
-    static uint16_t m[ALL][N * WIDE], dh[N * WIDE];
-    struct kn_tensor t[ALL];
-    struct base_rng r = base_rng_at(2, RNG_TEST, 0);
-    for (int k = 0; k < N * WIDE; k++) {
-        for (int i = 0; i <= DH; i++) m[i][k] = kt_round((float)(3 * base_rng_normal(&r)));
-        for (int i = H; i < ALL; i++) m[i][k] = k % WIDE < F ? 0x5555 : m[i == DG ? G : i == DU ? U : DH][k];
-    }
-    for (int i = 0; i < ALL; i++) t[i] = (struct kn_tensor){m[i], KN_BF16, 2, {N, F}, {WIDE, 1}};
-    memcpy(dh, m[DH], sizeof dh);
-    int bad = dev->op->swiglu(dev, &t[G], &t[U], &t[H]) || dev->op->swiglu_bwd(dev, &t[G], &t[U], &t[DH], &t[DG], &t[DU], &t[AGAIN]);
-    ok(!bad && !memcmp(m[AGAIN], m[H], sizeof m[H]) && !memcmp(m[DH], dh, sizeof dh), "bf16 in memory: the same h twice");
-    for (int wanted = 1; wanted >= 0; wanted--) {
-        static uint16_t keep[DH + 1][N * WIDE];
-        memcpy(keep, m, sizeof keep);
-        bad = dev->op->swiglu_bwd(dev, &t[G], &t[U], &t[DH], &t[G], &t[U], wanted ? &t[DH] : NULL);
-        ok(!bad && !memcmp(m[G], m[DG], sizeof m[G]) && !memcmp(m[U], m[DU], sizeof m[U]) && !memcmp(m[DH], wanted ? m[H] : dh, sizeof dh),
-           "bf16 in memory: in place, h %s", wanted ? "in dh's memory" : "not wanted");
-        memcpy(m, keep, sizeof keep);
-    }
+    return (struct kn_tensor){p, KN_BF16, 2, {s->n, s->f}, {s->wide, 1}};
 }
 
-/* Rows that are bf16 in memory, a piece of wider ones, against the reference on the same numbers. */
-static void halves(void)
+/* h of the backward has the forward's bits in bf16 too, in memory of its own and in dh's; where it is not wanted dh stays and the gradients are the same. */
+static void halves_again(struct kn_dev *dev, const struct halves *s)
+{
+    enum { G, U, DH, H, DG, DU, AGAIN, ALL };
+    uint16_t *m[ALL], *keep[DH + 1];
+    size_t bytes = sizeof *m[0] * (size_t)s->all;
+    struct kn_tensor t[ALL];
+    struct base_rng r = base_rng_at(2, RNG_TEST, 0);
+    for (int i = 0; i < ALL; i++) m[i] = kt_mem(bytes), t[i] = half_of(s, m[i]);
+    for (int i = 0; i <= DH; i++) keep[i] = kt_mem(bytes);
+    for (int k = 0; k < s->all; k++) {
+        for (int i = 0; i <= DH; i++) m[i][k] = kt_round((float)(3 * base_rng_normal(&r)));
+        for (int i = H; i < ALL; i++) m[i][k] = k % s->wide < s->f ? 0x5555 : m[i == DG ? G : i == DU ? U : DH][k];
+    }
+    for (int i = 0; i <= DH; i++) memcpy(keep[i], m[i], bytes);
+    int bad = dev->op->swiglu(dev, &t[G], &t[U], &t[H]) || dev->op->swiglu_bwd(dev, &t[G], &t[U], &t[DH], &t[DG], &t[DU], &t[AGAIN]);
+    ok(!bad && !memcmp(m[AGAIN], m[H], bytes) && !memcmp(m[DH], keep[DH], bytes), "bf16 in memory: the same h twice");
+    for (int wanted = 1; wanted >= 0; wanted--) {
+        bad = dev->op->swiglu_bwd(dev, &t[G], &t[U], &t[DH], &t[G], &t[U], wanted ? &t[DH] : NULL);
+        ok(!bad && !memcmp(m[G], m[DG], bytes) && !memcmp(m[U], m[DU], bytes) && !memcmp(m[DH], wanted ? m[H] : keep[DH], bytes),
+           "bf16 in memory: in place, h %s", wanted ? "in dh's memory" : "not wanted");
+        for (int i = 0; i <= DH; i++) memcpy(m[i], keep[i], bytes);
+    }
+    for (int i = 0; i < ALL; i++) kt_mem_free(m[i]);
+    for (int i = 0; i <= DH; i++) kt_mem_free(keep[i]);
+}
+
+/* Against the reference on the same numbers. */
+static void halves(int f, int wide)
 {
     struct kn_dev *dev = kt_cpu[KT_ISAS - 1][1];
     if (!dev || kn_precision(dev, KN_BF16)) {
         tap_skip("no bf16");
         return;
     }
-    static uint16_t m[2][3][N * WIDE];
+    struct halves s = {37, f, wide, 37 * wide};
+    size_t bytes = sizeof(uint16_t) * (size_t)s.all;
+    uint16_t *m[2][3];
     double worst = 0;
     struct base_rng r = base_rng_at(1, RNG_TEST, 0);
-    for (int i = 0; i < 3; i++)
-        for (int k = 0; k < N * WIDE; k++) {
-            float f = (float)(3 * base_rng_normal(&r));
+    for (int i = 0; i < 3; i++) {
+        m[0][i] = kt_mem(bytes), m[1][i] = kt_mem(bytes);
+        for (int k = 0; k < s.all; k++) {
+            float v = (float)(3 * base_rng_normal(&r));
             uint32_t u;
-            memcpy(&u, &f, 4);
+            memcpy(&u, &v, 4);
             m[0][i][k] = m[1][i][k] = (uint16_t)(u >> 16);
         }
+    }
     kn_precision(kt_ref, KN_BF16);
     for (int back = 0; back < 2; back++) {
         int bad = 0, outside = 0;
         for (int i = 0; i < 2; i++) {
             struct kn_tensor t[3];
             struct kn_dev *d = i ? dev : kt_ref;
-            for (int k = 0; k < 3; k++) t[k] = (struct kn_tensor){m[i][k], KN_BF16, 2, {N, F}, {WIDE, 1}};
+            for (int k = 0; k < 3; k++) t[k] = half_of(&s, m[i][k]);
             bad |= back ? d->op->swiglu_bwd(d, &t[0], &t[1], &t[2], &t[0], &t[1], &t[2]) : d->op->swiglu(d, &t[0], &t[1], &t[2]);
         }
         for (int t = 0; t < 3; t++)
-            for (int k = 0; k < N * WIDE; k++) {
+            for (int k = 0; k < s.all; k++) {
                 uint32_t a = (uint32_t)m[0][t][k] << 16, b = (uint32_t)m[1][t][k] << 16;
                 float x, y;
                 memcpy(&x, &a, 4), memcpy(&y, &b, 4);
                 double e = fabs(x - y) / fmax(fabs(x), 1e-30);
-                if (k % WIDE >= F) outside += x != y;
+                if (k % wide >= f) outside += x != y;
                 else if (e == e) worst = fmax(worst, e);
                 else bad = 1;
             }
-        memcpy(m[1], m[0], sizeof m[0]);
-        ok(!bad && !outside && worst <= 1.0 / 128, "bf16 in memory, %s (worst %.1e)", back ? "backward in place" : "forward", worst);
+        for (int t = 0; t < 3; t++) memcpy(m[1][t], m[0][t], bytes);
+        ok(!bad && !outside && worst <= 1.0 / 128, "bf16 in memory, %d of %d, %s (worst %.1e)", f, wide, back ? "backward in place" : "forward", worst);
     }
-    halves_again(dev);
+    halves_again(dev, &s);
     kn_precision(kt_ref, KN_F32), kn_precision(dev, KN_F32);
+    for (int i = 0; i < 6; i++) kt_mem_free(m[i / 3][i % 3]);
 }
 
 int main(void)
@@ -146,7 +161,9 @@ int main(void)
     check(16, 64, 0, 100); /* sigmoids of 0 and 1 */
     check(16, 64, 0, 1e4);
 
-    halves();
+    halves(100, 203);
+    halves(96, 200); /* whole lots of 16 bytes */
+    halves(45, 45);  /* one row, and some of it left */
 
     struct kn_dev *dev = kt_cpu[0][0];
     struct kt a = kt_new(2, (int64_t[]){3, 8}, NULL, 1, 1), b = kt_new(2, (int64_t[]){3, 9}, NULL, 1, 2);
