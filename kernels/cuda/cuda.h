@@ -72,6 +72,9 @@ st_t cuda_blas_matmul(struct kn_dev *dev, int64_t M, int64_t N, int64_t P, int64
 /* gemm.cu. *out: the matrix t [d0,d1] as products want it: of type `want` (f32 or bf16) and with a unit stride; t's own memory where that is so, else a copy in the
  * slot. t: f32, bf16, or, transposed (s[0] = 1), KN_I8. Its numbers are rounded to bf16, or widened exactly. */
 st_t cuda_operand(struct kn_dev *dev, const struct kn_tensor *t, enum kn_dtype want, enum cuda_slot slot, struct cuda_matrix *out);
+/* As cuda_blas_matmul of one matrix, c of any strides and P = 0 allowed: what cuBLASLt does not take goes its plain way. a, b: cuda_operand's. */
+st_t cuda_matmul(struct kn_dev *dev, int64_t M, int64_t N, int64_t P, float alpha, const struct cuda_matrix *a, const struct cuda_matrix *b, float beta,
+                 const struct cuda_matrix *c);
 }
 
 /* Enqueues kernel<<<grid, block, shared>>>; what was asked wrongly comes out at once, what goes wrong on the device at a later look. Within ops:

@@ -1,13 +1,15 @@
-/* Products of the CPU device against the reference in f64: every instruction set of this machine, shapes around the edges of tiles and blocks,
+/* Products against the reference in f64: every instruction set of this machine, or the CUDA device (kntest.h); shapes around the edges of tiles and blocks,
  * every stride and transposition, alpha and beta; bits for 1 to 4 threads. In bf16 the reference gets operands that were rounded here. */
-#include "kernels/device.h"
-
-#include <stdlib.h>
-
-#include "base/rng.h"
-#include "tests/tap.h"
+#include "tests/kernels/kntest.h"
 
 static struct kn_dev *ref;
+
+/* A long sum's length. The CUDA device has no blocks of the sum, and where the host stands in for it, each number costs some nanoseconds. */
+#ifdef KT_CUDA
+#define LONG(n) ((n) / 5)
+#else
+#define LONG(n) (n)
+#endif
 
 static uint16_t half_of(float f)
 {
@@ -27,14 +29,13 @@ static float of_half(uint16_t h)
 }
 
 /* An [m, n] operand inside a buffer of NaNs. Kinds: 0 row-major, 1 column-major, 2 rows of a wider matrix, 3 columns of a taller one,
- * 4 neither stride is 1. */
+ * 4 neither stride is 1, 5 rows of a matrix that is wider by 8, 6 columns of one that is taller by 8. */
 static struct kn_tensor operand(int kind, int64_t m, int64_t n, float **buf, uint64_t seed)
 {
-    int64_t sm = kind == 0 ? n : kind == 1 ? 1 : kind == 2 ? n + 5 : kind == 3 ? 1 : 2 * n + 3;
-    int64_t sn = kind == 0 ? 1 : kind == 1 ? m : kind == 2 ? 1 : kind == 3 ? m + 3 : 2;
+    int64_t sm = (int64_t[]){n, 1, n + 5, 1, 2 * n + 3, n + 8, 1}[kind], sn = (int64_t[]){1, m, 1, m + 3, 2, 1, m + 8}[kind];
     size_t size = (size_t)(m * sm + n * sn + 8);
     struct base_rng r = base_rng_at(seed, RNG_TEST, 1);
-    *buf = malloc(size * sizeof **buf);
+    *buf = kt_mem(size * sizeof **buf);
     for (size_t i = 0; i < size; i++) (*buf)[i] = NAN;
     for (int64_t i = 0; i < m; i++)
         for (int64_t j = 0; j < n; j++) (*buf)[4 + i * sm + j * sn] = (float)(2 * base_rng_unit(&r) - 1);
@@ -51,6 +52,13 @@ static struct kn_tensor widen(const struct kn_tensor *t, double **buf)
     return w;
 }
 
+/* When it returns, c is there. */
+static st_t product(struct kn_dev *dev, double alpha, const struct kn_tensor *a, const struct kn_tensor *b, double beta, const struct kn_tensor *c)
+{
+    st_t st = dev->op->gemm(dev, alpha, a, b, beta, c);
+    return st ? st : dev->vt->sync(dev);
+}
+
 /* Mean square error over what sums of p such products have for a mean square; infinite where a value is not finite or a value beside the operand changed. */
 static double run(struct kn_dev *dev, int64_t m, int64_t n, int64_t p, int ka, int kb, int kc, double alpha, double beta)
 {
@@ -62,7 +70,7 @@ static double run(struct kn_dev *dev, int64_t m, int64_t n, int64_t p, int ka, i
     if (beta == 0) /* what is overwritten must not matter */
         for (int64_t i = 0; i < m; i++)
             for (int64_t j = 0; j < n; j++) ((float *)c.p)[i * c.s[0] + j * c.s[1]] = NAN;
-    if (ref->op->gemm(ref, alpha, &wa, &wb, beta, &wc) || dev->op->gemm(dev, alpha, &a, &b, beta, &c)) err = INFINITY;
+    if (ref->op->gemm(ref, alpha, &wa, &wb, beta, &wc) || product(dev, alpha, &a, &b, beta, &c)) err = INFINITY;
     for (int64_t i = 0; i < m; i++)
         for (int64_t j = 0; j < n; j++) {
             double want = dc[i * n + j], got = ((float *)c.p)[i * c.s[0] + j * c.s[1]];
@@ -70,7 +78,7 @@ static double run(struct kn_dev *dev, int64_t m, int64_t n, int64_t p, int ka, i
             inside++;
         }
     for (int64_t i = 0; i < size; i++) finite += fc[i] == fc[i];
-    free(fa), free(fb), free(fc), free(da), free(db), free(dc);
+    kt_mem_free(fa), kt_mem_free(fb), kt_mem_free(fc), free(da), free(db), free(dc);
     return finite != inside || err != err ? INFINITY : inside && p ? err / ((double)(inside * p) / 9) : err;
 }
 
@@ -81,14 +89,14 @@ static struct kn_tensor halved(const struct kn_tensor *t, const float *buf, uint
 {
     size_t size = (size_t)(t->d[0] * t->s[0] + t->d[1] * t->s[1] + 8);
     struct kn_tensor h = *t;
-    *half = malloc(size * sizeof **half);
+    *half = kt_mem(size * sizeof **half);
     for (size_t i = 0; i < size; i++) (*half)[i] = half_of(buf[i]);
     h.p = *half + 4, h.dtype = KN_BF16;
     return h;
 }
 
 /* As run, with precision bf16 and the operands of `half` bf16 in memory. Products of few rows may take f32 operands as they are: the lesser of the
- * two errors counts. A result in bf16 may be off by its rounding. */
+ * errors against both rounded and against what is in memory counts. A result in bf16 may be off by its rounding. */
 static double run_half(struct kn_dev *dev, int64_t m, int64_t n, int64_t p, int ka, int kb, int kc, double alpha, double beta, int half)
 {
     float *fa, *fb, *fc;
@@ -99,8 +107,8 @@ static double run_half(struct kn_dev *dev, int64_t m, int64_t n, int64_t p, int 
         for (int64_t i = 0; i < m; i++)
             for (int64_t j = 0; j < n; j++) ((float *)c.p)[i * c.s[0] + j * c.s[1]] = of_half(half_of(((float *)c.p)[i * c.s[0] + j * c.s[1]]));
     struct kn_tensor wa = widen(&a, &da), wb = widen(&b, &db), wc = widen(&c, &dc), va = widen(&a, &ea), vb = widen(&b, &eb), vc = widen(&c, &ec);
-    for (int64_t i = 0; i < m * p; i++) da[i] = of_half(half_of((float)da[i]));
-    for (int64_t i = 0; i < p * n; i++) db[i] = of_half(half_of((float)db[i]));
+    for (int64_t i = 0; i < m * p; i++) da[i] = of_half(half_of((float)da[i])), ea[i] = half & HALF_A ? da[i] : ea[i];
+    for (int64_t i = 0; i < p * n; i++) db[i] = of_half(half_of((float)db[i])), eb[i] = half & HALF_B ? db[i] : eb[i];
     if (half & HALF_A) a = halved(&a, fa, &ha);
     if (half & HALF_B) b = halved(&b, fb, &hb);
     if (half & HALF_C) c = halved(&c, fc, &hc);
@@ -112,7 +120,7 @@ static double run_half(struct kn_dev *dev, int64_t m, int64_t n, int64_t p, int 
                 if (hc) hc[at] = half_of(NAN);
                 else fc[at] = NAN;
             }
-    if (ref->op->gemm(ref, alpha, &wa, &wb, beta, &wc) || ref->op->gemm(ref, alpha, &va, &vb, beta, &vc) || dev->op->gemm(dev, alpha, &a, &b, beta, &c))
+    if (ref->op->gemm(ref, alpha, &wa, &wb, beta, &wc) || ref->op->gemm(ref, alpha, &va, &vb, beta, &vc) || product(dev, alpha, &a, &b, beta, &c))
         limit = INFINITY;
     for (int64_t i = 0; i < m; i++)
         for (int64_t j = 0; j < n; j++) {
@@ -126,9 +134,10 @@ static double run_half(struct kn_dev *dev, int64_t m, int64_t n, int64_t p, int 
             inside++;
         }
     for (int64_t i = 0; i < size; i++) finite += hc ? of_half(hc[i]) == of_half(hc[i]) : fc[i] == fc[i];
-    free(fa), free(fb), free(fc), free(da), free(db), free(dc), free(ea), free(eb), free(ec), free(ha), free(hb), free(hc);
+    kt_mem_free(fa), kt_mem_free(fb), kt_mem_free(fc), kt_mem_free(ha), kt_mem_free(hb), kt_mem_free(hc);
+    free(da), free(db), free(dc), free(ea), free(eb), free(ec);
     if (finite != inside || err[0] != err[0] || limit > 0) return INFINITY;
-    double least = half & (HALF_A | HALF_B) || err[0] < err[1] ? err[0] : err[1];
+    double least = fmin(err[0], err[1]);
     return inside && p ? least / ((double)(inside * p) / 9) : least;
 }
 
@@ -136,9 +145,9 @@ static void test_shapes(struct kn_dev *dev)
 {
     static const int64_t edge[] = {1, 2, 3, 4, 5, 7, 13, 14, 15, 16, 17, 29, 31, 32, 33, 47, 64, 65};
     static const int64_t sum[] = {1, 3, 4, 15, 16, 17, 37, 64};
-    static const int64_t large[][3] = {{128, 96, 384}, {57, 130, 385}, {131, 257, 400}, {8, 1031, 70}, {1, 777, 1030}, {3, 300, 769},
-                                       {1031, 5, 97}, {300, 17, 800}, {20, 40, 2111}, {96, 96, 1500}, {1, 1, 5000}, {97, 101, 1024},
-                                       {400, 1, 333}, {16, 512, 512}, {17, 512, 512}};
+    static const int64_t large[][3] = {{128, 96, LONG(384)}, {57, 130, LONG(385)}, {131, 257, LONG(400)}, {8, 1031, 70}, {1, 777, 1030}, {3, 300, 769},
+                                       {1031, 5, 97}, {300, 17, LONG(800)}, {20, 40, 2111}, {96, 96, LONG(1500)}, {1, 1, 5000}, {97, 101, LONG(1024)},
+                                       {400, 1, 333}, {16, 512, LONG(512)}, {17, 512, LONG(512)}};
     int n = sizeof edge / sizeof *edge;
     double worst = 0;
     for (int i = 0; i < n; i++)
@@ -171,20 +180,40 @@ static void test_strides(struct kn_dev *dev)
             worst = fmax(worst, e);
         }
     ok(worst <= 1e-12, "%s: all strides and transpositions, alpha, beta (worst %.1e)", dev->info.isa, worst);
-    worst = fmax(run(dev, 100, 60, 2000, 1, 0, 0, 0.25, 1), run(dev, 64, 64, 2000, 1, 0, 1, -1, 0.5));
+    worst = fmax(run(dev, 100, 60, LONG(2000), 1, 0, 0, 0.25, 1), run(dev, 64, 64, LONG(2000), 1, 0, 1, -1, 0.5));
     ok(worst <= 1e-12, "%s: a weight's gradient, long sum (worst %.1e)", dev->info.isa, worst);
-    worst = fmax(run(dev, 300, 70, 800, 0, 1, 0, 1, 0), run(dev, 300, 70, 800, 1, 0, 0, 0.5, 0.25));
+    worst = fmax(run(dev, 300, 70, LONG(800), 0, 1, 0, 1, 0), run(dev, 300, 70, LONG(800), 1, 0, 0, 0.5, 0.25));
     ok(worst <= 1e-12, "%s: many rows, several blocks of the sum (worst %.1e)", dev->info.isa, worst);
     ok(run(dev, 5, 7, 0, 0, 0, 0, 1, 0) == 0 && run(dev, 5, 7, 0, 0, 0, 4, 1, 0.5) == 0, "%s: empty sum is beta c", dev->info.isa);
     ok(run(dev, 0, 7, 3, 0, 0, 0, 1, 0) == 0 && run(dev, 5, 0, 3, 0, 0, 0, 1, 0) == 0, "%s: empty output", dev->info.isa);
+}
+
+/* Few rows or columns, the other operand's numbers side by side along the sum: shapes that leave parts of it over, strides that keep fours together and that do not. */
+static const int64_t few[][3] = {{1, 300, 769}, {1, 3, 4100}, {1, 2, 8448}, {2, 130, 256}, {3, 31, 2304}, {4, 9, 2200}, {5, 33, 1100}, {8, 70, 2056}, {7, 1, 65}, {1, 1, 64},
+                                 {70, 1, 1000}, {130, 3, 260}, {33, 8, 1028}, {6, 5, 512}};
+#define FEW (int)(sizeof few / sizeof *few)
+
+static void test_few(struct kn_dev *dev, int half)
+{
+    double worst = 0, most = half ? 1e-11 : 1e-12;
+    for (int i = 0; i < FEW * 4; i++) {
+        static const int across[] = {0, 2, 5, 4}, along[] = {1, 3, 6, 1};
+        const int64_t *s = few[i / 4];
+        int k = i % 4, cols = s[0] > s[1], ka = cols ? across[k % 3] : across[(k + i / 4) % 4], kb = cols ? along[(k + i / 4) % 4] : along[k], kc = (i * 3 + i / 7) % 5;
+        double beta = i % 3 ? 0.5 : 0;
+        double e = half ? run_half(dev, s[0], s[1], s[2], ka, kb, kc, -0.5, beta, (i + i / 8) % 8) : run(dev, s[0], s[1], s[2], ka, kb, kc, -0.5, beta);
+        if (!(e <= most)) printf("# few %lld %lld %lld, kinds %d %d %d: %g\n", (long long)s[0], (long long)s[1], (long long)s[2], ka, kb, kc, e);
+        worst = fmax(worst, e);
+    }
+    ok(worst <= most, "%s, %s: few rows, few columns (worst %.1e)", dev->info.isa, half ? "bf16" : "f32", worst);
 }
 
 static void test_half(struct kn_dev *dev)
 {
     static const int64_t edge[] = {1, 2, 3, 5, 13, 14, 15, 16, 17, 29, 31, 32, 33, 47, 65};
     static const int64_t sum[] = {1, 2, 3, 31, 32, 33, 37, 64, 127};
-    static const int64_t large[][3] = {{128, 96, 384}, {57, 130, 1385}, {331, 257, 800}, {8, 1031, 70}, {300, 17, 800}, {20, 40, 2111}, {96, 96, 1500},
-                                       {97, 101, 1025}, {400, 1, 333}, {16, 512, 512}, {17, 512, 512}, {300, 70, 1601}};
+    static const int64_t large[][3] = {{128, 96, LONG(384)}, {57, 130, LONG(1385)}, {331, 257, LONG(800)}, {8, 1031, 70}, {300, 17, LONG(800)}, {20, 40, LONG(2111)},
+                                       {96, 96, LONG(1500)}, {97, 101, LONG(1025)}, {400, 1, 333}, {16, 512, LONG(512)}, {17, 512, LONG(512)}, {300, 70, LONG(1601)}};
     int n = sizeof edge / sizeof *edge;
     double worst = 0;
     for (int i = 0; i < n; i++)
@@ -217,8 +246,8 @@ static void test_half(struct kn_dev *dev)
 /* Same bits for any number of threads; shapes of every path. */
 static void test_threads(const char *name, enum kn_dtype precision)
 {
-    static const int64_t shape[][5] = {{200, 300, 500, 0, 0}, {300, 200, 500, 1, 0}, {64, 64, 3000, 1, 0}, {1, 2000, 300, 0, 1},
-                                       {9, 700, 300, 0, 1}, {3, 1500, 300, 0, 0}, {500, 90, 400, 0, 1}};
+    static const int64_t shape[][5] = {{200, 300, LONG(500), 0, 0}, {300, 200, LONG(500), 1, 0}, {64, 64, LONG(3000), 1, 0}, {1, 2000, 300, 0, 1},
+                                       {9, 700, 300, 0, 1}, {3, 1500, 300, 0, 0}, {500, 90, LONG(400), 0, 1}};
     float *fa, *fb, *fc, *first[7] = {0};
     int same = 1;
     for (int threads = 1; threads <= 4; threads++) {
@@ -229,17 +258,17 @@ static void test_threads(const char *name, enum kn_dtype precision)
             const int64_t *s = shape[i];
             struct kn_tensor a = operand((int)s[3], s[0], s[2], &fa, 4), b = operand((int)s[4], s[2], s[1], &fb, 5);
             struct kn_tensor c = operand(0, s[0], s[1], &fc, 6);
-            same &= !dev->op->gemm(dev, 1, &a, &b, 0.5, &c);
+            same &= !product(dev, 1, &a, &b, 0.5, &c);
             if (threads == 1) first[i] = fc;
             else {
                 same &= !memcmp((float *)c.p, first[i] + 4, (size_t)(s[0] * s[1]) * 4);
-                free(fc);
+                kt_mem_free(fc);
             }
-            free(fa), free(fb);
+            kt_mem_free(fa), kt_mem_free(fb);
         }
         kn_dev_close(dev);
     }
-    for (int i = 0; i < 7; i++) free(first[i]);
+    for (int i = 0; i < 7; i++) kt_mem_free(first[i]);
     ok(same, "%s, %s: the same bits with 1, 2, 3 and 4 threads", name, kn_dtype_name(precision));
 }
 
@@ -253,53 +282,62 @@ static void test_errors(struct kn_dev *dev)
     is_int(dev->op->gemm(dev, 1, &a, &d, 0, &a), ST_EINVAL, "two dtypes");
     is_int(dev->op->gemm(dev, 1, &a, &v, 0, &a), ST_EINVAL, "a vector");
     is_int(dev->op->gemm(dev, 1, &a, NULL, 0, &a), ST_EINVAL, "no operand");
-    is_int(dev->op->gemm(dev, 1, &d, &d, 0, &d), ST_ENOTSUP, "no f64 on the CPU device");
+    is_int(dev->op->gemm(dev, 1, &d, &d, 0, &d), ST_ENOTSUP, "no f64 but on the reference");
     is_int(dev->op->gemm(dev, 1, &h, &h, 0, &h), ST_ENOTSUP, "bf16 in memory wants the precision");
     is_int(dev->op->gemm(dev, 1, &h, &d, 0, &a), ST_EINVAL, "bf16 and f64");
+#ifndef KT_CUDA
     is_int(kn_precision(dev, KN_BF16), ST_ENOTSUP, "the generic set has no bf16");
+#endif
     is_int(kn_precision(dev, KN_F64), ST_ENOTSUP, "nor is f64 a precision");
 }
 
-/* Scratch that does not fit is an error, then and only then; once it is there, nothing is allocated. */
+/* Scratch that does not fit is an error, then and only then; once it is there, nothing is allocated. No stride is 1: every device takes scratch. */
 static void test_memory(void)
 {
     struct kn_dev *dev;
     float *fa, *fb, *fc;
-    if (!ok(!kn_dev_open(&dev, "cpu", 2, NULL), "cpu opens")) return;
-    struct kn_tensor a = operand(0, 90, 80, &fa, 1), b = operand(0, 80, 70, &fb, 2), c = operand(0, 90, 70, &fc, 3);
+#ifdef KT_CUDA
+    const char *name = kt_isa[0];
+#else
+    const char *name = "cpu";
+#endif
+    if (!ok(!kn_dev_open(&dev, name, 2, NULL), "%s opens", name)) return;
+    struct kn_tensor a = operand(4, 90, 80, &fa, 1), b = operand(4, 80, 70, &fb, 2), c = operand(0, 90, 70, &fc, 3);
     uint64_t memory = dev->info.memory;
     dev->info.memory = 1000;
-    is_int(dev->op->gemm(dev, 1, &a, &b, 0, &c), ST_ENOMEM, "scratch over the device's memory");
+    is_int(product(dev, 1, &a, &b, 0, &c), ST_ENOMEM, "scratch over the device's memory");
     dev->info.memory = memory;
-    is_int(dev->op->gemm(dev, 1, &a, &b, 0, &c), ST_OK, "and once there is room it goes on");
+    is_int(product(dev, 1, &a, &b, 0, &c), ST_OK, "and once there is room it goes on");
     uint64_t bytes = kn_dev_bytes(dev);
     ok(bytes > 0, "scratch is counted");
     dev->info.memory = bytes;
-    is_int(dev->op->gemm(dev, 1, &a, &b, 0, &c), ST_OK, "no more is asked for the same shape");
+    is_int(product(dev, 1, &a, &b, 0, &c), ST_OK, "no more is asked for the same shape");
     is_int(kn_dev_bytes(dev), bytes, "and none was taken");
+    kn_trim(dev);
+    is_int(kn_dev_bytes(dev), 0, "it can be given back");
     kn_dev_close(dev);
-    free(fa), free(fb), free(fc);
+    kt_mem_free(fa), kt_mem_free(fb), kt_mem_free(fc);
 }
 
 int main(void)
 {
-    static const char *const names[] = {"cpu:generic", "cpu:avx2", "cpu:avx512"};
     struct kn_dev *dev;
     if (!ok(!kn_dev_open(&ref, "ref", 1, NULL), "ref opens")) return tap_done();
-    for (int i = 0; i < 3; i++) {
-        if (kn_dev_open(&dev, names[i], 2, NULL)) {
+    for (int i = 0; i < KT_ISAS; i++) {
+        if (kn_dev_open(&dev, kt_isa[i], 2, NULL)) {
             tap_skip("this machine lacks the instruction set");
             continue;
         }
         test_shapes(dev);
         test_strides(dev);
+        test_few(dev, 0);
         if (i == 0) test_errors(dev);
-        if (!kn_precision(dev, KN_BF16)) test_half(dev);
+        if (!kn_precision(dev, KN_BF16)) test_half(dev), test_few(dev, 1);
         else tap_skip("no bf16 with this instruction set");
         int half = dev->info.bf16;
         kn_dev_close(dev);
-        test_threads(names[i], KN_F32);
-        if (half) test_threads(names[i], KN_BF16);
+        test_threads(kt_isa[i], KN_F32);
+        if (half) test_threads(kt_isa[i], KN_BF16);
     }
     test_memory();
     kn_dev_close(ref);
