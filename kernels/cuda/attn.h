@@ -1,0 +1,174 @@
+/* What attention's forward and backward on the CUDA device share: the shape, which keys a query sees, tiles of 64 x 64 by FMA for any head size, and fragments, tiles
+ * and rounded operands of the tensor-core kernels.
+ *
+ * Softmax is in base 2: with c = scale log2(e), weights are 2^(c q.k - m). */
+#ifndef TAUT_KERNELS_CUDA_ATTN_H
+#define TAUT_KERNELS_CUDA_ATTN_H
+
+#include "kernels/cuda/cuda.h"
+
+constexpr float LOG2E = 1.44269504088896340736f, LN2 = 0.69314718055994530942f;
+constexpr int HEAD_MOST = 256; /* of the tensor-core kernels */
+
+struct attn {
+    int B, T, S, H, G, K, E;
+    int W;        /* 0: a query sees all keys up to its own */
+    int shift;    /* S - T: query t stands at shift + t */
+    float scale, c; /* c = scale log2(e) */
+};
+
+static inline struct attn attn_of(const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, int64_t window, double scale)
+{
+    struct attn a = {(int)q->d[0], (int)q->d[1], (int)k->d[1], (int)q->d[2], (int)k->d[2], (int)q->d[3], (int)v->d[3], 0, 0, (float)scale, (float)(scale * 1.44269504088896340736)};
+    a.W = window < a.S ? (int)window : 0;
+    a.shift = a.S - a.T;
+    return a;
+}
+
+/* What counts in int must fit. */
+static inline bool attn_fits(const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v)
+{
+    const int64_t most = 1 << 30;
+    return k->d[1] < most && q->d[3] < most && v->d[3] < most && q->d[0] * q->d[2] * ((q->d[1] + 63) / 64) < most;
+}
+
+/* f32, or bf16 in memory where ops.def says so. */
+static inline bool attn_has(const struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *v, double scale)
+{
+    return cuda_is_f32(q) || (cuda_is_bf16(dev, q) && (float)scale > 0 && q->d[3] == v->d[3]);
+}
+
+/* Products on tensor cores: only where operands may be rounded. */
+static inline bool attn_rounds(const struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *v, double scale)
+{
+    return dev->precision == KN_BF16 && (float)scale > 0 && q->d[3] == v->d[3] && q->d[3] <= HEAD_MOST;
+}
+
+/* The query at position pos sees this key. */
+KN_DEVICE bool attn_sees(const struct attn &a, int pos, int key)
+{
+    return key <= pos && (!a.W || key > pos - a.W);
+}
+/* The first key that any query from position pos on sees. */
+KN_DEVICE int attn_first(const struct attn &a, int pos)
+{
+    return a.W && pos >= a.W ? pos - a.W + 1 : 0;
+}
+
+KN_DEVICE int attn_min(int a, int b)
+{
+    return a < b ? a : b;
+}
+
+/* ---- by FMA, any head size ---- a block of 256 threads, (ty, tx) of 16 x 16, keeps numbers of rows ty + 16 i of a tile of 64 */
+
+constexpr int PLAIN_THREADS = 256, TILE = 64, DEEP = 32, ROW = DEEP + 4, /* floats of a staged row: an odd number of 16 bytes, free of bank conflicts */
+    STAGE = 2 * TILE * ROW, PLANE_ROW = TILE + 4, PLANE = TILE * PLANE_ROW;
+constexpr size_t PLAIN_SHARED = (STAGE + PLANE) * sizeof(float);
+
+/* ROWS x COLS floats at s, rows `stride` floats apart, from the rows at p: zeros beyond the first `rows` rows and `cols` columns. */
+template <int ROWS, int COLS, class T> KN_DEVICE void attn_stage(float *s, int stride, const T *p, int64_t step, int rows, int cols, bool by4)
+{
+    for (int i = threadIdx.x; i < ROWS * (COLS / 4); i += PLAIN_THREADS) {
+        int r = i / (COLS / 4), c = i % (COLS / 4) * 4;
+        float4 x = make_float4(0, 0, 0, 0);
+        const T *from = p + r * step + c;
+        if (r < rows && c < cols) {
+            if (by4) {
+                x = cu_get4(from);
+            } else {
+                x.x = cu_get(from);
+                if (c + 1 < cols) x.y = cu_get(from + 1);
+                if (c + 2 < cols) x.z = cu_get(from + 2);
+                if (c + 3 < cols) x.w = cu_get(from + 3);
+            }
+        }
+        cu_put4(s + r * stride + c, x);
+    }
+}
+
+/* acc[i][j] += row ty + 16 i of a . row tx + 16 j of b, of na and nb rows; their numbers pass through mem, STAGE floats. */
+template <class T>
+KN_DEVICE void attn_dots(float acc[4][4], float *mem, const T *a, int64_t sa, int na, const T *b, int64_t sb, int nb, int depth, bool by4)
+{
+    int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
+    float *ma = mem, *mb = mem + TILE * ROW;
+    for (int d0 = 0; d0 < depth; d0 += DEEP) {
+        int cols = attn_min(DEEP, depth - d0);
+        __syncthreads();
+        attn_stage<TILE, DEEP>(ma, ROW, a + d0, sa, na, cols, by4);
+        attn_stage<TILE, DEEP>(mb, ROW, b + d0, sb, nb, cols, by4);
+        __syncthreads();
+        for (int d = 0; d < cols; d += 4) {
+            float4 x[4], y[4];
+            KN_UNROLL for (int i = 0; i < 4; i++) x[i] = cu_get4(ma + (ty + 16 * i) * ROW + d), y[i] = cu_get4(mb + (tx + 16 * i) * ROW + d);
+            KN_UNROLL for (int i = 0; i < 4; i++)
+                KN_UNROLL for (int j = 0; j < 4; j++)
+                    acc[i][j] = fmaf(x[i].w, y[j].w, fmaf(x[i].z, y[j].z, fmaf(x[i].y, y[j].y, fmaf(x[i].x, y[j].x, acc[i][j]))));
+        }
+    }
+}
+
+/* Which column acc[i][e] of attn_gather is. */
+template <int EV> KN_DEVICE int attn_column(int e)
+{
+    constexpr int EW = EV < 4 ? EV : 4;
+    return (int)(threadIdx.x % 16) * EW + e / EW * 16 * EW + e % EW;
+}
+
+/* acc[i][e] += sum over j < nb of plane[ty + 16 i][j] b[j][column(e)], 16 EV columns of which `cols` exist. What was written to plane before need not be
+ * behind a barrier. */
+template <int EV, class T> KN_DEVICE void attn_gather(float acc[4][EV], const float *plane, float *mem, const T *b, int64_t sb, int nb, int cols, bool by4)
+{
+    constexpr int COLS = 16 * EV, ROWS = COLS <= 64 ? TILE : TILE * 64 / COLS, EW = EV < 4 ? EV : 4;
+    int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
+    for (int j0 = 0; j0 < nb; j0 += ROWS) {
+        __syncthreads();
+        attn_stage<ROWS, COLS>(mem, COLS, b + j0 * sb, sb, nb - j0, cols, by4);
+        __syncthreads();
+        for (int j = 0; j < ROWS; j += 4) {
+            float p[4][4];
+            KN_UNROLL for (int i = 0; i < 4; i++) {
+                float4 x = cu_get4(plane + (ty + 16 * i) * PLANE_ROW + j0 + j);
+                p[i][0] = x.x, p[i][1] = x.y, p[i][2] = x.z, p[i][3] = x.w;
+            }
+            KN_UNROLL for (int u = 0; u < 4; u++) {
+                const float *row = mem + (j + u) * COLS + tx * EW;
+                KN_UNROLL for (int e = 0; e < EV; e += EW) {
+                    float y[4];
+                    if (EW == 4) {
+                        float4 x = cu_get4(row + e * 16);
+                        y[0] = x.x, y[1] = x.y, y[2] = x.z, y[3] = x.w;
+                    } else if (EW == 2) {
+                        uint2 x = kn_load8(row + e * 16);
+                        y[0] = __uint_as_float(x.x), y[1] = __uint_as_float(x.y);
+                    } else {
+                        y[0] = row[e * 16];
+                    }
+                    KN_UNROLL for (int i = 0; i < 4; i++)
+                        KN_UNROLL for (int w = 0; w < EW; w++) acc[i][e + w] = fmaf(p[i][u], y[w], acc[i][e + w]);
+                }
+            }
+        }
+    }
+}
+
+/* Over the 16 threads of a ty. */
+KN_DEVICE float attn_row_max(float v)
+{
+    KN_UNROLL for (int o = 8; o; o >>= 1) v = fmaxf(v, __shfl_xor_sync(KN_FULL, v, o));
+    return v;
+}
+KN_DEVICE float attn_row_sum(float v)
+{
+    KN_UNROLL for (int o = 8; o; o >>= 1) v += __shfl_xor_sync(KN_FULL, v, o);
+    return v;
+}
+
+/* EV of the plain kernels for heads of n numbers: 16 EV columns at a time. */
+static inline int attn_ev(int64_t n)
+{
+    return n <= 32 ? 2 : n <= 64 ? 4 : n <= 128 ? 8 : 16;
+}
+
+#endif
