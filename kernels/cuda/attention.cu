@@ -66,6 +66,175 @@ static st_t run_plain(struct kn_dev *dev, const struct kn_tensor *q, const struc
     return ST_OK;
 }
 
+/* ---- one query (decode) ---- memory-bound: each key and value is read once for up to 8 query heads */
+
+constexpr int DECODE_THREADS = 128, DECODE_MOST = 512, /* keys a block at most */
+    DECODE_HEADS = 8;
+
+/* A block: `chunk` keys for RT query heads of a key head. With several chunks its share goes to part, [chunk][B H] rows of 2 + E numbers: maximum, sum, and what it
+ * has gathered; else to out. */
+template <class T, int RT>
+KN_KERNEL(DECODE_THREADS) decode(cu_view<const T, 4> q, cu_view<const T, 4> k, cu_view<const T, 4> v, cu_view<T, 4> out, cu_view<float, 3> lse, struct attn a, int chunk, int chunks, float *part,
+                                 bool kby4, bool vby4)
+{
+    KN_SHARED(float, mem);
+    constexpr int AHEAD = 4; /* keys whose loads are under way at once, a lane */
+    int R = a.H / a.G, tiles = (R + RT - 1) / RT, Kp = (a.K + 3) / 4 * 4;
+    float *sq = mem, *sp = sq + RT * Kp, *red = sp + RT * chunk, *stat = red + DECODE_THREADS * RT * 4;
+    int split = blockIdx.x % chunks, bg = blockIdx.x / chunks / tiles, r0 = (int)blockIdx.x / chunks % tiles * RT, b = bg / a.G, g = bg % a.G;
+    int j0 = attn_first(a, a.S - 1) + split * chunk, nk = attn_min(chunk, a.S - j0), nr = attn_min(RT, R - r0);
+    int tid = threadIdx.x, warp = tid / 32, lane = tid % 32, c = lane % 8;
+    for (int i = tid; i < RT * Kp; i += DECODE_THREADS) {
+        int r = i / Kp, d = i % Kp;
+        sq[i] = r < nr && d < a.K ? cu_get(cu_at(q, b, 0, g * R + r0 + r, d)) * a.c : 0.0f;
+    }
+    __syncthreads();
+    /* scores: eight lanes a key */
+    const T *key = cu_at(k, b, j0, g, 0);
+    for (int from = warp * 4; from < nk; from += 16 * AHEAD) {
+        float acc[AHEAD][RT] = {};
+        const T *row[AHEAD];
+        KN_UNROLL for (int u = 0; u < AHEAD; u++) row[u] = key + attn_min(from + lane / 8 + 16 * u, nk - 1) * k.s[1];
+        for (int d = 4 * c; d < a.K; d += 32) {
+            float4 x[AHEAD];
+            KN_UNROLL for (int u = 0; u < AHEAD; u++) {
+                if (kby4) {
+                    x[u] = cu_get4(row[u] + d);
+                } else {
+                    x[u].x = cu_get(row[u] + d);
+                    x[u].y = d + 1 < a.K ? cu_get(row[u] + d + 1) : 0.0f;
+                    x[u].z = d + 2 < a.K ? cu_get(row[u] + d + 2) : 0.0f;
+                    x[u].w = d + 3 < a.K ? cu_get(row[u] + d + 3) : 0.0f;
+                }
+            }
+            KN_UNROLL for (int r = 0; r < RT; r++) {
+                float4 y = cu_get4(sq + r * Kp + d);
+                KN_UNROLL for (int u = 0; u < AHEAD; u++) acc[u][r] = fmaf(x[u].w, y.w, fmaf(x[u].z, y.z, fmaf(x[u].y, y.y, fmaf(x[u].x, y.x, acc[u][r]))));
+            }
+        }
+        KN_UNROLL for (int u = 0; u < AHEAD; u++) {
+            int j = from + lane / 8 + 16 * u;
+            KN_UNROLL for (int r = 0; r < RT; r++) {
+                KN_UNROLL for (int o = 4; o; o >>= 1) acc[u][r] += __shfl_xor_sync(KN_FULL, acc[u][r], o);
+                if (c == 0 && j < nk) sp[r * chunk + j] = acc[u][r];
+            }
+        }
+    }
+    __syncthreads();
+    for (int r = warp; r < RT; r += DECODE_THREADS / 32) {
+        float top = -INFINITY, sum = 0;
+        for (int j = lane; j < nk; j += 32) top = fmaxf(top, sp[r * chunk + j]);
+        top = cu_warp_max(top);
+        float base = top == -INFINITY ? 0.0f : top; /* nothing but NaN */
+        for (int j = lane; j < nk; j += 32) {
+            float p = kn_exp2(sp[r * chunk + j] - base);
+            sp[r * chunk + j] = p;
+            sum += p;
+        }
+        sum = cu_warp_sum(sum);
+        if (lane == 0) stat[2 * r] = base, stat[2 * r + 1] = sum;
+    }
+    __syncthreads();
+    /* values: `width` threads a row, four columns each, the rows dealt out among the groups of threads */
+    int fours = (a.E + 3) / 4, width = 1;
+    while (width < fours && width < DECODE_THREADS) width *= 2;
+    int groups = DECODE_THREADS / width, group = tid / width;
+    const T *value = cu_at(v, b, j0, g, 0);
+    for (int e0 = 0; e0 < fours; e0 += width) {
+        int e = 4 * (e0 + tid % width);
+        float4 acc[RT];
+        KN_UNROLL for (int r = 0; r < RT; r++) acc[r] = make_float4(0, 0, 0, 0);
+        if (e < a.E)
+            for (int from = group; from < nk; from += AHEAD * groups) {
+                float4 x[AHEAD];
+                KN_UNROLL for (int u = 0; u < AHEAD; u++) {
+                    const T *at = value + attn_min(from + u * groups, nk - 1) * v.s[1] + e;
+                    if (vby4) {
+                        x[u] = cu_get4(at);
+                    } else {
+                        x[u].x = cu_get(at);
+                        x[u].y = e + 1 < a.E ? cu_get(at + 1) : 0.0f;
+                        x[u].z = e + 2 < a.E ? cu_get(at + 2) : 0.0f;
+                        x[u].w = e + 3 < a.E ? cu_get(at + 3) : 0.0f;
+                    }
+                }
+                KN_UNROLL for (int u = 0; u < AHEAD; u++) {
+                    int j = from + u * groups;
+                    if (j >= nk) break;
+                    KN_UNROLL for (int r = 0; r < RT; r++) {
+                        float p = sp[r * chunk + j];
+                        acc[r].x = fmaf(p, x[u].x, acc[r].x), acc[r].y = fmaf(p, x[u].y, acc[r].y), acc[r].z = fmaf(p, x[u].z, acc[r].z), acc[r].w = fmaf(p, x[u].w, acc[r].w);
+                    }
+                }
+            }
+        KN_UNROLL for (int r = 0; r < RT; r++) cu_put4(red + (r * DECODE_THREADS + tid) * 4, acc[r]);
+        __syncthreads();
+        for (int i = tid; i < nr * width * 4; i += DECODE_THREADS) {
+            int r = i / (width * 4), col = 4 * e0 + i % (width * 4), h = g * R + r0 + r;
+            if (col >= a.E) continue;
+            float sum = 0;
+            for (int n = 0; n < groups; n++) sum += red[(r * DECODE_THREADS + n * width) * 4 + i % (width * 4)];
+            if (chunks == 1) cu_put(cu_at(out, b, 0, h, col), sum / stat[2 * r + 1]);
+            else part[((int64_t)split * a.B * a.H + (int64_t)b * a.H + h) * (2 + a.E) + 2 + col] = sum;
+        }
+        __syncthreads();
+    }
+    if (tid >= nr) return;
+    int h = g * R + r0 + tid;
+    if (chunks > 1) {
+        float *to = part + ((int64_t)split * a.B * a.H + (int64_t)b * a.H + h) * (2 + a.E);
+        to[0] = stat[2 * tid], to[1] = stat[2 * tid + 1];
+    } else if (lse.p) {
+        *cu_at(lse, b, h, 0) = (stat[2 * tid] + log2f(stat[2 * tid + 1])) * LN2;
+    }
+}
+
+/* Chunks in their order. A block: a query head. */
+template <class T> KN_KERNEL(DECODE_THREADS) decode_sum(const float *part, int chunks, cu_view<T, 4> out, cu_view<float, 3> lse, struct attn a)
+{
+    int bh = blockIdx.x, b = bh / a.H, h = bh % a.H;
+    int64_t row = 2 + a.E, step = (int64_t)a.B * a.H * row;
+    part += bh * row;
+    float top = -INFINITY, sum = 0;
+    for (int s = 0; s < chunks; s++) top = fmaxf(top, part[s * step]);
+    for (int s = 0; s < chunks; s++) sum = fmaf(part[s * step + 1], kn_exp2(part[s * step] - top), sum);
+    for (int e = threadIdx.x; e < a.E; e += DECODE_THREADS) {
+        float o = 0;
+        for (int s = 0; s < chunks; s++) o = fmaf(part[s * step + 2 + e], kn_exp2(part[s * step] - top), o);
+        cu_put(cu_at(out, b, 0, h, e), o / sum);
+    }
+    if (threadIdx.x == 0 && lse.p) *cu_at(lse, b, h, 0) = (top + log2f(sum)) * LN2;
+}
+
+static size_t decode_shared(struct attn a, int heads, int64_t chunk)
+{
+    return (size_t)(heads * ((a.K + 3) / 4 * 4) + heads * chunk + DECODE_THREADS * heads * 4 + 2 * heads) * sizeof(float);
+}
+
+template <class T>
+static st_t run_decode(struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, const struct kn_tensor *out, const struct kn_tensor *lse,
+                       struct attn a)
+{
+    int R = a.H / a.G, heads = R > 4 ? DECODE_HEADS : R > 2 ? 4 : R;
+    int64_t tiles = (int64_t)a.B * a.G * cuda_blocks(R, heads), keys = a.W ? a.W : a.S;
+    int64_t chunks = cuda_blocks(4 * cuda_of(dev)->sms, tiles, cuda_blocks(keys, 64)), chunk = cuda_blocks(cuda_blocks(keys, chunks), 16) * 16;
+    if (chunk > DECODE_MOST) chunk = DECODE_MOST;
+    chunks = cuda_blocks(keys, chunk);
+    void *part = NULL;
+    if (chunks > 1) CUDA_TRY(cuda_scratch(dev, CUDA_SLOT_A, (size_t)(chunks * a.B * a.H) * (size_t)(2 + a.E) * sizeof(float), &part));
+    size_t shared = decode_shared(a, heads, chunk);
+    bool kby4 = cuda_by4(k), vby4 = cuda_by4(v);
+    int64_t blocks = tiles * chunks;
+    switch (heads) {
+    case 1: CUDA_RUN(dev, (decode<T, 1>), blocks, DECODE_THREADS, shared, q, k, v, out, lse, a, (int)chunk, (int)chunks, (float *)part, kby4, vby4); break;
+    case 2: CUDA_RUN(dev, (decode<T, 2>), blocks, DECODE_THREADS, shared, q, k, v, out, lse, a, (int)chunk, (int)chunks, (float *)part, kby4, vby4); break;
+    case 4: CUDA_RUN(dev, (decode<T, 4>), blocks, DECODE_THREADS, shared, q, k, v, out, lse, a, (int)chunk, (int)chunks, (float *)part, kby4, vby4); break;
+    default: CUDA_RUN(dev, (decode<T, 8>), blocks, DECODE_THREADS, shared, q, k, v, out, lse, a, (int)chunk, (int)chunks, (float *)part, kby4, vby4); break;
+    }
+    if (chunks > 1) CUDA_RUN(dev, decode_sum<T>, (int64_t)a.B * a.H, DECODE_THREADS, 0, (const float *)part, (int)chunks, out, lse, a);
+    return ST_OK;
+}
+
 extern "C" st_t cuda_attention(struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, int64_t window, double scale,
                                const struct kn_tensor *out, const struct kn_tensor *lse)
 {
@@ -74,5 +243,7 @@ extern "C" st_t cuda_attention(struct kn_dev *dev, const struct kn_tensor *q, co
     if (!kn_count(out)) return ST_OK;
     if (kn_absent(lse)) lse = NULL;
     struct attn a = attn_of(q, k, v, window, scale);
+    if (a.T == 1 && decode_shared(a, DECODE_HEADS, DECODE_MOST) <= cuda_of(dev)->shared_most)
+        return q->dtype == KN_BF16 ? run_decode<bf16>(dev, q, k, v, out, lse, a) : run_decode<float>(dev, q, k, v, out, lse, a);
     return q->dtype == KN_BF16 ? run_plain<bf16>(dev, q, k, v, out, lse, a) : run_plain<float>(dev, q, k, v, out, lse, a);
 }
