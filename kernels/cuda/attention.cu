@@ -235,6 +235,124 @@ static st_t run_decode(struct kn_dev *dev, const struct kn_tensor *q, const stru
     return ST_OK;
 }
 
+/* ---- on tensor cores ---- */
+
+/* A block: BM queries of a head, 16 MT a warp; tiles of BN keys. The copy of a tile's values runs under the product of queries and keys, that of the next keys under the
+ * product of weights and values. */
+template <int D, int BM, int BN, int WARPS, class O>
+KN_KERNEL(WARPS * 32) forward_mma(cu_view<const bf16, 4> q, cu_view<const bf16, 4> k, cu_view<const bf16, 4> v, cu_view<O, 4> out, cu_view<float, 3> lse, struct attn a, int cols, bool pairs)
+{
+    constexpr int MT = BM / WARPS / 16, THREADS = WARPS * 32;
+    KN_SHARED(bf16, sq);
+    bf16 *sk = sq + BM * D, *sv = sk + BN * D;
+    int lane = threadIdx.x % 32, row = lane / 4, col = lane % 4 * 2, blocks = (a.T + BM - 1) / BM;
+    int bh = blockIdx.x / blocks, b = bh / a.H, h = bh % a.H, g = h / (a.H / a.G), t0 = (blocks - 1 - (int)blockIdx.x % blocks) * BM; /* the longest first */
+    int nq = attn_min(BM, a.T - t0), first = a.shift + t0, last = first + nq - 1;
+    int r0 = (int)threadIdx.x / 32 * 16 * MT, wfirst = first + r0, wlast = attn_min(last, wfirst + 16 * MT - 1); /* the warp's */
+    int j0 = attn_first(a, first) / BN * BN;
+    const bf16 *keys = cu_at(k, b, 0, g, 0), *values = cu_at(v, b, 0, g, 0);
+    float o[MT][D / 8][4] = {}, top[MT][2], sum[MT][2] = {};
+    KN_UNROLL for (int m = 0; m < MT; m++) top[m][0] = top[m][1] = -INFINITY;
+
+    attn_copy<D, BM, THREADS>(sq, cu_at(q, b, t0, h, 0), q.s[1], nq, cols);
+    attn_copy<D, BN, THREADS>(sk, keys + j0 * k.s[1], k.s[1], a.S - j0, cols);
+    kn_cp_commit();
+    for (; j0 <= last; j0 += BN) {
+        kn_cp_wait<0>();
+        __syncthreads(); /* the keys are there, the last values read */
+        attn_copy<D, BN, THREADS>(sv, values + j0 * v.s[1], v.s[1], a.S - j0, cols);
+        kn_cp_commit();
+        bool live = j0 <= wlast && j0 + BN > attn_first(a, wfirst);
+        float s[MT][BN / 8][4] = {};
+        if (live) {
+            KN_UNROLL for (int d = 0; d < D / 16; d++) {
+                uint32_t x[MT][4];
+                KN_UNROLL for (int m = 0; m < MT; m++) attn_left<D>(x[m], sq, r0 + 16 * m, 2 * d);
+                KN_UNROLL for (int n = 0; n < BN / 16; n++) {
+                    uint32_t y[4];
+                    attn_right<D>(y, sk, 16 * n, 2 * d);
+                    KN_UNROLL for (int m = 0; m < MT; m++) kn_mma_bf16(s[m][2 * n], x[m], y), kn_mma_bf16(s[m][2 * n + 1], x[m], y + 2);
+                }
+            }
+        }
+        kn_cp_wait<0>();
+        __syncthreads(); /* the values are there, the keys read */
+        if (j0 + BN <= last) {
+            attn_copy<D, BN, THREADS>(sk, keys + (j0 + BN) * k.s[1], k.s[1], a.S - j0 - BN, cols);
+            kn_cp_commit();
+        }
+        if (!live) continue;
+        if (j0 + BN - 1 > wfirst || (a.W && j0 <= wlast - a.W)) {
+            KN_UNROLL for (int m = 0; m < MT; m++)
+                KN_UNROLL for (int n = 0; n < BN / 8; n++)
+                    KN_UNROLL for (int i = 0; i < 4; i++)
+                        if (!attn_sees(a, wfirst + 16 * m + row + i / 2 * 8, j0 + 8 * n + col + i % 2)) s[m][n][i] = -INFINITY;
+        }
+        KN_UNROLL for (int m = 0; m < MT; m++)
+            KN_UNROLL for (int i = 0; i < 2; i++) {
+                float best = top[m][i];
+                KN_UNROLL for (int n = 0; n < BN / 8; n++) best = fmaxf(best, fmaxf(s[m][n][2 * i], s[m][n][2 * i + 1]));
+                best = fmaxf(best, __shfl_xor_sync(KN_FULL, best, 1));
+                best = fmaxf(best, __shfl_xor_sync(KN_FULL, best, 2));
+                float base = best == -INFINITY ? 0.0f : best * a.c, fade = kn_exp2(fmaf(top[m][i], a.c, -base)), some = 0;
+                top[m][i] = best;
+                KN_UNROLL for (int n = 0; n < BN / 8; n++)
+                    KN_UNROLL for (int u = 2 * i; u < 2 * i + 2; u++) some += s[m][n][u] = kn_exp2(fmaf(s[m][n][u], a.c, -base));
+                sum[m][i] = fmaf(sum[m][i], fade, some);
+                KN_UNROLL for (int n = 0; n < D / 8; n++) o[m][n][2 * i] *= fade, o[m][n][2 * i + 1] *= fade;
+            }
+        KN_UNROLL for (int n = 0; n < BN / 16; n++) {
+            uint32_t x[MT][4];
+            KN_UNROLL for (int m = 0; m < MT; m++) attn_sums_left(x[m], s[m][2 * n], s[m][2 * n + 1]);
+            KN_UNROLL for (int d = 0; d < D / 16; d++) {
+                uint32_t y[4];
+                attn_right_t<D>(y, sv, 16 * n, 2 * d);
+                KN_UNROLL for (int m = 0; m < MT; m++) kn_mma_bf16(o[m][2 * d], x[m], y), kn_mma_bf16(o[m][2 * d + 1], x[m], y + 2);
+            }
+        }
+    }
+    KN_UNROLL for (int m = 0; m < MT; m++)
+        KN_UNROLL for (int i = 0; i < 2; i++) {
+            int t = t0 + r0 + 16 * m + row + 8 * i;
+            float l = sum[m][i];
+            l += __shfl_xor_sync(KN_FULL, l, 1);
+            l += __shfl_xor_sync(KN_FULL, l, 2);
+            if (t >= a.T) continue;
+            float by = 1.0f / l;
+            if (lse.p && col == 0) *cu_at(lse, b, h, t) = fmaf(top[m][i], a.scale, log2f(l) * LN2);
+            O *to = cu_at(out, b, t, h, col);
+            KN_UNROLL for (int n = 0; n < D / 8; n++) attn_put2(to + 8 * n, o[m][n][2 * i] * by, o[m][n][2 * i + 1] * by, 8 * n + col, a.K, pairs);
+        }
+}
+
+template <int D, int BM, int BN, int WARPS>
+static st_t run_mma_tiles(struct kn_dev *dev, const struct kn_tensor *in, const struct kn_tensor *out, const struct kn_tensor *lse, struct attn a)
+{
+    size_t shared = (size_t)(BM + 2 * BN) * D * sizeof(bf16);
+    int64_t blocks = cuda_blocks(a.T, BM) * a.B * a.H;
+    int cols = (a.K + 7) / 8 * 8;
+    bool pairs = attn_pairs(out);
+    if (out->dtype == KN_BF16) CUDA_RUN(dev, (forward_mma<D, BM, BN, WARPS, bf16>), blocks, WARPS * 32, shared, &in[0], &in[1], &in[2], out, lse, a, cols, pairs);
+    else CUDA_RUN(dev, (forward_mma<D, BM, BN, WARPS, float>), blocks, WARPS * 32, shared, &in[0], &in[1], &in[2], out, lse, a, cols, pairs);
+    return ST_OK;
+}
+
+static st_t run_mma(struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, const struct kn_tensor *out, const struct kn_tensor *lse, struct attn a)
+{
+    const struct kn_tensor *t[3] = {q, k, v};
+    struct kn_tensor in[3];
+    size_t bytes = attn_packed(q) + attn_packed(k) + attn_packed(v);
+    void *mem = NULL;
+    if (bytes) CUDA_TRY(cuda_scratch(dev, CUDA_SLOT_A, bytes, &mem));
+    CUDA_TRY(attn_operands(dev, t, in, 3, mem));
+    if (a.K <= 32) return run_mma_tiles<32, 128, 128, 4>(dev, in, out, lse, a);
+    if (a.K <= 64) return run_mma_tiles<64, 128, 64, 4>(dev, in, out, lse, a);
+    if (a.K <= 96) return run_mma_tiles<96, 128, 64, 4>(dev, in, out, lse, a);
+    if (a.K <= 128) return run_mma_tiles<128, 128, 64, 4>(dev, in, out, lse, a);
+    if (a.K <= 192) return run_mma_tiles<192, 128, 64, 8>(dev, in, out, lse, a);
+    return run_mma_tiles<256, 128, 64, 8>(dev, in, out, lse, a);
+}
+
 extern "C" st_t cuda_attention(struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, int64_t window, double scale,
                                const struct kn_tensor *out, const struct kn_tensor *lse)
 {
@@ -245,5 +363,6 @@ extern "C" st_t cuda_attention(struct kn_dev *dev, const struct kn_tensor *q, co
     struct attn a = attn_of(q, k, v, window, scale);
     if (a.T == 1 && decode_shared(a, DECODE_HEADS, DECODE_MOST) <= cuda_of(dev)->shared_most)
         return q->dtype == KN_BF16 ? run_decode<bf16>(dev, q, k, v, out, lse, a) : run_decode<float>(dev, q, k, v, out, lse, a);
+    if (attn_rounds(dev, q, v, scale)) return run_mma(dev, q, k, v, out, lse, a);
     return q->dtype == KN_BF16 ? run_plain<bf16>(dev, q, k, v, out, lse, a) : run_plain<float>(dev, q, k, v, out, lse, a);
 }

@@ -171,4 +171,142 @@ static inline int attn_ev(int64_t n)
     return n <= 32 ? 2 : n <= 64 ? 4 : n <= 128 ? 8 : 16;
 }
 
+/* ---- on tensor cores ---- tiles are rows of W bf16 in shared memory, W a multiple of 32, their chunks of 16 bytes at other places from row to row so that the eight
+ * rows that ldmatrix reads at once lie in different banks */
+
+template <int W> KN_DEVICE bf16 *attn_chunk(bf16 *tile, int row, int chunk)
+{
+    constexpr int MASK = W % 64 ? 3 : 7, SHIFT = W % 64 ? 1 : 0;
+    return tile + row * W + (chunk ^ (row >> SHIFT & MASK)) * 8;
+}
+
+/* Starts the copy of ROWS x W numbers: zeros beyond the first `rows` rows and `cols` columns, a multiple of 8. */
+template <int W, int ROWS, int THREADS> KN_DEVICE void attn_copy(bf16 *tile, const bf16 *p, int64_t step, int rows, int cols)
+{
+    KN_UNROLL for (int i = 0; i < (ROWS * W / 8 + THREADS - 1) / THREADS; i++) {
+        int at = i * THREADS + threadIdx.x, r = at / (W / 8), c = at % (W / 8);
+        bool wanted = r < rows && 8 * c < cols;
+        if (ROWS * W / 8 % THREADS == 0 || r < ROWS) kn_cp16(attn_chunk<W>(tile, r, c), wanted ? p + r * step + 8 * c : p, wanted);
+    }
+}
+
+/* Fragments of 16 x 16 numbers. left: a of kn_mma_bf16, rows from r, columns from 8 c of the tile; left_t: the same of the tile's transposed, rows of which are columns
+ * from 8 c. right: b for columns 0..7 in f[0] f[1] and 8..15 in f[2] f[3]: the tile's rows from r are the product's columns; right_t: they are the sum's index. */
+template <int W> KN_DEVICE void attn_left(uint32_t f[4], bf16 *tile, int r, int c)
+{
+    int l = threadIdx.x % 32;
+    kn_ldmatrix(f, attn_chunk<W>(tile, r + l % 16, c + l / 16));
+}
+template <int W> KN_DEVICE void attn_left_t(uint32_t f[4], bf16 *tile, int r, int c)
+{
+    int l = threadIdx.x % 32;
+    kn_ldmatrix_t(f, attn_chunk<W>(tile, r + l / 16 * 8 + l % 8, c + l / 8 % 2));
+}
+template <int W> KN_DEVICE void attn_right(uint32_t f[4], bf16 *tile, int r, int c)
+{
+    int l = threadIdx.x % 32;
+    kn_ldmatrix(f, attn_chunk<W>(tile, r + l / 16 * 8 + l % 8, c + l / 8 % 2));
+}
+template <int W> KN_DEVICE void attn_right_t(uint32_t f[4], bf16 *tile, int r, int c)
+{
+    int l = threadIdx.x % 32;
+    kn_ldmatrix_t(f, attn_chunk<W>(tile, r + l % 16, c + l / 16));
+}
+
+/* What a thread keeps of two neighbouring tiles of 16 x 8 sums, as the left operand of the next product. */
+KN_DEVICE void attn_sums_left(uint32_t f[4], const float lo[4], const float hi[4])
+{
+    f[0] = kn_pack_bf16(lo[0], lo[1]), f[1] = kn_pack_bf16(lo[2], lo[3]), f[2] = kn_pack_bf16(hi[0], hi[1]), f[3] = kn_pack_bf16(hi[2], hi[3]);
+}
+
+/* Columns c, c + 1 of a row of n; pairs: both fit or neither, and they are aligned. */
+KN_DEVICE void attn_put2(float *p, float x, float y, int c, int n, bool pairs)
+{
+    if (pairs) {
+        if (c < n) kn_store8(p, make_uint2(__float_as_uint(x), __float_as_uint(y)));
+    } else {
+        if (c < n) *p = x;
+        if (c + 1 < n) p[1] = y;
+    }
+}
+KN_DEVICE void attn_put2(bf16 *p, float x, float y, int c, int n, bool pairs)
+{
+    if (pairs) {
+        if (c < n) *(uint32_t *)p = kn_pack_bf16(x, y);
+    } else {
+        if (c < n) *p = cu_round(x);
+        if (c + 1 < n) p[1] = cu_round(y);
+    }
+}
+static inline bool attn_pairs(const struct kn_tensor *t)
+{
+    bool yes = t->d[3] % 2 == 0 && (uintptr_t)t->p % (2 * kn_dtype_size(t->dtype)) == 0;
+    for (int i = 0; i < 3; i++) yes &= t->s[i] % 2 == 0;
+    return yes;
+}
+
+/* Operands as the tensor-core kernels copy them: bf16, rows of whole chunks of 16 bytes. What lies otherwise in memory is rounded, or moved, into scratch first. */
+constexpr int PACK_MOST = 4, PACK_THREADS = 256;
+struct attn_pack {
+    struct {
+        const void *from;
+        int64_t b, t, h; /* strides */
+        int n, heads;
+        bool half, by4;
+        bf16 *to;        /* [B, n, heads, Kp] */
+    } job[PACK_MOST];
+};
+
+static inline bool attn_direct(const struct kn_tensor *t)
+{
+    bool yes = t->dtype == KN_BF16 && t->d[3] % 8 == 0 && (uintptr_t)t->p % 16 == 0;
+    for (int i = 0; i < 3; i++) yes &= t->s[i] % 8 == 0;
+    return yes;
+}
+/* Bytes of scratch for it. */
+static inline size_t attn_packed(const struct kn_tensor *t)
+{
+    return attn_direct(t) ? 0 : (size_t)(t->d[0] * t->d[1] * t->d[2] * ((t->d[3] + 7) / 8 * 8)) * sizeof(bf16);
+}
+
+KN_KERNEL(PACK_THREADS) attn_round(struct attn_pack p, int B, int K)
+{
+    auto &j = p.job[blockIdx.y];
+    int chunks = (K + 7) / 8;
+    int64_t count = (int64_t)B * j.n * j.heads * chunks, step = (int64_t)gridDim.x * PACK_THREADS;
+    for (int64_t i = (int64_t)blockIdx.x * PACK_THREADS + threadIdx.x; i < count; i += step) {
+        int64_t row = i / chunks, c = i % chunks * 8, h = row % j.heads, t = row / j.heads % j.n, b = row / j.heads / j.n, at = b * j.b + t * j.t + h * j.h + c;
+        float x[8] = {};
+        const float *f = (const float *)j.from + at;
+        const bf16 *w = (const bf16 *)j.from + at;
+        if (j.by4 && c + 8 <= K) {
+            float4 lo = j.half ? cu_get4(w) : cu_get4(f), hi = j.half ? cu_get4(w + 4) : cu_get4(f + 4);
+            x[0] = lo.x, x[1] = lo.y, x[2] = lo.z, x[3] = lo.w, x[4] = hi.x, x[5] = hi.y, x[6] = hi.z, x[7] = hi.w;
+        } else {
+            KN_UNROLL for (int e = 0; e < 8; e++)
+                if (c + e < K) x[e] = j.half ? cu_get(w + e) : cu_get(f + e);
+        }
+        kn_store16(j.to + i * 8, make_uint4(kn_pack_bf16(x[0], x[1]), kn_pack_bf16(x[2], x[3]), kn_pack_bf16(x[4], x[5]), kn_pack_bf16(x[6], x[7])));
+    }
+}
+
+/* as[i]: t[i] as the kernels copy it, in its own memory or from mem on, attn_packed bytes each. */
+static inline st_t attn_operands(struct kn_dev *dev, const struct kn_tensor *const *t, struct kn_tensor *as, int n, void *mem)
+{
+    struct attn_pack p = {};
+    int64_t K = t[0]->d[3], most = 0;
+    int jobs = 0;
+    for (int i = 0; i < n; i++) {
+        as[i] = *t[i];
+        if (attn_direct(t[i])) continue;
+        as[i] = kn_t4(mem, KN_BF16, t[i]->d[0], t[i]->d[1], t[i]->d[2], (K + 7) / 8 * 8);
+        p.job[jobs++] = {t[i]->p, t[i]->s[0], t[i]->s[1], t[i]->s[2], (int)t[i]->d[1], (int)t[i]->d[2], t[i]->dtype == KN_BF16, cuda_by4(t[i]), (bf16 *)mem};
+        int64_t chunks = kn_count(&as[i]) / 8;
+        if (chunks > most) most = chunks;
+        mem = (char *)mem + attn_packed(t[i]);
+    }
+    if (jobs) CUDA_RUN(dev, attn_round, dim3((unsigned)cuda_blocks(most, PACK_THREADS, cuda_of(dev)->sms * 16), (unsigned)jobs), PACK_THREADS, 0, p, (int)t[0]->d[0], (int)K);
+    return ST_OK;
+}
+
 #endif
