@@ -245,22 +245,22 @@ KN_KERNEL(WARPS * 32) forward_mma(cu_view<const bf16, 4> q, cu_view<const bf16, 
     constexpr int MT = BM / WARPS / 16, THREADS = WARPS * 32;
     KN_SHARED(bf16, sq);
     bf16 *sk = sq + BM * D, *sv = sk + BN * D;
-    int lane = threadIdx.x % 32, row = lane / 4, col = lane % 4 * 2, blocks = (a.T + BM - 1) / BM;
-    int bh = blockIdx.x / blocks, b = bh / a.H, h = bh % a.H, g = h / (a.H / a.G), t0 = (blocks - 1 - (int)blockIdx.x % blocks) * BM; /* the longest first */
+    int lane = threadIdx.x % 32, row = lane / 4, col = lane % 4 * 2, b = blockIdx.z, h = blockIdx.y, g = h / (a.H / a.G);
+    int t0 = (int)(gridDim.x - 1 - blockIdx.x) * BM; /* the longest first */
     int nq = attn_min(BM, a.T - t0), first = a.shift + t0, last = first + nq - 1;
-    int r0 = (int)threadIdx.x / 32 * 16 * MT, wfirst = first + r0, wlast = attn_min(last, wfirst + 16 * MT - 1); /* the warp's */
+    int r0 = __shfl_sync(KN_FULL, (int)threadIdx.x / 32, 0) * 16 * MT, wfirst = first + r0, wlast = attn_min(last, wfirst + 16 * MT - 1); /* the warp's */
     int j0 = attn_first(a, first) / BN * BN;
     const bf16 *keys = cu_at(k, b, 0, g, 0), *values = cu_at(v, b, 0, g, 0);
     float o[MT][D / 8][4] = {}, top[MT][2], sum[MT][2] = {};
     KN_UNROLL for (int m = 0; m < MT; m++) top[m][0] = top[m][1] = -INFINITY;
 
-    attn_copy<D, BM, THREADS>(sq, cu_at(q, b, t0, h, 0), q.s[1], nq, cols);
-    attn_copy<D, BN, THREADS>(sk, keys + j0 * k.s[1], k.s[1], a.S - j0, cols);
+    attn_copy<D, BM, THREADS>(sq, cu_at(q, b, t0, h, 0), (int)q.s[1], nq, cols);
+    attn_copy<D, BN, THREADS>(sk, keys + j0 * k.s[1], (int)k.s[1], a.S - j0, cols);
     kn_cp_commit();
     for (; j0 <= last; j0 += BN) {
         kn_cp_wait<0>();
         __syncthreads(); /* the keys are there, the last values read */
-        attn_copy<D, BN, THREADS>(sv, values + j0 * v.s[1], v.s[1], a.S - j0, cols);
+        attn_copy<D, BN, THREADS>(sv, values + j0 * v.s[1], (int)v.s[1], a.S - j0, cols);
         kn_cp_commit();
         bool live = j0 <= wlast && j0 + BN > attn_first(a, wfirst);
         float s[MT][BN / 8][4] = {};
@@ -278,7 +278,7 @@ KN_KERNEL(WARPS * 32) forward_mma(cu_view<const bf16, 4> q, cu_view<const bf16, 
         kn_cp_wait<0>();
         __syncthreads(); /* the values are there, the keys read */
         if (j0 + BN <= last) {
-            attn_copy<D, BN, THREADS>(sk, keys + (j0 + BN) * k.s[1], k.s[1], a.S - j0 - BN, cols);
+            attn_copy<D, BN, THREADS>(sk, keys + (j0 + BN) * k.s[1], (int)k.s[1], a.S - j0 - BN, cols);
             kn_cp_commit();
         }
         if (!live) continue;
@@ -294,7 +294,7 @@ KN_KERNEL(WARPS * 32) forward_mma(cu_view<const bf16, 4> q, cu_view<const bf16, 
                 KN_UNROLL for (int n = 0; n < BN / 8; n++) best = fmaxf(best, fmaxf(s[m][n][2 * i], s[m][n][2 * i + 1]));
                 best = fmaxf(best, __shfl_xor_sync(KN_FULL, best, 1));
                 best = fmaxf(best, __shfl_xor_sync(KN_FULL, best, 2));
-                float base = best == -INFINITY ? 0.0f : best * a.c, fade = kn_exp2(fmaf(top[m][i], a.c, -base)), some = 0;
+                float base = fmaxf(best, LOWEST) * a.c, fade = kn_exp2(fmaf(top[m][i], a.c, -base)), some = 0;
                 top[m][i] = best;
                 KN_UNROLL for (int n = 0; n < BN / 8; n++)
                     KN_UNROLL for (int u = 2 * i; u < 2 * i + 2; u++) some += s[m][n][u] = kn_exp2(fmaf(s[m][n][u], a.c, -base));
@@ -329,7 +329,7 @@ template <int D, int BM, int BN, int WARPS>
 static st_t run_mma_tiles(struct kn_dev *dev, const struct kn_tensor *in, const struct kn_tensor *out, const struct kn_tensor *lse, struct attn a)
 {
     size_t shared = (size_t)(BM + 2 * BN) * D * sizeof(bf16);
-    int64_t blocks = cuda_blocks(a.T, BM) * a.B * a.H;
+    dim3 blocks((unsigned)cuda_blocks(a.T, BM), (unsigned)a.H, (unsigned)a.B);
     int cols = (a.K + 7) / 8 * 8;
     bool pairs = attn_pairs(out);
     if (out->dtype == KN_BF16) CUDA_RUN(dev, (forward_mma<D, BM, BN, WARPS, bf16>), blocks, WARPS * 32, shared, &in[0], &in[1], &in[2], out, lse, a, cols, pairs);

@@ -8,6 +8,7 @@
 #include "kernels/cuda/cuda.h"
 
 constexpr float LOG2E = 1.44269504088896340736f, LN2 = 0.69314718055994530942f;
+constexpr float LOWEST = -1e30f; /* a maximum of nothing, so that no difference is of infinities */
 constexpr int HEAD_MOST = 256; /* of the tensor-core kernels */
 
 struct attn {
@@ -29,7 +30,7 @@ static inline struct attn attn_of(const struct kn_tensor *q, const struct kn_ten
 static inline bool attn_fits(const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v)
 {
     const int64_t most = 1 << 30;
-    return k->d[1] < most && q->d[3] < most && v->d[3] < most && q->d[0] * q->d[2] * ((q->d[1] + 63) / 64) < most;
+    return q->d[0] < 1 << 16 && q->d[2] < 1 << 16 && k->d[1] < most && q->d[3] < most && v->d[3] < most && q->d[0] * q->d[2] * ((q->d[1] + 63) / 64) < most;
 }
 
 /* f32, or bf16 in memory where ops.def says so. */
@@ -171,46 +172,63 @@ static inline int attn_ev(int64_t n)
     return n <= 32 ? 2 : n <= 64 ? 4 : n <= 128 ? 8 : 16;
 }
 
-/* ---- on tensor cores ---- tiles are rows of W bf16 in shared memory, W a multiple of 32, their chunks of 16 bytes at other places from row to row so that the eight
- * rows that ldmatrix reads at once lie in different banks */
+/* ---- on tensor cores ---- tiles are rows of W bf16 in shared memory, W a multiple of 32. Rows' chunks of 16 bytes change places within groups of 8 (W a multiple of 64)
+ * or 4, so that the eight rows that ldmatrix reads at once lie in different banks: chunk c of row r is where c ^ swizzle(r) would be. Addresses are written such that all
+ * but a few exclusive-ors of the lane's are constants. */
 
-template <int W> KN_DEVICE bf16 *attn_chunk(bf16 *tile, int row, int chunk)
+template <int W> struct attn_tile {
+    static constexpr int GROUP = W % 64 ? 4 : 8, SHIFT = W % 64 ? 1 : 0;
+};
+template <int W> KN_DEVICE int attn_swizzle(int row)
 {
-    constexpr int MASK = W % 64 ? 3 : 7, SHIFT = W % 64 ? 1 : 0;
-    return tile + row * W + (chunk ^ (row >> SHIFT & MASK)) * 8;
+    return row >> attn_tile<W>::SHIFT & (attn_tile<W>::GROUP - 1);
 }
 
 /* Starts the copy of ROWS x W numbers: zeros beyond the first `rows` rows and `cols` columns, a multiple of 8. */
-template <int W, int ROWS, int THREADS> KN_DEVICE void attn_copy(bf16 *tile, const bf16 *p, int64_t step, int rows, int cols)
+template <int W, int ROWS, int THREADS> KN_DEVICE void attn_copy(bf16 *tile, const bf16 *p, int step, int rows, int cols)
 {
-    KN_UNROLL for (int i = 0; i < (ROWS * W / 8 + THREADS - 1) / THREADS; i++) {
-        int at = i * THREADS + threadIdx.x, r = at / (W / 8), c = at % (W / 8);
-        bool wanted = r < rows && 8 * c < cols;
-        if (ROWS * W / 8 % THREADS == 0 || r < ROWS) kn_cp16(attn_chunk<W>(tile, r, c), wanted ? p + r * step + 8 * c : p, wanted);
+    constexpr int GROUP = attn_tile<W>::GROUP, AT_ONCE = THREADS / GROUP;
+    int r = threadIdx.x / GROUP, c = threadIdx.x % GROUP;
+    const bf16 *from = p + r * step + 8 * c;
+    bf16 *to = tile + r * W + (c ^ attn_swizzle<W>(r)) * 8;
+    KN_UNROLL for (int i = 0; i < (ROWS + AT_ONCE - 1) / AT_ONCE; i++) {
+        KN_UNROLL for (int u = 0; u < W / 8; u += GROUP) {
+            bool wanted = r + i * AT_ONCE < rows && 8 * (c + u) < cols;
+            if (ROWS % AT_ONCE == 0 || r + i * AT_ONCE < ROWS) kn_cp16(to + i * AT_ONCE * W + 8 * u, wanted ? from + 8 * u : p, wanted);
+        }
+        from += AT_ONCE * step;
     }
 }
 
-/* Fragments of 16 x 16 numbers. left: a of kn_mma_bf16, rows from r, columns from 8 c of the tile; left_t: the same of the tile's transposed, rows of which are columns
- * from 8 c. right: b for columns 0..7 in f[0] f[1] and 8..15 in f[2] f[3]: the tile's rows from r are the product's columns; right_t: they are the sum's index. */
+/* The row and chunk that this lane names to ldmatrix, of 16 rows from r, a multiple of 8, and two chunks from c, an even constant: one pattern for all fragments. */
+template <int W> KN_DEVICE bf16 *attn_place(bf16 *tile, int r, int c)
+{
+    constexpr int MASK = attn_tile<W>::GROUP - 1;
+    int l = threadIdx.x % 32, row = l % 16, half = l / 16;
+    return tile + (r + row) * W + ((c & MASK) ^ half ^ attn_swizzle<W>(row)) * 8 + (c & ~MASK) * 8;
+}
+
+/* Fragments of 16 x 16 numbers. left: a of kn_mma_bf16, rows from r, columns from 8 c of the tile; left_t: the same of the tile's transposed, its rows from 8 c, columns
+ * from r. right: b for columns 0..7 in f[0] f[1] and 8..15 in f[2] f[3]: the tile's rows from r are the product's columns; right_t: they are the sum's index. */
 template <int W> KN_DEVICE void attn_left(uint32_t f[4], bf16 *tile, int r, int c)
 {
-    int l = threadIdx.x % 32;
-    kn_ldmatrix(f, attn_chunk<W>(tile, r + l % 16, c + l / 16));
+    kn_ldmatrix(f, attn_place<W>(tile, r, c));
 }
 template <int W> KN_DEVICE void attn_left_t(uint32_t f[4], bf16 *tile, int r, int c)
 {
-    int l = threadIdx.x % 32;
-    kn_ldmatrix_t(f, attn_chunk<W>(tile, r + l / 16 * 8 + l % 8, c + l / 8 % 2));
+    uint32_t x[4];
+    kn_ldmatrix_t(x, attn_place<W>(tile, r, c));
+    f[0] = x[0], f[1] = x[2], f[2] = x[1], f[3] = x[3];
 }
 template <int W> KN_DEVICE void attn_right(uint32_t f[4], bf16 *tile, int r, int c)
 {
-    int l = threadIdx.x % 32;
-    kn_ldmatrix(f, attn_chunk<W>(tile, r + l / 16 * 8 + l % 8, c + l / 8 % 2));
+    uint32_t x[4];
+    kn_ldmatrix(x, attn_place<W>(tile, r, c));
+    f[0] = x[0], f[1] = x[2], f[2] = x[1], f[3] = x[3];
 }
 template <int W> KN_DEVICE void attn_right_t(uint32_t f[4], bf16 *tile, int r, int c)
 {
-    int l = threadIdx.x % 32;
-    kn_ldmatrix_t(f, attn_chunk<W>(tile, r + l % 16, c + l / 16));
+    kn_ldmatrix_t(f, attn_place<W>(tile, r, c));
 }
 
 /* What a thread keeps of two neighbouring tiles of 16 x 8 sums, as the left operand of the next product. */
@@ -246,7 +264,7 @@ static inline bool attn_pairs(const struct kn_tensor *t)
 }
 
 /* Operands as the tensor-core kernels copy them: bf16, rows of whole chunks of 16 bytes. What lies otherwise in memory is rounded, or moved, into scratch first. */
-constexpr int PACK_MOST = 4, PACK_THREADS = 256;
+constexpr int PACK_MOST = 4, PACK_THREADS = 256, STEP_MOST = 1 << 22; /* of rows: a tile's offsets fit 32 bits */
 struct attn_pack {
     struct {
         const void *from;
@@ -259,7 +277,7 @@ struct attn_pack {
 
 static inline bool attn_direct(const struct kn_tensor *t)
 {
-    bool yes = t->dtype == KN_BF16 && t->d[3] % 8 == 0 && (uintptr_t)t->p % 16 == 0;
+    bool yes = t->dtype == KN_BF16 && t->d[3] % 8 == 0 && (uintptr_t)t->p % 16 == 0 && t->s[1] >= 0 && t->s[1] < STEP_MOST;
     for (int i = 0; i < 3; i++) yes &= t->s[i] % 8 == 0;
     return yes;
 }
