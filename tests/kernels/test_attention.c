@@ -171,8 +171,7 @@ static uint16_t rounded(float f)
 static struct kn_tensor halved(const struct kt *t)
 {
     struct kn_tensor h = t->t;
-    uint16_t *p = malloc((size_t)t->n * sizeof *p);
-    if (!p) exit(99);
+    uint16_t *p = kt_mem((size_t)t->n * sizeof *p);
     for (int64_t i = 0; i < t->n; i++) p[i] = rounded(t->f[i]);
     h.p = p, h.dtype = KN_BF16;
     return h;
@@ -215,7 +214,7 @@ static void in_memory(const struct shape *s)
        "bf16 in memory, T %d K %d: backward", s->T, s->K);
     kn_precision(dev, KN_F32);
     is_int(dev->op->attention(dev, &i[0], &i[1], &i[2], c.window, c.scale, &o[0], kt_f(&c.lse)), ST_ENOTSUP, "bf16 in memory under precision f32");
-    for (int n = 0; n < 4; n++) free(i[n].p), free(o[n].p);
+    for (int n = 0; n < 4; n++) kt_mem_free(i[n].p), kt_mem_free(o[n].p);
     call_fini(&c);
 }
 
