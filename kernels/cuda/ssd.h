@@ -1,0 +1,142 @@
+/* Mamba-2's scan on CUDA, what forward and backward share (Dao & Gu 2024, arXiv:2405.21060, section 6): shapes, scratch, decays, and products of tiles.
+ *
+ * Times are cut into chunks of 64. With a_l the sum of the logarithms of the decays over a chunk's rows up to l, x_l' = t_l x_l and S [P,N] the state before the chunk:
+ *   y_l = sum_{s<=l} (c_l . b_s) e^{a_l - a_s} x_s' + e^{a_l} S c_l + d x_l          S <- e^{a_63} S + sum_s e^{a_63 - a_s} x_s' b_s^T
+ * Exponents are differences of running sums, never above 0. Sums are kept to base 2. Rows behind the last time have a step of 0 and the last row's sum.
+ *
+ * Rows p of a state depend on nothing of another row, so a block carries 64 of them (a tile of P) of one head through the chunks. Where heads and tiles
+ * are too few for the card, times are cut into segments besides: each segment's own end first, then what comes into each of them (`pass`), then the segments in full. */
+#ifndef TAUT_KERNELS_CUDA_SSD_H
+#define TAUT_KERNELS_CUDA_SSD_H
+
+#include "kernels/cuda/cuda.h"
+
+constexpr int SSD_CHUNK = 64;      /* rows of a chunk, of a tile, of a tile of P and of one of N */
+constexpr int SSD_ROW = 68;        /* floats from row to row of a tile in shared memory: 16-byte aligned, and 4 rows are 16 banks apart */
+constexpr int SSD_TILE = 64 * SSD_ROW;
+constexpr int SSD_THREADS = 128;
+constexpr double SSD_LOG2E = 1.4426950408889634;
+
+struct ssd_dims {
+    int64_t B, T, H, G, P, N;
+    int64_t chunks, padded; /* padded: times of all chunks */
+    int64_t wide;           /* numbers from row to row of states in scratch: N, up to whole 16 bytes */
+    int64_t ptiles, ntiles;
+    int64_t segs, len;      /* segments, chunks of one (the last may have fewer) */
+    int half;               /* products in bf16 */
+};
+
+/* Of every head and time, [B,H,padded]: the step t, its derivative by what softplus is given, the sum a. */
+struct ssd_decays {
+    float *step, *slope, *a;
+};
+
+/* In ssd.cu. dirs: 1 forward, 2 backward, whose states' gradients run the other way. */
+struct ssd_dims ssd_dims_of(const struct kn_dev *dev, const struct kn_tensor *x, const struct kn_tensor *bm, int dirs);
+/* Memory in one piece: p NULL counts. */
+struct ssd_carve {
+    char *p;
+    size_t used;
+};
+static inline void *ssd_take(struct ssd_carve *c, size_t bytes)
+{
+    void *at = c->p ? c->p + c->used : NULL;
+    c->used += (bytes + 255) & ~(size_t)255;
+    return at;
+}
+
+/* What the kernels before the scan leave. */
+struct ssd_made {
+    struct ssd_decays of;
+    float *scores;   /* [B,chunks,G,64,64]: c_l . b_s at [s][l] (f32) */
+    bf16 *b, *c;     /* [B,chunks,G,64,wide]: the operands, rounded, zeros behind T and N (bf16) */
+    float *ends;     /* [dirs,B,H,segs,P,wide]: of each segment its own end, then what comes into it; where there are several */
+    float *work;     /* as many: states that do not fit into shared memory */
+};
+st_t ssd_make(struct kn_dev *dev, const struct ssd_dims *d, const struct ssd_made *m, const struct kn_tensor *dt, const struct kn_tensor *dt_bias,
+              const struct kn_tensor *a_log, const struct kn_tensor *bm, const struct kn_tensor *cm);
+void ssd_carve_made(struct ssd_carve *c, const struct kn_dev *dev, const struct ssd_dims *d, int dirs, struct ssd_made *m);
+/* keep: [2,B,H,chunks,P,wide], f32 or, with d->half, bf16: before each chunk the state, after each chunk its gradient. */
+st_t ssd_states(struct kn_dev *dev, const struct ssd_dims *d, const struct ssd_made *m, const struct kn_tensor *x, const struct kn_tensor *dy, const struct kn_tensor *bm,
+                const struct kn_tensor *cm, void *keep);
+
+/* ---- 64 x 64 tiles of f32 in shared memory, 128 threads, 8 x 4 numbers a thread ---- */
+
+KN_DEVICE int ssd_row(int i)
+{
+    return 4 * ((int)threadIdx.x / 16) + i % 4 + i / 4 * 32;
+}
+KN_DEVICE int ssd_col(int j)
+{
+    return (int)threadIdx.x % 16 + 16 * j;
+}
+
+/* sum += A B over k < K, K up to whole fours. A [row][k] or, A_TURNED, [k][row]; B [k][col] or, B_TURNED, [col][k]. */
+template <bool A_TURNED, bool B_TURNED> KN_DEVICE void ssd_product(float (&sum)[8][4], const float *a, const float *b, int K)
+{
+    for (int k = 0; k < K; k += 4) {
+        float fa[4][8], fb[4][4];
+        if (A_TURNED) {
+            KN_UNROLL for (int e = 0; e < 4; e++)
+                KN_UNROLL for (int i = 0; i < 8; i += 4) {
+                    float4 v = cu_get4(a + (k + e) * SSD_ROW + ssd_row(i));
+                    fa[e][i] = v.x, fa[e][i + 1] = v.y, fa[e][i + 2] = v.z, fa[e][i + 3] = v.w;
+                }
+        } else {
+            KN_UNROLL for (int i = 0; i < 8; i++) {
+                float4 v = cu_get4(a + ssd_row(i) * SSD_ROW + k);
+                fa[0][i] = v.x, fa[1][i] = v.y, fa[2][i] = v.z, fa[3][i] = v.w;
+            }
+        }
+        if (B_TURNED) {
+            KN_UNROLL for (int j = 0; j < 4; j++) {
+                float4 v = cu_get4(b + ssd_col(j) * SSD_ROW + k);
+                fb[0][j] = v.x, fb[1][j] = v.y, fb[2][j] = v.z, fb[3][j] = v.w;
+            }
+        } else {
+            KN_UNROLL for (int e = 0; e < 4; e++)
+                KN_UNROLL for (int j = 0; j < 4; j++) fb[e][j] = b[(k + e) * SSD_ROW + ssd_col(j)];
+        }
+        KN_UNROLL for (int e = 0; e < 4; e++)
+            KN_UNROLL for (int i = 0; i < 8; i++)
+                KN_UNROLL for (int j = 0; j < 4; j++) sum[i][j] = fmaf(fa[e][i], fb[e][j], sum[i][j]);
+    }
+}
+
+KN_DEVICE void ssd_zero(float (&sum)[8][4])
+{
+    KN_UNROLL for (int i = 0; i < 8; i++)
+        KN_UNROLL for (int j = 0; j < 4; j++) sum[i][j] = 0.0f;
+}
+
+/* A tile of rows x cols numbers at p, rows a step apart, each times its row's scale (NULL: 1); zeros behind them. by4: cu_get4 reaches all of it. */
+KN_DEVICE void ssd_load(float *tile, const float *p, int64_t step, int rows, int cols, int by4, const float *scale)
+{
+    KN_UNROLL for (int i = 0; i < 8; i++) {
+        int at = (int)threadIdx.x + i * SSD_THREADS, r = at / 16, c = at % 16 * 4;
+        float4 v = make_float4(0, 0, 0, 0);
+        if (r < rows && c < cols) {
+            const float *from = p + r * step + c;
+            if (by4) v = cu_get4(from);
+            else v = make_float4(from[0], c + 1 < cols ? from[1] : 0.0f, c + 2 < cols ? from[2] : 0.0f, c + 3 < cols ? from[3] : 0.0f);
+            if (scale) v = make_float4(v.x * scale[r], v.y * scale[r], v.z * scale[r], v.w * scale[r]);
+        }
+        cu_put4(tile + r * SSD_ROW + c, v);
+    }
+}
+
+/* A tile of states to scratch, whole fours (zeros behind the last column are written with it). */
+KN_DEVICE void ssd_store(float *p, int64_t step, const float *tile, int rows, int cols)
+{
+    KN_UNROLL for (int i = 0; i < 8; i++) {
+        int at = (int)threadIdx.x + i * SSD_THREADS, r = at / 16, c = at % 16 * 4;
+        if (r < rows && c < cols) cu_put4(p + r * step + c, cu_get4(tile + r * SSD_ROW + c));
+    }
+}
+
+KN_DEVICE int ssd_least(int64_t a, int b)
+{
+    return a < b ? (int)a : b;
+}
+
+#endif
