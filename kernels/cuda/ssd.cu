@@ -191,22 +191,24 @@ KN_KERNEL(SSD_THREADS) scan(struct ssd_dims d, struct ssd_decays of, struct way 
                 if (l < n && p < rows) *cu_at(y, k.b, t0 + l, k.h, k.p0 + p) = fmaf(D, m->x[l * SSD_ROW + p], y_sum[i][c]);
             }
     }
-    if (KIND == STATES || (KIND == OUTPUT && (!state.p || k.seg + 1 < d.segs))) return;
-    for (int64_t nt = 0; nt < d.ntiles; nt++) {
-        int64_t n0 = nt * 64;
-        int cols = ssd_least(d.N - n0, 64);
-        float *s = m->state + (resident ? nt : 0) * SSD_TILE;
-        __syncthreads();
-        if (!resident) {
-            ssd_load(s, spill + n0, d.wide, rows, cols, 1, NULL);
+    if constexpr (KIND != STATES) {
+        if (KIND == OUTPUT && (!state.p || k.seg + 1 < d.segs)) return;
+        for (int64_t nt = 0; nt < d.ntiles; nt++) {
+            int64_t n0 = nt * 64;
+            int cols = ssd_least(d.N - n0, 64);
+            float *s = m->state + (resident ? nt : 0) * SSD_TILE;
             __syncthreads();
+            if (!resident) {
+                ssd_load(s, spill + n0, d.wide, rows, cols, 1, NULL);
+                __syncthreads();
+            }
+            if (KIND == ENDS) {
+                ssd_store(slot + n0, d.wide, s, rows, cols);
+                continue;
+            }
+            for (int i = tid; i < 64 * 64; i += SSD_THREADS)
+                if (i / 64 < rows && i % 64 < cols) *cu_at(state, k.b, k.h, k.p0 + i / 64, n0 + i % 64) = s[i / 64 * SSD_ROW + i % 64];
         }
-        if (KIND == ENDS) {
-            ssd_store(slot + n0, d.wide, s, rows, cols);
-            continue;
-        }
-        for (int i = tid; i < 64 * 64; i += SSD_THREADS)
-            if (i / 64 < rows && i % 64 < cols) *cu_at(state, k.b, k.h, k.p0 + i / 64, n0 + i % 64) = s[i / 64 * SSD_ROW + i % 64];
     }
 }
 
