@@ -1,6 +1,7 @@
 /* Mamba-2's scan forward, and the states that its backward asks for (ssd.h). */
 #include "kernels/cuda/ssd.h"
 
+constexpr int HALF_WIDE = 256;                    /* states of more columns go in f32 under either precision */
 constexpr int STEPS_MOST = 8, STEPS_WIDE = 256; /* fewer times than these, of states no wider, go one by one */
 
 /* ---- what comes before the scan ---- */
@@ -80,7 +81,6 @@ enum kind { ENDS, STATES, OUTPUT }; /* of each segment but the last its own end;
 struct way {
     cu_view<float, 4> x, b;
     int x4, b4;
-    void *keep;
 };
 
 /* A block's place: tiles of P fastest, then heads, which share b and c. */
@@ -102,6 +102,21 @@ KN_DEVICE struct place place_of(const struct ssd_dims &d, int64_t segs)
     return k;
 }
 
+/* The block's own of its direction, from the first time on. */
+struct path {
+    const float *x, *b;
+    int64_t xs, bs;
+    int x4, b4;
+};
+template <int KIND> KN_DEVICE struct path path_of(const struct place &k, const struct way &up, const struct way &down)
+{
+    bool back = KIND != OUTPUT && k.dir;
+    struct path w;
+    w.x = back ? cu_at(down.x, k.b, 0, k.h, k.p0) : cu_at(up.x, k.b, 0, k.h, k.p0), w.xs = back ? down.x.s[1] : up.x.s[1], w.x4 = back ? down.x4 : up.x4;
+    w.b = back ? cu_at(down.b, k.b, 0, k.g, 0) : cu_at(up.b, k.b, 0, k.g, 0), w.bs = back ? down.b.s[1] : up.b.s[1], w.b4 = back ? down.b4 : up.b4;
+    return w;
+}
+
 /* Where the state of segment seg of a head lies in scratch. */
 KN_DEVICE float *segment_at(float *p, const struct ssd_dims &d, int64_t head, int64_t seg)
 {
@@ -115,11 +130,11 @@ struct scan_mem {
 
 template <int KIND>
 KN_KERNEL(SSD_THREADS) scan(struct ssd_dims d, struct ssd_decays of, struct way up, struct way down, cu_view<float, 4> cm, int c4, const float *scores, cu_vec<float> skip,
-                            cu_view<float, 4> state, int state4, float *ends, float *work, cu_view<float, 4> y, int resident)
+                            cu_view<float, 4> state, int state4, float *ends, float *work, float *keep, cu_view<float, 4> y, int resident)
 {
     KN_SHARED(struct scan_mem, m);
     struct place k = place_of(d, KIND == ENDS ? d.segs - 1 : d.segs);
-    const struct way w = KIND != OUTPUT && k.dir ? down : up;
+    struct path w = path_of<KIND>(k, up, down);
     int rows = ssd_least(d.P - k.p0, 64), tid = threadIdx.x;
     float *slot = d.segs > 1 ? segment_at(ends, d, k.head, k.seg) + k.p0 * d.wide : NULL;
     float *spill = resident ? NULL : segment_at(work, d, k.head, k.seg) + k.p0 * d.wide;
@@ -142,7 +157,7 @@ KN_KERNEL(SSD_THREADS) scan(struct ssd_dims d, struct ssd_decays of, struct way 
             m->a[tid] = a, m->in[tid] = in, m->step[tid] = step;
             m->weight[tid] = KIND != OUTPUT && k.dir ? in : kn_exp2(of.a[at + 63] - a) * step;
         }
-        if (!last) ssd_load(m->x, cu_at(w.x, k.b, t0, k.h, k.p0), w.x.s[1], n, rows, w.x4, NULL);
+        if (!last) ssd_load(m->x, w.x + t0 * w.xs, w.xs, n, rows, w.x4, NULL);
         if (KIND == OUTPUT) ssd_zero(y_sum);
         __syncthreads();
         for (int64_t nt = 0; nt < d.ntiles; nt++) {
@@ -154,10 +169,10 @@ KN_KERNEL(SSD_THREADS) scan(struct ssd_dims d, struct ssd_decays of, struct way 
                 if (j == k.from) begin(s, n0);
                 else ssd_load(s, spill + n0, d.wide, rows, cols, 1, NULL);
             }
-            if (!last) ssd_load(m->b, cu_at(w.b, k.b, t0, k.g, n0), w.b.s[1], n, cols, w.b4, m->weight);
+            if (!last) ssd_load(m->b, w.b + t0 * w.bs + n0, w.bs, n, cols, w.b4, m->weight);
             if (KIND == OUTPUT) ssd_load(m->c, cu_at(cm, k.b, t0, k.g, n0), cm.s[1], n, cols, c4, NULL);
             __syncthreads();
-            if (KIND == STATES) ssd_store((float *)w.keep + ((k.b * d.H + k.h) * d.chunks + chunk) * d.P * d.wide + k.p0 * d.wide + n0, d.wide, s, rows, cols);
+            if (KIND == STATES) ssd_store(keep + (k.head * d.chunks + chunk) * d.P * d.wide + k.p0 * d.wide + n0, d.wide, s, rows, cols);
             if (last) continue;
             if (KIND == OUTPUT) ssd_product<false, true>(y_sum, m->c, s, cols);
             ssd_zero(sum);
@@ -202,13 +217,211 @@ KN_KERNEL(SSD_THREADS) scan(struct ssd_dims d, struct ssd_decays of, struct way 
                 ssd_load(s, spill + n0, d.wide, rows, cols, 1, NULL);
                 __syncthreads();
             }
-            if (KIND == ENDS) {
+            if constexpr (KIND == ENDS) {
                 ssd_store(slot + n0, d.wide, s, rows, cols);
-                continue;
+            } else {
+                for (int i = tid; i < 64 * 64; i += SSD_THREADS)
+                    if (i / 64 < rows && i % 64 < cols) *cu_at(state, k.b, k.h, k.p0 + i / 64, n0 + i % 64) = s[i / 64 * SSD_ROW + i % 64];
             }
-            for (int i = tid; i < 64 * 64; i += SSD_THREADS)
-                if (i / 64 < rows && i % 64 < cols) *cu_at(state, k.b, k.h, k.p0 + i / 64, n0 + i % 64) = s[i / 64 * SSD_ROW + i % 64];
         }
+    }
+}
+
+/* ---- the scan, bf16 ---- */
+
+/* b and c of a chunk of a group, [64][wide], zeros behind T and N. A thread eight numbers. */
+constexpr int PACK_THREADS = 256;
+KN_KERNEL(PACK_THREADS) pack(struct ssd_dims d, cu_view<float, 4> bm, cu_view<float, 4> cm, int b4, int c4, bf16 *b, bf16 *c)
+{
+    int64_t each = d.wide / 8, one = d.B * d.chunks * d.G * SSD_CHUNK * each, step = (int64_t)gridDim.x * PACK_THREADS;
+    for (int64_t i = (int64_t)blockIdx.x * PACK_THREADS + threadIdx.x; i < 2 * one; i += step) {
+        bool second = i >= one;
+        int64_t j = second ? i - one : i, n = j % each * 8, l = j / each % SSD_CHUNK, g = j / each / SSD_CHUNK % d.G, at = j / each / SSD_CHUNK / d.G, t = at % d.chunks * SSD_CHUNK + l;
+        const float *from = second ? cu_at(cm, at / d.chunks, t, g, n) : cu_at(bm, at / d.chunks, t, g, n);
+        float v[8] = {};
+        KN_UNROLL for (int k = 0; k < 8; k += 4) {
+            if (t >= d.T || n + k >= d.N) continue;
+            if (second ? c4 : b4) {
+                float4 q = cu_get4(from + k);
+                v[k] = q.x, v[k + 1] = q.y, v[k + 2] = q.z, v[k + 3] = q.w;
+            } else {
+                KN_UNROLL for (int e = k; e < k + 4; e++) v[e] = n + e < d.N ? from[e] : 0.0f;
+            }
+        }
+        kn_store16((second ? c : b) + j * 8, make_uint4(kn_pack_bf16(v[0], v[1]), kn_pack_bf16(v[2], v[3]), kn_pack_bf16(v[4], v[5]), kn_pack_bf16(v[6], v[7])));
+    }
+}
+
+constexpr int X_LD = 72;
+/* Warps beside each other share a row group: of 64 columns of y, and of WIDE of the state, each has its part. */
+template <int WIDE> constexpr int halves_of = WIDE > 128 ? 2 : 1;
+template <int WIDE> constexpr int stages_of = WIDE > 128 ? 1 : 2; /* chunks of b and c in shared memory */
+template <int WIDE> struct half_mem {
+    float a[64], in[64], weight[64], step[64], stage[64 * 64];
+    bf16 x[64 * X_LD], s[64 * (WIDE + 8)]; /* s: the state, rounded */
+    bf16 b[stages_of<WIDE>][64 * (WIDE + 8)], c[1];
+};
+template <int KIND, int WIDE> constexpr size_t half_bytes(void)
+{
+    return sizeof(struct half_mem<WIDE>) + (KIND == OUTPUT ? stages_of<WIDE> * 64 * (WIDE + 8) * sizeof(bf16) : 0);
+}
+
+/* A warp has 16 rows of the chunk (of y and the weights) and 16 rows of the state, which stays in its registers. */
+template <int KIND, int WIDE>
+KN_KERNEL_MIN(SSD_THREADS * halves_of<WIDE>, WIDE == 64 ? 3 : WIDE == 128 ? 2 : 1) scan_half(struct ssd_dims d, struct ssd_decays of, struct way up, struct way down, const bf16 *pb,
+                                                                                            const bf16 *pc, cu_vec<float> skip, cu_view<float, 4> state, float *ends, bf16 *keep,
+                                                                                            cu_view<float, 4> y, int y2)
+{
+    constexpr int HALVES = halves_of<WIDE>, STAGES = stages_of<WIDE>, THREADS = SSD_THREADS * HALVES, LD = WIDE + 8, OWN = WIDE / HALVES / 8, YCOLS = 8 / HALVES;
+    KN_SHARED(struct half_mem<WIDE>, m);
+    struct place k = place_of(d, KIND == ENDS ? d.segs - 1 : d.segs);
+    struct path w = path_of<KIND>(k, up, down);
+    bool back = KIND != OUTPUT && k.dir;
+    int rows = ssd_least(d.P - k.p0, 64), wide = (int)d.wide, tid = threadIdx.x, lane = tid % 32, warp = tid / 32 % 4, part = tid / SSD_THREADS;
+    int r0 = 16 * warp, r = r0 + lane / 4, c0 = 2 * (lane % 4), n0 = part * OWN * 8, y0 = part * YCOLS * 8; /* r, and r + 8: the thread's rows of accumulators; c0, c0 + 1 its columns */
+    float *slot = d.segs > 1 ? segment_at(ends, d, k.head, k.seg) + k.p0 * d.wide : NULL;
+    const float *as = of.a + (k.b * d.H + k.h) * d.padded, *steps = of.step + (k.b * d.H + k.h) * d.padded;
+    const bf16 *gb = (back ? pc : pb) + (k.b * d.chunks * d.G + k.g) * 64 * wide, *gc = pc + (k.b * d.chunks * d.G + k.g) * 64 * wide;
+    int64_t chunk_step = d.G * 64 * wide;
+    bf16 *tc = m->c;
+    auto chunk_of = [&](int64_t j) { return back ? d.chunks - 1 - j : j; };
+    float s[OWN][4];
+    KN_UNROLL for (int i = 0; i < OWN; i++)
+        KN_UNROLL for (int e = 0; e < 4; e++) {
+            int p = r + e / 2 * 8, n = n0 + 8 * i + c0 + e % 2;
+            s[i][e] = 0.0f;
+            if (KIND != ENDS && slot) {
+                if (p < rows && n < wide) s[i][e] = slot[p * d.wide + n];
+            } else if (KIND == OUTPUT && state.p && p < rows && n < d.N) {
+                s[i][e] = *cu_at(state, k.b, k.h, k.p0 + p, n);
+            }
+        }
+    /* What a chunk begins with: read ahead, and put into shared memory once the chunk before is done with it. */
+    float a_next = 0, step_next = 0, a_last = 0;
+    auto fetch = [&](int64_t j) {
+        int64_t chunk = chunk_of(j), t0 = chunk * SSD_CHUNK;
+        ssd_fetch<THREADS>(m->stage, w.x + t0 * w.xs, w.xs, ssd_least(d.T - t0, SSD_CHUNK), rows, w.x4);
+        if (tid < 64) a_next = as[t0 + tid], step_next = steps[t0 + tid];
+        a_last = as[t0 + 63];
+        kn_cp_commit();
+    };
+    auto copy = [&](int64_t j) {
+        int64_t chunk = chunk_of(j), stage = (j - k.from) % STAGES;
+        ssd_copy<THREADS, WIDE>(m->b[stage], gb + chunk * chunk_step, 64, wide);
+        if (KIND == OUTPUT) ssd_copy<THREADS, WIDE>(tc + stage * 64 * LD, gc + chunk * chunk_step, 64, wide);
+        kn_cp_commit();
+    };
+    auto put = [&]() {
+        ssd_put<THREADS>(m->x, X_LD, m->stage);
+        if (tid < 64) {
+            float in = kn_exp2(a_next);
+            m->a[tid] = a_next, m->in[tid] = in, m->step[tid] = step_next, m->weight[tid] = back ? in : kn_exp2(a_last - a_next) * step_next;
+        }
+        if constexpr (KIND != ENDS) {
+            KN_UNROLL for (int i = 0; i < OWN; i++)
+                KN_UNROLL for (int e = 0; e < 4; e += 2) *(uint32_t *)(m->s + (r + 4 * e) * LD + n0 + 8 * i + c0) = kn_pack_bf16(s[i][e], s[i][e + 1]);
+        }
+    };
+    fetch(k.from);
+    copy(k.from);
+    kn_cp_wait<1>();
+    put();
+    for (int64_t j = k.from; j < k.to; j++) {
+        int64_t chunk = chunk_of(j), t0 = chunk * SSD_CHUNK, stage = (j - k.from) % STAGES;
+        bool more = j + 1 < k.to;
+        float total = kn_exp2(a_last);
+        kn_cp_wait<0>();
+        __syncthreads();
+        if (more) {
+            fetch(j + 1);
+            if (STAGES > 1) copy(j + 1);
+        }
+        const bf16 *tb = m->b[stage];
+        if (KIND == STATES) {
+            bf16 *to = keep + (k.head * d.chunks + chunk) * d.P * d.wide + k.p0 * d.wide;
+            for (int i = tid; i < rows * wide / 8; i += THREADS) kn_store16(to + i * 8, kn_load16(m->s + i / (wide / 8) * LD + i % (wide / 8) * 8));
+        }
+        if constexpr (KIND == OUTPUT) {
+            float ys[YCOLS][4] = {};
+            constexpr int KEPT = WIDE > 128 ? 1 : WIDE / 16; /* fragments of c: all, or read again for every strip of columns */
+            uint32_t ca[KEPT][4], f[4];
+            KN_UNROLL for (int i = 0; i < WIDE / 16; i++) {
+                ssd_frag_a(ca[i % KEPT], tc + stage * 64 * LD, LD, r0, 16 * i);
+                KN_UNROLL for (int c = 0; c < YCOLS; c += 2) {
+                    ssd_frag_b_t(f, m->s, LD, y0 + 8 * c, 16 * i);
+                    ssd_mma2(ys[c], ys[c + 1], ca[i % KEPT], f);
+                }
+            }
+            float a[2] = {m->a[r], m->a[r + 8]}, in[2] = {m->in[r], m->in[r + 8]};
+            KN_UNROLL for (int c = 0; c < YCOLS; c++)
+                KN_UNROLL for (int e = 0; e < 4; e++) ys[c][e] *= in[e / 2];
+            KN_UNROLL for (int strip = 0; strip < 4; strip++) {
+                if (strip > warp) break;
+                float d0[4] = {}, d1[4] = {};
+                KN_UNROLL for (int i = 0; i < WIDE / 16; i++) {
+                    if (KEPT == 1) ssd_frag_a(ca[0], tc + stage * 64 * LD, LD, r0, 16 * i);
+                    ssd_frag_b_t(f, tb, LD, 16 * strip, 16 * i);
+                    ssd_mma2(d0, d1, ca[i % KEPT], f);
+                }
+                auto weigh = [&](float(&v)[4], int col) {
+                    KN_UNROLL for (int e = 0; e < 4; e++) {
+                        int at = col + e % 2;
+                        float weight = kn_exp2(fminf(a[e / 2] - m->a[at], 0.0f)) * m->step[at];
+                        v[e] = at <= r + e / 2 * 8 ? v[e] * weight : 0.0f;
+                    }
+                };
+                weigh(d0, 16 * strip + c0), weigh(d1, 16 * strip + 8 + c0);
+                uint32_t ma[4];
+                ssd_as_a(ma, d0, d1);
+                KN_UNROLL for (int c = 0; c < YCOLS; c += 2) {
+                    ssd_frag_b(f, m->x, X_LD, y0 + 8 * c, 16 * strip);
+                    ssd_mma2(ys[c], ys[c + 1], ma, f);
+                }
+            }
+            float D = *cu_at(skip, k.h);
+            KN_UNROLL for (int e = 0; e < 2; e++) {
+                int l = r + 8 * e;
+                if (t0 + l >= d.T) continue;
+                float *row = cu_at(y, k.b, t0 + l, k.h, k.p0);
+                KN_UNROLL for (int c = 0; c < YCOLS; c++) {
+                    int p = y0 + 8 * c + c0;
+                    uint32_t pair = *(const uint32_t *)(m->x + l * X_LD + p);
+                    float v0 = fmaf(D, __uint_as_float(pair << 16), ys[c][2 * e]), v1 = fmaf(D, __uint_as_float(pair & 0xffff0000u), ys[c][2 * e + 1]);
+                    if (y2 && p < rows) {
+                        kn_store8(row + p, make_uint2(__float_as_uint(v0), __float_as_uint(v1)));
+                    } else {
+                        if (p < rows) row[p] = v0;
+                        if (p + 1 < rows) row[p + 1] = v1;
+                    }
+                }
+            }
+        }
+        if (!(KIND == STATES && j + 1 == d.chunks)) {
+            KN_UNROLL for (int i = 0; i < OWN; i++)
+                KN_UNROLL for (int e = 0; e < 4; e++) s[i][e] *= total;
+            KN_UNROLL for (int strip = 0; strip < 4; strip++) {
+                uint32_t xa[4], f[4];
+                ssd_frag_a_t(xa, m->x, X_LD, r0, 16 * strip);
+                ssd_scale_a(xa, m->weight + 16 * strip);
+                KN_UNROLL for (int i = 0; i < OWN; i += 2) {
+                    ssd_frag_b(f, tb, LD, n0 + 8 * i, 16 * strip);
+                    ssd_mma2(s[i], s[i + 1], xa, f);
+                }
+            }
+        }
+        __syncthreads();
+        if (!more) break;
+        if (STAGES == 1) copy(j + 1);
+        kn_cp_wait<1>();
+        put();
+    }
+    if constexpr (KIND != STATES) {
+        KN_UNROLL for (int i = 0; i < OWN; i++)
+            KN_UNROLL for (int e = 0; e < 4; e++) {
+                int p = r + e / 2 * 8, n = n0 + 8 * i + c0 + e % 2;
+                if (KIND == ENDS && p < rows && n < wide) slot[p * d.wide + n] = s[i][e];
+                if (KIND == OUTPUT && state.p && k.seg + 1 == d.segs && p < rows && n < d.N) *cu_at(state, k.b, k.h, k.p0 + p, n) = s[i][e];
+            }
     }
 }
 
@@ -274,13 +487,14 @@ KN_KERNEL(SSD_THREADS) steps(struct ssd_dims d, cu_view<float, 4> x, cu_view<flo
 
 /* ---- host ---- */
 
-struct ssd_dims ssd_dims_of(const struct kn_dev *dev, const struct kn_tensor *x, const struct kn_tensor *bm, int dirs)
+struct ssd_dims ssd_dims_of(const struct kn_dev *dev, const struct kn_tensor *x, const struct kn_tensor *bm, int dirs, bool half)
 {
     struct ssd_dims d = {};
     d.B = x->d[0], d.T = x->d[1], d.H = x->d[2], d.P = x->d[3], d.G = bm->d[2], d.N = bm->d[3];
     d.chunks = (d.T + SSD_CHUNK - 1) / SSD_CHUNK, d.padded = d.chunks * SSD_CHUNK;
     d.ptiles = (d.P + 63) / 64, d.ntiles = (d.N + 63) / 64;
-    d.wide = (d.N + 3) & ~(int64_t)3;
+    d.half = half;
+    d.wide = d.half ? (d.N + 15) & ~(int64_t)15 : (d.N + 3) & ~(int64_t)3;
     /* Segments make a scan read its operands once more, for half the time where the card was not full. */
     int64_t sms = ((const struct cuda *)dev->self)->sms, blocks = dirs * d.B * d.H * d.ptiles;
     d.segs = 1, d.len = d.chunks;
@@ -308,27 +522,47 @@ void ssd_carve_made(struct ssd_carve *c, const struct kn_dev *dev, const struct 
     size_t rows = (size_t)(d->B * d->H * d->padded) * sizeof(float), states = (size_t)(dirs * d->B * d->H * d->segs * d->P * d->wide) * sizeof(float);
     *m = {};
     m->of.step = (float *)ssd_take(c, rows), m->of.slope = (float *)ssd_take(c, rows), m->of.a = (float *)ssd_take(c, rows);
-    m->scores = (float *)ssd_take(c, (size_t)(d->B * d->chunks * d->G) * 64 * 64 * sizeof(float));
+    size_t places = (size_t)(d->B * d->chunks * d->G);
+    if (!d->half) m->scores = (float *)ssd_take(c, places * 64 * 64 * sizeof(float));
+    else m->b = (bf16 *)ssd_take(c, places * 64 * (size_t)d->wide * sizeof(bf16)), m->c = (bf16 *)ssd_take(c, places * 64 * (size_t)d->wide * sizeof(bf16));
     if (d->segs > 1) m->ends = (float *)ssd_take(c, states);
-    if (!stays(dev, d)) m->work = (float *)ssd_take(c, states);
+    if (!d->half && !stays(dev, d)) m->work = (float *)ssd_take(c, states);
 }
 
 st_t ssd_make(struct kn_dev *dev, const struct ssd_dims *d, const struct ssd_made *m, const struct kn_tensor *dt, const struct kn_tensor *dt_bias,
               const struct kn_tensor *a_log, const struct kn_tensor *bm, const struct kn_tensor *cm)
 {
     CUDA_RUN(dev, decays, cuda_blocks(d->H, DECAY_HEADS) * d->chunks * d->B, DECAY_THREADS, DECAY_HEADS * 65 * sizeof(float), *d, dt, dt_bias, a_log, m->of);
+    if (d->half) {
+        int64_t eights = 2 * d->B * d->chunks * d->G * SSD_CHUNK * d->wide / 8;
+        CUDA_RUN(dev, pack, cuda_blocks(eights, PACK_THREADS, 16 * cuda_of(dev)->sms), PACK_THREADS, 0, *d, bm, cm, (int)cuda_by4(bm), (int)cuda_by4(cm), m->b, m->c);
+        return ST_OK;
+    }
     CUDA_RUN(dev, scores, d->B * d->chunks * d->G, SSD_THREADS, 2 * SSD_TILE * sizeof(float), *d, bm, cm, (int)cuda_by4(bm), (int)cuda_by4(cm), m->scores);
+    return ST_OK;
+}
+
+template <int KIND, int WIDE>
+static st_t run_half(struct kn_dev *dev, const struct ssd_dims *d, const struct ssd_made *m, int64_t blocks, const struct way &up, const struct way &down, const struct kn_tensor *skip,
+                     const struct kn_tensor *state, void *keep, const struct kn_tensor *y)
+{
+    int y2 = y && d->P % 2 == 0 && (uintptr_t)y->p % 8 == 0 && y->s[0] % 2 == 0 && y->s[1] % 2 == 0 && y->s[2] % 2 == 0;
+    CUDA_RUN(dev, (scan_half<KIND, WIDE>), blocks, SSD_THREADS * halves_of<WIDE>, (half_bytes<KIND, WIDE>()), *d, m->of, up, down, (const bf16 *)m->b, (const bf16 *)m->c, skip, state,
+             m->ends, (bf16 *)keep, y, y2);
     return ST_OK;
 }
 
 template <int KIND>
 static st_t run_scan(struct kn_dev *dev, const struct ssd_dims *d, const struct ssd_made *m, int64_t dirs, const struct way &up, const struct way &down, const struct kn_tensor *cm,
-                     const struct kn_tensor *skip, const struct kn_tensor *state, const struct kn_tensor *y)
+                     const struct kn_tensor *skip, const struct kn_tensor *state, void *keep, const struct kn_tensor *y)
 {
-    int resident = stays(dev, d);
     int64_t blocks = dirs * d->B * d->H * d->ptiles * (KIND == ENDS ? d->segs - 1 : d->segs);
+    if (d->half && d->wide <= 64) return run_half<KIND, 64>(dev, d, m, blocks, up, down, skip, state, keep, y);
+    if (d->half && d->wide <= 128) return run_half<KIND, 128>(dev, d, m, blocks, up, down, skip, state, keep, y);
+    if (d->half) return run_half<KIND, 256>(dev, d, m, blocks, up, down, skip, state, keep, y);
+    int resident = stays(dev, d);
     CUDA_RUN(dev, scan<KIND>, blocks, SSD_THREADS, scan_bytes(resident ? d->ntiles : 1), *d, m->of, up, down, cm, (int)(cm && cuda_by4(cm)), (const float *)m->scores, skip, state,
-             (int)(state && cuda_by4(state)), m->ends, m->work, y, resident);
+             (int)(state && cuda_by4(state)), m->ends, m->work, (float *)keep, y, resident);
     return ST_OK;
 }
 
@@ -336,23 +570,22 @@ static st_t run_scan(struct kn_dev *dev, const struct ssd_dims *d, const struct 
 static st_t run_ends(struct kn_dev *dev, const struct ssd_dims *d, const struct ssd_made *m, int64_t dirs, const struct way &up, const struct way &down, const struct kn_tensor *state)
 {
     if (d->segs == 1) return ST_OK;
-    CUDA_TRY(run_scan<ENDS>(dev, d, m, dirs, up, down, NULL, NULL, NULL, NULL));
+    CUDA_TRY(run_scan<ENDS>(dev, d, m, dirs, up, down, NULL, NULL, NULL, NULL, NULL));
     CUDA_RUN(dev, pass, cuda_blocks(d->P * d->wide, PASS_THREADS) * dirs * d->B * d->H, PASS_THREADS, 0, *d, (const float *)m->of.a, state, m->ends);
     return ST_OK;
 }
 
-static struct way way_of(const struct kn_tensor *x, const struct kn_tensor *b, void *keep)
+static struct way way_of(const struct kn_tensor *x, const struct kn_tensor *b)
 {
-    return {x, b, (int)cuda_by4(x), (int)cuda_by4(b), keep};
+    return {x, b, (int)cuda_by4(x), (int)cuda_by4(b)};
 }
 
 st_t ssd_states(struct kn_dev *dev, const struct ssd_dims *d, const struct ssd_made *m, const struct kn_tensor *x, const struct kn_tensor *dy, const struct kn_tensor *bm,
                 const struct kn_tensor *cm, void *keep)
 {
-    size_t each = (size_t)(d->B * d->H * d->chunks * d->P * d->wide) * (d->half ? sizeof(bf16) : sizeof(float));
-    struct way up = way_of(x, bm, keep), down = way_of(dy, cm, (char *)keep + each);
+    struct way up = way_of(x, bm), down = way_of(dy, cm);
     CUDA_TRY(run_ends(dev, d, m, 2, up, down, NULL));
-    return run_scan<STATES>(dev, d, m, 2, up, down, NULL, NULL, NULL, NULL);
+    return run_scan<STATES>(dev, d, m, 2, up, down, NULL, NULL, NULL, keep, NULL);
 }
 
 static st_t run_steps(struct kn_dev *dev, const struct ssd_dims *d, const struct kn_tensor *x, const struct kn_tensor *dt, const struct kn_tensor *dt_bias,
@@ -375,7 +608,7 @@ extern "C" st_t cuda_ssd(struct kn_dev *dev, const struct kn_tensor *x, const st
     if (!cuda_is_f32(x)) return ST_ENOTSUP;
     if (kn_absent(state)) state = NULL;
     if (kn_count(x) == 0) return ST_OK;
-    struct ssd_dims dims = ssd_dims_of(dev, x, bm, 1);
+    struct ssd_dims dims = ssd_dims_of(dev, x, bm, 1, dev->precision == KN_BF16 && bm->d[3] <= HALF_WIDE);
     if (dims.T < STEPS_MOST && dims.N <= STEPS_WIDE) return run_steps(dev, &dims, x, dt, dt_bias, a_log, bm, cm, d, state, y);
     struct ssd_carve c = {};
     struct ssd_made m;
@@ -385,7 +618,7 @@ extern "C" st_t cuda_ssd(struct kn_dev *dev, const struct kn_tensor *x, const st
     c = {(char *)p, 0};
     ssd_carve_made(&c, dev, &dims, 1, &m);
     CUDA_TRY(ssd_make(dev, &dims, &m, dt, dt_bias, a_log, bm, cm));
-    struct way up = way_of(x, bm, NULL);
+    struct way up = way_of(x, bm);
     CUDA_TRY(run_ends(dev, &dims, &m, 1, up, up, state));
-    return run_scan<OUTPUT>(dev, &dims, &m, 1, up, up, cm, d, state, y);
+    return run_scan<OUTPUT>(dev, &dims, &m, 1, up, up, cm, d, state, NULL, y);
 }

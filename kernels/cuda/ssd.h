@@ -31,8 +31,8 @@ struct ssd_decays {
     float *step, *slope, *a;
 };
 
-/* In ssd.cu. dirs: 1 forward, 2 backward, whose states' gradients run the other way. */
-struct ssd_dims ssd_dims_of(const struct kn_dev *dev, const struct kn_tensor *x, const struct kn_tensor *bm, int dirs);
+/* In ssd.cu. half: products in bf16, N at most 256. dirs: 1 forward, 2 backward, whose states' gradients run the other way. */
+struct ssd_dims ssd_dims_of(const struct kn_dev *dev, const struct kn_tensor *x, const struct kn_tensor *bm, int dirs, bool half);
 /* Memory in one piece: p NULL counts. */
 struct ssd_carve {
     char *p;
@@ -112,25 +112,108 @@ KN_DEVICE void ssd_zero(float (&sum)[8][4])
 /* A tile of rows x cols numbers at p, rows a step apart, each times its row's scale (NULL: 1); zeros behind them. by4: cu_get4 reaches all of it. */
 KN_DEVICE void ssd_load(float *tile, const float *p, int64_t step, int rows, int cols, int by4, const float *scale)
 {
-    KN_UNROLL for (int i = 0; i < 8; i++) {
-        int at = (int)threadIdx.x + i * SSD_THREADS, r = at / 16, c = at % 16 * 4;
+    int r = (int)threadIdx.x / 16, c = (int)threadIdx.x % 16 * 4;
+    const float *from = p + r * step + c;
+    tile += r * SSD_ROW + c;
+    KN_UNROLL for (int i = 0; i < 8; i++, from += 8 * step) {
         float4 v = make_float4(0, 0, 0, 0);
-        if (r < rows && c < cols) {
-            const float *from = p + r * step + c;
+        if (r + 8 * i < rows && c < cols) {
             if (by4) v = cu_get4(from);
             else v = make_float4(from[0], c + 1 < cols ? from[1] : 0.0f, c + 2 < cols ? from[2] : 0.0f, c + 3 < cols ? from[3] : 0.0f);
-            if (scale) v = make_float4(v.x * scale[r], v.y * scale[r], v.z * scale[r], v.w * scale[r]);
+            if (scale) {
+                float s = scale[r + 8 * i];
+                v = make_float4(v.x * s, v.y * s, v.z * s, v.w * s);
+            }
         }
-        cu_put4(tile + r * SSD_ROW + c, v);
+        cu_put4(tile + 8 * i * SSD_ROW, v);
     }
 }
 
 /* A tile of states to scratch, whole fours (zeros behind the last column are written with it). */
 KN_DEVICE void ssd_store(float *p, int64_t step, const float *tile, int rows, int cols)
 {
-    KN_UNROLL for (int i = 0; i < 8; i++) {
-        int at = (int)threadIdx.x + i * SSD_THREADS, r = at / 16, c = at % 16 * 4;
-        if (r < rows && c < cols) cu_put4(p + r * step + c, cu_get4(tile + r * SSD_ROW + c));
+    int r = (int)threadIdx.x / 16, c = (int)threadIdx.x % 16 * 4;
+    float *to = p + r * step + c;
+    tile += r * SSD_ROW + c;
+    KN_UNROLL for (int i = 0; i < 8; i++, to += 8 * step)
+        if (r + 8 * i < rows && c < cols) cu_put4(to, cu_get4(tile + 8 * i * SSD_ROW));
+}
+
+/* ---- tiles of bf16 in shared memory, rows `ld` numbers apart (16-byte aligned, and 8 rows in 8 different groups of banks), and their fragments (kn_ptx.h) ---- */
+
+/* Of a: 16 rows from row0, 16 k from k0, the tile [row][k]; _t: the tile [k][row]. */
+KN_DEVICE void ssd_frag_a(uint32_t (&a)[4], const bf16 *tile, int ld, int row0, int k0)
+{
+    int lane = threadIdx.x % 32;
+    kn_ldmatrix(a, tile + (row0 + lane % 16) * ld + k0 + lane / 16 * 8);
+}
+KN_DEVICE void ssd_frag_a_t(uint32_t (&a)[4], const bf16 *tile, int ld, int row0, int k0)
+{
+    int lane = threadIdx.x % 32;
+    kn_ldmatrix_t(a, tile + (k0 + lane / 16 * 8 + lane % 8) * ld + row0 + lane / 8 % 2 * 8);
+}
+/* Of b: 16 columns from col0, b[0] b[1] of the first eight, 16 k from k0, the tile [k][col]; _t: the tile [col][k]. */
+KN_DEVICE void ssd_frag_b(uint32_t (&b)[4], const bf16 *tile, int ld, int col0, int k0)
+{
+    int lane = threadIdx.x % 32;
+    kn_ldmatrix_t(b, tile + (k0 + lane % 16) * ld + col0 + lane / 16 * 8);
+}
+KN_DEVICE void ssd_frag_b_t(uint32_t (&b)[4], const bf16 *tile, int ld, int col0, int k0)
+{
+    int lane = threadIdx.x % 32;
+    kn_ldmatrix(b, tile + (col0 + lane / 16 * 8 + lane % 8) * ld + k0 + lane / 8 % 2 * 8);
+}
+/* a times scale along k, scale that of k0. */
+KN_DEVICE void ssd_scale_a(uint32_t (&a)[4], const float *scale)
+{
+    int c = 2 * ((int)threadIdx.x % 4);
+    KN_UNROLL for (int i = 0; i < 4; i++) {
+        const float *s = scale + c + i / 2 * 8;
+        a[i] = kn_pack_bf16(__uint_as_float(a[i] << 16) * s[0], __uint_as_float(a[i] & 0xffff0000u) * s[1]);
+    }
+}
+/* Two neighbours of eight columns each, a's 16 rows: d += a b. */
+KN_DEVICE void ssd_mma2(float (&d0)[4], float (&d1)[4], const uint32_t (&a)[4], const uint32_t (&b)[4])
+{
+    kn_mma_bf16(d0, a, b);
+    kn_mma_bf16(d1, a, b + 2);
+}
+/* What two accumulators of eight columns each are as an a of 16 k. */
+KN_DEVICE void ssd_as_a(uint32_t (&a)[4], const float (&d0)[4], const float (&d1)[4])
+{
+    a[0] = kn_pack_bf16(d0[0], d0[1]), a[1] = kn_pack_bf16(d0[2], d0[3]);
+    a[2] = kn_pack_bf16(d1[0], d1[1]), a[3] = kn_pack_bf16(d1[2], d1[3]);
+}
+
+/* rows x cols numbers of f32, rows a step apart, zeros behind them: first asynchronously to `stage` (64 x 64), then, the thread's own having come, rounded into a tile. */
+template <int THREADS> KN_DEVICE void ssd_fetch(float *stage, const float *p, int64_t step, int rows, int cols, int by4)
+{
+    int r = (int)threadIdx.x / 16, c = (int)threadIdx.x % 16 * 4;
+    const float *from = p + r * step + c;
+    stage += threadIdx.x * 4;
+    KN_UNROLL for (int i = 0; i < 1024 / THREADS; i++, from += THREADS / 16 * step) {
+        bool wanted = r + i * (THREADS / 16) < rows && c < cols;
+        if (by4) kn_cp16(stage + i * THREADS * 4, wanted ? from : p, wanted);
+        else
+            cu_put4(stage + i * THREADS * 4, make_float4(wanted ? from[0] : 0.0f, wanted && c + 1 < cols ? from[1] : 0.0f, wanted && c + 2 < cols ? from[2] : 0.0f,
+                                                         wanted && c + 3 < cols ? from[3] : 0.0f));
+    }
+}
+template <int THREADS> KN_DEVICE void ssd_put(bf16 *tile, int ld, const float *stage)
+{
+    tile += (int)threadIdx.x / 16 * ld + (int)threadIdx.x % 16 * 4;
+    stage += threadIdx.x * 4;
+    KN_UNROLL for (int i = 0; i < 1024 / THREADS; i++) cu_put4(tile + i * (THREADS / 16) * ld, cu_get4(stage + i * THREADS * 4));
+}
+/* `rows` rows of `wide` numbers side by side at p into a tile of 64 rows of WIDE columns, zeros behind them; asynchronously. */
+template <int THREADS, int WIDE> KN_DEVICE void ssd_copy(bf16 *tile, const bf16 *p, int rows, int wide)
+{
+    constexpr int EACH = WIDE / 8, STEP = THREADS / EACH;
+    int r = (int)threadIdx.x / EACH, c = (int)threadIdx.x % EACH * 8, at = r * wide + c;
+    tile += r * (WIDE + 8) + c;
+    KN_UNROLL for (int i = 0; i < 64 / STEP; i++, at += STEP * wide) {
+        bool wanted = r + i * STEP < rows && c < wide;
+        kn_cp16(tile + i * STEP * (WIDE + 8), wanted ? p + at : p, wanted);
     }
 }
 
