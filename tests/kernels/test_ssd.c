@@ -114,8 +114,7 @@ static void check_rounded(int set)
 {
     struct kn_dev *dev = kt_cpu[set][1];
     struct call c = call_new((struct shape){2, 70, 4, 16, 2, 16}, 1, 0, 0.1);
-    uint16_t *half = malloc(sizeof *half * (size_t)c.t[DDT].n);
-    if (!half) abort();
+    uint16_t *half = kt_mem(sizeof *half * (size_t)c.t[DDT].n);
     st_t st = backward(dev, 0, &c);
     struct kn_tensor ddt = kt_in_bf16(&c.t[DDT], half);
     const struct kn_tensor *t[COUNT];
@@ -123,7 +122,7 @@ static void check_rounded(int set)
     if (!st)
         st = dev->op->ssd_bwd(dev, t[X], t[DT], t[BIAS], t[ALOG], t[BM], t[CM], t[D], t[DY], t[DX], &ddt, t[DBIAS], t[DALOG], t[DBM], t[DCM], t[DD]);
     ok(!st && kt_is_rounded(&c.t[DDT], half), "%s: ddt rounded", kt_isa[set]);
-    free(half);
+    kt_mem_free(half);
     call_free(&c);
 }
 
