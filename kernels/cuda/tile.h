@@ -53,12 +53,13 @@ KN_DEVICE void tile_four(float to[4], const float *p)
     to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
 }
 
-/* sum += A B. a is A [m][p], or, AT, A^T [p][m]; b is B [p][n], or, BT, B^T [n][p]. */
-template <bool AT, bool BT, bool SPREAD> KN_DEVICE void tile_mul(float sum[TILE_SUMS], const float *a, const float *b)
+/* sum += A B. a is A [m][p], or, AT, A^T [p][m]; b is B [p][n], or, BT, B^T [n][p]; p < LONG. */
+template <bool AT, bool BT, bool SPREAD, int LONG = TILE> KN_DEVICE void tile_mul(float sum[TILE_SUMS], const float *a, const float *b)
 {
     constexpr int P = tile_of<float>::PITCH;
     int ty = threadIdx.x / 16, tx = threadIdx.x % 16;
-    KN_UNROLL for (int k = 0; k < TILE; k += 4) {
+    KN_ROLLED for (int k0 = 0; k0 < LONG; k0 += 8)
+    KN_UNROLL for (int k = k0; k < k0 + 8; k += 4) {
         float x[4][4], y[4][4]; /* AT: [step][row], else [row][step]; BT: [column][step], else [step][column] */
         KN_UNROLL for (int i = 0; i < 4; i++) {
             tile_four(x[i], AT ? a + (k + i) * P + ty * 4 : a + (ty * 4 + i) * P + k);
@@ -72,11 +73,11 @@ template <bool AT, bool BT, bool SPREAD> KN_DEVICE void tile_mul(float sum[TILE_
                 KN_UNROLL for (int j = 0; j < 4; j++) sum[4 * i + j] = fmaf(AT ? x[s][i] : x[i][s], BT ? y[j][s] : y[s][j], sum[4 * i + j]);
     }
 }
-template <bool AT, bool BT, bool SPREAD> KN_DEVICE void tile_mul(float sum[TILE_SUMS], const bf16 *a, const bf16 *b)
+template <bool AT, bool BT, bool SPREAD, int LONG = TILE> KN_DEVICE void tile_mul(float sum[TILE_SUMS], const bf16 *a, const bf16 *b)
 {
     constexpr int P = tile_of<bf16>::PITCH;
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32, m = warp / 2 * 16, n = warp % 2 * 32, i = lane / 8, j = lane % 8;
-    KN_UNROLL for (int k = 0; k < TILE; k += 16) {
+    KN_UNROLL for (int k = 0; k < LONG; k += 16) {
         uint32_t x[4], y[8];
         if (AT) kn_ldmatrix_t(x, a + (k + i / 2 * 8 + j) * P + m + i % 2 * 8);
         else kn_ldmatrix(x, a + (m + lane % 16) * P + k + lane / 16 * 8);
