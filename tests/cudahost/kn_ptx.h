@@ -9,6 +9,7 @@
 #define KN_KERNEL_MIN(threads, blocks) static void
 #define KN_DEVICE static inline __attribute__((unused))
 #define KN_UNROLL
+#define KN_ROLLED
 #define KN_SHARED(type, name) type *name = (type *)cudahost::shared()
 #define KN_FULL 0xffffffffu
 

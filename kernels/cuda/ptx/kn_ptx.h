@@ -22,6 +22,7 @@
 #define KN_KERNEL_MIN(threads, blocks) static __global__ void __launch_bounds__(threads, blocks)
 #define KN_DEVICE static __device__ __forceinline__
 #define KN_UNROLL _Pragma("unroll")
+#define KN_ROLLED _Pragma("unroll 1") /* a loop that shall stay one, for its registers' sake */
 #define KN_SHARED(type, name)                                 \
     extern __shared__ __align__(128) unsigned char kn_smem[]; \
     type *name = (type *)kn_smem

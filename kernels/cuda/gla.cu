@@ -1,0 +1,491 @@
+/* Gated linear attention in chunks of 64 tokens, and its backward (Yang et al. 2023, arXiv:2312.06635, section 4).
+ *
+ * Within a chunk, S [K,V] the state before it, a_i = e^(g_i) [K], e_i = a_1 .. a_i, f_i = a_(i+1) .. a_n:
+ *
+ *   P_ij = sum_k q_ik k_jk (a_(j+1) .. a_i)_k   (j <= i)                               all at once                  (prepare)
+ *   S <- diag(e_n) S + (f k)^T v                                                       a chunk after the other      (carry)
+ *   out = (e q) S + P v                                                                all at once                  (answer)
+ *
+ * Backward, dS' the gradient of the state after the chunk, after prepare and carry again:
+ *
+ *   dS = diag(e_n) dS' + (e q)^T dout                                                  from the last chunk on       (carry)
+ *   dv = P^T dout + (f k) dS'                                                          all at once                  (answer)
+ *   dP = dout v^T up to the diagonal    dq = e (dout S^T) + pairs    dk = f (v dS'^T) + pairs    dg                 (back)
+ *
+ * A decay for every channel means that P is no product of q and k with one set of weights. Pairs are sorted by where they part: of those in different halves of the
+ * chunk both sides are decayed to the border between the halves and meet in a product; so do those in different pieces of 16 of one half; within a piece pairs are taken one
+ * by one. Decays are products of a_i alone, each at most 1: no logarithms are subtracted, nothing overflows whatever the gates are.
+ *
+ * dg_m is what crosses from before m to m or later: reads of S from m on, writes to S' before m, S itself; and of the pairs of the chunk the sum from m on of q dq - k dk,
+ * in which those on one side of m cancel.
+ *
+ * Products of bf16 under precision bf16 (operands rounded; sums, decays and what is within a piece in f32), else f32. One token (decoding) is one pass over the state. */
+#include "kernels/cuda/tile.h"
+
+constexpr int RING = 3, HALF = TILE / 2;
+constexpr int64_t SCRATCH_MOST = (int64_t)1 << 30; /* of one round of heads, where a single head does not need more */
+
+/* Operands and scratch of a round of heads, which count from the round's first. */
+template <class E> struct gla {
+    struct tile_heads at;
+    int64_t K, V, Kp, Vp, chunks;
+    float scale;
+    cu_view<const float, 4> q, k, g;
+    E *v = NULL, *dout = NULL;  /* [heads][Tp][Vp] padded */
+    E *eq = NULL, *fk = NULL;   /* [heads][Tp][Kp] */
+    E *h = NULL, *dh = NULL;    /* [heads][chunks][Kp][Vp]: before each chunk; the gradient after each */
+    E *p = NULL;                /* [heads][chunks][64][64] */
+    float *last = NULL;         /* [heads][chunks][Kp]: e_n */
+};
+
+/* A thread's share of 64 channels of a chunk: one channel, a piece of the tokens. What is not there decays nothing and adds nothing. */
+struct share {
+    float a[PIECE], q[PIECE], k[PIECE]; /* q scaled */
+};
+
+template <class E> KN_DEVICE void share_get(const gla<E> &o, int64_t head, int64_t chunk, int64_t n, struct share *x)
+{
+    int64_t b = (o.at.first + head) / o.at.H, h = (o.at.first + head) % o.at.H, c = n + threadIdx.x % TILE, t = chunk * TILE + threadIdx.x / TILE * PIECE;
+    KN_UNROLL for (int i = 0; i < PIECE; i++) {
+        bool in = t + i < o.at.T && c < o.K;
+        x->a[i] = in ? expf(*cu_at(o.g, b, t + i, h, c)) : 1.0f;
+        x->q[i] = in ? o.scale * *cu_at(o.q, b, t + i, h, c) : 0.0f;
+        x->k[i] = in ? *cu_at(o.k, b, t + i, h, c) : 0.0f;
+    }
+}
+
+/* The decays of this thread's channel over the pieces before its own and after it, and over its neighbour's; all [4][64]: what the threads' own are. */
+struct between {
+    float before, after, half; /* half: over the piece between its own and the middle of the chunk, 1 where there is none */
+};
+
+KN_DEVICE struct between pieces_between(const struct share *x, float *all)
+{
+    int c = threadIdx.x % TILE, piece = threadIdx.x / TILE;
+    float own = 1;
+    KN_UNROLL for (int i = 0; i < PIECE; i++) own *= x->a[i];
+    __syncthreads();
+    all[threadIdx.x] = own;
+    __syncthreads();
+    struct between w = {1, 1, piece == 0 ? all[TILE + c] : piece == 3 ? all[2 * TILE + c] : 1.0f};
+    for (int i = 0; i < piece; i++) w.before *= all[i * TILE + c];
+    for (int i = piece + 1; i < PIECES; i++) w.after *= all[i * TILE + c];
+    return w;
+}
+
+/* x [token][channel]: q of the later and k of the earlier side, each decayed to the border between them. Sides: pieces of one half (far = 1), or halves (far = decay over
+ * the piece that lies between). */
+template <class E> KN_DEVICE void to_border(const struct share *s, bool later, float far, E *x)
+{
+    E *at = x + threadIdx.x / TILE * PIECE * tile_of<E>::PITCH + threadIdx.x % TILE;
+    float w = far;
+    if (later)
+        KN_UNROLL for (int i = 0; i < PIECE; i++) w *= s->a[i], cu_put(at + i * tile_of<E>::PITCH, w * s->q[i]);
+    else
+        KN_UNROLL for (int i = PIECE - 1; i >= 0; i--) cu_put(at + i * tile_of<E>::PITCH, w * s->k[i]), w *= s->a[i];
+}
+
+/* Does this warp have sums of pairs whose sides are the halves, or the pieces of a half? */
+template <class E> KN_DEVICE bool meets_halves(void)
+{
+    return tile_row<E>(0) >= HALF && (sizeof(E) == 4 || threadIdx.x / 32 % 2 == 0);
+}
+template <class E> KN_DEVICE bool meets_pieces(void)
+{
+    int piece = tile_row<E>(0) / PIECE;
+    return piece % 2 && (sizeof(E) == 4 || (int)(threadIdx.x / 32 % 2) == piece / 2);
+}
+
+struct pairs_memory {
+    float all[PIECES * TILE];
+    float q[tile_size<float>], k[tile_size<float>], a[tile_size<float>];
+};
+
+/* A block a chunk of a head: P, e q, f k, e_n. */
+template <class E> KN_KERNEL(TILE_THREADS) prepare(gla<E> o)
+{
+    KN_SHARED(struct pairs_memory, m);
+    constexpr int P = tile_of<float>::PITCH;
+    E *x = (E *)(m + 1), *y = x + tile_size<E>;
+    int64_t head = blockIdx.x / o.chunks, chunk = blockIdx.x % o.chunks;
+    int c = threadIdx.x % TILE, piece = threadIdx.x / TILE, j = threadIdx.x % PIECE, quarter = threadIdx.x / PIECE % PIECES;
+    float near[TILE_SUMS], far[TILE_SUMS], own[PIECE]; /* own[i]: the pair of tokens i and j of the piece, over a quarter of the channels */
+    tile_zero(near);
+    tile_zero(far);
+    tile_zero(own);
+    for (int64_t n = 0; n < o.Kp; n += TILE) {
+        struct share s;
+        share_get(o, head, chunk, n, &s);
+        struct between w = pieces_between(&s, m->all);
+        int64_t at = (head * o.at.Tp + chunk * TILE + piece * PIECE) * o.Kp + n + c;
+        float e = w.before, f = w.after;
+        KN_UNROLL for (int i = 0; i < PIECE; i++) e *= s.a[i], cu_put(o.eq + at + i * o.Kp, e * s.q[i]);
+        KN_UNROLL for (int i = PIECE - 1; i >= 0; i--) cu_put(o.fk + at + i * o.Kp, f * s.k[i]), f *= s.a[i];
+        if (piece == PIECES - 1) o.last[blockIdx.x * o.Kp + n + c] = e;
+        to_border<E>(&s, piece % 2, 1.0f, x);
+        to_border<E>(&s, piece >= 2, w.half, y);
+        KN_UNROLL for (int i = 0; i < PIECE; i++) {
+            int to = (piece * PIECE + i) * P + c;
+            m->q[to] = s.q[i], m->k[to] = s.k[i], m->a[to] = s.a[i];
+        }
+        __syncthreads();
+        if (meets_pieces<E>()) tile_mul<false, true, true>(near, x, x);
+        if (meets_halves<E>()) tile_mul<false, true, true>(far, y, y);
+        KN_ROLLED for (int k = quarter * PIECE; k < quarter * PIECE + PIECE; k += 4) {
+            const float *from = m->a + piece * PIECE * P + k;
+            float kj[4], w[4] = {0, 0, 0, 0};
+            tile_four(kj, m->k + (piece * PIECE + j) * P + k);
+            KN_UNROLL for (int i = 0; i < PIECE; i++) {
+                float a[4], q[4];
+                tile_four(a, from + i * P);
+                tile_four(q, m->q + (from - m->a) + i * P);
+                KN_UNROLL for (int l = 0; l < 4; l++) {
+                    w[l] = i == j ? kj[l] : w[l] * a[l];
+                    own[i] = fmaf(w[l], q[l], own[i]);
+                }
+            }
+        }
+        __syncthreads();
+    }
+    E *p = o.p + (int64_t)blockIdx.x * TILE * TILE;
+    KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) {
+        int r = tile_row<E>(i), c = tile_col<E, true>(i);
+        if (r / PIECE != c / PIECE) cu_put(p + r * TILE + c, r < c ? 0.0f : r / HALF == c / HALF ? near[i] : far[i]);
+    }
+    /* quarters of a piece lie in two warps, two in each */
+    KN_UNROLL for (int i = 0; i < PIECE; i++) own[i] += __shfl_xor_sync(KN_FULL, own[i], PIECE);
+    if (quarter % 2 == 0)
+        KN_UNROLL for (int i = 0; i < PIECE; i++) m->q[((quarter / 2 * PIECES + piece) * PIECE + i) * PIECE + j] = own[i];
+    __syncthreads();
+    KN_UNROLL for (int i = quarter; i < PIECE; i += PIECES)
+        cu_put(p + (piece * PIECE + i) * TILE + piece * PIECE + j,
+               m->q[(piece * PIECE + i) * PIECE + j] + m->q[((PIECES + piece) * PIECE + i) * PIECE + j]);
+}
+template <class E> static size_t prepare_shared(void)
+{
+    return sizeof(struct pairs_memory) + 2 * tile_bytes<E>;
+}
+
+/* A block 64 x 64 of a head's state. Forward: h, and s if there is one; BACK: dh. Tiles of both sides come through a ring. */
+template <class E, bool BACK> KN_KERNEL(TILE_THREADS) carry(gla<E> o, cu_view<float, 4> s)
+{
+    KN_SHARED(E, ring);
+    int64_t across = o.Vp / TILE, down = o.Kp / TILE, head = blockIdx.x / (across * down), v = blockIdx.x % across * TILE, k = blockIdx.x / across % down * TILE;
+    int64_t b = (o.at.first + head) / o.at.H, h = (o.at.first + head) % o.at.H, row = head * o.at.Tp;
+    const E *left = (BACK ? o.eq : o.fk) + row * o.Kp + k, *right = (BACK ? o.dout : o.v) + row * o.Vp + v;
+    E *to = (BACK ? o.dh : o.h) + (head * o.chunks * o.Kp + k) * o.Vp + v;
+    const float *last = o.last + head * o.chunks * o.Kp + k;
+    float S[TILE_SUMS];
+    auto fetch = [&](int64_t i) {
+        if (i < o.chunks) {
+            int64_t c = BACK ? o.chunks - 1 - i : i;
+            E *at = ring + i % RING * 2 * tile_size<E>;
+            tile_fetch(at, left + c * TILE * o.Kp, o.Kp);
+            tile_fetch(at + tile_size<E>, right + c * TILE * o.Vp, o.Vp);
+        }
+        kn_cp_commit();
+    };
+    fetch(0);
+    fetch(1);
+    KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) {
+        int64_t r = k + tile_row<E>(i), c = v + tile_col<E, false>(i);
+        S[i] = s.p && r < o.K && c < o.V ? *cu_at(s, b, h, r, c) : 0.0f;
+    }
+    for (int64_t i = 0; i < o.chunks; i++) {
+        int64_t c = BACK ? o.chunks - 1 - i : i;
+        const E *at = ring + i % RING * 2 * tile_size<E>;
+        tile_put<E, E, false>(to + c * o.Kp * o.Vp, o.Vp, S);
+        KN_UNROLL for (int j = 0; j < TILE_SUMS; j++) S[j] *= last[c * o.Kp + tile_row<E>(j)];
+        kn_cp_wait<1>();
+        __syncthreads(); /* and all have done with what the next fetch overwrites */
+        fetch(i + 2);
+        tile_mul<true, false, false>(S, at, at + tile_size<E>);
+    }
+    if (!s.p) return;
+    KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) {
+        int64_t r = k + tile_row<E>(i), c = v + tile_col<E, false>(i);
+        if (r < o.K && c < o.V) *cu_at(s, b, h, r, c) = S[i];
+    }
+}
+
+/* A block a chunk of a head and 64 columns: out = (e q) S + P v; BACK: dv = (f k) dS' + P^T dout. */
+template <class E, bool BACK> KN_KERNEL(TILE_THREADS) answer(gla<E> o, cu_view<float, 4> out)
+{
+    KN_SHARED(E, buf);
+    int64_t across = o.Vp / TILE, v = blockIdx.x % across * TILE, part = blockIdx.x / across, head = part / o.chunks, chunk = part % o.chunks;
+    int64_t b = (o.at.first + head) / o.at.H, h = (o.at.first + head) % o.at.H, row = head * o.at.Tp + chunk * TILE;
+    float sum[TILE_SUMS];
+    tile_zero(sum);
+    tile_stream<E, false, false>(sum, (BACK ? o.fk : o.eq) + row * o.Kp, o.Kp, TILE, (const E *)NULL, (BACK ? o.dh : o.h) + part * o.Kp * o.Vp + v, o.Vp, TILE * o.Vp, (int)(o.Kp / TILE), buf);
+    tile_stream<E, BACK, false>(sum, o.p + part * TILE * TILE, TILE, 0, (const E *)NULL, (BACK ? o.dout : o.v) + row * o.Vp + v, o.Vp, 0, 1, buf);
+    KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) {
+        int64_t t = chunk * TILE + tile_row<E>(i), c = v + tile_col<E, false>(i);
+        if (t < o.at.T && c < o.V) *cu_at(out, b, t, h, c) = sum[i];
+    }
+}
+
+struct back_memory {
+    float all[PIECES * TILE], reads[PIECES * TILE], writes[PIECES * TILE];
+    float through[TILE];
+    float own[TILE * (PIECE + 4)]; /* dP of the pairs of a piece, both ways: row [token][the piece's token] */
+};
+
+/* A block a chunk of a head: dq, dk, dg. */
+template <class E> KN_KERNEL(TILE_THREADS) back(gla<E> o, cu_view<float, 4> dq, cu_view<float, 4> dk, cu_view<float, 4> dg)
+{
+    KN_SHARED(struct back_memory, m);
+    constexpr int P = tile_of<float>::PITCH, PE = tile_of<E>::PITCH, PO = PIECE + 4;
+    E *dP = (E *)(m + 1), *buf = dP + tile_size<E>, *x = buf; /* x and the three after it in buf's place */
+    float *reads = (float *)(buf + tile_size<E>), *writes = reads + tile_size<float>, *pairs = writes + tile_size<float>;
+    int64_t head = blockIdx.x / o.chunks, chunk = blockIdx.x % o.chunks, row = head * o.at.Tp + chunk * TILE, b = (o.at.first + head) / o.at.H, h = (o.at.first + head) % o.at.H;
+    int c = threadIdx.x % TILE, piece = threadIdx.x / TILE, lane = threadIdx.x % 32, slabs = (int)(o.Vp / TILE), mine = piece * PIECE;
+    float sum[TILE_SUMS];
+
+    tile_zero(sum);
+    tile_stream<E, false, true>(sum, o.dout + row * o.Vp, o.Vp, TILE, (const E *)NULL, o.v + row * o.Vp, o.Vp, TILE, slabs, buf);
+    KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) {
+        int r = tile_row<E>(i), j = tile_col<E, true>(i);
+        if (r < j) continue;
+        cu_put(dP + r * PE + j, sum[i]);
+        cu_put(dP + j * PE + r, sum[i]);
+        if (r / PIECE == j / PIECE) m->own[r * PO + j % PIECE] = m->own[j * PO + r % PIECE] = sum[i];
+    }
+
+    for (int64_t n = 0; n < o.Kp; n += TILE) {
+        const E *S = o.h + (blockIdx.x * o.Kp + n) * o.Vp, *dS = o.dh + (blockIdx.x * o.Kp + n) * o.Vp;
+        float other[TILE_SUMS];
+        tile_zero(sum);
+        tile_zero(other);
+        tile_stream<E, false, true>(sum, o.dout + row * o.Vp, o.Vp, TILE, (const E *)NULL, S, o.Vp, TILE, slabs, buf);
+        tile_stream<E, false, true>(other, o.v + row * o.Vp, o.Vp, TILE, (const E *)NULL, dS, o.Vp, TILE, slabs, buf);
+        tile_put<E, float, true>(reads, P, sum);
+        tile_put<E, float, true>(writes, P, other);
+        for (int r = threadIdx.x / 32; r < TILE; r += TILE_THREADS / 32) {
+            float w = 0;
+            for (int64_t v = lane; v < o.Vp; v += 32) w = fmaf(cu_get(S + r * o.Vp + v), cu_get(dS + r * o.Vp + v), w);
+            w = cu_warp_sum(w);
+            if (lane == 0) m->through[r] = w * o.last[blockIdx.x * o.Kp + n + r];
+        }
+        struct share s;
+        share_get(o, head, chunk, n, &s);
+        struct between w = pieces_between(&s, m->all);
+
+        /* of pairs: within the piece first */
+        float gq[PIECE], gk[PIECE], z[PIECE];
+        KN_UNROLL for (int i = 0; i < PIECE; i++) {
+            float t = 0;
+            KN_UNROLL for (int j = 0; j < i; j++) z[j] *= s.a[i], t = fmaf(m->own[(mine + i) * PO + j], z[j], t);
+            z[i] = s.k[i];
+            gq[i] = fmaf(m->own[(mine + i) * PO + i], z[i], t);
+        }
+        KN_UNROLL for (int j = PIECE - 1; j >= 0; j--) {
+            float t = 0;
+            KN_UNROLL for (int i = j + 1; i < PIECE; i++) z[i] *= s.a[j + 1], t = fmaf(m->own[(mine + j) * PO + i], z[i], t);
+            z[j] = s.q[j];
+            gk[j] = fmaf(m->own[(mine + j) * PO + j], z[j], t);
+        }
+        /* then between pieces and between halves: each side's gradient is dP times the other side, decayed as it is itself */
+        KN_ROLLED for (int level = 0; level < 2; level++) {
+            bool later = level ? piece >= 2 : piece % 2;
+            float far = level ? w.half : 1.0f;
+            to_border<E>(&s, later, far, x);
+            __syncthreads();
+            int r = tile_row<E>(0), from = level ? HALF - r / HALF * HALF : (r / PIECE ^ 1) * PIECE;
+            tile_zero(sum);
+            if (level) tile_mul<false, false, false, HALF>(sum, dP + from, x + from * PE);
+            else tile_mul<false, false, false, PIECE>(sum, dP + from, x + from * PE);
+            tile_put<E, float, false>(pairs, P, sum);
+            __syncthreads();
+            if (later)
+                KN_UNROLL for (int i = 0; i < PIECE; i++) far *= s.a[i], gq[i] = fmaf(far, pairs[(mine + i) * P + c], gq[i]);
+            else
+                KN_UNROLL for (int i = PIECE - 1; i >= 0; i--) gk[i] = fmaf(far, pairs[(mine + i) * P + c], gk[i]), far *= s.a[i];
+        }
+
+        /* and what goes by way of the states; z becomes what crosses the border before each token, of the piece alone */
+        int64_t at = chunk * TILE + mine;
+        bool in = n + c < o.K;
+        float e = w.before, f = w.after, wrote = 0, sums = 0;
+        KN_UNROLL for (int i = 0; i < PIECE; i++) {
+            e *= s.a[i];
+            float state = e * reads[(mine + i) * P + c];
+            z[i] = fmaf(s.q[i], state, fmaf(s.q[i], gq[i], -(s.k[i] * gk[i])));
+            if (in && at + i < o.at.T) *cu_at(dq, b, at + i, h, n + c) = o.scale * (gq[i] + state);
+        }
+        KN_UNROLL for (int i = PIECE - 1; i >= 0; i--) {
+            float state = f * writes[(mine + i) * P + c];
+            f *= s.a[i];
+            if (in && at + i < o.at.T) *cu_at(dk, b, at + i, h, n + c) = gk[i] + state;
+            gk[i] = s.k[i] * state;
+            z[i] = sums += z[i];
+        }
+        KN_UNROLL for (int i = 0; i < PIECE; i++) z[i] += wrote, wrote += gk[i];
+        m->reads[threadIdx.x] = sums, m->writes[threadIdx.x] = wrote;
+        __syncthreads();
+        float through = m->through[c];
+        for (int i = piece + 1; i < PIECES; i++) through += m->reads[i * TILE + c];
+        for (int i = 0; i < piece; i++) through += m->writes[i * TILE + c];
+        KN_UNROLL for (int i = 0; i < PIECE; i++)
+            if (in && at + i < o.at.T) *cu_at(dg, b, at + i, h, n + c) = z[i] + through;
+    }
+}
+template <class E> static size_t back_shared(void)
+{
+    size_t stream = 4 * tile_bytes<E>, rest = tile_bytes<E> + 3 * tile_bytes<float>;
+    return sizeof(struct back_memory) + tile_bytes<E> + (stream > rest ? stream : rest);
+}
+
+/* One token after a state. A block 32 columns of a head's state, its warps K in turn. */
+constexpr int TOKEN_WARPS = TILE_THREADS / 32;
+
+KN_KERNEL(TILE_THREADS) token(cu_view<const float, 4> q, cu_view<const float, 4> k, cu_view<const float, 4> v, cu_view<const float, 4> g, float scale, cu_view<float, 4> s,
+                              cu_view<float, 4> out, int64_t H, int64_t K, int64_t V)
+{
+    KN_SHARED(float, mem);
+    int64_t across = (V + 31) / 32, head = blockIdx.x / across, b = head / H, h = head % H;
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    int64_t j = blockIdx.x % across * 32 + lane;
+    const float *qr = cu_at(q, b, 0, h, 0), *kr = cu_at(k, b, 0, h, 0), *gr = cu_at(g, b, 0, h, 0);
+    float *S = cu_at(s, b, h, 0, j), x = 0, sum = 0;
+    if (j < V) {
+        x = *cu_at(v, b, 0, h, j);
+        for (int64_t i = warp; i < K; i += TOKEN_WARPS) {
+            float y = fmaf(kr[i], x, expf(gr[i]) * S[i * s.s[2]]);
+            S[i * s.s[2]] = y;
+            sum = fmaf(qr[i], y, sum);
+        }
+    }
+    mem[threadIdx.x] = sum;
+    __syncthreads();
+    if (warp > 0 || j >= V) return;
+    sum = 0;
+    for (int w = 0; w < TOKEN_WARPS; w++) sum += mem[w * 32 + lane];
+    *cu_at(out, b, 0, h, j) = scale * sum;
+}
+
+/* ---- host ---- */
+
+/* Carves a round's scratch: places from p on, or, p NULL, only their bytes. */
+struct carver {
+    char *p;
+    size_t bytes;
+};
+template <class T> static void carve(struct carver *c, T **to, int64_t n)
+{
+    *to = c->p ? (T *)(c->p + c->bytes) : (T *)NULL;
+    c->bytes += ((size_t)n * sizeof(T) + 255) / 256 * 256;
+}
+
+template <class E> static size_t places(gla<E> *o, int64_t heads, bool backward, void *p)
+{
+    struct carver c = {(char *)p, 0};
+    int64_t rows = heads * o->at.Tp, states = heads * o->chunks * o->Kp * o->Vp;
+    carve(&c, &o->v, rows * o->Vp);
+    carve(&c, &o->eq, rows * o->Kp);
+    carve(&c, &o->fk, rows * o->Kp);
+    carve(&c, &o->h, states);
+    carve(&c, &o->p, rows * TILE);
+    carve(&c, &o->last, heads * o->chunks * o->Kp);
+    if (backward) {
+        carve(&c, &o->dout, rows * o->Vp);
+        carve(&c, &o->dh, states);
+    }
+    return c.bytes;
+}
+
+template <class E> static gla<E> gla_of(const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, const struct kn_tensor *g, double scale)
+{
+    gla<E> o = {{0, q->d[2], q->d[1], tile_up(q->d[1])}, q->d[3], v->d[3], tile_up(q->d[3]), tile_up(v->d[3]), 0, (float)scale, q, k, g};
+    o.chunks = o.at.Tp / TILE;
+    return o;
+}
+
+/* Heads of a round: as many as the scratch may hold, and their parts count in 32 bits. */
+template <class E> static int64_t round_of(gla<E> *o, int64_t heads, bool backward)
+{
+    int64_t fit = SCRATCH_MOST / (int64_t)places(o, 1, backward, NULL), rows = INT32_MAX / (o->at.Tp * (o->Vp / TILE) * (o->Kp / TILE));
+    if (fit > rows) fit = rows;
+    return fit < 1 ? 1 : fit < heads ? fit : heads;
+}
+
+template <class E> static st_t pack(struct kn_dev *dev, const gla<E> *o, const struct kn_tensor *x, int64_t heads, E *to)
+{
+    int64_t rows = heads * o->at.Tp;
+    CUDA_RUN(dev, tile_pack<E>, cuda_blocks(rows, TILE_THREADS / 32), TILE_THREADS, 0, x, o->at, o->V, o->Vp, rows, -1.0f, 1.0f, to, (float *)NULL);
+    return ST_OK;
+}
+
+/* Up to the states: of `heads` heads from o.at.first on. */
+template <class E> static st_t chunks_forth(struct kn_dev *dev, const gla<E> *o, int64_t heads, const struct kn_tensor *v, const struct kn_tensor *s)
+{
+    CUDA_TRY(pack(dev, o, v, heads, o->v));
+    CUDA_RUN(dev, prepare<E>, heads * o->chunks, TILE_THREADS, prepare_shared<E>(), *o);
+    CUDA_RUN(dev, (carry<E, false>), heads * (o->Kp / TILE) * (o->Vp / TILE), TILE_THREADS, 2 * RING * tile_bytes<E>, *o, s);
+    return ST_OK;
+}
+
+template <class E>
+static st_t forward(struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, const struct kn_tensor *g, double scale,
+                    const struct kn_tensor *s, const struct kn_tensor *out)
+{
+    gla<E> o = gla_of<E>(q, k, v, g, scale);
+    int64_t all = q->d[0] * q->d[2], most = round_of(&o, all, false);
+    void *p;
+    CUDA_TRY(cuda_scratch(dev, CUDA_SLOT_A, places(&o, most, false, NULL), &p));
+    places(&o, most, false, p);
+    for (; o.at.first < all; o.at.first += most) {
+        int64_t heads = all - o.at.first < most ? all - o.at.first : most;
+        CUDA_TRY(chunks_forth(dev, &o, heads, v, s));
+        CUDA_RUN(dev, (answer<E, false>), heads * o.chunks * (o.Vp / TILE), TILE_THREADS, 4 * tile_bytes<E>, o, out);
+    }
+    return ST_OK;
+}
+
+extern "C" st_t cuda_gla(struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, const struct kn_tensor *g, double scale,
+                         const struct kn_tensor *s, const struct kn_tensor *out)
+{
+    CUDA_TRY(kn_check_gla(q, k, v, g, scale, s, out));
+    if (!cuda_is_f32(q)) return ST_ENOTSUP;
+    if (kn_count(v) == 0 || q->d[3] == 0) return dev->op->fill(dev, out, 0);
+    if (kn_absent(s)) s = NULL;
+    if (s && q->d[1] == 1) {
+        int64_t H = q->d[2], V = v->d[3];
+        CUDA_RUN(dev, token, q->d[0] * H * cuda_blocks(V, 32), TILE_THREADS, TILE_THREADS * sizeof(float), q, k, v, g, (float)scale, s, out, H, q->d[3], V);
+        return ST_OK;
+    }
+    return (dev->precision == KN_BF16 ? forward<bf16> : forward<float>)(dev, q, k, v, g, scale, s, out);
+}
+
+template <class E>
+static st_t backward(struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, const struct kn_tensor *g, double scale,
+                     const struct kn_tensor *dout, const struct kn_tensor *dq, const struct kn_tensor *dk, const struct kn_tensor *dv, const struct kn_tensor *dg)
+{
+    gla<E> o = gla_of<E>(q, k, v, g, scale);
+    int64_t all = q->d[0] * q->d[2], most = round_of(&o, all, true);
+    const struct kn_tensor *none = NULL;
+    void *p;
+    CUDA_TRY(cuda_scratch(dev, CUDA_SLOT_A, places(&o, most, true, NULL), &p));
+    places(&o, most, true, p);
+    for (; o.at.first < all; o.at.first += most) {
+        int64_t heads = all - o.at.first < most ? all - o.at.first : most;
+        CUDA_TRY(chunks_forth(dev, &o, heads, v, none));
+        CUDA_TRY(pack(dev, &o, dout, heads, o.dout));
+        CUDA_RUN(dev, (carry<E, true>), heads * (o.Kp / TILE) * (o.Vp / TILE), TILE_THREADS, 2 * RING * tile_bytes<E>, o, none);
+        CUDA_RUN(dev, (answer<E, true>), heads * o.chunks * (o.Vp / TILE), TILE_THREADS, 4 * tile_bytes<E>, o, dv);
+        CUDA_RUN(dev, back<E>, heads * o.chunks, TILE_THREADS, back_shared<E>(), o, dq, dk, dg);
+    }
+    return ST_OK;
+}
+
+extern "C" st_t cuda_gla_bwd(struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, const struct kn_tensor *g, double scale,
+                             const struct kn_tensor *dout, const struct kn_tensor *dq, const struct kn_tensor *dk, const struct kn_tensor *dv, const struct kn_tensor *dg)
+{
+    CUDA_TRY(kn_check_gla_bwd(q, k, v, g, scale, dout, dq, dk, dv, dg));
+    if (!cuda_is_f32(q)) return ST_ENOTSUP;
+    if (kn_count(v) == 0 || q->d[3] == 0) {
+        const struct kn_tensor *zero[] = {dq, dk, dv, dg};
+        for (int i = 0; i < 4; i++) CUDA_TRY(dev->op->fill(dev, zero[i], 0));
+        return ST_OK;
+    }
+    return (dev->precision == KN_BF16 ? backward<bf16> : backward<float>)(dev, q, k, v, g, scale, dout, dq, dk, dv, dg);
+}
