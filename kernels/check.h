@@ -14,6 +14,9 @@
 #include "kernels/ops.def"
 #undef KN_OP
 
+/* What kn_check_gemm_grouped and kn_check_gemm_grouped_sum leave to devices whose memory is the host's: that offset's numbers begin with 0, do not fall and end with M. */
+st_t kn_check_runs(const struct kn_tensor *offset, int64_t M);
+
 /* 1: an optional operand that is not there (no descriptor, or one without memory). */
 static inline int kn_absent(const struct kn_tensor *t)
 {

@@ -228,6 +228,7 @@ st_t cpu_gemm_grouped(struct kn_dev *dev, const struct kn_tensor *a, const struc
                       double beta, const struct kn_tensor *c)
 {
     st_t st = kn_check_gemm_grouped(a, b, offset, beta, c);
+    if (!st) st = kn_check_runs(offset, a->d[0]);
     if (st) return st;
     if (c->dtype == KN_F64 || ((a->dtype == KN_BF16 || c->dtype == KN_BF16) && dev->precision != KN_BF16)) return ST_ENOTSUP;
     if (b->dtype != KN_F32) return stored(dev, a, b, offset->p, beta, c);
@@ -245,6 +246,7 @@ st_t cpu_gemm_grouped_sum(struct kn_dev *dev, const struct kn_tensor *a, const s
                           const struct kn_tensor *c)
 {
     st_t st = kn_check_gemm_grouped_sum(a, b, offset, c);
+    if (!st) st = kn_check_runs(offset, a->d[0]);
     if (st) return st;
     if (c->dtype != KN_F32 || ((a->dtype == KN_BF16 || b->dtype == KN_BF16) && dev->precision != KN_BF16)) return ST_ENOTSUP;
     if (!kn_count(c)) return ST_OK;

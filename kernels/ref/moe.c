@@ -143,6 +143,7 @@ st_t ref_gemm_grouped(struct kn_dev *dev, const struct kn_tensor *a, const struc
                       double beta, const struct kn_tensor *c)
 {
     st_t st = kn_check_gemm_grouped(a, b, offset, beta, c);
+    if (!st) st = kn_check_runs(offset, a->d[0]);
     const int32_t *o = st ? NULL : offset->p;
     for (int64_t e = 0; !st && e < b->d[0]; e++) {
         int64_t n = o[e + 1] - o[e];
@@ -156,6 +157,7 @@ st_t ref_gemm_grouped_sum(struct kn_dev *dev, const struct kn_tensor *a, const s
                           const struct kn_tensor *c)
 {
     st_t st = kn_check_gemm_grouped_sum(a, b, offset, c);
+    if (!st) st = kn_check_runs(offset, a->d[0]);
     const int32_t *o = st ? NULL : offset->p;
     for (int64_t e = 0; !st && e < c->d[0]; e++) {
         int64_t n = o[e + 1] - o[e];

@@ -130,6 +130,28 @@ static inline int __all_sync(unsigned mask, int v, CUDAHOST_AT)
 {
     return __ballot_sync(mask, v, file, line) == mask;
 }
+static inline unsigned __reduce_max_sync(unsigned mask, unsigned v, CUDAHOST_AT)
+{
+    const unsigned char *all = cudahost::exchange(&v, sizeof v, mask, file, line);
+    for (int i = 0; i < 32; i++) {
+        unsigned u;
+        memcpy(&u, all + cudahost::LANE * (size_t)i, sizeof u);
+        if (mask >> i & 1 && u > v) v = u;
+    }
+    return v;
+}
+static inline unsigned __reduce_min_sync(unsigned mask, unsigned v, CUDAHOST_AT)
+{
+    return ~__reduce_max_sync(mask, ~v, file, line);
+}
+template <class T> static inline unsigned __match_any_sync(unsigned mask, T v, CUDAHOST_AT)
+{
+    const unsigned char *all = cudahost::exchange(&v, sizeof v, mask, file, line);
+    unsigned out = 0;
+    for (int i = 0; i < 32; i++)
+        if (mask >> i & 1 && !memcmp(all + cudahost::LANE * (size_t)i, &v, sizeof v)) out |= 1u << i;
+    return out;
+}
 static inline void __syncwarp(unsigned mask = 0xffffffffu, CUDAHOST_AT)
 {
     int nothing = 0;

@@ -1,0 +1,232 @@
+/* A block's tile of a product on tensor cores: acc [BM, BN] += a [BM, K] b [K, BN], numbers in bf16, sums in f32, k in order whatever the tile's shape. Operands are f32, bf16
+ * or int8 in memory, of any strides; what is not bf16 is rounded to it on the way (int8 is exact: its rows' scales are the caller's).
+ *
+ *     using tile = mma_tile<128, 256, 64, 64, 4, true, false, true, false>;
+ *     KN_KERNEL_MIN(tile::THREADS, 1) product(…)
+ *     {
+ *         KN_SHARED(unsigned char, mem);                                  // tile::SHARED bytes
+ *         float acc[tile::MF][tile::NF][4] = {};
+ *         tile::run(acc, mem, a, b, K);
+ *         … acc[i][j][2 h + v] is number [tile::row(i, h), tile::col(j) + v] of the tile
+ *     }
+ *
+ * K is walked in steps of 32, STAGES of which have a place in shared memory. An operand that is "async" (mma_can_async) is copied STAGES - 1 steps ahead; any other is
+ * read into registers a step ahead and rounded after the products of the step before. A place holds an operand as it lies in memory: rows of 32 k's, or, "turned", 32 rows
+ * of k with the tile's rows (columns) side by side; 16 bytes are one chunk. Chunks are permuted within 128 bytes so that the eight rows of an ldmatrix, and a quarter
+ * of a warp's copies, fall into different banks. */
+#ifndef TAUT_KERNELS_CUDA_MMA_TILE_H
+#define TAUT_KERNELS_CUDA_MMA_TILE_H
+
+#include "kernels/cuda/cuda.h"
+
+enum mma_kind { MMA_F32, MMA_BF16, MMA_I8 };
+
+/* An operand in global memory. Number (o, k), o of the tile's rows (a) or columns (b), stands so o + sk k elements behind p. o >= outer: zeros. */
+struct mma_source {
+    const void *p;
+    int64_t so, sk;
+    int outer;
+    int kind;
+    bool wide; /* mma_is_wide */
+};
+
+static inline enum mma_kind mma_kind_of(enum kn_dtype t)
+{
+    return t == KN_F32 ? MMA_F32 : t == KN_BF16 ? MMA_BF16 : MMA_I8;
+}
+
+/* Chunks of 8 along the stride `fast` lie together and, but for the last of a row, may be read 16 bytes (int8: 4) at a time. slow, slower: the other strides. */
+static inline bool mma_is_wide(const void *p, int kind, int64_t fast, int64_t slow, int64_t slower)
+{
+    int64_t by = kind == MMA_BF16 ? 8 : 4;
+    return fast == 1 && slow % by == 0 && slower % by == 0 && (uintptr_t)p % (kind == MMA_I8 ? 4 : 16) == 0;
+}
+/* What async asks: bf16, wide, and whole chunks alone (length: of the dim with stride 1). */
+static inline bool mma_can_async(const void *p, int kind, int64_t fast, int64_t slow, int64_t slower, int64_t length)
+{
+    return kind == MMA_BF16 && length % 8 == 0 && mma_is_wide(p, kind, fast, slow, slower);
+}
+
+KN_DEVICE int64_t mma_size(int kind)
+{
+    return kind == MMA_F32 ? 4 : kind == MMA_BF16 ? 2 : 1;
+}
+
+/* The first n of 8 numbers, `step` elements apart, zeros for the rest, as they are in memory: f32 in eight words, bf16 in four, int8 in two. */
+KN_DEVICE void mma_fetch(uint32_t raw[8], const unsigned char *p, int64_t step, int n, int kind, bool wide)
+{
+    KN_UNROLL for (int i = 0; i < 8; i++) raw[i] = 0;
+    if (n <= 0) return;
+    if (kind == MMA_F32) {
+        if (wide && n >= 8) {
+            uint4 x = kn_load16(p), y = kn_load16(p + 16);
+            raw[0] = x.x, raw[1] = x.y, raw[2] = x.z, raw[3] = x.w, raw[4] = y.x, raw[5] = y.y, raw[6] = y.z, raw[7] = y.w;
+        } else {
+            KN_UNROLL for (int i = 0; i < 8; i++)
+                if (i < n) raw[i] = ((const uint32_t *)p)[i * step];
+        }
+    } else if (kind == MMA_BF16) {
+        if (wide && n >= 8) {
+            uint4 x = kn_load16(p);
+            raw[0] = x.x, raw[1] = x.y, raw[2] = x.z, raw[3] = x.w;
+        } else {
+            KN_UNROLL for (int i = 0; i < 8; i++)
+                if (i < n) raw[i / 2] |= (uint32_t)((const uint16_t *)p)[i * step] << (16 * (i % 2));
+        }
+    } else if (wide && n >= 8) {
+        raw[0] = ((const uint32_t *)p)[0], raw[1] = ((const uint32_t *)p)[1];
+    } else {
+        KN_UNROLL for (int i = 0; i < 8; i++)
+            if (i < n) raw[i / 4] |= (uint32_t)p[i * step] << (8 * (i % 4));
+    }
+}
+
+/* Byte i of w, an int8, as a float: 2^23 + 128 + it, without the conversion's slow unit. */
+KN_DEVICE float mma_byte(uint32_t w, int i)
+{
+    return __uint_as_float(0x4b000000u | ((w >> (8 * i) & 0xffu) ^ 0x80u)) - 8388736.0f;
+}
+
+/* What mma_fetch gave, in bf16. */
+KN_DEVICE uint4 mma_pack(const uint32_t raw[8], int kind)
+{
+    if (kind == MMA_BF16) return make_uint4(raw[0], raw[1], raw[2], raw[3]);
+    uint32_t out[4];
+    KN_UNROLL for (int i = 0; i < 4; i++) {
+        if (kind == MMA_F32) out[i] = kn_pack_bf16(__uint_as_float(raw[2 * i]), __uint_as_float(raw[2 * i + 1]));
+        else out[i] = kn_pack_bf16(mma_byte(raw[i / 2], 2 * i % 4), mma_byte(raw[i / 2], 2 * i % 4 + 1));
+    }
+    return make_uint4(out[0], out[1], out[2], out[3]);
+}
+
+/* SPAN: BM or BN, at least 64. */
+template <int SPAN, int THREADS, bool ASYNC, bool TURNED> struct mma_side {
+    static constexpr int DEEP = 32, PER = SPAN * DEEP / 8 / THREADS; /* chunks of a step that a thread brings */
+    static_assert(SPAN % 64 == 0 && PER * THREADS * 8 == SPAN * DEEP, "whole chunks for every thread");
+    uint32_t raw[ASYNC ? 1 : PER][8];
+
+    /* Where chunk c of row r of a place stands: in numbers. */
+    KN_DEVICE int at(int r, int c)
+    {
+        return TURNED ? (r * (SPAN / 8) + (c ^ (r & 7))) * 8 : (r * (DEEP / 8) + (c ^ (r >> 1 & 3))) * 8;
+    }
+
+    /* The thread's i-th chunk of the step at k0: its row and chunk in the place, where it comes from, how many of its numbers there are. */
+    KN_DEVICE const unsigned char *chunk(const mma_source &s, int i, int k0, int K, int *row, int *c, int *n)
+    {
+        constexpr int ACROSS = TURNED ? SPAN / 8 : DEEP / 8;
+        int id = (int)threadIdx.x + i * THREADS;
+        *row = id / ACROSS, *c = id % ACROSS;
+        int o = TURNED ? 8 * *c : *row, k = k0 + (TURNED ? *row : 8 * *c);
+        *n = o < s.outer && k < K ? (TURNED ? s.outer - o : K - k) : 0;
+        return (const unsigned char *)s.p + (o * s.so + k * s.sk) * (ASYNC ? 2 : mma_size(s.kind));
+    }
+
+    KN_DEVICE void copy(bf16 *place, const mma_source &s, int k0, int K)
+    {
+        if constexpr (ASYNC) {
+            KN_UNROLL for (int i = 0; i < PER; i++) {
+                int row, c, n;
+                const unsigned char *from = chunk(s, i, k0, K, &row, &c, &n);
+                kn_cp16(place + at(row, c), from, n > 0);
+            }
+        }
+    }
+
+    KN_DEVICE void fetch(mma_side &me, const mma_source &s, int k0, int K)
+    {
+        if constexpr (!ASYNC) {
+            KN_UNROLL for (int i = 0; i < PER; i++) {
+                int row, c, n;
+                const unsigned char *from = chunk(s, i, k0, K, &row, &c, &n);
+                mma_fetch(me.raw[i], from, TURNED ? s.so : s.sk, n, s.kind, s.wide);
+            }
+        }
+    }
+
+    KN_DEVICE void store(const mma_side &me, bf16 *place, const mma_source &s)
+    {
+        if constexpr (!ASYNC) {
+            KN_UNROLL for (int i = 0; i < PER; i++) {
+                constexpr int ACROSS = TURNED ? SPAN / 8 : DEEP / 8;
+                int id = (int)threadIdx.x + i * THREADS;
+                kn_store16(place + at(id / ACROSS, id % ACROSS), mma_pack(me.raw[i], s.kind));
+            }
+        }
+    }
+
+    /* Fragments of 16 rows from o0 on (a), or of 16 columns (b: r[0] r[1] of the first eight), and 16 k's from k0 on. */
+    KN_DEVICE void rows16(uint32_t r[4], const bf16 *place, int o0, int k0)
+    {
+        int lane = threadIdx.x % 32, i = lane / 8, j = lane % 8;
+        if constexpr (TURNED) kn_ldmatrix_t(r, place + at(k0 + (i >> 1) * 8 + j, o0 / 8 + (i & 1)));
+        else kn_ldmatrix(r, place + at(o0 + (i & 1) * 8 + j, k0 / 8 + (i >> 1)));
+    }
+    KN_DEVICE void cols16(uint32_t r[4], const bf16 *place, int o0, int k0)
+    {
+        int lane = threadIdx.x % 32, i = lane / 8, j = lane % 8;
+        if constexpr (TURNED) kn_ldmatrix_t(r, place + at(k0 + (i & 1) * 8 + j, o0 / 8 + (i >> 1)));
+        else kn_ldmatrix(r, place + at(o0 + (i >> 1) * 8 + j, k0 / 8 + (i & 1)));
+    }
+};
+
+/* A warp makes WM x WN of the BM x BN. */
+template <int BM_, int BN_, int WM, int WN, int STAGES, bool A_ASYNC, bool A_TURNED, bool B_ASYNC, bool B_TURNED> struct mma_tile {
+    static constexpr int BM = BM_, BN = BN_, DEEP = 32, ACROSS = BN / WN, THREADS = BM / WM * ACROSS * 32, MF = WM / 16, NF = WN / 8;
+    static constexpr size_t SHARED = (size_t)STAGES * (BM + BN) * DEEP * sizeof(bf16);
+    static_assert(STAGES >= 2 && WM % 16 == 0 && WN % 16 == 0, "");
+    typedef mma_side<BM, THREADS, A_ASYNC, A_TURNED> side_a;
+    typedef mma_side<BN, THREADS, B_ASYNC, B_TURNED> side_b;
+
+    KN_DEVICE int row(int i, int h)
+    {
+        return (int)threadIdx.x / 32 / ACROSS * WM + i * 16 + (int)threadIdx.x % 32 / 4 + 8 * h;
+    }
+    KN_DEVICE int col(int j)
+    {
+        return (int)threadIdx.x / 32 % ACROSS * WN + j * 8 + (int)threadIdx.x % 4 * 2;
+    }
+
+    KN_DEVICE void step(float (&acc)[MF][NF][4], const bf16 *pa, const bf16 *pb)
+    {
+        int m0 = (int)threadIdx.x / 32 / ACROSS * WM, n0 = (int)threadIdx.x / 32 % ACROSS * WN;
+        KN_UNROLL for (int k = 0; k < DEEP; k += 16) {
+            uint32_t fa[MF][4], fb[NF / 2][4];
+            KN_UNROLL for (int i = 0; i < MF; i++) side_a::rows16(fa[i], pa, m0 + 16 * i, k);
+            KN_UNROLL for (int j = 0; j < NF / 2; j++) side_b::cols16(fb[j], pb, n0 + 16 * j, k);
+            KN_UNROLL for (int i = 0; i < MF; i++)
+                KN_UNROLL for (int j = 0; j < NF; j++) kn_mma_bf16(acc[i][j], fa[i], fb[j / 2] + j % 2 * 2);
+        }
+    }
+
+    /* By the whole block. mem is free again after the block's next barrier. Warps whose rows are all beyond a.outer leave acc as it is. */
+    KN_DEVICE void run(float (&acc)[MF][NF][4], unsigned char *mem, const mma_source &a, const mma_source &b, int K)
+    {
+        constexpr int SIZE_A = BM * DEEP, SIZE_B = BN * DEEP;
+        bf16 *pa = (bf16 *)mem, *pb = pa + STAGES * SIZE_A;
+        side_a ra;
+        side_b rb;
+        bool live = (int)threadIdx.x / 32 / ACROSS * WM < a.outer;
+        KN_UNROLL for (int s = 0; s < STAGES - 1; s++) {
+            if (s * DEEP < K) side_a::copy(pa + s * SIZE_A, a, s * DEEP, K), side_b::copy(pb + s * SIZE_B, b, s * DEEP, K);
+            kn_cp_commit();
+        }
+        side_a::fetch(ra, a, 0, K), side_b::fetch(rb, b, 0, K);
+        side_a::store(ra, pa, a), side_b::store(rb, pb, b);
+        int now = 0, after = 1, last = STAGES - 1; /* places of this step, the next one, and the one before */
+        for (int k = 0; k < K; k += DEEP) {
+            kn_cp_wait<STAGES - 2>();
+            __syncthreads(); /* this step is there for all, the one before is done with by all */
+            int ahead = k + (STAGES - 1) * DEEP;
+            if (ahead < K) side_a::copy(pa + last * SIZE_A, a, ahead, K), side_b::copy(pb + last * SIZE_B, b, ahead, K);
+            kn_cp_commit(); /* an empty group near the end: groups are counted */
+            bool more = k + DEEP < K;
+            if (more) side_a::fetch(ra, a, k + DEEP, K), side_b::fetch(rb, b, k + DEEP, K);
+            if (live) step(acc, pa + now * SIZE_A, pb + now * SIZE_B);
+            if (more) side_a::store(ra, pa + after * SIZE_A, a), side_b::store(rb, pb + after * SIZE_B, b);
+            last = now, now = after, after = after + 1 == STAGES ? 0 : after + 1;
+        }
+    }
+};
+
+#endif
