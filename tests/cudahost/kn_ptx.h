@@ -113,6 +113,19 @@ KN_DEVICE void kn_store8(void *p, uint2 v)
     cudahost::check_aligned(p, 8, "store of 8 bytes");
     *(uint2 *)p = v;
 }
+KN_DEVICE uint4 kn_stream16(const void *p)
+{
+    return kn_load16(p);
+}
+KN_DEVICE uint2 kn_stream8(const void *p)
+{
+    return kn_load8(p);
+}
+KN_DEVICE uint32_t kn_stream4(const void *p)
+{
+    cudahost::check_aligned(p, 4, "load of 4 bytes");
+    return *(const uint32_t *)p;
+}
 KN_DEVICE float kn_exp2(float x)
 {
     return exp2f(x);

@@ -303,21 +303,22 @@ static void at_rest(enum kn_dtype kind)
             struct kn_tensor *t = w[k];
             int64_t many = t->rank == 3 ? t->d[0] * t->d[1] : t->d[0], cols = t->d[t->rank - 1];
             struct kn_tensor from = kn_t2(t->p, KN_F32, many, cols);
-            struct kn_tensor to = kn_t2(mem[n] = malloc((size_t)many * ((size_t)cols * 2 + 8)), kind, many, cols);
-            st |= dev->op->copy(dev, &from, &to);
-            st |= dev->op->copy(dev, &to, &from); /* f's numbers become those that were kept */
+            struct kn_tensor to = kn_t2(mem[n] = kt_mem((size_t)many * ((size_t)cols * 2 + 8)), kind, many, cols);
+            st |= kt_ref->op->copy(kt_ref, &from, &to);
+            st |= kt_ref->op->copy(kt_ref, &to, &from); /* f's numbers become those that were kept */
             *t = t->rank == 3 ? kn_t3(to.p, kind, t->d[0], t->d[1], cols) : to;
             n++;
         }
         for (int k = 0; k < 2; k++) {
             kt_reset(&c.x);
             st |= dev->op->decode(dev, k ? f : b, 3, 1e-5, &x, NULL);
+            st |= dev->vt->sync(dev);
             memcpy(k ? want : got, c.x.f, D * sizeof(float)), memcpy((k ? want : got) + D, c.t[2][LOGITS].f, V * sizeof(float));
         }
         double off = 0;
         for (int k = 0; k < D + V; k++) off = tap_worse(off, fabs((double)got[k] - (double)want[k]));
         ok(st == ST_OK && off < 1e-4, "%s, %s: as the same numbers in f32 (%.1e)", kt_isa[i], kn_dtype_name(kind), off);
-        while (n--) free(mem[n]);
+        while (n--) kt_mem_free(mem[n]);
     }
     kt_free(&c.x), kt_free(&c.r);
     for (int i = 0; i < c.n; i++)

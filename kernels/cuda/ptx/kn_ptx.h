@@ -94,6 +94,26 @@ KN_DEVICE void kn_store8(void *p, uint2 v)
     *(uint2 *)p = v;
 }
 
+/* The same, and 4, of what nobody writes while the kernel runs and this thread alone reads: L1 keeps no line of it. */
+KN_DEVICE uint4 kn_stream16(const void *p)
+{
+    uint4 v;
+    asm("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p));
+    return v;
+}
+KN_DEVICE uint2 kn_stream8(const void *p)
+{
+    uint2 v;
+    asm("ld.global.nc.L1::no_allocate.v2.u32 {%0,%1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(p));
+    return v;
+}
+KN_DEVICE uint32_t kn_stream4(const void *p)
+{
+    uint32_t v;
+    asm("ld.global.nc.L1::no_allocate.u32 %0, [%1];" : "=r"(v) : "l"(p));
+    return v;
+}
+
 /* 2^x, an approximation within 2 units in the last place. */
 KN_DEVICE float kn_exp2(float x)
 {
