@@ -124,21 +124,28 @@ KN_DEVICE float scale_of(const unsigned char *behind, bool aligned)
     return __uint_as_float(u);
 }
 
-/* sum += a lane's shares of four rows of m, whatever they are made of; *ss += those of the input's square. */
-template <bool NORM> KN_DEVICE void product(const matrix &m, const unsigned char *const row[ROWS], const input &in, int part, int parts, float sum[ROWS], float *ss)
+/* What all matrices of a launch are made of, in aligned fours; ANY: each of something, number by number. */
+enum kind { ALL_F32, ALL_BF16, ALL_I8, ANY };
+
+/* sum += a lane's shares of four rows of m; *ss += those of the input's square. */
+template <bool NORM, int KIND> KN_DEVICE void product(const matrix &m, const unsigned char *const row[ROWS], const input &in, int part, int parts, float sum[ROWS], float *ss)
 {
     float s[ROWS] = {};
-    if (m.dtype == KN_F32) {
-        if (m.four) multiply<NORM, piece<float, 4>>(row, in, m.cols, part, parts, s, ss);
-        else multiply<NORM, piece<float, 1>>(row, in, m.cols, part, parts, s, ss);
+    if constexpr (KIND == ALL_F32) {
+        multiply<NORM, piece<float, 4>>(row, in, m.cols, part, parts, s, ss);
+    } else if constexpr (KIND == ALL_BF16) {
+        multiply<NORM, piece<bf16, 4>>(row, in, m.cols, part, parts, s, ss);
+    } else if constexpr (KIND == ALL_I8) {
+        multiply<NORM, piece<int8_t, 4>>(row, in, m.cols, part, parts, s, ss);
+    } else if (m.dtype == KN_F32) {
+        multiply<NORM, piece<float, 1>>(row, in, m.cols, part, parts, s, ss);
     } else if (m.dtype == KN_BF16) {
-        if (m.four) multiply<NORM, piece<bf16, 4>>(row, in, m.cols, part, parts, s, ss);
-        else multiply<NORM, piece<bf16, 1>>(row, in, m.cols, part, parts, s, ss);
+        multiply<NORM, piece<bf16, 1>>(row, in, m.cols, part, parts, s, ss);
     } else {
-        if (m.four) multiply<NORM, piece<int8_t, 4>>(row, in, m.cols, part, parts, s, ss);
-        else multiply<NORM, piece<int8_t, 1>>(row, in, m.cols, part, parts, s, ss);
-        KN_UNROLL for (int r = 0; r < ROWS; r++) s[r] *= scale_of(row[r] + m.cols, m.four);
+        multiply<NORM, piece<int8_t, 1>>(row, in, m.cols, part, parts, s, ss);
     }
+    if (KIND == ALL_I8 || (KIND == ANY && m.dtype == KN_I8))
+        KN_UNROLL for (int r = 0; r < ROWS; r++) s[r] *= scale_of(row[r] + m.cols, KIND == ALL_I8);
     KN_UNROLL for (int r = 0; r < ROWS; r++) sum[r] += s[r];
 }
 
@@ -173,50 +180,53 @@ KN_DEVICE float sigmoid(float z)
 /* ---- products ---- */
 
 /* y [rows] = w norm(x), and, where there is a last, y[rows] = its one row times norm(x). zero [zeros] = 0. */
-KN_KERNEL(WARPS * 32) project(input in, float eps, matrix w, int64_t rows, matrix last, float *y, int split, int *zero, int zeros)
+template <int KIND>
+KN_KERNEL_MIN(WARPS * 32, KIND == ANY ? 2 : 3) project(input in, float eps, matrix w, int rows, matrix last, float *y, int split, int *zero, int zeros)
 {
     KN_SHARED(float, mem);
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32, part = warp % split;
-    int64_t tile = ((int64_t)blockIdx.x * (blockDim.x / 32) + warp) / split, of_w = (rows + ROWS - 1) / ROWS;
+    int tile = (blockIdx.x * (blockDim.x / 32) + warp) / split, of_w = (rows + ROWS - 1) / ROWS;
     if (blockIdx.x == 0)
         for (int i = threadIdx.x; i < zeros; i += blockDim.x) zero[i] = 0;
     bool in_last = last.p && tile == of_w, mine = tile < of_w || in_last;
     matrix m = w;
     if (in_last) m = last;
-    int64_t from = in_last ? rows : tile * ROWS, end = in_last ? rows + 1 : rows;
+    int from = in_last ? rows : tile * ROWS, end = in_last ? rows + 1 : rows;
     const unsigned char *row[ROWS];
-    KN_UNROLL for (int r = 0; r < ROWS; r++) row[r] = m.p + (tile >= of_w ? 0 : from + r < rows ? from + r : rows - 1) * m.row;
+    KN_UNROLL for (int r = 0; r < ROWS; r++) row[r] = m.p + (int64_t)(tile >= of_w ? 0 : from + r < rows ? from + r : rows - 1) * m.row;
     float s[ROWS + 1] = {};
-    product<true>(m, row, in, part, split, s, &s[ROWS]);
+    product<true, KIND>(m, row, in, part, split, s, &s[ROWS]);
     add_up<ROWS + 1>(s, mem, split);
     float norm = rsqrtf(s[ROWS] / (float)m.cols + eps);
     if (mine && part == 0 && lane < ROWS && from + lane < end) y[from + lane] = pick<ROWS>(s, lane) * norm;
 }
 
 /* x += r + one h + sum of the k chosen experts' matrices times their pieces of h, `each` floats apart from `first` on. */
-KN_KERNEL(WARPS * 32) down(float *x, const float *r, const float *h, int64_t D, matrix one, matrix expert, int64_t first, int64_t each, int k, const int *chosen, int split)
+template <int KIND>
+KN_KERNEL_MIN(WARPS * 32, KIND == ANY ? 2 : 3) down(float *x, const float *r, const float *h, int D, matrix one, matrix expert, int64_t first, int64_t each, int k, const int *chosen,
+                                                    int split)
 {
     KN_SHARED(float, mem);
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32, part = warp % split;
-    int64_t from = ((int64_t)blockIdx.x * (blockDim.x / 32) + warp) / split * ROWS;
+    int from = (blockIdx.x * (blockDim.x / 32) + warp) / split * ROWS;
     float s[ROWS] = {}, none = 0;
     for (int i = one.p ? -1 : 0; i < k; i++) {
         matrix m = expert;
         if (i < 0) m = one;
         const unsigned char *p = i < 0 ? m.p : m.p + chosen[i] * m.each, *row[ROWS];
-        KN_UNROLL for (int q = 0; q < ROWS; q++) row[q] = p + (from + q < D ? from + q : D - 1) * m.row;
+        KN_UNROLL for (int q = 0; q < ROWS; q++) row[q] = p + (int64_t)(from + q < D ? from + q : D - 1) * m.row;
         input in = {i < 0 ? h : h + first + i * each, NULL, NULL};
-        product<false>(m, row, in, part, split, s, &none);
+        product<false, KIND>(m, row, in, part, split, s, &none);
     }
     add_up<ROWS>(s, mem, split);
-    int64_t d = from + lane;
+    int d = from + lane;
     if (part == 0 && lane < ROWS && d < D) x[d] = (r ? x[d] + r[d] : x[d]) + pick<ROWS>(s, lane);
 }
 
 /* x += r */
-KN_KERNEL(WARPS * 32) add(float *x, const float *r, int64_t D)
+KN_KERNEL(WARPS * 32) add(float *x, const float *r, int D)
 {
-    int64_t d = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    int d = blockIdx.x * blockDim.x + threadIdx.x;
     if (d < D) x[d] += r[d];
 }
 
@@ -224,7 +234,7 @@ KN_KERNEL(WARPS * 32) add(float *x, const float *r, int64_t D)
 
 struct units {
     matrix gate, up; /* gate.p NULL: none */
-    int64_t n;       /* hidden units */
+    int n;           /* hidden units */
 };
 struct routing {
     const float *z; /* [E] the router's logits; z[E]: the shared expert's gate's, where it has one */
@@ -233,41 +243,51 @@ struct routing {
     int *chosen; /* [k] = */
 };
 
-/* The k largest of z, in falling order, of equal ones the lower index first, and their weights. By one warp: each lane keeps the best of its own that are left, and the
- * one that loses it looks for the next. left [E]: of shared memory. */
-KN_DEVICE void choose(const routing &r, float *left, int *chosen, float *w)
+/* Larger numbers have larger keys, none 0. What is no number is no better than any other. */
+KN_DEVICE uint32_t key_of(float z)
 {
-    const float taken = NAN;
-    int lane = threadIdx.x % 32, best = INT32_MAX;
-    float most = -INFINITY, first = 0, all = 0, sum = r.sigmoid ? TINY : 0.0f;
+    uint32_t u = __float_as_uint(z == z ? z + 0.0f : -INFINITY); /* -0 is 0 */
+    return u >> 31 ? ~u : u | 0x80000000u;
+}
+
+/* A lane's best of those of its own that are left, the first of equal ones. */
+KN_DEVICE void best_of(const uint32_t *key, int E, uint32_t *most, int *best)
+{
+    *most = 0, *best = INT32_MAX;
+    for (int e = threadIdx.x % 32; e < E; e += 32)
+        if (key[e] > *most) *most = key[e], *best = e;
+}
+
+/* The k largest of z, in falling order, of equal ones the lower index first, and their weights. By one warp; key [E]: of shared memory. */
+KN_DEVICE void choose(const routing &r, uint32_t *key, int *chosen, float *w)
+{
+    int lane = threadIdx.x % 32, best;
+    uint32_t most;
+    float all = 0, sum = 0;
     for (int e = lane; e < r.E; e += 32) {
         float z = r.z[e];
         if (r.sigmoid) all += sigmoid(z);
-        if (z != z) z = -INFINITY; /* what is no number is no better than the others */
-        left[e] = z;
-        if (best == INT32_MAX || z > most) best = e, most = z;
+        key[e] = key_of(z);
     }
     all = TINY + cu_warp_sum(all);
+    best_of(key, r.E, &most, &best);
     for (int i = 0; i < r.k; i++) {
-        float top = most;
-        int at = best;
-        KN_UNROLL for (int o = 16; o; o >>= 1) {
-            float z = __shfl_xor_sync(KN_FULL, top, o);
-            int e = __shfl_xor_sync(KN_FULL, at, o);
-            if (z > top || (z == top && e < at)) top = z, at = e;
-        }
-        if (i == 0) first = top;
-        float p = r.sigmoid ? sigmoid(r.z[at]) / all : expf(r.z[at] - first);
-        sum += p;
-        if (lane == 0) chosen[i] = at, w[i] = p;
-        if (at % 32 != lane) continue;
-        left[at] = taken, best = INT32_MAX, most = -INFINITY;
-        for (int e = lane; e < r.E; e += 32) {
-            float z = left[e];
-            if (z == z && (best == INT32_MAX || z > most)) best = e, most = z;
+        uint32_t top = __reduce_max_sync(KN_FULL, most);
+        int at = (int)__reduce_min_sync(KN_FULL, most == top ? (unsigned)best : (unsigned)INT32_MAX);
+        if (lane == 0) chosen[i] = at;
+        if (at % 32 == lane) {
+            key[at] = 0;
+            best_of(key, r.E, &most, &best);
         }
     }
     __syncwarp();
+    float first = r.z[chosen[0]];
+    for (int i = lane; i < r.k; i += 32) {
+        float z = r.z[chosen[i]];
+        w[i] = r.sigmoid ? sigmoid(z) / all : expf(z - first);
+        sum += w[i];
+    }
+    sum = cu_warp_sum(sum) + (r.sigmoid ? TINY : 0.0f);
     for (int i = lane; i < r.k; i += 32) w[i] /= sum;
 }
 
@@ -278,54 +298,59 @@ KN_DEVICE float activate(int act, float x)
 }
 
 /* h = weight act of norm(x): one's units from h on, those of the chosen experts `each` floats apart from `first` on. A tile: two units of gate and up, or four of up. */
-KN_KERNEL(WARPS * 32) hidden(input in, float eps, units one, units expert, int act, routing route, float *h, int64_t first, int64_t each, int split)
+template <int KIND>
+KN_KERNEL_MIN(WARPS * 32, KIND == ANY ? 2 : 3) hidden(input in, float eps, units one, units expert, int act, routing route, float *h, int64_t first, int64_t each, int split)
 {
     KN_SHARED(float, mem);
-    float *w = mem + ADD_UP, *left = w + 2 * route.k;
+    float *w = mem + ADD_UP;
     int *chosen = (int *)(w + route.k), warp = threadIdx.x / 32, lane = threadIdx.x % 32, part = warp % split;
     int per_one = one.gate.p ? ROWS / 2 : ROWS, per_expert = expert.gate.p ? ROWS / 2 : ROWS;
-    int64_t tile = ((int64_t)blockIdx.x * (blockDim.x / 32) + warp) / split;
-    int64_t of_one = one.up.p ? (one.n + per_one - 1) / per_one : 0, of_expert = (expert.n + per_expert - 1) / per_expert;
+    int tile = (blockIdx.x * (blockDim.x / 32) + warp) / split;
+    int of_one = one.up.p ? (one.n + per_one - 1) / per_one : 0, of_expert = (expert.n + per_expert - 1) / per_expert;
     if (route.k) {
         if (warp == 0) {
-            choose(route, left, chosen, w);
+            choose(route, (uint32_t *)(chosen + route.k), chosen, w);
             if (blockIdx.x == 0)
                 for (int i = lane; i < route.k; i += 32) route.chosen[i] = chosen[i];
         }
         __syncthreads();
     }
     /* Tiles behind the last repeat it, and give nothing. */
-    int64_t tiles = of_one + route.k * of_expert;
+    int tiles = of_one + route.k * of_expert;
     bool mine = tile < tiles;
     if (!mine) tile = tiles - 1;
     bool is_one = tile < of_one;
-    int slot = is_one ? 0 : (int)((tile - of_one) / of_expert);
-    units f = expert;
-    if (is_one) f = one;
-    int64_t expert_at = is_one ? 0 : chosen[slot], per = f.gate.p ? ROWS / 2 : ROWS, from = (is_one ? tile : (tile - of_one) % of_expert) * per;
-    f.up.p += expert_at * f.up.each;
-    if (f.gate.p) f.gate.p += expert_at * f.gate.each;
-    /* Gate and up go together where they are alike, else one after the other. */
-    bool alike = f.gate.dtype == f.up.dtype && f.gate.four == f.up.four;
+    int slot = is_one ? 0 : (tile - of_one) / of_expert;
+    int from = is_one ? tile : (tile - of_one) % of_expert, n = is_one ? one.n : expert.n;
+    matrix up = is_one ? one.up : expert.up, gate = is_one ? one.gate : expert.gate;
+    bool gated = gate.p;
+    if (!is_one) up.p += chosen[slot] * up.each, gate.p += chosen[slot] * gate.each; /* an absent gate's is 0 */
+    from *= gated ? ROWS / 2 : ROWS;
+    const unsigned char *row[ROWS];
     float s[ROWS + 1] = {};
-    for (int pass = f.gate.p ? 0 : 1; pass < (f.gate.p && alike ? 1 : 2); pass++) {
-        matrix m = pass ? f.up : f.gate;
-        const unsigned char *row[ROWS];
+    if (KIND != ANY || !gated) {
         KN_UNROLL for (int q = 0; q < ROWS; q++) {
-            int64_t u = from + (f.gate.p ? q % 2 : q);
-            if (u >= f.n) u = f.n - 1;
-            row[q] = f.gate.p && alike && q >= 2 ? f.up.p + u * f.up.row : m.p + u * m.row;
+            int64_t u = from + (gated ? q % 2 : q) < n ? from + (gated ? q % 2 : q) : n - 1;
+            row[q] = gated && q < ROWS / 2 ? gate.p + u * gate.row : up.p + u * up.row;
         }
-        float p[ROWS] = {}, ss = 0;
-        product<true>(m, row, in, part, split, p, &ss);
-        s[ROWS] = ss;
-        if (f.gate.p && pass) s[2] = p[0], s[3] = p[1];
-        else KN_UNROLL for (int q = 0; q < ROWS; q++) s[q] = p[q];
+        product<true, KIND>(up, row, in, part, split, s, &s[ROWS]);
+    } else { /* which may be unlike each other: gate after up */
+        for (int pass = 0; pass < 2; pass++) {
+            matrix m = pass ? gate : up;
+            KN_UNROLL for (int q = 0; q < ROWS; q++) {
+                row[q] = m.p + (int64_t)(from + q % 2 < n ? from + q % 2 : n - 1) * m.row;
+            }
+            s[2] = s[0], s[3] = s[1], s[0] = s[1] = 0;
+            float p[ROWS] = {};
+            s[ROWS] = 0;
+            product<true, KIND>(m, row, in, part, split, p, &s[ROWS]);
+            s[0] = p[0], s[1] = p[1];
+        }
     }
     add_up<ROWS + 1>(s, mem, split);
-    if (!mine || part || lane >= per || from + lane >= f.n) return;
-    float norm = rsqrtf(s[ROWS] / (float)f.up.cols + eps), weight = !is_one ? w[slot] : route.gated ? sigmoid(route.z[route.E]) : 1.0f, v;
-    if (f.gate.p) {
+    if (!mine || part || lane >= (gated ? ROWS / 2 : ROWS) || from + lane >= n) return;
+    float norm = rsqrtf(s[ROWS] / (float)up.cols + eps), weight = !is_one ? w[slot] : route.gated ? sigmoid(route.z[route.E]) : 1.0f, v;
+    if (gated) {
         float g = (lane ? s[1] : s[0]) * norm, u = (lane ? s[3] : s[2]) * norm;
         v = g * sigmoid(g) * u;
     } else {
@@ -621,6 +646,28 @@ static struct need need_of(struct kn_dev *dev, const struct kn_branch *branch, i
     return s;
 }
 
+/* Of matrices that may be absent. */
+static int kind_of(const matrix *const *m, int n)
+{
+    enum kn_dtype dtype = KN_DTYPE_COUNT;
+    for (int i = 0; i < n; i++) {
+        if (!m[i]->p) continue;
+        if (!m[i]->four || (dtype != KN_DTYPE_COUNT && m[i]->dtype != dtype)) return ANY;
+        dtype = m[i]->dtype;
+    }
+    return dtype == KN_F32 ? ALL_F32 : dtype == KN_BF16 ? ALL_BF16 : ALL_I8;
+}
+/* The kernel of that kind. */
+#define RUN_KIND(kind, dev, kernel, ...)                               \
+    do {                                                               \
+        switch (kind) {                                                \
+        case ALL_F32: CUDA_RUN(dev, kernel<ALL_F32>, __VA_ARGS__); break;   \
+        case ALL_BF16: CUDA_RUN(dev, kernel<ALL_BF16>, __VA_ARGS__); break; \
+        case ALL_I8: CUDA_RUN(dev, kernel<ALL_I8>, __VA_ARGS__); break;     \
+        default: CUDA_RUN(dev, kernel<ANY>, __VA_ARGS__);              \
+        }                                                              \
+    } while (0)
+
 struct ctx {
     struct kn_dev *dev;
     float eps;
@@ -647,7 +694,8 @@ static st_t run_project(struct ctx *c, const struct kn_branch *b, const struct k
     int64_t rows = w ? w->d[0] : 0;
     matrix m = w ? matrix_of(w, four) : matrix_of(last, four), l = last ? matrix_of(last, four) : matrix{};
     struct deal d = deal(c->dev, (rows + ROWS - 1) / ROWS + !!l.p, c->D);
-    CUDA_RUN(c->dev, project, d.blocks, d.threads, ADD_UP * sizeof(float), normed(c, b), c->eps, m, rows, l, y, d.split, c->done, (int)zeros);
+    const matrix *all[] = {&m, &l};
+    RUN_KIND(kind_of(all, 2), c->dev, project, d.blocks, d.threads, ADD_UP * sizeof(float), normed(c, b), c->eps, m, (int)rows, l, y, d.split, c->done, (int)zeros);
     return ST_OK;
 }
 
@@ -655,7 +703,8 @@ static st_t run_project(struct ctx *c, const struct kn_branch *b, const struct k
 static st_t run_down(struct ctx *c, const float *h, matrix one, matrix expert, int64_t first, int64_t each, int64_t k)
 {
     struct deal d = deal(c->dev, (c->D + ROWS - 1) / ROWS, one.p && one.cols > expert.cols ? one.cols : expert.cols);
-    CUDA_RUN(c->dev, down, d.blocks, d.threads, ADD_UP * sizeof(float), c->x, c->r, h, c->D, one, expert, first, each, (int)k, (const int *)c->chosen, d.split);
+    const matrix *all[] = {&one, &expert};
+    RUN_KIND(kind_of(all, 2), c->dev, down, d.blocks, d.threads, ADD_UP * sizeof(float), c->x, c->r, h, (int)c->D, one, expert, first, each, (int)k, (const int *)c->chosen, d.split);
     c->r = NULL;
     return ST_OK;
 }
@@ -686,7 +735,7 @@ static st_t run_attention(struct ctx *c, const struct kn_branch *b, float *turn)
 static units units_of(const struct kn_ffn *f, bool four)
 {
     if (!f->down.p) return {};
-    return {matrix_of(&f->gate, four), matrix_of(&f->up, four), f->down.d[f->down.rank - 1]};
+    return {matrix_of(&f->gate, four), matrix_of(&f->up, four), (int)f->down.d[f->down.rank - 1]};
 }
 
 static int64_t tiles_of(const units *u)
@@ -706,7 +755,8 @@ static st_t run_ffn(struct ctx *c, const struct kn_branch *b)
     int64_t first = lines_of(one.n), each = lines_of(expert.n);
     struct deal d = deal(c->dev, tiles_of(&one) + k * tiles_of(&expert), c->D);
     size_t shared = (size_t)(ADD_UP + 2 * k + E) * sizeof(float);
-    CUDA_RUN(c->dev, hidden, d.blocks, d.threads, shared, normed(c, b), c->eps, one, expert, f->act, r, c->h, first, each, d.split);
+    const matrix *all[] = {&one.gate, &one.up, &expert.gate, &expert.up};
+    RUN_KIND(kind_of(all, 4), c->dev, hidden, d.blocks, d.threads, shared, normed(c, b), c->eps, one, expert, f->act, r, c->h, first, each, d.split);
     return run_down(c, c->h, matrix_of(&f->one.down, true), matrix_of(&f->expert.down, true), first, each, k);
 }
 
@@ -750,6 +800,6 @@ extern "C" st_t cuda_decode(struct kn_dev *dev, const struct kn_branch *branch, 
             CUDA_TRY(run_project(&c, b, &b->head.w, NULL, (float *)b->head.logits.p, 0));
         }
     }
-    if (c.r) CUDA_RUN(dev, add, cuda_blocks(c.D, WARPS * 32), WARPS * 32, 0, c.x, c.r, c.D);
+    if (c.r) CUDA_RUN(dev, add, cuda_blocks(c.D, WARPS * 32), WARPS * 32, 0, c.x, c.r, (int)c.D);
     return ST_OK;
 }

@@ -129,6 +129,21 @@ static inline int __all_sync(unsigned mask, int v, CUDAHOST_AT)
 {
     return __ballot_sync(mask, v, file, line) == mask;
 }
+static inline unsigned __reduce_max_sync(unsigned mask, unsigned v, CUDAHOST_AT)
+{
+    const unsigned char *all = cudahost::exchange(&v, sizeof v, mask, file, line);
+    unsigned out = 0;
+    for (int i = 0; i < 32; i++) {
+        unsigned of;
+        memcpy(&of, all + cudahost::LANE * (size_t)i, sizeof of);
+        if (mask >> i & 1 && of > out) out = of;
+    }
+    return out;
+}
+static inline unsigned __reduce_min_sync(unsigned mask, unsigned v, CUDAHOST_AT)
+{
+    return ~__reduce_max_sync(mask, ~v, file, line);
+}
 static inline void __syncwarp(unsigned mask = 0xffffffffu, CUDAHOST_AT)
 {
     int nothing = 0;
