@@ -65,9 +65,10 @@ template <class T> struct piece<T, 1> {
     __device__ __forceinline__ float number(int8_t i) const { return (float)i; }
 };
 
-/* What rows are multiplied with: x, or, before the factor rsqrt(mean(x^2) + eps), w (x + r). */
+/* What rows are multiplied with: x, or, before the factor rsqrt(mean(x^2) + eps), w x. */
 struct input {
-    const float *x, *r, *w; /* r NULL: none; w NULL: x as it is */
+    const float *x, *w; /* [n]; w NULL: x as it is */
+    int n;
 };
 
 /* Its numbers from i on; ss: + their squares before w. */
@@ -75,14 +76,9 @@ template <bool NORM, int V> KN_DEVICE void input_at(const input &in, int i, floa
 {
     if constexpr (V == 4) {
         float4 x = cu_get4(in.x + i);
-        if (NORM && in.r) {
-            float4 r = cu_get4(in.r + i);
-            x = make_float4(x.x + r.x, x.y + r.y, x.z + r.z, x.w + r.w);
-        }
         v[0] = x.x, v[1] = x.y, v[2] = x.z, v[3] = x.w;
     } else {
         v[0] = in.x[i];
-        if (NORM && in.r) v[0] += in.r[i];
     }
     if constexpr (NORM) {
         KN_UNROLL for (int k = 0; k < V; k++) *ss = fmaf(v[k], v[k], *ss);
@@ -95,11 +91,11 @@ template <bool NORM, int V> KN_DEVICE void input_at(const input &in, int i, floa
     }
 }
 
-/* A lane's shares: sum += of each row times the input, of n columns those that are the part's. */
-template <bool NORM, class P> KN_DEVICE void multiply(const unsigned char *const row[ROWS], const input &in, int n, int part, int parts, float sum[ROWS], float *ss)
+/* A lane's shares: sum += of each row times the input, of all columns those that are the part's. */
+template <bool NORM, class P> KN_DEVICE void multiply(const unsigned char *const row[ROWS], const input &in, int part, int parts, float sum[ROWS], float *ss)
 {
     constexpr int V = P::V, U = P::U;
-    int step = parts * 32 * V;
+    int n = in.n, step = parts * 32 * V;
     for (int i0 = (part * 32 + (int)threadIdx.x % 32) * V; i0 < n; i0 += U * step) {
         P w[U][ROWS];
         KN_UNROLL for (int u = 0; u < U; u++)
@@ -127,25 +123,25 @@ KN_DEVICE float scale_of(const unsigned char *behind, bool aligned)
 /* What all matrices of a launch are made of, in aligned fours; ANY: each of something, number by number. */
 enum kind { ALL_F32, ALL_BF16, ALL_I8, ANY };
 
-/* sum += a lane's shares of four rows of m; *ss += those of the input's square. */
-template <bool NORM, int KIND> KN_DEVICE void product(const matrix &m, const unsigned char *const row[ROWS], const input &in, int part, int parts, float sum[ROWS], float *ss)
+/* sum += a lane's shares of four rows; *ss += those of the input's square. */
+template <bool NORM, int KIND> KN_DEVICE void product(enum kn_dtype dtype, const unsigned char *const row[ROWS], const input &in, int part, int parts, float sum[ROWS], float *ss)
 {
     float s[ROWS] = {};
     if constexpr (KIND == ALL_F32) {
-        multiply<NORM, piece<float, 4>>(row, in, m.cols, part, parts, s, ss);
+        multiply<NORM, piece<float, 4>>(row, in, part, parts, s, ss);
     } else if constexpr (KIND == ALL_BF16) {
-        multiply<NORM, piece<bf16, 4>>(row, in, m.cols, part, parts, s, ss);
+        multiply<NORM, piece<bf16, 4>>(row, in, part, parts, s, ss);
     } else if constexpr (KIND == ALL_I8) {
-        multiply<NORM, piece<int8_t, 4>>(row, in, m.cols, part, parts, s, ss);
-    } else if (m.dtype == KN_F32) {
-        multiply<NORM, piece<float, 1>>(row, in, m.cols, part, parts, s, ss);
-    } else if (m.dtype == KN_BF16) {
-        multiply<NORM, piece<bf16, 1>>(row, in, m.cols, part, parts, s, ss);
+        multiply<NORM, piece<int8_t, 4>>(row, in, part, parts, s, ss);
+    } else if (dtype == KN_F32) {
+        multiply<NORM, piece<float, 1>>(row, in, part, parts, s, ss);
+    } else if (dtype == KN_BF16) {
+        multiply<NORM, piece<bf16, 1>>(row, in, part, parts, s, ss);
     } else {
-        multiply<NORM, piece<int8_t, 1>>(row, in, m.cols, part, parts, s, ss);
+        multiply<NORM, piece<int8_t, 1>>(row, in, part, parts, s, ss);
     }
-    if (KIND == ALL_I8 || (KIND == ANY && m.dtype == KN_I8))
-        KN_UNROLL for (int r = 0; r < ROWS; r++) s[r] *= scale_of(row[r] + m.cols, KIND == ALL_I8);
+    if (KIND == ALL_I8 || (KIND == ANY && dtype == KN_I8))
+        KN_UNROLL for (int r = 0; r < ROWS; r++) s[r] *= scale_of(row[r] + in.n, KIND == ALL_I8);
     KN_UNROLL for (int r = 0; r < ROWS; r++) sum[r] += s[r];
 }
 
@@ -165,11 +161,18 @@ template <int N> KN_DEVICE void add_up(float v[N], float *mem, int parts)
 }
 constexpr int ADD_UP = WARPS * (ROWS + 1); /* floats */
 
-template <int N> KN_DEVICE float pick(const float v[N], int i)
+template <int N, class T> KN_DEVICE T pick(const T v[N], int i)
 {
-    float at = v[0];
+    T at = v[0];
     KN_UNROLL for (int k = 1; k < N; k++) at = i == k ? v[k] : at;
     return at;
+}
+
+/* Asks L2 for what comes first of a tile's rows: 1 KiB of each and for each of the tile's warps. */
+template <int KIND> KN_DEVICE void ask_for(const unsigned char *const row[ROWS], int cols, int part)
+{
+    int lane = threadIdx.x % 32, at = (part * 8 + lane % 8) * 128, size = KIND == ALL_F32 ? 4 : KIND == ALL_BF16 ? 2 : 1;
+    if (KIND != ANY && at < cols * size) kn_prefetch(pick<ROWS>(row, lane / 8) + at);
 }
 
 KN_DEVICE float sigmoid(float z)
@@ -186,47 +189,57 @@ KN_KERNEL_MIN(WARPS * 32, KIND == ANY ? 2 : 3) project(input in, float eps, matr
     KN_SHARED(float, mem);
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32, part = warp % split;
     int tile = (blockIdx.x * (blockDim.x / 32) + warp) / split, of_w = (rows + ROWS - 1) / ROWS;
-    if (blockIdx.x == 0)
-        for (int i = threadIdx.x; i < zeros; i += blockDim.x) zero[i] = 0;
     bool in_last = last.p && tile == of_w, mine = tile < of_w || in_last;
     matrix m = w;
     if (in_last) m = last;
     int from = in_last ? rows : tile * ROWS, end = in_last ? rows + 1 : rows;
     const unsigned char *row[ROWS];
     KN_UNROLL for (int r = 0; r < ROWS; r++) row[r] = m.p + (int64_t)(tile >= of_w ? 0 : from + r < rows ? from + r : rows - 1) * m.row;
+    ask_for<KIND>(row, in.n, part);
+    kn_wait_prior();
+    kn_let_next();
+    if (blockIdx.x == 0)
+        for (int i = threadIdx.x; i < zeros; i += blockDim.x) zero[i] = 0;
     float s[ROWS + 1] = {};
-    product<true, KIND>(m, row, in, part, split, s, &s[ROWS]);
+    product<true, KIND>(m.dtype, row, in, part, split, s, &s[ROWS]);
     add_up<ROWS + 1>(s, mem, split);
-    float norm = rsqrtf(s[ROWS] / (float)m.cols + eps);
+    float norm = rsqrtf(s[ROWS] / (float)in.n + eps);
     if (mine && part == 0 && lane < ROWS && from + lane < end) y[from + lane] = pick<ROWS>(s, lane) * norm;
 }
 
-/* x += r + one h + sum of the k chosen experts' matrices times their pieces of h, `each` floats apart from `first` on. */
+/* x += one h + sum of the k chosen experts' matrices times their pieces of h, `each` floats apart from `first` on. */
 template <int KIND>
-KN_KERNEL_MIN(WARPS * 32, KIND == ANY ? 2 : 3) down(float *x, const float *r, const float *h, int D, matrix one, matrix expert, int64_t first, int64_t each, int k, const int *chosen,
+KN_KERNEL_MIN(WARPS * 32, KIND == ANY ? 2 : 3) down(float *x, const float *h, int D, matrix one, matrix expert, int64_t first, int64_t each, int k, const int *chosen,
                                                     int split)
 {
     KN_SHARED(float, mem);
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32, part = warp % split;
     int from = (blockIdx.x * (blockDim.x / 32) + warp) / split * ROWS;
+    const unsigned char *row[ROWS];
     float s[ROWS] = {}, none = 0;
+    KN_UNROLL for (int q = 0; q < ROWS; q++) row[q] = one.p + (int64_t)(from + q < D ? from + q : D - 1) * one.row;
+    if (one.p) ask_for<KIND>(row, one.cols, part);
+    kn_wait_prior();
+    kn_let_next();
     for (int i = one.p ? -1 : 0; i < k; i++) {
         matrix m = expert;
         if (i < 0) m = one;
-        const unsigned char *p = i < 0 ? m.p : m.p + chosen[i] * m.each, *row[ROWS];
+        const unsigned char *p = i < 0 ? m.p : m.p + chosen[i] * m.each;
         KN_UNROLL for (int q = 0; q < ROWS; q++) row[q] = p + (int64_t)(from + q < D ? from + q : D - 1) * m.row;
-        input in = {i < 0 ? h : h + first + i * each, NULL, NULL};
-        product<false, KIND>(m, row, in, part, split, s, &none);
+        input in = {i < 0 ? h : h + first + i * each, NULL, m.cols};
+        product<false, KIND>(m.dtype, row, in, part, split, s, &none);
     }
     add_up<ROWS>(s, mem, split);
     int d = from + lane;
-    if (part == 0 && lane < ROWS && d < D) x[d] = (r ? x[d] + r[d] : x[d]) + pick<ROWS>(s, lane);
+    if (part == 0 && lane < ROWS && d < D) x[d] += pick<ROWS>(s, lane);
 }
 
 /* x += r */
 KN_KERNEL(WARPS * 32) add(float *x, const float *r, int D)
 {
     int d = blockIdx.x * blockDim.x + threadIdx.x;
+    kn_wait_prior();
+    kn_let_next();
     if (d < D) x[d] += r[d];
 }
 
@@ -307,6 +320,23 @@ KN_KERNEL_MIN(WARPS * 32, KIND == ANY ? 2 : 3) hidden(input in, float eps, units
     int per_one = one.gate.p ? ROWS / 2 : ROWS, per_expert = expert.gate.p ? ROWS / 2 : ROWS;
     int tile = (blockIdx.x * (blockDim.x / 32) + warp) / split;
     int of_one = one.up.p ? (one.n + per_one - 1) / per_one : 0, of_expert = (expert.n + per_expert - 1) / per_expert;
+    /* Tiles behind the last repeat it, and give nothing. */
+    int tiles = of_one + route.k * of_expert;
+    bool mine = tile < tiles;
+    if (!mine) tile = tiles - 1;
+    bool is_one = tile < of_one;
+    int slot = is_one ? 0 : (tile - of_one) / of_expert, from = is_one ? tile : (tile - of_one) % of_expert, n = is_one ? one.n : expert.n;
+    matrix up = is_one ? one.up : expert.up, gate = is_one ? one.gate : expert.gate;
+    bool gated = gate.p;
+    from *= gated ? ROWS / 2 : ROWS;
+    const unsigned char *row[ROWS];
+    KN_UNROLL for (int q = 0; q < ROWS; q++) {
+        int64_t u = from + (gated ? q % 2 : q) < n ? from + (gated ? q % 2 : q) : n - 1;
+        row[q] = gated && q < ROWS / 2 ? gate.p + u * gate.row : up.p + u * up.row;
+    }
+    if (is_one) ask_for<KIND>(row, in.n, part);
+    kn_wait_prior();
+    kn_let_next();
     if (route.k) {
         if (warp == 0) {
             choose(route, (uint32_t *)(chosen + route.k), chosen, w);
@@ -315,48 +345,37 @@ KN_KERNEL_MIN(WARPS * 32, KIND == ANY ? 2 : 3) hidden(input in, float eps, units
         }
         __syncthreads();
     }
-    /* Tiles behind the last repeat it, and give nothing. */
-    int tiles = of_one + route.k * of_expert;
-    bool mine = tile < tiles;
-    if (!mine) tile = tiles - 1;
-    bool is_one = tile < of_one;
-    int slot = is_one ? 0 : (tile - of_one) / of_expert;
-    int from = is_one ? tile : (tile - of_one) % of_expert, n = is_one ? one.n : expert.n;
-    matrix up = is_one ? one.up : expert.up, gate = is_one ? one.gate : expert.gate;
-    bool gated = gate.p;
-    if (!is_one) up.p += chosen[slot] * up.each, gate.p += chosen[slot] * gate.each; /* an absent gate's is 0 */
-    from *= gated ? ROWS / 2 : ROWS;
-    const unsigned char *row[ROWS];
+    int64_t expert_at = is_one ? 0 : chosen[slot];
+    /* What is wanted after the product, in few registers. */
+    int wanted = !mine || part ? 0 : n - from < (gated ? ROWS / 2 : ROWS) ? n - from : gated ? ROWS / 2 : ROWS;
+    float *to = h + (is_one ? 0 : first + slot * each) + from, weight = !is_one ? w[slot] : route.gated ? sigmoid(route.z[route.E]) : 1.0f;
     float s[ROWS + 1] = {};
     if (KIND != ANY || !gated) {
-        KN_UNROLL for (int q = 0; q < ROWS; q++) {
-            int64_t u = from + (gated ? q % 2 : q) < n ? from + (gated ? q % 2 : q) : n - 1;
-            row[q] = gated && q < ROWS / 2 ? gate.p + u * gate.row : up.p + u * up.row;
-        }
-        product<true, KIND>(up, row, in, part, split, s, &s[ROWS]);
+        KN_UNROLL for (int q = 0; q < ROWS; q++) row[q] += expert_at * (gated && q < ROWS / 2 ? gate.each : up.each);
+        product<true, KIND>(up.dtype, row, in, part, split, s, &s[ROWS]);
     } else { /* which may be unlike each other: gate after up */
         for (int pass = 0; pass < 2; pass++) {
             matrix m = pass ? gate : up;
             KN_UNROLL for (int q = 0; q < ROWS; q++) {
-                row[q] = m.p + (int64_t)(from + q % 2 < n ? from + q % 2 : n - 1) * m.row;
+                row[q] = m.p + expert_at * m.each + (int64_t)(from + q % 2 < n ? from + q % 2 : n - 1) * m.row;
             }
             s[2] = s[0], s[3] = s[1], s[0] = s[1] = 0;
             float p[ROWS] = {};
             s[ROWS] = 0;
-            product<true, KIND>(m, row, in, part, split, p, &s[ROWS]);
+            product<true, KIND>(m.dtype, row, in, part, split, p, &s[ROWS]);
             s[0] = p[0], s[1] = p[1];
         }
     }
     add_up<ROWS + 1>(s, mem, split);
-    if (!mine || part || lane >= (gated ? ROWS / 2 : ROWS) || from + lane >= n) return;
-    float norm = rsqrtf(s[ROWS] / (float)up.cols + eps), weight = !is_one ? w[slot] : route.gated ? sigmoid(route.z[route.E]) : 1.0f, v;
+    if (lane >= wanted) return;
+    float norm = rsqrtf(s[ROWS] / (float)in.n + eps), v;
     if (gated) {
         float g = (lane ? s[1] : s[0]) * norm, u = (lane ? s[3] : s[2]) * norm;
         v = g * sigmoid(g) * u;
     } else {
         v = activate(act, pick<ROWS>(s, lane) * norm);
     }
-    h[(is_one ? 0 : first + slot * each) + from + lane] = weight * v;
+    to[lane] = weight * v;
 }
 
 /* ---- attention ---- */
@@ -365,6 +384,8 @@ KN_KERNEL_MIN(WARPS * 32, KIND == ANY ? 2 : 3) hidden(input in, float eps, units
 KN_KERNEL(WARPS * 32) turns(double pos, double theta, int half, float2 *turn)
 {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
+    kn_wait_prior();
+    kn_let_next();
     if (i >= half) return;
     double angle = pos * pow(theta, -(double)i / (double)half);
     turn[i] = make_float2((float)cos(angle), (float)sin(angle));
@@ -427,6 +448,14 @@ template <int HEADS, int V> KN_KERNEL(THREADS) attend(attention a, int lanes)
     int h0 = g * R + set * HEADS, heads = R - set * HEADS < HEADS ? R - set * HEADS : HEADS;
     int64_t j0 = chunk * a.chunk, j1 = j0 + a.chunk < a.S ? j0 + a.chunk : a.S;
     float *keys = a.k + g * a.k1, *values = a.v + g * a.v1;
+    /* The first of the piece, 64 KiB of keys and as much of values at most. */
+    int per = (K + 31) / 32, ask = (int)(j1 - j0) < 4 * THREADS / per ? (int)(j1 - j0) * per : 4 * THREADS;
+    for (int i = threadIdx.x; i < ask; i += THREADS) {
+        kn_prefetch(keys + (j0 + i / per) * a.k0 + i % per * 32);
+        kn_prefetch(values + (j0 + i / per) * a.v0 + i % per * 32);
+    }
+    kn_wait_prior();
+    kn_let_next();
     for (int i = threadIdx.x; i < HEADS * wide; i += THREADS) {
         int r = i / wide, d = i % wide;
         q[i] = r < heads && d < K ? turned(a, a.qkv + (int64_t)(h0 + r) * K, d) * a.scale : 0.0f;
@@ -661,10 +690,10 @@ static int kind_of(const matrix *const *m, int n)
 #define RUN_KIND(kind, dev, kernel, ...)                               \
     do {                                                               \
         switch (kind) {                                                \
-        case ALL_F32: CUDA_RUN(dev, kernel<ALL_F32>, __VA_ARGS__); break;   \
-        case ALL_BF16: CUDA_RUN(dev, kernel<ALL_BF16>, __VA_ARGS__); break; \
-        case ALL_I8: CUDA_RUN(dev, kernel<ALL_I8>, __VA_ARGS__); break;     \
-        default: CUDA_RUN(dev, kernel<ANY>, __VA_ARGS__);              \
+        case ALL_F32: CUDA_RUN_EARLY(dev, kernel<ALL_F32>, __VA_ARGS__); break;   \
+        case ALL_BF16: CUDA_RUN_EARLY(dev, kernel<ALL_BF16>, __VA_ARGS__); break; \
+        case ALL_I8: CUDA_RUN_EARLY(dev, kernel<ALL_I8>, __VA_ARGS__); break;     \
+        default: CUDA_RUN_EARLY(dev, kernel<ANY>, __VA_ARGS__);              \
         }                                                              \
     } while (0)
 
@@ -673,19 +702,18 @@ struct ctx {
     float eps;
     int64_t D;
     float *x;
-    const float *r; /* what the stream lacks yet */
     float *qkv, *o, *part, *z, *h, *turns;
     int *done, *chosen;
 };
 
 static input normed(const struct ctx *c, const struct kn_branch *b)
 {
-    return {c->x, c->r, (const float *)b->norm->p};
+    return {c->x, (const float *)b->norm->p, (int)c->D};
 }
 
 static bool normed_by_four(const struct ctx *c, const struct kn_branch *b)
 {
-    return by_four(c->x) && by_four(c->r) && by_four(b->norm->p);
+    return by_four(c->x) && by_four(b->norm->p);
 }
 
 static st_t run_project(struct ctx *c, const struct kn_branch *b, const struct kn_tensor *w, const struct kn_tensor *last, float *y, int64_t zeros)
@@ -699,20 +727,18 @@ static st_t run_project(struct ctx *c, const struct kn_branch *b, const struct k
     return ST_OK;
 }
 
-/* The stream has all of this branch afterwards, and r. */
 static st_t run_down(struct ctx *c, const float *h, matrix one, matrix expert, int64_t first, int64_t each, int64_t k)
 {
     struct deal d = deal(c->dev, (c->D + ROWS - 1) / ROWS, one.p && one.cols > expert.cols ? one.cols : expert.cols);
     const matrix *all[] = {&one, &expert};
-    RUN_KIND(kind_of(all, 2), c->dev, down, d.blocks, d.threads, ADD_UP * sizeof(float), c->x, c->r, h, (int)c->D, one, expert, first, each, (int)k, (const int *)c->chosen, d.split);
-    c->r = NULL;
+    RUN_KIND(kind_of(all, 2), c->dev, down, d.blocks, d.threads, ADD_UP * sizeof(float), c->x, h, (int)c->D, one, expert, first, each, (int)k, (const int *)c->chosen, d.split);
     return ST_OK;
 }
 
 template <int HEADS, int V> static st_t run_attend(struct kn_dev *dev, const attention *a, const struct attend_deal *d)
 {
     attend_at at(HEADS, (a->K + 3) / 4 * 4, d->lanes * V, a->chunks);
-    CUDA_RUN(dev, (attend<HEADS, V>), (int64_t)a->G * d->sets * a->chunks, THREADS, (size_t)at.total * sizeof(float), *a, d->lanes);
+    CUDA_RUN_EARLY(dev, (attend<HEADS, V>), (int64_t)a->G * d->sets * a->chunks, THREADS, (size_t)at.total * sizeof(float), *a, d->lanes);
     return ST_OK;
 }
 
@@ -773,7 +799,7 @@ static st_t turn_of(struct ctx *c, const struct kn_branch *branch, int i, float 
         if (b->rope == a->rope && b->pos == a->pos && b->theta == a->theta) return ST_OK;
         line += lines_of(b->rope);
     }
-    CUDA_RUN(c->dev, turns, cuda_blocks(a->rope / 2, WARPS * 32), WARPS * 32, 0, (double)a->pos, a->theta, (int)a->rope / 2, (float2 *)*out);
+    CUDA_RUN_EARLY(c->dev, turns, cuda_blocks(a->rope / 2, WARPS * 32), WARPS * 32, 0, (double)a->pos, a->theta, (int)a->rope / 2, (float2 *)*out);
     return ST_OK;
 }
 
@@ -785,9 +811,10 @@ extern "C" st_t cuda_decode(struct kn_dev *dev, const struct kn_branch *branch, 
     void *mem;
     CUDA_TRY(cuda_scratch(dev, CUDA_SLOT_A, (size_t)(1 + s.qkv + s.o + s.part + s.z + s.h + s.turns + s.done + s.chosen) * sizeof(float), &mem));
     struct ctx c = {};
-    c.dev = dev, c.eps = (float)eps, c.D = x->d[1], c.x = (float *)x->p, c.r = kn_absent(r) ? NULL : (const float *)r->p;
+    c.dev = dev, c.eps = (float)eps, c.D = x->d[1], c.x = (float *)x->p;
     c.qkv = (float *)mem, c.o = c.qkv + s.qkv, c.part = c.o + s.o, c.z = c.part + s.part, c.h = c.z + s.z, c.turns = c.h + s.h;
     c.done = (int *)(c.turns + s.turns), c.chosen = c.done + s.done;
+    if (!kn_absent(r)) CUDA_RUN_EARLY(dev, add, cuda_blocks(c.D, WARPS * 32), WARPS * 32, 0, c.x, (const float *)r->p, (int)c.D);
     for (int i = 0; i < n; i++) {
         const struct kn_branch *b = &branch[i];
         if (b->kind == KN_BRANCH_ATTENTION) {
@@ -800,6 +827,5 @@ extern "C" st_t cuda_decode(struct kn_dev *dev, const struct kn_branch *branch, 
             CUDA_TRY(run_project(&c, b, &b->head.w, NULL, (float *)b->head.logits.p, 0));
         }
     }
-    if (c.r) CUDA_RUN(dev, add, cuda_blocks(c.D, WARPS * 32), WARPS * 32, 0, c.x, c.r, (int)c.D);
     return ST_OK;
 }

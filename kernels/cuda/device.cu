@@ -57,6 +57,7 @@ static st_t describe(struct kn_dev *dev, int index, struct base_err *err)
     i->memory = there;
     i->bf16 = true;
     i->fastest = KN_BF16;
+    c->major = p.major;
     c->sms = p.multiProcessorCount;
     c->shared_most = p.sharedMemPerBlockOptin;
     return ST_OK;

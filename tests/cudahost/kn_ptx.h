@@ -19,6 +19,11 @@ template <class... P, class... A> static void kn_launch(const char *name, void (
     cudahost::launch(name, grid, block, shared, s, [=] { std::apply(kernel, args); });
 }
 #define KN_LAUNCH(kernel, grid, block, shared, stream, ...) kn_launch(#kernel, kernel, (grid), (block), (shared), (stream), __VA_ARGS__)
+/* Kernels run one after the other. */
+#define KN_LAUNCH_EARLY(early, kernel, grid, block, shared, stream, ...) ((void)(early), KN_LAUNCH(kernel, grid, block, shared, stream, __VA_ARGS__))
+KN_DEVICE void kn_wait_prior(void) {}
+KN_DEVICE void kn_let_next(void) {}
+KN_DEVICE void kn_prefetch(const void *) {}
 
 KN_DEVICE uint32_t kn_bf16_of(float f)
 {
