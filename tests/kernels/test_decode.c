@@ -9,6 +9,7 @@ struct call {
     int n, used[BRANCHES];
     struct kn_branch b[BRANCHES];
     bool with_r;
+    int64_t skip; /* numbers of x and r before the stream's: it may begin anywhere */
 };
 
 enum { NORM, QKV, OUT, KEYS, VALUES };                                                     /* attention */
@@ -45,19 +46,19 @@ static double fan(int64_t n)
 /* slot < 0: keys and values lie there already. padded: the cache is a piece of a larger one. */
 static void add_attention(struct call *c, int64_t heads, int64_t groups, int64_t K, int64_t S, int64_t slot, int64_t rope, bool padded)
 {
-    int64_t D = c->x.t.d[1], rows = heads + (slot < 0 ? 0 : 2 * groups), by_heads[] = {K, (S + 3) * K, 1}, kv[] = {S, groups, K};
+    int64_t D = c->x.t.d[1] - c->skip, rows = heads + (slot < 0 ? 0 : 2 * groups), by_heads[] = {K, (S + 3) * K, 1}, kv[] = {S, groups, K};
     give(c, NORM, 1, &D, NULL, 1);
     give_weights(c, QKV, 2, (int64_t[]){rows * K, D}, 2 * fan(D));
     give_weights(c, OUT, 2, (int64_t[]){D, heads * K}, fan(heads * K));
     give(c, KEYS, 3, kv, padded ? by_heads : NULL, 1);
     give(c, VALUES, 3, kv, padded ? by_heads : NULL, 1);
     c->b[c->n].kind = KN_BRANCH_ATTENTION;
-    c->b[c->n++].attention = (struct kn_branch_attention){.slot = slot, .heads = heads, .pos = S + 5, .rope = rope, .theta = 10000, .scale = fan(K)};
+    c->b[c->n++].attention = (struct kn_branch_attention){.slot = slot, .heads = heads, .pos = S + 5, .rope = rope, .theta = c->n == 2 ? 500 : 10000, .scale = fan(K)};
 }
 
 static void add_head(struct call *c, int64_t V)
 {
-    int64_t D = c->x.t.d[1];
+    int64_t D = c->x.t.d[1] - c->skip;
     give(c, NORM, 1, &D, NULL, 1);
     give_weights(c, HEAD_W, 2, (int64_t[]){V, D}, fan(D));
     give(c, LOGITS, 1, &V, NULL, 1);
@@ -67,7 +68,7 @@ static void add_head(struct call *c, int64_t V)
 /* F or experts 0: none of that. */
 static void add_ffn(struct call *c, int64_t F, bool gate, bool one_gate, int act, int64_t experts, int64_t active, int64_t each, int sigmoid)
 {
-    int64_t D = c->x.t.d[1];
+    int64_t D = c->x.t.d[1] - c->skip;
     give(c, NORM, 1, &D, NULL, 1);
     if (F) {
         give_weights(c, UP, 2, (int64_t[]){F, D}, fan(D));
@@ -88,6 +89,12 @@ static void add_ffn(struct call *c, int64_t F, bool gate, bool one_gate, int act
 static struct kn_tensor operand(struct kt *t, int ref)
 {
     return t->f ? *(ref ? kt_d : kt_f)(t) : (struct kn_tensor){0};
+}
+
+static struct kn_tensor stream(struct call *c, struct kt *t, int ref)
+{
+    struct kn_tensor x = operand(t, ref);
+    return kn_slice(&x, 1, c->skip, x.d[1] - c->skip);
 }
 
 /* The i-th branch with its tensors, as f32 or f64; norm: where its descriptor is kept. */
@@ -112,7 +119,7 @@ static st_t run(struct kn_dev *dev, int ref, void *arg)
 {
     struct call *c = arg;
     struct kn_branch b[BRANCHES];
-    struct kn_tensor norm[BRANCHES], x = operand(&c->x, ref), r = operand(&c->r, ref);
+    struct kn_tensor norm[BRANCHES], x = stream(c, &c->x, ref), r = stream(c, &c->r, ref);
     for (int i = 0; i < c->n; i++) b[i] = branch(c, i, ref, &norm[i]);
     return dev->op->decode(dev, b, c->n, 1e-5, &x, c->with_r ? &r : NULL);
 }
@@ -205,7 +212,7 @@ static void check_ref(const char *what, struct call *c, struct kt **outs, int n)
     }
     st_t st = run(kt_ref, 1, c);
     for (int o = 0; o < n; o++) memcpy(keep[o], outs[o]->g, (size_t)outs[o]->n * sizeof(double)), kt_reset(outs[o]);
-    struct kn_tensor x = operand(&c->x, 1), r = operand(&c->r, 1);
+    struct kn_tensor x = stream(c, &c->x, 1), r = stream(c, &c->r, 1);
     if (c->with_r) st |= kt_ref->op->axpy(kt_ref, 1, &r, &x);
     for (int i = 0; i < c->n; i++) {
         struct kn_tensor norm;
@@ -291,14 +298,14 @@ static void rows(void)
 {
     struct call c = call(192, true);
     for (int i = 0; i < 3; i++) {
-        add_attention(&c, 6, i == 1 ? 1 : 3, 32, 300, 299, 32 - 2 * i, true);
+        add_attention(&c, 6, i == 1 ? 1 : 3, 32, 300, 299, i < 2 ? 32 : 30, true);
         add_ffn(&c, i ? 320 : 0, true, false, KN_RELU2, i ? 0 : 6, 2, 100, 0);
     }
     add_head(&c, 77);
     finish("three layers and a head", &c);
     c = call(16, false);
     for (int i = 0; i < 2; i++) add_attention(&c, 2, 1, 40, 3, -1, 40 - 2 * i, false);
-    for (int i = 2; i < 6; i++) add_attention(&c, 2, 1, 40, 3, -1, 40 - 2 * i, false);
+    for (int i = 2; i < 6; i++) add_attention(&c, 2, 1, 40, i == 5 ? 4 : 3, -1, i == 5 ? 40 : 40 - 2 * i, false);
     finish("six kinds of rotations", &c);
     c = call(300, true);
     add_head(&c, 1000);
@@ -313,6 +320,12 @@ static void rows(void)
     kt_precision = KN_BF16; /* f32 all the same */
     finish("few rows of a wide stream, precision bf16", &c);
     kt_precision = KN_F32;
+    c = call(131, true);
+    c.skip = 3;
+    add_ffn(&c, 16, true, false, 0, 0, 0, 0, 0);
+    add_attention(&c, 2, 1, 8, 9, 4, 8, false);
+    add_head(&c, 7);
+    finish("a stream that begins anywhere", &c);
 }
 
 /* Weights at rest give what their numbers in f32 do: all as the first of `kinds`, or each as another. */
