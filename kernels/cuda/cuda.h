@@ -25,6 +25,7 @@ struct cuda {
     cudaStream_t stream;
     cudaEvent_t mark[2];
     bool marked[2];
+    int major;            /* of the compute capability */
     int sms;              /* multiprocessors */
     size_t shared_most;   /* bytes of shared memory that a block may ask for */
     struct {
@@ -79,6 +80,7 @@ st_t cuda_matmul(struct kn_dev *dev, int64_t M, int64_t N, int64_t P, float alph
 
 /* Enqueues kernel<<<grid, block, shared>>>; what was asked wrongly comes out at once, what goes wrong on the device at a later look. Within ops:
  *   CUDA_RUN(dev, kernel, grid, block, shared, args…);      returns from the op where it is refused
+ *   CUDA_RUN_EARLY(…);                                      the same by KN_LAUNCH_EARLY, where the card can
  * A grid of nothing is not launched. grid: int64_t or dim3. */
 static inline dim3 cuda_grid(int64_t x)
 {
@@ -88,17 +90,21 @@ static inline dim3 cuda_grid(dim3 g)
 {
     return g;
 }
-#define CUDA_RUN(dev, kernel, grid, block, shared, ...)                                                                                    \
+#define CUDA_RUN(dev, kernel, grid, block, shared, ...) CUDA_RUN_BY(KN_LAUNCH, dev, kernel, grid, block, shared, __VA_ARGS__)
+#define CUDA_RUN_EARLY(dev, kernel, grid, block, shared, ...) CUDA_RUN_BY(CUDA_LAUNCH_EARLY, dev, kernel, grid, block, shared, __VA_ARGS__)
+#define CUDA_LAUNCH_EARLY(kernel, grid, block, shared, stream, ...) KN_LAUNCH_EARLY(early_, kernel, grid, block, shared, stream, __VA_ARGS__)
+#define CUDA_RUN_BY(launch, dev, kernel, grid, block, shared, ...)                                                                         \
     do {                                                                                                                                   \
         dim3 grid_ = cuda_grid(grid);                                                                                                      \
         size_t shared_ = (shared);                                                                                                         \
+        [[maybe_unused]] bool early_ = cuda_of(dev)->major >= 9;                                                                           \
         if (cuda_of(dev)->lost) return cuda_of(dev)->lost;                                                                                 \
         if (!grid_.x || !grid_.y || !grid_.z) break;                                                                                       \
         if (shared_ > 48 << 10) {                                                                                                          \
             st_t st_ = cuda_status(dev, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_));          \
             if (st_) return st_;                                                                                                           \
         }                                                                                                                                  \
-        KN_LAUNCH(kernel, grid_, block, shared_, cuda_of(dev)->stream, __VA_ARGS__);                                                       \
+        launch(kernel, grid_, block, shared_, cuda_of(dev)->stream, __VA_ARGS__);                                                          \
         st_t st_ = cuda_status(dev, cudaGetLastError());                                                                                   \
         if (st_) return st_;                                                                                                               \
     } while (0)

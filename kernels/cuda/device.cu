@@ -62,6 +62,7 @@ static st_t describe(struct kn_dev *dev, int index, struct base_err *err)
     i->memory = all; /* not what is free now: the same card is the same device */
     i->bf16 = true;
     i->fastest = KN_BF16;
+    c->major = p.major;
     c->sms = p.multiProcessorCount;
     c->shared_most = p.sharedMemPerBlockOptin;
     return ST_OK;

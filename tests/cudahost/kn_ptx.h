@@ -20,6 +20,11 @@ template <class... P, class... A> static void kn_launch(const char *name, void (
     cudahost::launch(name, grid, block, shared, s, [=] { std::apply(kernel, args); });
 }
 #define KN_LAUNCH(kernel, grid, block, shared, stream, ...) kn_launch(#kernel, kernel, (grid), (block), (shared), (stream), __VA_ARGS__)
+/* Kernels run one after the other. */
+#define KN_LAUNCH_EARLY(early, kernel, grid, block, shared, stream, ...) ((void)(early), KN_LAUNCH(kernel, grid, block, shared, stream, __VA_ARGS__))
+KN_DEVICE void kn_wait_prior(void) {}
+KN_DEVICE void kn_let_next(void) {}
+KN_DEVICE void kn_prefetch(const void *) {}
 
 KN_DEVICE uint32_t kn_bf16_of(float f)
 {
@@ -113,6 +118,19 @@ KN_DEVICE void kn_store8(void *p, uint2 v)
 {
     cudahost::check_aligned(p, 8, "store of 8 bytes");
     *(uint2 *)p = v;
+}
+KN_DEVICE uint4 kn_stream16(const void *p)
+{
+    return kn_load16(p);
+}
+KN_DEVICE uint2 kn_stream8(const void *p)
+{
+    return kn_load8(p);
+}
+KN_DEVICE uint32_t kn_stream4(const void *p)
+{
+    cudahost::check_aligned(p, 4, "load of 4 bytes");
+    return *(const uint32_t *)p;
 }
 KN_DEVICE float kn_exp2(float x)
 {

@@ -29,6 +29,20 @@
 #define KN_LAUNCH(kernel, grid, block, shared, stream, ...) ((kernel)<<<(grid), (block), (shared), (stream)>>>(__VA_ARGS__))
 #define KN_FULL 0xffffffffu
 
+/* As KN_LAUNCH; but where `early`, which takes compute capability 9.0, the kernel may begin as soon as all blocks of the stream's previous one have called kn_let_next or
+ * ended. All its threads call kn_wait_prior; what they do before is to ask for memory that they will want (kn_prefetch), and neither reads nor writes any. */
+#define KN_LAUNCH_EARLY(early, kernel, grid, block, shared, stream, ...) kn_launch_early((early), (kernel), (grid), (block), (shared), (stream), __VA_ARGS__)
+template <class... P, class... A> static inline void kn_launch_early(bool early, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream, A... a)
+{
+    cudaLaunchAttribute attribute = {};
+    cudaLaunchConfig_t config = {};
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    config.gridDim = grid, config.blockDim = block, config.dynamicSmemBytes = shared, config.stream = stream;
+    config.attrs = &attribute, config.numAttrs = early;
+    (void)cudaLaunchKernelEx(&config, kernel, a...); /* what goes wrong is cudaGetLastError's */
+}
+
 KN_DEVICE uint32_t kn_shared_at(const void *p)
 {
     return (uint32_t)__cvta_generic_to_shared(p);
@@ -93,6 +107,46 @@ KN_DEVICE uint2 kn_load8(const void *p)
 KN_DEVICE void kn_store8(void *p, uint2 v)
 {
     *(uint2 *)p = v;
+}
+
+/* The same, and 4, of what nobody writes while the kernel runs and this thread alone reads: L1 keeps no line of it. */
+KN_DEVICE uint4 kn_stream16(const void *p)
+{
+    uint4 v;
+    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p));
+    return v;
+}
+KN_DEVICE uint2 kn_stream8(const void *p)
+{
+    uint2 v;
+    asm volatile("ld.global.nc.L1::no_allocate.v2.u32 {%0,%1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(p));
+    return v;
+}
+KN_DEVICE uint32_t kn_stream4(const void *p)
+{
+    uint32_t v;
+    asm volatile("ld.global.nc.L1::no_allocate.u32 %0, [%1];" : "=r"(v) : "l"(p));
+    return v;
+}
+
+/* All that the stream's earlier kernels wrote is there. (PTX ISA 8, griddepcontrol.) */
+KN_DEVICE void kn_wait_prior(void)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+/* From here on the stream's next kernel may begin, if it was launched early. */
+KN_DEVICE void kn_let_next(void)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+/* The line of device memory around p to L2. */
+KN_DEVICE void kn_prefetch(const void *p)
+{
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
 }
 
 /* 2^x, an approximation within 2 units in the last place. */
