@@ -61,7 +61,7 @@ static void same(const struct arch *a, enum kn_dtype precision, const char *what
     struct kn_dev *dev = device(DEVICE, 2), *ref = device("ref", 1);
     struct model *m = made(a, dev, precision), *n = made(a, dev, precision), *r = made(a, ref, precision);
     int32_t x[B * T], y[B * T];
-    double loss[3], norm[3], worst = 0;
+    double loss[3], norm[3], off = 0, norm_off = 0;
     int bad = 0, differ = 0;
     for (int s = 0; s < STEPS; s++) {
         /* the sixth step is of another shape; scratch is given back before the seventh */
@@ -75,11 +75,12 @@ static void same(const struct arch *a, enum kn_dtype precision, const char *what
         memset(x, 0, sizeof x), memset(y, 0, sizeof y);
         bad |= !!model_train_end(m, &loss[0], &norm[0]);
         differ += loss[0] != loss[1] || norm[0] != norm[1];
-        if (s == 0) worst = fmax(fabs(loss[0] / loss[2] - 1), fabs(norm[0] / norm[2] - 1)); /* later ones drift apart */
+        if (s == 0) off = fabs(loss[0] / loss[2] - 1), norm_off = fabs(norm[0] / norm[2] - 1); /* later ones drift apart */
     }
     ok(!bad && !differ && !differ_in(dev, m, n) && model_steps(m) == STEPS, "%s: %d steps in halves are those of model_step and model_update (%d differ)", what, STEPS, differ);
-    double limit = precision == KN_BF16 ? 1e-2 : 1e-5;
-    ok(worst < limit, "%s: the first is the reference's: loss and norm to %.1e", what, worst);
+    /* a gradient of this few numbers is off by a few roundings to bf16, of 2^-9 each */
+    bool half = precision == KN_BF16;
+    ok(off < (half ? 1e-3 : 1e-5) && norm_off < (half ? 4e-2 : 1e-5), "%s: the first is the reference's: loss to %.1e, norm to %.1e", what, off, norm_off);
     model_free(m), model_free(n), model_free(r);
     kn_dev_close(dev), kn_dev_close(ref);
 }
