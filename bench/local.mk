@@ -34,3 +34,4 @@ bench_bench_latency_SOURCES = bench/bench_latency.c
 bench_bench_latency_LDADD = libevaluator.a libmodel.a libcontroller.a libdb.a libkernels.a libwire.a libspacejson.a libspace.a libbasejson.a libbase.a \
 	$(UV_LIBS) $(SQLITE_LIBS) $(JANSSON_LIBS) -lm
 EXTRA_DIST += bench/SPEED.md bench/bench_trial.py bench/front_speed.py bench/precision.py bench/search.py bench/e2e.py
+EXTRA_DIST += bench/gpu/Makefile bench/gpu/bench_gpu.c bench/gpu/check.sh bench/gpu/torch_gpu.py

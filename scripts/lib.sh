@@ -33,7 +33,7 @@ need_packages() {
     rm -f "$log"
 }
 
-# build_in FOLDER [configure options]: configures where that is needed, and builds. What the compiler says goes to FOLDER/build.log, and is shown when it fails.
+# build_in FOLDER [configure options]: configures where that is needed, and builds $targets, or all. What the compiler says goes to FOLDER/build.log, and is shown when it fails.
 build_in() {
     folder=$1
     shift
@@ -43,7 +43,8 @@ build_in() {
     if [ ! -f "$folder/config.status" ] || [ configure -nt "$folder/config.status" ]; then
         (cd "$folder" && ../configure -q "$@")
     fi
-    make -C "$folder" -j"$(nproc)" >"$folder/build.log" 2>&1 || {
+    # shellcheck disable=SC2086
+    make -C "$folder" -j"$(nproc)" ${targets:-all} >"$folder/build.log" 2>&1 || {
         grep -n -i -E -A 5 'error|No space|Killed' "$folder/build.log" | head -n 30
         echo "the build failed; all of it: $folder/build.log" >&2
         exit 1

@@ -273,23 +273,24 @@ static void scan_ops(void)
 
 static struct arch llama_model(void)
 {
-    struct arch a = net(50304, quick ? 32 : 1024, 768, 1);
-    for (int i = 0; i < (quick ? 1 : 12); i++) add(&a, attention(12, 12, 64, 0, 1), swiglu(2048, 0));
+    struct arch a = quick ? net(200, 32, 64, 1) : net(50304, 1024, 768, 1);
+    int heads = a.width / 64;
+    for (int i = 0; i < (quick ? 1 : 12); i++) add(&a, attention(heads, heads, 64, 0, 1), swiglu(quick ? 96 : 2048, 0));
     return a;
 }
 
 /* Those that everything on the CPU is measured on too (taut bench): mamba2 and attention in turns; experts. */
 static struct arch hybrid_model(void)
 {
-    struct arch a = net(256, quick ? 64 : 256, 256, 0);
-    for (int i = 0; i < (quick ? 2 : 6); i++) add(&a, i % 3 == 2 ? attention(8, 2, 32, 0, 1) : mamba2(2, 64, 64, 4, 1), swiglu(704, 0));
+    struct arch a = net(256, quick ? 32 : 256, quick ? 32 : 256, 0);
+    for (int i = 0; i < (quick ? 3 : 6); i++) add(&a, i % 3 == 2 ? attention(8, 2, 32, 0, 1) : mamba2(2, 64, 64, 4, 1), swiglu(quick ? 48 : 704, 0));
     return a;
 }
 
 static struct arch expert_model(void)
 {
-    struct arch a = net(256, quick ? 32 : 256, 256, 0);
-    for (int i = 0; i < (quick ? 1 : 6); i++) add(&a, attention(8, 2, 32, 0, 1), moe(8, 2, 256, 0));
+    struct arch a = net(256, quick ? 32 : 256, quick ? 32 : 256, 0);
+    for (int i = 0; i < (quick ? 1 : 6); i++) add(&a, attention(8, 2, 32, 0, 1), moe(8, 2, quick ? 32 : 256, 0));
     return a;
 }
 
