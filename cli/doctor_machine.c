@@ -144,7 +144,11 @@ static void graphics(struct doctor *d)
             else doctor_say(d, DOCTOR_OK, "graphics card", NULL, "none (%s): the CPU does the work", err.what);
             return;
         }
-        doctor_say(d, DOCTOR_OK, "graphics card", NULL, "%s: %s, %s, %s (%s)", name, dev->info.name, dev->info.isa, fmt_bytes(memory, (double)dev->info.memory), dev->info.libraries);
+        struct energy *e = NULL;
+        bool counts = !energy_open_for(&e, dev, &err);
+        doctor_say(d, counts ? DOCTOR_OK : DOCTOR_WARN, "graphics card", counts ? NULL : "clocks are not watched there and joules not measured", "%s: %s, %s, %s (%s)%s%s", name, dev->info.name,
+                   dev->info.isa, fmt_bytes(memory, (double)dev->info.memory), dev->info.libraries, counts ? "" : "; NVML: ", counts ? "" : err.what);
+        energy_close(e);
         kn_dev_close(dev);
     }
 }

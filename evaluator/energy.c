@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "evaluator/nvml.h"
+
 #define DOMAINS_MAX 64
 #define POWERCAP "/sys/class/powercap"
 
@@ -17,6 +19,7 @@ struct domain {
 };
 
 struct energy {
+    struct nvml *gpu;      /* NULL: the domains */
     struct domain domain[DOMAINS_MAX];
     int n;
 };
@@ -88,8 +91,24 @@ st_t energy_open(struct energy **out, const char *root, struct base_err *err)
     return ST_OK;
 }
 
+st_t energy_open_for(struct energy **out, const struct kn_dev *dev, struct base_err *err)
+{
+    if (strcmp(dev->info.kind, "cuda")) return energy_open(out, NULL, err);
+    struct energy *e = calloc(1, sizeof *e);
+    st_t st = e ? nvml_open(&e->gpu, dev->info.bus, err) : ST_ENOMEM;
+    if (st) free(e);
+    else *out = e;
+    return st;
+}
+
+double energy_window(const struct energy *e)
+{
+    return e->gpu ? 2 : 0.5;
+}
+
 void energy_close(struct energy *e)
 {
+    if (e) nvml_close(e->gpu);
     free(e);
 }
 
@@ -97,6 +116,12 @@ st_t energy_read(struct energy *e, double *joules)
 {
     double sum = 0;
     st_t st = ST_OK;
+    if (e->gpu) {
+        struct nvml_state now;
+        st = nvml_read(e->gpu, &now);
+        if (!st) *joules = now.joules;
+        return st;
+    }
     for (int i = 0; i < e->n; i++) {
         struct domain *d = &e->domain[i];
         double now = read_number(d->path);

@@ -9,7 +9,9 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/stats.h"
+#include "evaluator/nvml.h"
 #include "model/model.h"
 
 #define WINDOW 8              /* samples of a warm-up window */
@@ -17,8 +19,8 @@
 #define SAMPLES_MAX 4096
 #define CALLS_MAX (1 << 20)     /* in one sample */
 #define ANCHOR_CONTEXT 128
-#define ENERGY_WINDOW_S 0.5
 #define ENERGY_WINDOWS 7
+#define CLOCK_LEAST 0.75 /* of a GPU's default: below it a sample does not count */
 
 void profile_anchor_arch(struct arch *out)
 {
@@ -90,7 +92,8 @@ static st_t load_run(struct load *w, int times)
 /* ---- outside causes ---- */
 
 struct outside {
-    int fd; /* /proc/stat; -1: no steal counter here */
+    int fd;           /* /proc/stat; -1: no steal counter here */
+    struct nvml *gpu; /* NULL: none, or it says nothing */
 };
 
 static uint64_t steal_ticks(const struct outside *o)
@@ -110,6 +113,14 @@ static uint64_t switches(void)
     return getrusage(RUSAGE_SELF, &u) ? 0 : (uint64_t)u.ru_nivcsw;
 }
 
+/* The card was slowed down (heat, power), or somebody else computes on it. */
+static bool gpu_disturbed(const struct outside *o)
+{
+    struct nvml_state now;
+    if (!o->gpu || nvml_read(o->gpu, &now)) return false;
+    return now.clock_mhz < CLOCK_LEAST * now.default_mhz || now.others > 0;
+}
+
 /* One sample: ns of one call, and whether something outside disturbed it. */
 static st_t sample(struct load *w, int times, bool warm, const struct outside *o, double *ns, bool *disturbed)
 {
@@ -118,7 +129,7 @@ static st_t sample(struct load *w, int times, bool warm, const struct outside *o
     uint64_t steal = steal_ticks(o), sw = switches(), t0 = base_clock_ns();
     st = load_run(w, times);
     uint64_t t1 = base_clock_ns();
-    *disturbed = switches() != sw || steal_ticks(o) != steal;
+    *disturbed = switches() != sw || steal_ticks(o) != steal || gpu_disturbed(o);
     *ns = (double)(t1 - t0) / times;
     return st;
 }
@@ -207,12 +218,12 @@ static st_t warm_up(struct load *w, int times, const struct outside *outside, co
 }
 
 /* Times w against the anchor; out in ns. */
-static st_t measure_ns(struct load *w, struct load *anchor, const struct profile_opts *o, struct measured *out, struct base_err *err)
+static st_t measure_ns(struct load *w, struct load *anchor, struct nvml *gpu, const struct profile_opts *o, struct measured *out, struct base_err *err)
 {
     int least = o->min_samples > 0 ? o->min_samples : 30, times = 1, anchor_times = 1;
     double width = o->half_width > 0 ? o->half_width : 0.02, limit = o->limit_s > 0 ? o->limit_s : PROFILE_LIMIT_S;
     double shortest = sample_least_ns(), half;
-    struct outside outside = {open("/proc/stat", O_RDONLY | O_CLOEXEC)};
+    struct outside outside = {open("/proc/stat", O_RDONLY | O_CLOEXEC), gpu};
     struct series s = {malloc(SAMPLES_MAX * sizeof(double)), malloc(SAMPLES_MAX * sizeof(double)), malloc(SAMPLES_MAX * sizeof(bool)), 0, 0};
     double *buf = malloc(SAMPLES_MAX * sizeof *buf);
     st_t st = s.own && s.anchor && s.bad && buf ? ST_OK : ST_ENOMEM;
@@ -287,7 +298,7 @@ static st_t measure_joules(struct load *w, struct energy *energy, const struct p
         int64_t calls = 0;
         uint64_t t0 = base_clock_ns();
         st = energy_read(energy, &before);
-        while (!st && (double)(base_clock_ns() - t0) * 1e-9 < ENERGY_WINDOW_S) {
+        while (!st && (double)(base_clock_ns() - t0) * 1e-9 < energy_window(energy)) {
             st = load_run(w, 1);
             calls++;
         }
@@ -302,7 +313,7 @@ static st_t measure_joules(struct load *w, struct energy *energy, const struct p
     return st;
 }
 
-static st_t profile_one(const struct arch *a, struct kn_dev *dev, struct energy *energy, struct load *anchor, const struct metric *m,
+static st_t profile_one(const struct arch *a, struct kn_dev *dev, struct energy *energy, struct nvml *gpu, struct load *anchor, const struct metric *m,
                         const struct profile_opts *o, struct measured *out, struct base_err *err)
 {
     bool prefill = !strncmp(m->name, "prefill_ms@", 11), bytes = !strncmp(m->name, "infer_bytes@", 12);
@@ -323,12 +334,21 @@ static st_t profile_one(const struct arch *a, struct kn_dev *dev, struct energy 
     } else if (!st && joules) {
         st = measure_joules(&w, energy, o, out, err);
     } else if (!st) {
-        st = measure_ns(&w, anchor, o, out, err);
+        st = measure_ns(&w, anchor, gpu, o, out, err);
         if (!st && rate) to_rate(out, batch);
         else if (!st) scale(out, 1e-6);
     }
     load_close(&w);
     return st;
+}
+
+/* How the card was while that was measured. */
+static void tell_gpu(struct nvml *gpu, const char *name)
+{
+    struct nvml_state now;
+    if (!gpu || nvml_read(gpu, &now)) return;
+    log_info("%s: GPU at %d of %d MHz, %d C, %.0f W, driver %s", name, now.clock_mhz, now.default_mhz, now.celsius, now.watts, nvml_driver(gpu));
+    if (now.others > 0) log_warn("%s: %d other process%s on the GPU: times are not this candidate's alone", name, now.others, now.others == 1 ? "" : "es");
 }
 
 st_t profile_run(const struct arch *a, struct kn_dev *dev, struct energy *energy, const struct metric *metrics, int n, const struct profile_opts *o,
@@ -339,15 +359,20 @@ st_t profile_run(const struct arch *a, struct kn_dev *dev, struct energy *energy
     struct arch anchor_arch;
     profile_anchor_arch(&anchor_arch);
     struct load anchor = {0};
+    struct nvml *gpu = NULL;
+    struct base_err why = BASE_ERR_INIT;
+    if (!strcmp(dev->info.kind, "cuda") && nvml_open(&gpu, dev->info.bus, &why)) log_info("clocks and other users of the GPU are not watched: %s", why.what);
     base_pool_pin(dev->pool, 1);
     st_t st = load_open(&anchor, &anchor_arch, ARCH_WEIGHTS_F32, dev, 1, ANCHOR_CONTEXT, 1, err);
     for (int i = 0; !st && i < n; i++) {
         struct measured *m = &out[i];
         *m = (struct measured){.ratio = NAN, .ratio_low = NAN, .ratio_high = NAN, .sample_ns = NAN};
         snprintf(m->name, sizeof m->name, "%s", metrics[i].name);
-        st = profile_one(a, dev, energy, &anchor, &metrics[i], o, m, err);
+        st = profile_one(a, dev, energy, gpu, &anchor, &metrics[i], o, m, err);
+        tell_gpu(gpu, m->name);
     }
     load_close(&anchor);
     base_pool_pin(dev->pool, 0);
+    nvml_close(gpu);
     return st;
 }

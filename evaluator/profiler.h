@@ -9,10 +9,10 @@
  *   - Each sample of the candidate is followed by one of the anchor, a fixed small network (profile_anchor_arch) decoding at context 128: raw times and the
  *     ratio are both kept (of a throughput: the rate's to the anchor's rate). Before each timed call stands an untimed one of the same kind, so that the other's weights are out of the caches again.
  *   - n >= 30; stops when the 95 % interval of the median (distribution-free, base/stats.h) is within +-2 %, or at the time limit: then converged = false.
- *   - A sample is rejected only for an outside cause (CPU time stolen, an involuntary context switch during it), never for its value; when outside causes reject nearly everything the
+ *   - A sample is rejected only for an outside cause (CPU time stolen, an involuntary context switch during it; a GPU's clock under 75 % of its default, another process on it), never for its value; when outside causes reject nearly everything the
  *     sample is kept and the measurement says so (disturbed = share of samples with such a cause).
  * Weights and caches: random weights (times do not depend on them), caches filled synthetically.
- * Energy: joules over windows of at least half a second, counters read at both ends, n windows. */
+ * Energy: joules over windows of at least half a second (of a GPU, two), counters read at both ends, n windows. */
 #ifndef TAUT_EVALUATOR_PROFILER_H
 #define TAUT_EVALUATOR_PROFILER_H
 

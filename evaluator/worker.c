@@ -80,7 +80,7 @@ st_t worker_run(const struct worker_opts *o, struct base_err *err)
     struct energy *energy = NULL;
     struct base_err why = BASE_ERR_INIT;
     sweep(o->work);
-    if (energy_open(&energy, NULL, &why)) log_info("energy is not measured: %s: %s", why.where, why.what);
+    if (energy_open_for(&energy, o->dev, &why)) log_info("energy is not measured: %s: %s", why.where, why.what);
     st_t st = lessee_new(&lessee, &(struct lessee_opts){.socket = o->socket, .name = o->name, .dev = o->dev, .energy = energy != NULL, .stop = o->stop}, err);
     if (!st)
         st = evaluate_new(&ev, &(struct evaluate_opts){.lessee = lessee, .work = o->work, .checkpoint_s = o->checkpoint_s, .dev = o->dev, .lock = o->lock,

@@ -51,6 +51,7 @@ struct kn_info {
     int threads;
     uint64_t memory;  /* bytes the device may use (physical memory or cgroup limit) */
     char libraries[96]; /* versions of what computes */
+    char bus[32];       /* a card's PCI address, "00000000:65:00.0"; "": none */
     bool bf16;          /* kn_precision may ask for it */
     enum kn_dtype fastest; /* precision of products */
 };

@@ -58,6 +58,7 @@ static st_t describe(struct kn_dev *dev, int index, struct base_err *err)
     snprintf(i->name, sizeof i->name, "%.*s", (int)sizeof i->name - 1, p.name);
     snprintf(i->isa, sizeof i->isa, "sm_%d%d", p.major, p.minor);
     snprintf(i->libraries, sizeof i->libraries, "taut 1, CUDA %d.%d, driver for %d.%d", runtime / 1000, runtime % 1000 / 10, driver / 1000, driver % 1000 / 10);
+    if (cudaDeviceGetPCIBusId(i->bus, sizeof i->bus, index)) i->bus[0] = 0, (void)cudaGetLastError();
     i->threads = 1;
     i->memory = all; /* not what is free now: the same card is the same device */
     i->bf16 = true;

@@ -61,5 +61,14 @@ same((reports[0]["status"], reports[0]["metrics"]["valid_bpb"], rc), ("ok", bpb[
 _, reports, said, rc = trial(CUDA, "--device", "cuda:0", env={"CUDAHOST_FAIL": "cudaMalloc:4:2"}, leases=2)
 same(([x["status"] for x in reports], rc), (["failed", "ok"], 0), "out of device memory: that trial's failure, and the next one is trained")
 ok("memory" in reports[0]["error"], "which says so: %s" % reports[0]["error"])
+
+nvml = {"TAUT_NVML": os.path.join(BUILD, "tests/evaluator/fake_nvml.so"), "FAKE_NVML": "300 1000 1755 61 2"}
+if not nvml["TAUT_NVML"].startswith("/"):
+    nvml["TAUT_NVML"] = os.path.abspath(nvml["TAUT_NVML"])
+r, reports, said, rc = trial(CUDA, "--device", "cuda:0", env=nvml, metrics=("train_joules", "decode_ms@16"))
+m = reports[0]["metrics"]
+ok("train_joules" in r["provides"] and m["train_joules"] > 0, "energy is the card's own: %.1f J" % m["train_joules"])
+same((m["decode_ms@16"]["disturbed"], m["decode_ms@16"]["converged"]), (1, False), "a clock under 75 % of its default, others on the card: every sample was disturbed, and that is said")
+ok("GPU at 1000 of 1755 MHz, 61 C, 300 W, driver 580.65.06" in said and "2 other processes on the GPU" in said, "and in the log, with the card's state")
 finish()
 done()
