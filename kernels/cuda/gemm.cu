@@ -322,8 +322,9 @@ template <class W, int MT>
 KN_KERNEL_MIN(THREADS, MT == 1 ? 4 : 2) few(const void *a, bool a_half, int64_t a0, int64_t a1, const W *w, int64_t row, bool whole, int64_t M, int64_t N, int64_t P, int split, int slice, float alpha,
                        float beta, void *c, bool c_half, int64_t c0, int64_t c1)
 {
-    KN_SHARED(float, mem); /* [MT][slice]; at the end a warp's sums */
+    KN_SHARED(float, mem); /* [MT][slice], then each warp's sums */
     constexpr int SUMS = ROWS * MT;
+    float *sums = mem + MT * slice;
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32, part = warp % split;
     int64_t n0 = ((int64_t)blockIdx.x * (WARPS / split) + warp / split) * ROWS, m0 = (int64_t)blockIdx.y * MT;
     const W *p[ROWS]; /* rows past the last are the last */
@@ -369,10 +370,9 @@ KN_KERNEL_MIN(THREADS, MT == 1 ? 4 : 2) few(const void *a, bool a_half, int64_t 
     float s = spread_sum<SUMS>(sum);
     int which = lane * SUMS / 32;
     if (split > 1) {
+        if (lane % (32 / SUMS) == 0) sums[warp * SUMS + which] = s;
         __syncthreads();
-        if (lane % (32 / SUMS) == 0) mem[warp * SUMS + which] = s;
-        __syncthreads();
-        for (int i = 1; i < split && part == 0; i++) s += mem[(warp + i) * SUMS + which];
+        for (int i = 1; i < split && part == 0; i++) s += sums[(warp + i) * SUMS + which];
     }
     int64_t n = n0 + which / MT, m = m0 + which % MT;
     if (part || lane % (32 / SUMS) || m >= M || n >= N) return;
@@ -391,7 +391,7 @@ template <class W, int MT> static st_t run_few_of(struct kn_dev *dev, const stru
     while (split < WARPS && 2 * split <= most && cuda_blocks(g->N, WARPS / split * ROWS) < 2 * cuda_of(dev)->sms) split *= 2;
     bool whole = g->P % 4 == 0 && (uintptr_t)g->b.p % unit == 0 && (row % 4 == 0 || g->N == 1);
     dim3 grid((unsigned)cuda_blocks(g->N, WARPS / split * ROWS), (unsigned)cuda_blocks(g->M, MT));
-    CUDA_RUN(dev, (few<W, MT>), grid, THREADS, (size_t)MT * slice * sizeof(float), g->a.p, g->a.dtype == KN_BF16, g->a.s0, g->a.s1, (const W *)g->b.p, row, whole, g->M, g->N, g->P,
+    CUDA_RUN(dev, (few<W, MT>), grid, THREADS, (size_t)(MT * slice + WARPS * ROWS * MT) * sizeof(float), g->a.p, g->a.dtype == KN_BF16, g->a.s0, g->a.s1, (const W *)g->b.p, row, whole, g->M, g->N, g->P,
              split, slice, g->alpha, g->beta, (void *)g->c.p, g->c.dtype == KN_BF16, g->c.s0, g->c.s1);
     return ST_OK;
 }

@@ -50,12 +50,11 @@ KN_DEVICE void share(struct seen *s)
     s->most = most;
 }
 
-/* Of the block; part: 64 floats of shared memory. */
+/* Of the block; part: 64 floats of shared memory, for this alone. */
 KN_DEVICE void share_block(struct seen *s, float *part)
 {
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
     share(s);
-    __syncthreads();
     if (lane == 0) part[warp] = s->most, part[32 + warp] = s->sum;
     __syncthreads();
     *s = {lane < warps ? part[lane] : -FLT_MAX, lane < warps ? part[32 + lane] : 0.0f};
@@ -172,10 +171,10 @@ template <class G, enum kind KIND>
 KN_KERNEL(BLOCK_MOST)
 large(float *z, const float *teacher, int64_t ld, const int32_t *target, int64_t target_step, float *loss, int64_t loss_step, int V, int kept, float gscale, float mix)
 {
-    KN_SHARED(float, mem); /* 64 for sums, then what is kept */
+    KN_SHARED(float, mem); /* 64 for the sums of each kind, then what is kept */
     int64_t n = blockIdx.x;
     int across = 4 * blockDim.x;
-    float *zn = z + n * ld, *keep = mem + 64, *keep_teacher = keep + kept;
+    float *zn = z + n * ld, *keep = mem + 128, *keep_teacher = keep + kept;
     const float *tn = teacher + n * ld;
     struct row r = {};
     r.target = target[n * target_step];
@@ -185,13 +184,13 @@ large(float *z, const float *teacher, int64_t ld, const int32_t *target, int64_t
     share_block(&r.own, mem);
     if (KIND == DISTILLED) {
         r.teacher = look(tn, keep_teacher, kept, V);
-        share_block(&r.teacher, mem);
+        share_block(&r.teacher, mem + 64);
     }
     if (threadIdx.x == 0) loss[n * loss_step] = row_loss(&r, at_target);
     if (KIND == LOSS) return;
     row_scales(&r, KIND == DISTILLED, gscale, mix);
-    /* What was kept, this thread kept itself. As bf16 the k-th round's gradients lie where logits of rounds before it were, the first's where its own were: where a round is
-     * read from memory, all of it is read before any is written. */
+    /* What was kept, this thread kept itself. The bf16 gradient of word c lies where the logit of word c / 2 was: of a round before, or, in the first, of the same. Where
+     * such a one was not kept, all of the round is read before any of it is written. */
     for (int c0 = 0; c0 < V; c0 += BACK * across) {
         float4 v[BACK], t[BACK];
         bool all_kept = kept >= V || c0 + BACK * across <= kept;
@@ -206,7 +205,7 @@ large(float *z, const float *teacher, int64_t ld, const int32_t *target, int64_t
                 if (KIND == DISTILLED) t[i] = cu_get4(tn + c);
             }
         }
-        if (sizeof(G) == 2 && !all_kept) __syncthreads();
+        if (sizeof(G) == 2 && c0 + BACK * across > 2 * kept) __syncthreads();
         KN_UNROLL for (int i = 0; i < BACK; i++) {
             int c = c0 + i * across + 4 * threadIdx.x;
             if (c < V) cu_put4((G *)zn + c, gradient(&r, c, v[i], t[i], KIND == DISTILLED));
@@ -231,8 +230,8 @@ template <class G, enum kind KIND> static st_t softmax(struct kn_dev *dev, const
         return ST_OK;
     }
     int kinds = KIND == LOSS ? 0 : KIND == GRADIENT ? 1 : 2, threads = h->V <= 4096 ? 256 : h->V <= 16384 ? 512 : BLOCK_MOST;
-    int64_t room = kinds ? (int64_t)(cuda_of(dev)->shared_most - 64 * sizeof(float)) / (kinds * 16) * 4 : 0, kept = kinds && h->ld > room ? room : kinds ? h->ld : 0;
-    CUDA_RUN(dev, (large<G, KIND>), h->rows, threads, (size_t)(64 + kinds * kept) * sizeof(float), h->z, h->teacher, h->ld, h->target, h->target_step, h->loss, h->loss_step, (int)h->V, (int)kept,
+    int64_t room = kinds ? (int64_t)(cuda_of(dev)->shared_most - 128 * sizeof(float)) / (kinds * 16) * 4 : 0, kept = kinds && h->ld > room ? room : kinds ? h->ld : 0;
+    CUDA_RUN(dev, (large<G, KIND>), h->rows, threads, (size_t)(128 + kinds * kept) * sizeof(float), h->z, h->teacher, h->ld, h->target, h->target_step, h->loss, h->loss_step, (int)h->V, (int)kept,
              h->gscale, h->mix);
     return ST_OK;
 }

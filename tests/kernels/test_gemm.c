@@ -240,6 +240,12 @@ static void test_half(struct kn_dev *dev)
         worst = fmax(worst, e);
     }
     ok(worst <= 1e-11, "bf16: all strides and transpositions (worst %.1e)", worst);
+    worst = 0;
+    for (int k = 0; k < 32; k++) {
+        static const int a[] = {5, 6, 0, 2}, b[] = {6, 5, 1, 3};
+        worst = fmax(worst, run_half(dev, 40, 72, 96, a[k % 4], b[k / 4 % 4], k % 3, 1, k % 2, k / 16 * 7));
+    }
+    ok(worst <= 1e-11, "bf16: strides and dims of whole eights (worst %.1e)", worst);
     ok(run_half(dev, 5, 7, 0, 0, 0, 0, 1, 0, 0) == 0 && run_half(dev, 5, 7, 0, 0, 0, 4, 1, 0.5, HALF_C) == 0, "bf16: empty sum is beta c");
 }
 
