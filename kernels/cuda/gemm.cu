@@ -236,44 +236,55 @@ st_t cuda_matmul(struct kn_dev *dev, int64_t M, int64_t N, int64_t P, float alph
 
 constexpr int WARPS = THREADS / 32, ROWS = 4, STEP = 256, FEW = 8, SLICE_BYTES = 32 << 10;
 
-/* Four numbers of a row of which `left` remain (none where that is negative); whole: four can be read at once. */
-KN_DEVICE float4 four_whole(const int8_t *p)
+/* Four numbers of a row as they lie in memory, so that loads need not wait for each other's conversion; read at once, or one by one as far as `left` goes. */
+template <class W> struct raw;
+template <> struct raw<float> {
+    uint4 v;
+};
+template <> struct raw<bf16> {
+    uint2 v;
+};
+template <> struct raw<int8_t> {
+    uint32_t v;
+};
+KN_DEVICE void load_whole(raw<float> *r, const float *p)
 {
-    uint32_t u = *(const uint32_t *)p;
-    return make_float4(stored_byte(u, 0), stored_byte(u, 1), stored_byte(u, 2), stored_byte(u, 3));
+    r->v = kn_load16(p);
 }
-KN_DEVICE float4 four_whole(const float *p)
+KN_DEVICE void load_whole(raw<bf16> *r, const bf16 *p)
 {
-    return cu_get4(p);
+    r->v = kn_load8(p);
 }
-KN_DEVICE float4 four_whole(const bf16 *p)
+KN_DEVICE void load_whole(raw<int8_t> *r, const int8_t *p)
 {
-    return cu_get4(p);
+    r->v = *(const uint32_t *)p;
 }
-KN_DEVICE float one(const int8_t *p)
+KN_DEVICE void load_some(raw<float> *r, const float *p, int left)
 {
-    return (float)*p;
+    r->v = make_uint4(left > 0 ? __float_as_uint(p[0]) : 0, left > 1 ? __float_as_uint(p[1]) : 0, left > 2 ? __float_as_uint(p[2]) : 0, left > 3 ? __float_as_uint(p[3]) : 0);
 }
-KN_DEVICE float one(const float *p)
+KN_DEVICE void load_some(raw<bf16> *r, const bf16 *p, int left)
 {
-    return *p;
+    r->v.x = (left > 0 ? p[0] : 0) | (left > 1 ? (uint32_t)p[1] << 16 : 0);
+    r->v.y = (left > 2 ? p[2] : 0) | (left > 3 ? (uint32_t)p[3] << 16 : 0);
 }
-KN_DEVICE float one(const bf16 *p)
+KN_DEVICE void load_some(raw<int8_t> *r, const int8_t *p, int left)
 {
-    return cu_widen(*p);
+    r->v = 0;
+    KN_UNROLL for (int i = 0; i < 4; i++)
+        if (left > i) r->v |= (uint32_t)(uint8_t)p[i] << (8 * i);
 }
-template <class W> KN_DEVICE float4 four(const W *p, int left, bool whole)
+KN_DEVICE float4 widened(const raw<float> &r)
 {
-    float4 v = make_float4(0, 0, 0, 0);
-    if (whole) {
-        if (left > 0) v = four_whole(p);
-    } else {
-        if (left > 0) v.x = one(p);
-        if (left > 1) v.y = one(p + 1);
-        if (left > 2) v.z = one(p + 2);
-        if (left > 3) v.w = one(p + 3);
-    }
-    return v;
+    return make_float4(__uint_as_float(r.v.x), __uint_as_float(r.v.y), __uint_as_float(r.v.z), __uint_as_float(r.v.w));
+}
+KN_DEVICE float4 widened(const raw<bf16> &r)
+{
+    return make_float4(__uint_as_float(r.v.x << 16), __uint_as_float(r.v.x & 0xffff0000u), __uint_as_float(r.v.y << 16), __uint_as_float(r.v.y & 0xffff0000u));
+}
+KN_DEVICE float4 widened(const raw<int8_t> &r)
+{
+    return make_float4(stored_byte(r.v, 0), stored_byte(r.v, 1), stored_byte(r.v, 2), stored_byte(r.v, 3));
 }
 
 /* What a row's numbers are multiplied with. */
@@ -311,8 +322,9 @@ template <class W, int MT>
 KN_KERNEL_MIN(THREADS, MT == 1 ? 4 : 2) few(const void *a, bool a_half, int64_t a0, int64_t a1, const W *w, int64_t row, bool whole, int64_t M, int64_t N, int64_t P, int split, int slice, float alpha,
                        float beta, void *c, bool c_half, int64_t c0, int64_t c1)
 {
-    KN_SHARED(float, mem); /* [MT][slice]; at the end a warp's sums */
+    KN_SHARED(float, mem); /* [MT][slice], then each warp's sums */
     constexpr int SUMS = ROWS * MT;
+    float *sums = mem + MT * slice;
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32, part = warp % split;
     int64_t n0 = ((int64_t)blockIdx.x * (WARPS / split) + warp / split) * ROWS, m0 = (int64_t)blockIdx.y * MT;
     const W *p[ROWS]; /* rows past the last are the last */
@@ -330,29 +342,37 @@ KN_KERNEL_MIN(THREADS, MT == 1 ? 4 : 2) few(const void *a, bool a_half, int64_t 
             }
         __syncthreads();
         for (int k = part * STEP; k < n; k += split * STEP) {
-            float4 v[ROWS][2];
+            raw<W> v[ROWS][2] = {};
             int left = n - k - 4 * lane;
-            KN_UNROLL for (int r = 0; r < ROWS; r++)
-                KN_UNROLL for (int j = 0; j < 2; j++) v[r][j] = four(p[r] + k + 128 * j, left - 128 * j, whole);
-            KN_UNROLL for (int m = 0; m < MT; m++)
-                KN_UNROLL for (int j = 0; j < 2; j++) {
+            if (whole)
+                KN_UNROLL for (int r = 0; r < ROWS; r++)
+                    KN_UNROLL for (int j = 0; j < 2; j++) {
+                        if (left > 128 * j) load_whole(&v[r][j], p[r] + k + 128 * j);
+                    }
+            else
+                KN_UNROLL for (int r = 0; r < ROWS; r++)
+                    KN_UNROLL for (int j = 0; j < 2; j++) load_some(&v[r][j], p[r] + k + 128 * j, left - 128 * j);
+            KN_UNROLL for (int j = 0; j < 2; j++) {
+                float4 w4[ROWS];
+                KN_UNROLL for (int r = 0; r < ROWS; r++) w4[r] = widened(v[r][j]);
+                KN_UNROLL for (int m = 0; m < MT; m++) {
                     float4 x = cu_get4(mem + m * slice + k + 128 * j + 4 * lane);
                     KN_UNROLL for (int r = 0; r < ROWS; r++) {
                         float s = sum[r * MT + m];
-                        s = fmaf(v[r][j].x, x.x, s), s = fmaf(v[r][j].y, x.y, s);
-                        sum[r * MT + m] = fmaf(v[r][j].w, x.w, fmaf(v[r][j].z, x.z, s));
+                        s = fmaf(w4[r].x, x.x, s), s = fmaf(w4[r].y, x.y, s);
+                        sum[r * MT + m] = fmaf(w4[r].w, x.w, fmaf(w4[r].z, x.z, s));
                     }
                 }
+            }
         }
         KN_UNROLL for (int r = 0; r < ROWS; r++) p[r] += slice;
     }
     float s = spread_sum<SUMS>(sum);
     int which = lane * SUMS / 32;
     if (split > 1) {
+        if (lane % (32 / SUMS) == 0) sums[warp * SUMS + which] = s;
         __syncthreads();
-        if (lane % (32 / SUMS) == 0) mem[warp * SUMS + which] = s;
-        __syncthreads();
-        for (int i = 1; i < split && part == 0; i++) s += mem[(warp + i) * SUMS + which];
+        for (int i = 1; i < split && part == 0; i++) s += sums[(warp + i) * SUMS + which];
     }
     int64_t n = n0 + which / MT, m = m0 + which % MT;
     if (part || lane % (32 / SUMS) || m >= M || n >= N) return;
@@ -371,7 +391,7 @@ template <class W, int MT> static st_t run_few_of(struct kn_dev *dev, const stru
     while (split < WARPS && 2 * split <= most && cuda_blocks(g->N, WARPS / split * ROWS) < 2 * cuda_of(dev)->sms) split *= 2;
     bool whole = g->P % 4 == 0 && (uintptr_t)g->b.p % unit == 0 && (row % 4 == 0 || g->N == 1);
     dim3 grid((unsigned)cuda_blocks(g->N, WARPS / split * ROWS), (unsigned)cuda_blocks(g->M, MT));
-    CUDA_RUN(dev, (few<W, MT>), grid, THREADS, (size_t)MT * slice * sizeof(float), g->a.p, g->a.dtype == KN_BF16, g->a.s0, g->a.s1, (const W *)g->b.p, row, whole, g->M, g->N, g->P,
+    CUDA_RUN(dev, (few<W, MT>), grid, THREADS, (size_t)(MT * slice + WARPS * ROWS * MT) * sizeof(float), g->a.p, g->a.dtype == KN_BF16, g->a.s0, g->a.s1, (const W *)g->b.p, row, whole, g->M, g->N, g->P,
              split, slice, g->alpha, g->beta, (void *)g->c.p, g->c.dtype == KN_BF16, g->c.s0, g->c.s1);
     return ST_OK;
 }

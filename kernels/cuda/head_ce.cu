@@ -50,12 +50,11 @@ KN_DEVICE void share(struct seen *s)
     s->most = most;
 }
 
-/* Of the block; part: 64 floats of shared memory. */
+/* Of the block; part: 64 floats of shared memory, for this alone. */
 KN_DEVICE void share_block(struct seen *s, float *part)
 {
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
     share(s);
-    __syncthreads();
     if (lane == 0) part[warp] = s->most, part[32 + warp] = s->sum;
     __syncthreads();
     *s = {lane < warps ? part[lane] : -FLT_MAX, lane < warps ? part[32 + lane] : 0.0f};
@@ -64,7 +63,7 @@ KN_DEVICE void share_block(struct seen *s, float *part)
 
 /* What a row's softmax becomes gradients by. */
 struct row {
-    int64_t target;
+    int target;
     bool counts;
     struct seen own, teacher;
     float by, by_teacher, at_target;
@@ -83,7 +82,7 @@ KN_DEVICE float row_loss(const struct row *r, float at_target)
 }
 
 /* dz of words c .. c+3; where the row does not count, 0 whatever they are. */
-KN_DEVICE float4 gradient(const struct row *r, int64_t c, float4 z, float4 teacher, bool has_teacher)
+KN_DEVICE float4 gradient(const struct row *r, int c, float4 z, float4 teacher, bool has_teacher)
 {
     if (!r->counts) return make_float4(0, 0, 0, 0);
     float m = r->own.most, n = r->teacher.most;
@@ -92,8 +91,8 @@ KN_DEVICE float4 gradient(const struct row *r, int64_t c, float4 z, float4 teach
         g.x = fmaf(-r->by_teacher, exp_of(teacher.x - n), g.x), g.y = fmaf(-r->by_teacher, exp_of(teacher.y - n), g.y);
         g.z = fmaf(-r->by_teacher, exp_of(teacher.z - n), g.z), g.w = fmaf(-r->by_teacher, exp_of(teacher.w - n), g.w);
     }
-    int64_t at = r->target - c;
-    if (at >= 0 && at < 4) {
+    unsigned at = (unsigned)(r->target - c);
+    if (at < 4) {
         if (at == 0) g.x -= r->at_target;
         else if (at == 1) g.y -= r->at_target;
         else if (at == 2) g.z -= r->at_target;
@@ -146,20 +145,20 @@ small(float *z, const float *teacher, int64_t ld, const int32_t *target, int64_t
 }
 
 /* A first look at a row, which keeps its first `kept` numbers. */
-KN_DEVICE struct seen look(const float *z, float *keep, int kept, int64_t V)
+KN_DEVICE struct seen look(const float *z, float *keep, int kept, int V)
 {
     struct seen s = {-FLT_MAX, 0};
-    int64_t across = 4 * blockDim.x;
-    for (int64_t c0 = 4 * threadIdx.x; c0 < V; c0 += AHEAD * across) {
+    int across = 4 * blockDim.x;
+    for (int c0 = 4 * threadIdx.x; c0 < V; c0 += AHEAD * across) {
         float4 v[AHEAD];
         KN_UNROLL for (int i = 0; i < AHEAD; i++) {
-            int64_t c = c0 + i * across;
+            int c = c0 + i * across;
             if (c < V) v[i] = cu_get4(z + c);
         }
         KN_UNROLL for (int i = 0; i < AHEAD; i++) {
-            int64_t c = c0 + i * across;
+            int c = c0 + i * across;
             if (c >= V) break;
-            if (c + 4 > V) v[i] = masked(v[i], (int)(V - c));
+            if (c + 4 > V) v[i] = masked(v[i], V - c);
             if (c < kept) cu_put4(keep + c, v[i]);
             see(&s, v[i]);
         }
@@ -170,11 +169,12 @@ KN_DEVICE struct seen look(const float *z, float *keep, int kept, int64_t V)
 /* A block a row. kept: a multiple of 4, of each kind of logits. */
 template <class G, enum kind KIND>
 KN_KERNEL(BLOCK_MOST)
-large(float *z, const float *teacher, int64_t ld, const int32_t *target, int64_t target_step, float *loss, int64_t loss_step, int64_t V, int kept, float gscale, float mix)
+large(float *z, const float *teacher, int64_t ld, const int32_t *target, int64_t target_step, float *loss, int64_t loss_step, int V, int kept, float gscale, float mix)
 {
-    KN_SHARED(float, mem); /* 64 for sums, then what is kept */
-    int64_t n = blockIdx.x, across = 4 * blockDim.x;
-    float *zn = z + n * ld, *keep = mem + 64, *keep_teacher = keep + kept;
+    KN_SHARED(float, mem); /* 64 for the sums of each kind, then what is kept */
+    int64_t n = blockIdx.x;
+    int across = 4 * blockDim.x;
+    float *zn = z + n * ld, *keep = mem + 128, *keep_teacher = keep + kept;
     const float *tn = teacher + n * ld;
     struct row r = {};
     r.target = target[n * target_step];
@@ -184,24 +184,30 @@ large(float *z, const float *teacher, int64_t ld, const int32_t *target, int64_t
     share_block(&r.own, mem);
     if (KIND == DISTILLED) {
         r.teacher = look(tn, keep_teacher, kept, V);
-        share_block(&r.teacher, mem);
+        share_block(&r.teacher, mem + 64);
     }
     if (threadIdx.x == 0) loss[n * loss_step] = row_loss(&r, at_target);
     if (KIND == LOSS) return;
     row_scales(&r, KIND == DISTILLED, gscale, mix);
-    /* The bf16 of the k-th round lie where logits of rounds before it were, of the first where its own were: all of a round are read before any is written. */
-    bool clashes = sizeof(G) == 2 && kept < V;
-    for (int64_t c0 = 0; c0 < V; c0 += BACK * across) {
+    /* What was kept, this thread kept itself. The bf16 gradient of word c lies where the logit of word c / 2 was: of a round before, or, in the first, of the same. Where
+     * such a one was not kept, all of the round is read before any of it is written. */
+    for (int c0 = 0; c0 < V; c0 += BACK * across) {
         float4 v[BACK], t[BACK];
+        bool all_kept = kept >= V || c0 + BACK * across <= kept;
         KN_UNROLL for (int i = 0; i < BACK; i++) {
-            int64_t c = c0 + i * across + 4 * threadIdx.x;
+            int c = c0 + i * across + 4 * threadIdx.x;
             if (c >= V) continue;
-            v[i] = cu_get4(c < kept ? keep + c : zn + c);
-            if (KIND == DISTILLED) t[i] = cu_get4(c < kept ? keep_teacher + c : tn + c);
+            if (all_kept || c < kept) {
+                v[i] = cu_get4(keep + c);
+                if (KIND == DISTILLED) t[i] = cu_get4(keep_teacher + c);
+            } else {
+                v[i] = cu_get4(zn + c);
+                if (KIND == DISTILLED) t[i] = cu_get4(tn + c);
+            }
         }
-        if (clashes) __syncthreads();
+        if (sizeof(G) == 2 && c0 + BACK * across > 2 * kept) __syncthreads();
         KN_UNROLL for (int i = 0; i < BACK; i++) {
-            int64_t c = c0 + i * across + 4 * threadIdx.x;
+            int c = c0 + i * across + 4 * threadIdx.x;
             if (c < V) cu_put4((G *)zn + c, gradient(&r, c, v[i], t[i], KIND == DISTILLED));
         }
     }
@@ -224,8 +230,8 @@ template <class G, enum kind KIND> static st_t softmax(struct kn_dev *dev, const
         return ST_OK;
     }
     int kinds = KIND == LOSS ? 0 : KIND == GRADIENT ? 1 : 2, threads = h->V <= 4096 ? 256 : h->V <= 16384 ? 512 : BLOCK_MOST;
-    int64_t room = kinds ? (int64_t)(cuda_of(dev)->shared_most - 64 * sizeof(float)) / (kinds * 16) * 4 : 0, kept = kinds && h->ld > room ? room : kinds ? h->ld : 0;
-    CUDA_RUN(dev, (large<G, KIND>), h->rows, threads, (size_t)(64 + kinds * kept) * sizeof(float), h->z, h->teacher, h->ld, h->target, h->target_step, h->loss, h->loss_step, h->V, (int)kept,
+    int64_t room = kinds ? (int64_t)(cuda_of(dev)->shared_most - 128 * sizeof(float)) / (kinds * 16) * 4 : 0, kept = kinds && h->ld > room ? room : kinds ? h->ld : 0;
+    CUDA_RUN(dev, (large<G, KIND>), h->rows, threads, (size_t)(128 + kinds * kept) * sizeof(float), h->z, h->teacher, h->ld, h->target, h->target_step, h->loss, h->loss_step, (int)h->V, (int)kept,
              h->gscale, h->mix);
     return ST_OK;
 }
@@ -262,6 +268,7 @@ static st_t head(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_
     enum kn_dtype want = half ? KN_BF16 : KN_F32;
     struct cuda_matrix mx, mw, mtx, mtw;
     void *z, *teacher = NULL;
+    if (V > INT32_MAX / 2) return ST_ENOTSUP; /* words are counted in 32 bits */
     if (!N) return ST_OK;
     rows = rows_of(N, ld, tx ? 2 : 1);
     CUDA_TRY(cuda_scratch(dev, CUDA_SLOT_A, (size_t)(rows * ld) * sizeof(float), &z));

@@ -240,8 +240,34 @@ static void test_half(struct kn_dev *dev)
         worst = fmax(worst, e);
     }
     ok(worst <= 1e-11, "bf16: all strides and transpositions (worst %.1e)", worst);
+    worst = 0;
+    for (int k = 0; k < 32; k++) {
+        static const int a[] = {5, 6, 0, 2}, b[] = {6, 5, 1, 3};
+        worst = fmax(worst, run_half(dev, 40, 72, 96, a[k % 4], b[k / 4 % 4], k % 3, 1, k % 2, k / 16 * 7));
+    }
+    ok(worst <= 1e-11, "bf16: strides and dims of whole eights (worst %.1e)", worst);
     ok(run_half(dev, 5, 7, 0, 0, 0, 0, 1, 0, 0) == 0 && run_half(dev, 5, 7, 0, 0, 0, 4, 1, 0.5, HALF_C) == 0, "bf16: empty sum is beta c");
 }
+
+#ifdef KT_CUDA
+/* cuBLASLt may know no way to multiply: what it was to take goes the plain way. Where it is the real one, it does as it likes. */
+void cudahost_blas_refuse(int none) __attribute__((weak));
+
+static void test_refused(struct kn_dev *dev)
+{
+    if (!cudahost_blas_refuse) {
+        tap_skip("cuBLASLt cannot be told to refuse");
+        return;
+    }
+    cudahost_blas_refuse(1);
+    double f32 = fmax(run(dev, 67, 71, 73, 0, 0, 0, 1, 0), run(dev, 67, 130, 73, 1, 3, 1, -0.5, 0.5));
+    kn_precision(dev, KN_BF16);
+    double half = fmax(run_half(dev, 67, 71, 73, 0, 0, 0, 1, 0, 0), run_half(dev, 67, 130, 73, 3, 1, 2, -0.5, 0.5, HALF_A | HALF_C));
+    kn_precision(dev, KN_F32);
+    cudahost_blas_refuse(0);
+    ok(f32 <= 1e-12 && half <= 1e-11, "refused by cuBLASLt: f32 %.1e, bf16 %.1e", f32, half);
+}
+#endif
 
 /* Same bits for any number of threads; shapes of every path. */
 static void test_threads(const char *name, enum kn_dtype precision)
@@ -331,6 +357,9 @@ int main(void)
         test_shapes(dev);
         test_strides(dev);
         test_few(dev, 0);
+#ifdef KT_CUDA
+        test_refused(dev);
+#endif
         if (i == 0) test_errors(dev);
         if (!kn_precision(dev, KN_BF16)) test_half(dev), test_few(dev, 1);
         else tap_skip("no bf16 with this instruction set");
