@@ -221,9 +221,13 @@ static void run_block(unsigned n)
         ready.push_back(i);
     }
     for (unsigned w = 0; w < (n + 31) / 32; w++) warps[w].arrived = 0, warps[w].turn = 0;
+    /* One warp of the block runs ahead of the others, or lags behind, or none does: what is used again one barrier too early is found by the first two. */
+    unsigned odd = draw((n + 31) / 32), how = draw(3);
     while (live) {
         if (ready.empty()) release(n, live);
-        unsigned k = draw((uint32_t)ready.size()), i = ready[k];
+        unsigned k = draw((uint32_t)ready.size());
+        for (int again = 0; how && again < 8 && (ready[k] / 32 == odd) == (how == 1); again++) k = draw((uint32_t)ready.size());
+        unsigned i = ready[k];
         ready[k] = ready.back();
         ready.pop_back();
         resume(&fibers[i]);
