@@ -20,7 +20,7 @@
 enum norm_kind { NORM_RMS, NORM_LAYER, NORM_HEAD, NORM_GATE_FIRST, NORM_GATE_LAST };
 
 constexpr int NORM_THREADS = 512, NORM_BLOCK = 256, NORM_HELD = 8192; /* threads of a block at most, and mostly; the longest row that is held */
-constexpr int NORM_PART = 512;                                        /* floats of shared memory for sums over teams of several warps */
+constexpr int NORM_PART = 128;                                        /* floats of shared memory for sums over teams of several warps: twice two sums of 32 */
 
 /* Rows and who takes them. `own`: heads with blocks of their own, blockIdx.x % own (1: none); the walk over rows then has one head. */
 struct norm_rows {
@@ -69,7 +69,7 @@ KN_DEVICE void norm_next(norm_place &at, const norm_rows &s)
 /* ---- sums over a team ---- */
 
 /* Each of v: its sum over the team (V = 1: of a warp at most), the same bits in all of its threads. By the whole block. part: NORM_PART floats of shared memory, of which one half is written while
- * the other may still be read; flip: 0 before the first call. */
+ * the other may still be read (C at most 2 where V is not 1 or a team has several warps); flip: 0 before the first call. */
 template <int V, int C> KN_DEVICE void norm_sum(float (&v)[C], int team, float *part, int &flip)
 {
     if constexpr (V == 1) {
@@ -137,7 +137,7 @@ KN_DEVICE void norm_get(float (&v)[4], const float *p)
 }
 template <class T> KN_DEVICE void norm_put(T *p, const float (&v)[4])
 {
-    cu_put4(p, make_float4(v[0], v[1], v[2], v[3]));
+    cu_write4(p, make_float4(v[0], v[1], v[2], v[3]));
 }
 /* Weights of this thread's quads. */
 template <int V> KN_DEVICE void norm_weights(float (&w)[V][4], const float *p, int lane, int team, int K)
@@ -291,11 +291,13 @@ template <int KIND, int V, class Z> KN_KERNEL(NORM_THREADS) norm_backward_held(n
     }
     /* The block's sums: of its teams, in their order. */
     int width = K * (1 + LAYER);
-    float *out = a.part + (int64_t)blockIdx.x * width, *box = part + NORM_PART, *mine = s.teams > 1 ? box + team * width : out;
+    float *out = a.part + (int64_t)blockIdx.x * width, *box = part + NORM_PART, *mine = box + team * width;
     KN_UNROLL NORM_EACH_QUAD if (k < K)
     {
-        norm_put(mine + k, dw[i]);
-        if (LAYER) norm_put(mine + K + k, db[i]);
+        if (s.teams == 1) norm_put(out + k, dw[i]);
+        else cu_put4(mine + k, make_float4(dw[i][0], dw[i][1], dw[i][2], dw[i][3]));
+        if (LAYER && s.teams == 1) norm_put(out + K + k, db[i]);
+        else if (LAYER) cu_put4(mine + K + k, make_float4(db[i][0], db[i][1], db[i][2], db[i][3]));
     }
     if (s.teams == 1) return;
     __syncthreads();

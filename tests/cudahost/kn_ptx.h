@@ -113,6 +113,16 @@ KN_DEVICE void kn_store8(void *p, uint2 v)
     cudahost::check_aligned(p, 8, "store of 8 bytes");
     *(uint2 *)p = v;
 }
+KN_DEVICE void kn_write16(void *p, uint4 v)
+{
+    cudahost::check_global(p);
+    kn_store16(p, v);
+}
+KN_DEVICE void kn_write8(void *p, uint2 v)
+{
+    cudahost::check_global(p);
+    kn_store8(p, v);
+}
 KN_DEVICE float kn_exp2(float x)
 {
     return exp2f(x);
