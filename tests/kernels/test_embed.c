@@ -95,7 +95,7 @@ int main(void)
     check(1200, 1, 260, 0, 1);
     check(300, 2000, 12, 0, 1);
     check(2, 5, 1100, 0, 1);
-    check(1500, 2000, 4, 0, 256); /* few tokens of a large vocabulary, whose low bits are the same */
+    check(1500, 20000, 4, 0, 256); /* few tokens of a large vocabulary, whose low bits are the same */
     at_rest(KN_BF16, 21);
     at_rest(KN_BF16, 24);
     at_rest(KN_I8, 21);
