@@ -193,6 +193,15 @@ KN_DEVICE void cu_put4(bf16 *p, float4 v)
 {
     kn_store8(p, make_uint2(kn_pack_bf16(v.x, v.y), kn_pack_bf16(v.z, v.w)));
 }
+/* cu_put4 to global memory alone (kn_write16). */
+KN_DEVICE void cu_write4(float *p, float4 v)
+{
+    kn_write16(p, make_uint4(__float_as_uint(v.x), __float_as_uint(v.y), __float_as_uint(v.z), __float_as_uint(v.w)));
+}
+KN_DEVICE void cu_write4(bf16 *p, float4 v)
+{
+    kn_write8(p, make_uint2(kn_pack_bf16(v.x, v.y), kn_pack_bf16(v.z, v.w)));
+}
 
 /* A tensor as kernels see it: its strides in elements, p NULL where it is absent. T float, bf16 or int32_t. */
 template <class T, int R> struct cu_view {

@@ -46,7 +46,7 @@ KN_DEVICE void get(piece<1> &p, const int8_t *row, int64_t d, int64_t, float sca
 }
 KN_DEVICE void put(float *row, int64_t d, int64_t, const piece<4> &p)
 {
-    cu_put4(row + d, make_float4(p.v[0], p.v[1], p.v[2], p.v[3]));
+    cu_write4(row + d, make_float4(p.v[0], p.v[1], p.v[2], p.v[3]));
 }
 KN_DEVICE void put(float *row, int64_t d, int64_t step, const piece<1> &p)
 {

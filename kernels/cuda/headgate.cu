@@ -42,7 +42,7 @@ KN_DEVICE void get(piece<1> &p, const float *at)
 }
 KN_DEVICE void put(float *at, const piece<4> &p)
 {
-    cu_put4(at, make_float4(p.v[0], p.v[1], p.v[2], p.v[3]));
+    cu_write4(at, make_float4(p.v[0], p.v[1], p.v[2], p.v[3]));
 }
 KN_DEVICE void put(float *at, const piece<1> &p)
 {

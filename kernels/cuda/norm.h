@@ -20,7 +20,7 @@
 enum norm_kind { NORM_RMS, NORM_LAYER, NORM_HEAD, NORM_GATE_FIRST, NORM_GATE_LAST };
 
 constexpr int NORM_THREADS = 512, NORM_BLOCK = 256, NORM_HELD = 8192; /* threads of a block at most, and mostly; the longest row that is held */
-constexpr int NORM_PART = 512;                                        /* floats of shared memory for sums over teams of several warps */
+constexpr int NORM_PART = 128;                                        /* floats of shared memory for sums over teams of several warps: twice two sums of 32 */
 
 /* Rows and who takes them. `own`: heads with blocks of their own, blockIdx.x % own (1: none); the walk over rows then has one head. */
 struct norm_rows {
@@ -28,6 +28,7 @@ struct norm_rows {
     int64_t step, db, dt, dh; /* from a team's row to its next, and that in digits */
     int64_t turns;
     int team, teams; /* threads of a team; teams of a block */
+    float share;     /* 1 / K */
 };
 
 /* What is not there has p NULL. w_head: from a head's weights to the next one's. */
@@ -67,22 +68,26 @@ KN_DEVICE void norm_next(norm_place &at, const norm_rows &s)
 
 /* ---- sums over a team ---- */
 
-/* Each of v: its sum over the team, the same bits in all of its threads. By the whole block. part: NORM_PART floats of shared memory, of which one half is written while
- * the other may still be read; flip: 0 before the first call. */
-template <int C> KN_DEVICE void norm_sum(float (&v)[C], int team, float *part, int &flip)
+/* Each of v: its sum over the team (V = 1: of a warp at most), the same bits in all of its threads. By the whole block. part: NORM_PART floats of shared memory, of which one half is written while
+ * the other may still be read (C at most 2 where V is not 1 or a team has several warps); flip: 0 before the first call. */
+template <int V, int C> KN_DEVICE void norm_sum(float (&v)[C], int team, float *part, int &flip)
 {
-    for (int o = (team < 32 ? team : 32) / 2; o; o >>= 1)
-        KN_UNROLL for (int c = 0; c < C; c++) v[c] += __shfl_xor_sync(KN_FULL, v[c], o);
-    if (team <= 32) return;
-    int warp = threadIdx.x / 32, warps = team / 32, from = warp / warps * warps;
-    part += flip * C * 32, flip ^= 1;
-    if (threadIdx.x % 32 == 0)
-        KN_UNROLL for (int c = 0; c < C; c++) part[c * 32 + warp] = v[c];
-    __syncthreads();
-    KN_UNROLL for (int c = 0; c < C; c++) {
-        float sum = 0;
-        for (int i = 0; i < warps; i++) sum += part[c * 32 + from + i];
-        v[c] = sum;
+    if constexpr (V == 1) {
+        for (int o = team / 2; o; o >>= 1)
+            KN_UNROLL for (int c = 0; c < C; c++) v[c] += __shfl_xor_sync(KN_FULL, v[c], o);
+    } else {
+        KN_UNROLL for (int c = 0; c < C; c++) v[c] = cu_warp_sum(v[c]);
+        if (team == 32) return;
+        int warp = threadIdx.x / 32, warps = team / 32, from = warp / warps * warps;
+        part += flip * C * 32, flip ^= 1;
+        if (threadIdx.x % 32 == 0)
+            KN_UNROLL for (int c = 0; c < C; c++) part[c * 32 + warp] = v[c];
+        __syncthreads();
+        KN_UNROLL for (int c = 0; c < C; c++) {
+            float sum = 0;
+            for (int i = 0; i < warps; i++) sum += part[c * 32 + from + i];
+            v[c] = sum;
+        }
     }
 }
 
@@ -132,7 +137,13 @@ KN_DEVICE void norm_get(float (&v)[4], const float *p)
 }
 template <class T> KN_DEVICE void norm_put(T *p, const float (&v)[4])
 {
-    cu_put4(p, make_float4(v[0], v[1], v[2], v[3]));
+    cu_write4(p, make_float4(v[0], v[1], v[2], v[3]));
+}
+/* Weights of this thread's quads. */
+template <int V> KN_DEVICE void norm_weights(float (&w)[V][4], const float *p, int lane, int team, int K)
+{
+    KN_UNROLL for (int i = 0; i < V; i++)
+        if (4 * (lane + i * team) < K) norm_get(w[i], p + 4 * (lane + i * team));
 }
 /* For each of R rows, i.e. places from `first` on, and each of its quads of this thread, at number k of the row. */
 #define NORM_EACH_ROW norm_place at = first; KN_UNROLL for (int r = 0; r < R; r++, norm_next(at, s))
@@ -144,6 +155,11 @@ template <int KIND, int V, class Y> KN_KERNEL_MIN(NORM_THREADS, 1) norm_forward_
     constexpr int R = 4 / V;
     KN_SHARED(float, part);
     int lane = threadIdx.x % s.team, K = (int)s.K, flip = 0;
+    float w[V][4], b[V][4] = {};
+    if (V == 1) {
+        norm_weights(w, a.w, lane, s.team, K);
+        if (KIND == NORM_LAYER) norm_weights(b, a.b, lane, s.team, K);
+    }
     norm_place first = norm_first(s);
     for (int64_t turn = 0; turn < s.turns; turn++) {
         float x[R][V][4] = {}, z[R][V][4] = {}, sum[R] = {}, mean[R];
@@ -167,37 +183,37 @@ template <int KIND, int V, class Y> KN_KERNEL_MIN(NORM_THREADS, 1) norm_forward_
                 if (KIND <= NORM_LAYER && a.r.p && at.n < s.rows && k < K) norm_put(cu_at(a.x, at.b, at.t, at.h, k), x[r][i]);
             }
         }
-        norm_sum(sum, s.team, part, flip);
+        norm_sum<V>(sum, s.team, part, flip);
         if (KIND == NORM_LAYER) {
             KN_UNROLL for (int r = 0; r < R; r++)
             {
-                mean[r] = sum[r] / (float)K, sum[r] = 0;
+                mean[r] = sum[r] * s.share, sum[r] = 0;
                 KN_UNROLL NORM_EACH_QUAD KN_UNROLL NORM_EACH
                 {
                     x[r][i][j] -= mean[r];
                     if (k < K) sum[r] = fmaf(x[r][i][j], x[r][i][j], sum[r]);
                 }
             }
-            norm_sum(sum, s.team, part, flip);
+            norm_sum<V>(sum, s.team, part, flip);
         }
         {
             NORM_EACH_ROW
             {
-                float rstd = rsqrtf(sum[r] / (float)K + a.eps);
+                float rstd = rsqrtf(fmaf(sum[r], s.share, a.eps));
                 if (at.n >= s.rows) continue;
+                if (V > 1 || a.w_head) norm_weights(w, a.w + at.h * a.w_head, lane, s.team, K);
+                if (V > 1 && KIND == NORM_LAYER) norm_weights(b, a.b, lane, s.team, K);
                 if (lane == 0) {
                     *cu_at(a.rstd, at.b, at.t, at.h) = rstd;
                     if (KIND == NORM_LAYER) *cu_at(a.mean, at.b, at.t, at.h) = mean[r];
                 }
                 KN_UNROLL NORM_EACH_QUAD if (k < K)
                 {
-                    float w[4], b[4] = {}, y[4];
-                    norm_get(w, a.w + at.h * a.w_head + k);
-                    if (KIND == NORM_LAYER) norm_get(b, a.b + k);
+                    float y[4];
                     KN_UNROLL NORM_EACH
                     {
-                        y[j] = w[j] * x[r][i][j] * rstd;
-                        if (KIND == NORM_LAYER) y[j] += b[j];
+                        y[j] = w[i][j] * x[r][i][j] * rstd;
+                        if (KIND == NORM_LAYER) y[j] += b[i][j];
                         if (KIND == NORM_GATE_LAST) y[j] *= norm_silu(z[r][i][j]);
                     }
                     norm_put(cu_at(a.y, at.b, at.t, at.h, k), y);
@@ -214,7 +230,9 @@ template <int KIND, int V, class Z> KN_KERNEL(NORM_THREADS) norm_backward_held(n
     constexpr bool LAYER = KIND == NORM_LAYER, GATED = KIND == NORM_GATE_FIRST || KIND == NORM_GATE_LAST, ADDS = KIND == NORM_RMS || LAYER;
     KN_SHARED(float, part);
     int team = threadIdx.x / s.team, lane = threadIdx.x % s.team, K = (int)s.K, flip = 0;
-    float dw[V][4] = {}, db[V][4] = {};
+    const float *weights = a.w + blockIdx.x % s.own * a.w_head;
+    float dw[V][4] = {}, db[V][4] = {}, w[4] = {}; /* w: this quad's; there is no room for all of them */
+    if (V == 1 && 4 * lane < K) norm_get(w, weights + 4 * lane);
     norm_place first = norm_first(s);
     for (int64_t turn = 0; turn < s.turns; turn++) {
         float x[R][V][4] = {}, dy[R][V][4] = {}, z[R][V][4] = {}, dx[R][V][4] = {}, rstd[R], mean[R], sum[R * (1 + LAYER)] = {};
@@ -235,28 +253,28 @@ template <int KIND, int V, class Z> KN_KERNEL(NORM_THREADS) norm_backward_held(n
             }
         }
         {
-            NORM_EACH_ROW KN_UNROLL NORM_EACH_QUAD if (k < K)
+            KN_UNROLL NORM_EACH_QUAD if (k < K)
             {
-                float w[4];
-                norm_get(w, a.w + at.h * a.w_head + k);
-                KN_UNROLL NORM_EACH
-                {
-                    norm_terms<KIND> t = norm_terms_of<KIND>(x[r][i][j], z[r][i][j], dy[r][i][j], w[j], rstd[r], mean[r]);
-                    sum[r] = fmaf(t.g, t.n, sum[r]);
-                    if (LAYER) sum[R + r] += t.g;
-                }
+                if (V > 1) norm_get(w, weights + k);
+                KN_UNROLL for (int r = 0; r < R; r++)
+                    KN_UNROLL NORM_EACH
+                    {
+                        norm_terms<KIND> t = norm_terms_of<KIND>(x[r][i][j], z[r][i][j], dy[r][i][j], w[j], rstd[r], mean[r]);
+                        sum[r] = fmaf(t.g, t.n, sum[r]);
+                        if (LAYER) sum[R * LAYER + r] += t.g;
+                    }
             }
         }
-        norm_sum(sum, s.team, part, flip);
+        norm_sum<V>(sum, s.team, part, flip);
         {
             NORM_EACH_ROW
             {
-                float c = sum[r] / (float)K, c0 = LAYER ? sum[R * LAYER + r] / (float)K : 0.0f;
+                float c = sum[r] * s.share, c0 = LAYER ? sum[R * LAYER + r] * s.share : 0.0f;
                 if (at.n >= s.rows) continue;
                 KN_UNROLL NORM_EACH_QUAD if (k < K)
                 {
-                    float w[4], dz[4];
-                    norm_get(w, a.w + at.h * a.w_head + k);
+                    float dz[4];
+                    if (V > 1) norm_get(w, weights + k);
                     KN_UNROLL NORM_EACH
                     {
                         norm_terms<KIND> t = norm_terms_of<KIND>(x[r][i][j], z[r][i][j], dy[r][i][j], w[j], rstd[r], mean[r]);
@@ -273,11 +291,13 @@ template <int KIND, int V, class Z> KN_KERNEL(NORM_THREADS) norm_backward_held(n
     }
     /* The block's sums: of its teams, in their order. */
     int width = K * (1 + LAYER);
-    float *out = a.part + (int64_t)blockIdx.x * width, *box = part + NORM_PART, *mine = s.teams > 1 ? box + team * width : out;
+    float *out = a.part + (int64_t)blockIdx.x * width, *box = part + NORM_PART, *mine = box + team * width;
     KN_UNROLL NORM_EACH_QUAD if (k < K)
     {
-        norm_put(mine + k, dw[i]);
-        if (LAYER) norm_put(mine + K + k, db[i]);
+        if (s.teams == 1) norm_put(out + k, dw[i]);
+        else cu_put4(mine + k, make_float4(dw[i][0], dw[i][1], dw[i][2], dw[i][3]));
+        if (LAYER && s.teams == 1) norm_put(out + K + k, db[i]);
+        else if (LAYER) cu_put4(mine + K + k, make_float4(db[i][0], db[i][1], db[i][2], db[i][3]));
     }
     if (s.teams == 1) return;
     __syncthreads();
@@ -304,16 +324,16 @@ template <int KIND, class Y> KN_KERNEL(NORM_THREADS) norm_forward_looped(norm_ro
             if (KIND == NORM_GATE_FIRST) v *= norm_silu(*cu_at(a.z, at.b, at.t, at.h, k));
             sum[0] = KIND == NORM_LAYER ? sum[0] + v : fmaf(v, v, sum[0]);
         }
-        norm_sum(sum, s.team, part, flip);
+        norm_sum<0>(sum, s.team, part, flip);
         if (KIND == NORM_LAYER) {
-            mean = sum[0] / (float)s.K, sum[0] = 0;
+            mean = sum[0] * s.share, sum[0] = 0;
             for (int64_t k = lane; k < K; k += s.team) {
                 float v = *cu_at(a.x, at.b, at.t, at.h, k) - mean;
                 sum[0] = fmaf(v, v, sum[0]);
             }
-            norm_sum(sum, s.team, part, flip);
+            norm_sum<0>(sum, s.team, part, flip);
         }
-        float rstd = rsqrtf(sum[0] / (float)s.K + a.eps);
+        float rstd = rsqrtf(fmaf(sum[0], s.share, a.eps));
         if (K && lane == 0) {
             *cu_at(a.rstd, at.b, at.t, at.h) = rstd;
             if (KIND == NORM_LAYER) *cu_at(a.mean, at.b, at.t, at.h) = mean;
@@ -364,8 +384,8 @@ template <int KIND, class Z> KN_KERNEL(NORM_THREADS) norm_backward_looped(norm_r
                 if (LAYER) db[k] += t.e;
             }
             if (pass == 0) {
-                norm_sum(sum, s.team, part, flip);
-                sum[0] /= (float)s.K, sum[1] /= (float)s.K;
+                norm_sum<0>(sum, s.team, part, flip);
+                sum[0] *= s.share, sum[1] *= s.share;
             }
         }
     }
@@ -415,6 +435,7 @@ static inline norm_rows norm_deal(struct kn_dev *dev, const struct kn_tensor *x,
 {
     norm_rows s = {};
     int64_t quads = x->d[3] / 4;
+    s.share = (float)(1.0 / (double)x->d[3]);
     s.K = x->d[3], s.T = x->d[1], s.H = x->d[2] / own, s.own = own;
     s.rows = x->d[0] * s.T * s.H;
     if (V == 1)

@@ -72,6 +72,7 @@ const unsigned char *exchange(const void *in, size_t n, unsigned mask, const cha
 int lane(void);
 void *shared(void);
 void check_aligned(const void *p, size_t to, const char *what);
+void check_global(const void *p); /* not in shared memory */
 void cp16(void *dst, const void *src, bool wanted);
 void cp_commit(void);
 void cp_wait(int left);

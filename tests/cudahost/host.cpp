@@ -129,6 +129,7 @@ static place scheduler;
 static const std::function<void()> *body;
 static const char *kernel_name = "";
 static unsigned char *shared_memory;
+static size_t shared_size;
 #ifdef __SANITIZE_ADDRESS__
 static void *fake; /* the sanitizer's, of the scheduler */
 static const void *scheduler_stack;
@@ -221,9 +222,13 @@ static void run_block(unsigned n)
         ready.push_back(i);
     }
     for (unsigned w = 0; w < (n + 31) / 32; w++) warps[w].arrived = 0, warps[w].turn = 0;
+    /* One warp of the block runs ahead of the others, or lags behind, or none does: what is used again one barrier too early is found by the first two. */
+    unsigned odd = draw((n + 31) / 32), how = draw(3);
     while (live) {
         if (ready.empty()) release(n, live);
-        unsigned k = draw((uint32_t)ready.size()), i = ready[k];
+        unsigned k = draw((uint32_t)ready.size());
+        for (int again = 0; how && again < 8 && (ready[k] / 32 == odd) == (how == 1); again++) k = draw((uint32_t)ready.size());
+        unsigned i = ready[k];
         ready[k] = ready.back();
         ready.pop_back();
         resume(&fibers[i]);
@@ -244,6 +249,7 @@ static void run(const char *name, dim3 grid, dim3 size, size_t shared, const std
     kernel_name = name, body = &fn;
     cudahost::grid_size = grid, cudahost::block_size = size;
     shared_memory = (unsigned char *)fence(shared ? shared : 16);
+    shared_size = shared;
     /* Blocks in an order without pattern: a walk whose step has no divisor in common with their number. */
     uint64_t step = blocks > 2 ? draw((uint32_t)(blocks < UINT32_MAX ? blocks : UINT32_MAX)) : 1, at = 0;
     auto divisor = [](uint64_t a, uint64_t b) {
@@ -308,6 +314,11 @@ void *cudahost::shared(void)
 void cudahost::check_aligned(const void *p, size_t to, const char *what)
 {
     if ((uintptr_t)p % to) stop(NULL, 0, "misaligned %s at %p", what, p);
+}
+
+void cudahost::check_global(const void *p)
+{
+    if ((const unsigned char *)p >= shared_memory && (const unsigned char *)p < shared_memory + shared_size) stop(NULL, 0, "a store to global memory at %p, which is shared", p);
 }
 
 void cudahost::cp16(void *to, const void *from, bool wanted)

@@ -132,6 +132,16 @@ KN_DEVICE uint32_t kn_stream4(const void *p)
     cudahost::check_aligned(p, 4, "load of 4 bytes");
     return *(const uint32_t *)p;
 }
+KN_DEVICE void kn_write16(void *p, uint4 v)
+{
+    cudahost::check_global(p);
+    kn_store16(p, v);
+}
+KN_DEVICE void kn_write8(void *p, uint2 v)
+{
+    cudahost::check_global(p);
+    kn_store8(p, v);
+}
 KN_DEVICE float kn_exp2(float x)
 {
     return exp2f(x);

@@ -145,7 +145,7 @@ static void refusals(void)
 int main(void)
 {
     kt_open();
-    static const int shapes[][4] = {{2, 37, 3, 32}, {1, 5, 2, 6}, {1, 1, 1, 1}, {3, 1, 4, 80}, {1, 300, 8, 64}, {1, 9, 1, 129}, {2, 5, 3, 192}, {1, 3, 2, 512}, {2, 2, 2, 9000}};
+    static const int shapes[][4] = {{2, 37, 3, 32}, {1, 5, 2, 6}, {1, 1, 1, 1}, {3, 1, 4, 80}, {1, 300, 8, 64}, {1, 9, 1, 129}, {3, 37, 3, 128}, {2, 5, 3, 192}, {1, 3, 2, 512}, {2, 2, 2, 9000}};
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
         for (int k = 0; k < 4; k++)
             compare(shapes[i][0], shapes[i][1], shapes[i][2], shapes[i][3], k & 1, k >> 1);

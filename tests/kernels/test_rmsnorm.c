@@ -18,15 +18,15 @@ static st_t run(struct kn_dev *dev, int ref, void *arg)
 static void check(int64_t n, int64_t d, int residual, int strided, double amp)
 {
     int64_t nd[] = {n, d}, wide[] = {d + 5, 1}, apart[] = {2 * d + 1, 2}, two[] = {2};
-    const int64_t *s = strided == 0 ? NULL : strided == 1 ? wide : apart;
+    const int64_t *s = strided == 1 ? wide : strided == 2 ? apart : NULL, *alone = strided == 3 ? wide : s;
     struct call c = {
         .x = kt_new(2, nd, s, amp, 1),
         .r = kt_new(2, nd, s, amp, 2),
         .w = kt_new(1, nd + 1, strided == 2 ? two : NULL, 1, 3),
-        .y = kt_new(2, nd, s, 1, 4),
+        .y = kt_new(2, nd, alone, 1, 4), /* strided = 3: it and dx alone */
         .rstd = kt_new(1, nd, strided ? two : NULL, 1, 5),
         .dy = kt_new(2, nd, s, 1, 6),
-        .dx = kt_new(2, nd, s, 1, 7),
+        .dx = kt_new(2, nd, alone, 1, 7),
         .dw = kt_new(1, nd + 1, strided == 2 ? two : NULL, 1, 8),
         .residual = residual,
     };
@@ -93,6 +93,7 @@ int main(void)
     check(300, 129, 1, 1, 1);
     check(70, 515, 0, 1, 1);
     check(41, 48, 1, 2, 1);
+    check(41, 48, 0, 3, 1);
     check(41, 33, 0, 2, 1);
     check(16, 128, 1, 0, 0); /* zeros: eps alone keeps it finite */
     check(16, 128, 1, 0, 1e4);

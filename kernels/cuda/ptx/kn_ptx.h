@@ -148,6 +148,15 @@ KN_DEVICE void kn_prefetch(const void *p)
 {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
 }
+/* The stores again, to global memory alone: one instruction each, where the compiler takes *(uint4 *)p = v apart and does not always find the parts again. */
+KN_DEVICE void kn_write16(void *p, uint4 v)
+{
+    asm volatile("st.global.v4.b32 [%0], {%1,%2,%3,%4};" ::"l"(__cvta_generic_to_global(p)), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
+}
+KN_DEVICE void kn_write8(void *p, uint2 v)
+{
+    asm volatile("st.global.v2.b32 [%0], {%1,%2};" ::"l"(__cvta_generic_to_global(p)), "r"(v.x), "r"(v.y) : "memory");
+}
 
 /* 2^x, an approximation within 2 units in the last place. */
 KN_DEVICE float kn_exp2(float x)
