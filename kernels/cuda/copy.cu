@@ -7,6 +7,10 @@
 /* Elements of type T, 16 bytes of them at once. */
 template <class T> struct moving {
     static constexpr int K = 2, BATCH = 2;
+    static size_t size(int)
+    {
+        return sizeof(T);
+    }
     template <int W> struct Lot {
         uint4 v;
     };
