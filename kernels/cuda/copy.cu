@@ -68,7 +68,7 @@ template <class X, class Y> KN_KERNEL(EACH_THREADS) turn(each_walk<2> w, int64_t
     KN_SHARED(Y, mem);
     Y(*tile)[TILE + 1] = (Y(*)[TILE + 1])mem;
     unsigned across = (unsigned)((w.d[0] + TILE - 1) / TILE), down = (unsigned)((n + TILE - 1) / TILE), t = blockIdx.x;
-    int64_t i0 = t % across * TILE, j0 = t / across % down * TILE, m = w.d[0], o[2];
+    int64_t i0 = (int64_t)(t % across) * TILE, j0 = (int64_t)(t / across % down) * TILE, m = w.d[0], o[2];
     int lane = threadIdx.x % TILE, from = threadIdx.x / TILE;
     X v[TILE / DEEP] = {};
     each_row(w, t / across / down, o);

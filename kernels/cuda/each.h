@@ -1,4 +1,4 @@
-/* Ops that treat every element alike: one kernel that walks up to six tensors of equal dims and any strides, each element by one thread, which has read all that it
+/* Ops that treat every element alike: one kernel that walks a few tensors of equal dims and any strides, each element by one thread, which has read all that it
  * reads there before it writes (so that outputs may be the memory of inputs).
  *
  *   struct product {                                        // what is done, and the numbers that it needs
