@@ -48,8 +48,9 @@ struct by_memory {
     const step *s;
     KN_DEVICE void apply(const by_memory &op, const float (&in)[IN], float (&out)[OUT])
     {
-        if (isfinite(op.s->gscale)) update(*op.s, in, out);
-        else out[0] = in[0], out[1] = in[2], out[2] = in[3];
+        const step s = *op.s;
+        update(s, in, out);
+        if (!isfinite(s.gscale)) out[0] = in[0], out[1] = in[2], out[2] = in[3];
     }
 };
 

@@ -7,6 +7,10 @@
 /* Elements of type T, 16 bytes of them at once. */
 template <class T> struct moving {
     static constexpr int K = 2, BATCH = 2;
+    static size_t size(int)
+    {
+        return sizeof(T);
+    }
     template <int W> struct Lot {
         uint4 v;
     };
@@ -36,45 +40,49 @@ struct cast {
 
 constexpr int TILE = 32, DEEP = EACH_THREADS / TILE;
 
-KN_DEVICE void move(const uint8_t *x, uint8_t *y)
+KN_DEVICE uint8_t moved(uint8_t v, const uint8_t *)
 {
-    *y = *x;
+    return v;
 }
-KN_DEVICE void move(const uint16_t *x, uint16_t *y)
+KN_DEVICE uint16_t moved(uint16_t v, const uint16_t *)
 {
-    *y = *x;
+    return v;
 }
-KN_DEVICE void move(const uint32_t *x, uint32_t *y)
+KN_DEVICE uint32_t moved(uint32_t v, const uint32_t *)
 {
-    *y = *x;
+    return v;
 }
-KN_DEVICE void move(const float *x, bf16 *y)
+KN_DEVICE bf16 moved(float v, const bf16 *)
 {
-    *y = cu_round(*x);
+    return cu_round(v);
 }
-KN_DEVICE void move(const bf16 *x, float *y)
+KN_DEVICE float moved(bf16 v, const float *)
 {
-    *y = cu_widen(*x);
+    return cu_widen(v);
 }
 
-/* y runs along dim 0 of the walk and x along dim `along`. A block takes tiles of these two, one of each of the rest's places; rest: the walk without `along`. */
-template <class X, class Y> KN_KERNEL(EACH_THREADS) turn(each_walk<2> w, each_walk<2> rest, int along)
+/* y runs along dim 0 of the walk, of m places, and x along another, of n, in which the strides are sx and sy. A block takes one tile of these two
+ * at one of the rest's places; w: the walk without the other. */
+template <class X, class Y> KN_KERNEL(EACH_THREADS) turn(each_walk<2> w, int64_t n, int64_t sx, int64_t sy)
 {
     KN_SHARED(Y, mem);
     Y(*tile)[TILE + 1] = (Y(*)[TILE + 1])mem;
-    int64_t across = (w.d[0] + TILE - 1) / TILE, i0 = blockIdx.x % across * TILE, j0 = blockIdx.x / across * TILE, m = w.d[0], n = w.d[along];
+    unsigned across = (unsigned)((w.d[0] + TILE - 1) / TILE), down = (unsigned)((n + TILE - 1) / TILE), t = blockIdx.x;
+    int64_t i0 = (int64_t)(t % across) * TILE, j0 = (int64_t)(t / across % down) * TILE, m = w.d[0], o[2];
     int lane = threadIdx.x % TILE, from = threadIdx.x / TILE;
-    for (int64_t r = blockIdx.y; r < rest.rows; r += gridDim.y) {
-        int64_t o[2];
-        each_row(rest, r, o);
-        const X *x = (const X *)w.p[0] + o[0];
-        Y *y = (Y *)w.p[1] + o[1];
-        KN_UNROLL for (int k = from; k < TILE; k += DEEP)
-            if (i0 + k < m && j0 + lane < n) move(x + (i0 + k) * w.s[0][0] + (j0 + lane) * w.s[0][along], &tile[k][lane]);
-        __syncthreads();
-        KN_UNROLL for (int k = from; k < TILE; k += DEEP)
-            if (j0 + k < n && i0 + lane < m) y[(i0 + lane) * w.s[1][0] + (j0 + k) * w.s[1][along]] = tile[lane][k];
-        __syncthreads();
+    X v[TILE / DEEP] = {};
+    each_row(w, t / across / down, o);
+    const X *x = (const X *)w.p[0] + o[0] + (j0 + lane) * sx;
+    Y *y = (Y *)w.p[1] + o[1] + (i0 + lane) * w.s[1][0];
+    KN_UNROLL for (int k = 0; k < TILE / DEEP; k++) {
+        int64_t i = i0 + from + k * DEEP;
+        if (i < m && j0 + lane < n) v[k] = x[i * w.s[0][0]];
+    }
+    KN_UNROLL for (int k = 0; k < TILE / DEEP; k++) tile[from + k * DEEP][lane] = moved(v[k], y);
+    __syncthreads();
+    KN_UNROLL for (int k = 0; k < TILE / DEEP; k++) {
+        int64_t j = j0 + from + k * DEEP;
+        if (j < n && i0 + lane < m) y[j * sy] = tile[lane][from + k * DEEP];
     }
 }
 
@@ -86,8 +94,7 @@ template <class X, class Y> static st_t run_turn(struct kn_dev *dev, const each_
         for (int k = 0; k < 2; k++) rest.s[k][i] = w.s[k][i + 1];
     }
     rest.rank--, rest.rows /= w.d[along];
-    dim3 grid((unsigned)(cuda_blocks(w.d[0], TILE) * cuda_blocks(w.d[along], TILE)), (unsigned)cuda_blocks(rest.rows, 1, 65535));
-    CUDA_RUN(dev, (turn<X, Y>), grid, EACH_THREADS, TILE * (TILE + 1) * sizeof(Y), w, rest, along);
+    CUDA_RUN(dev, (turn<X, Y>), cuda_blocks(w.d[0], TILE) * cuda_blocks(w.d[along], TILE) * rest.rows, EACH_THREADS, TILE * (TILE + 1) * sizeof(Y), rest, w.d[along], w.s[0][along], w.s[1][along]);
     return ST_OK;
 }
 

@@ -1,4 +1,4 @@
-/* Ops that treat every element alike: one kernel that walks up to six tensors of equal dims and any strides, each element by one thread, which has read all that it
+/* Ops that treat every element alike: one kernel that walks a few tensors of equal dims and any strides, each element by one thread, which has read all that it
  * reads there before it writes (so that outputs may be the memory of inputs).
  *
  *   struct product {                                        // what is done, and the numbers that it needs
@@ -69,12 +69,12 @@ template <int K> static inline each_walk<K> each_walk_of(const struct kn_tensor 
 /* Whether `by` neighbours at once can be reached in all of tensor k, whose elements have `size` bytes. */
 template <int K> static inline bool each_by(const each_walk<K> &w, int k, int by, size_t size)
 {
-    bool yes = w.s[k][0] == 1 && (uintptr_t)w.p[k] % ((size_t)by * size) == 0;
+    bool yes = w.s[k][0] == 1 && (w.rank == 1 || w.d[0] % by == 0) && (uintptr_t)w.p[k] % ((size_t)by * size) == 0;
     for (int i = 1; i < w.rank; i++) yes = yes && w.s[k][i] % by == 0;
     return yes;
 }
 
-/* Where row r begins in each tensor. */
+/* Where row r begins in each tensor; r < 2^31 where the walk has more than two dims. */
 template <int K> KN_DEVICE void each_row(const each_walk<K> &w, int64_t r, int64_t (&o)[K])
 {
     if (w.rank <= 2) {
@@ -82,11 +82,12 @@ template <int K> KN_DEVICE void each_row(const each_walk<K> &w, int64_t r, int64
         return;
     }
     KN_UNROLL for (int k = 0; k < K; k++) o[k] = 0;
+    uint32_t left = (uint32_t)r;
     KN_UNROLL for (int i = 1; i < KN_RANK; i++) {
-        if (i >= w.rank) continue;
-        int64_t q = r >> 31 ? r / w.d[i] : w.d[i] >> 31 ? 0 : (int64_t)((uint32_t)r / (uint32_t)w.d[i]), at = r - q * w.d[i];
+        if (i >= w.rank) break;
+        uint32_t q = i + 1 < w.rank ? left / (uint32_t)w.d[i] : 0, at = left - q * (uint32_t)w.d[i];
         KN_UNROLL for (int k = 0; k < K; k++) o[k] += at * w.s[k][i];
-        r = q;
+        left = q;
     }
 }
 
@@ -103,32 +104,34 @@ static inline int each_across(int64_t n, int most = EACH_THREADS)
     return best;
 }
 
-/* F: what is done with W neighbours at a time, BATCH times a thread: F::Lot<W> holds what F::get<W> reads of the tensors p at o and F::put<W> writes there. */
-template <class F, int W> KN_KERNEL(EACH_THREADS) each(F f, each_walk<F::K> w)
+/* F: what is done with W neighbours at a time, BATCH times a thread of a single row: F::Lot<W> holds what F::get<W> reads of the tensors p at o and F::put<W> writes there.
+ * F::size: bytes of an element of tensor k. Flat: there is one row. */
+template <class F, int W, bool Flat> KN_KERNEL(EACH_THREADS) each(F f, each_walk<F::K> w)
 {
-    constexpr int K = F::K, N = W > 1 ? F::BATCH : EACH_SINGLES;
-    int64_t step = (int64_t)blockDim.x * W, first = (int64_t)blockIdx.x * N * step + (int64_t)threadIdx.x * W, n = w.d[0];
-    for (int64_t r = (int64_t)blockIdx.y * blockDim.y + threadIdx.y; r < w.rows; r += (int64_t)gridDim.y * blockDim.y) {
-        int64_t base[K], o[N][K];
-        typename F::template Lot<W> lot[N];
+    constexpr int K = F::K, N = W == 1 ? EACH_SINGLES : Flat ? F::BATCH : 1;
+    int64_t r = Flat ? 0 : (int64_t)blockIdx.x * blockDim.y + threadIdx.y, across = Flat ? blockIdx.x : (int64_t)blockIdx.z * gridDim.y + blockIdx.y;
+    int64_t step = (int64_t)blockDim.x * W, first = across * N * step + (int64_t)threadIdx.x * W, n = w.d[0], base[K] = {}, o[N][K];
+    typename F::template Lot<W> lot[N] = {};
+    if (!Flat) {
+        if (r >= w.rows) return;
         each_row(w, r, base);
-        KN_UNROLL for (int j = 0; j < N; j++) {
+    }
+    KN_UNROLL for (int j = 0; j < N; j++) {
+        int64_t i = first + j * step;
+        KN_UNROLL for (int k = 0; k < K; k++) o[j][k] = base[k] + (W > 1 ? i : i * w.s[k][0]);
+        if (i + W <= n) F::template get<W>(f, w.p, o[j], lot[j]);
+    }
+    KN_UNROLL for (int j = 0; j < N; j++)
+        if (first + j * step + W <= n) F::template put<W>(f, w.p, o[j], lot[j]);
+    if constexpr (Flat) {
+        KN_UNROLL for (int j = 0; j < N; j++) { /* what is left after whole lots */
             int64_t i = first + j * step;
-            KN_UNROLL for (int k = 0; k < K; k++) o[j][k] = base[k] + (W > 1 ? i : i * w.s[k][0]);
-            if (i + W <= n) F::template get<W>(f, w.p, o[j], lot[j]);
-        }
-        KN_UNROLL for (int j = 0; j < N; j++)
-            if (first + j * step + W <= n) F::template put<W>(f, w.p, o[j], lot[j]);
-        if constexpr (W > 1) {
-            KN_UNROLL for (int j = 0; j < N; j++) { /* what is left of a row after whole lots */
-                int64_t i = first + j * step;
-                if (i >= n || i + W <= n) continue;
-                for (; i < n; i++) {
-                    typename F::template Lot<1> one;
-                    KN_UNROLL for (int k = 0; k < K; k++) o[j][k] = base[k] + i;
-                    F::template get<1>(f, w.p, o[j], one);
-                    F::template put<1>(f, w.p, o[j], one);
-                }
+            if (i >= n || i + W <= n) continue;
+            for (; i < n; i++) {
+                typename F::template Lot<1> one = {};
+                KN_UNROLL for (int k = 0; k < K; k++) o[j][k] = i;
+                F::template get<1>(f, w.p, o[j], one);
+                F::template put<1>(f, w.p, o[j], one);
             }
         }
     }
@@ -138,11 +141,22 @@ template <class F, int W> KN_KERNEL(EACH_THREADS) each(F f, each_walk<F::K> w)
 template <class F, int W> static st_t each_run(struct kn_dev *dev, const F &f, const each_walk<F::K> &w, bool wide)
 {
     if (!w.d[0] || !w.rows) return ST_OK;
-    int64_t lots = cuda_blocks(w.d[0], wide ? W : 1), batch = wide ? F::BATCH : EACH_SINGLES;
+    if (w.rank > 2 && w.rows >> 31) { /* one after the other along the outermost */
+        each_walk<F::K> part = w;
+        part.rank--, part.rows /= w.d[part.rank];
+        for (int64_t i = 0; i < w.d[part.rank]; i++) {
+            for (int k = 0; k < F::K; k++) part.p[k] = (char *)w.p[k] + i * w.s[k][part.rank] * (int64_t)F::size(k);
+            CUDA_TRY((each_run<F, W>(dev, f, part, wide)));
+        }
+        return ST_OK;
+    }
+    int64_t lots = cuda_blocks(w.d[0], wide ? W : 1), batch = !wide ? EACH_SINGLES : w.rank == 1 ? F::BATCH : 1;
     unsigned x = (unsigned)each_across(cuda_blocks(lots, batch)), y = EACH_THREADS / x;
-    dim3 grid((unsigned)cuda_blocks(lots, (int64_t)x * batch), (unsigned)cuda_blocks(w.rows, y, 65535));
-    if (wide) CUDA_RUN(dev, (each<F, W>), grid, dim3(x, y), 0, f, w);
-    else CUDA_RUN(dev, (each<F, 1>), grid, dim3(x, y), 0, f, w);
+    int64_t across = cuda_blocks(lots, (int64_t)x * batch), deep = cuda_blocks(across, 65535);
+    dim3 grid((unsigned)cuda_blocks(w.rows, y), (unsigned)((across + deep - 1) / deep), (unsigned)deep);
+    if (wide && w.rank == 1) CUDA_RUN(dev, (each<F, W, true>), across, x, 0, f, w);
+    else if (wide) CUDA_RUN(dev, (each<F, W, false>), grid, dim3(x, y), 0, f, w);
+    else CUDA_RUN(dev, (each<F, 1, false>), grid, dim3(x, y), 0, f, w);
     return ST_OK;
 }
 
@@ -199,6 +213,10 @@ template <class Op, class A, class B> struct each_mapping {
     template <int W> struct Lot {
         float v[IN][W];
     };
+    static size_t size(int k)
+    {
+        return k < IN ? sizeof(A) : sizeof(B);
+    }
     template <int W> KN_DEVICE void get(const each_mapping &, void *const (&p)[K], const int64_t (&o)[K], Lot<W> &l)
     {
         KN_UNROLL for (int k = 0; k < IN; k++) each_get<W>((const A *)p[k] + o[k], l.v[k]);
@@ -222,7 +240,7 @@ template <class A, class B, class Op> static st_t each_map(struct kn_dev *dev, c
     constexpr int K = Op::IN + Op::OUT, W = 16 / (sizeof(A) > sizeof(B) ? sizeof(A) : sizeof(B));
     each_walk<K> w = each_walk_of(t);
     bool wide = true;
-    for (int k = 0; k < K; k++) wide = wide && each_by(w, k, W, k < Op::IN ? sizeof(A) : sizeof(B));
+    for (int k = 0; k < K; k++) wide = wide && each_by(w, k, W, each_mapping<Op, A, B>::size(k));
     return each_run<each_mapping<Op, A, B>, W>(dev, {op}, w, wide);
 }
 

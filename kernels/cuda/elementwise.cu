@@ -23,6 +23,10 @@ extern "C" st_t cuda_axpy(struct kn_dev *dev, double alpha, const struct kn_tens
 template <class T> struct filling {
     static constexpr int K = 1, BATCH = 2;
     uint32_t four;
+    static size_t size(int)
+    {
+        return sizeof(T);
+    }
     template <int W> struct Lot {};
     template <int W> KN_DEVICE void get(const filling &, void *const (&)[1], const int64_t (&)[1], Lot<W> &) {}
     template <int W> KN_DEVICE void put(const filling &f, void *const (&p)[1], const int64_t (&o)[1], const Lot<W> &)

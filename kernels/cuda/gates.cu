@@ -3,7 +3,7 @@
 #include "kernels/cuda/each.h"
 #include "kernels/cuda/sums.h"
 
-constexpr int THREADS = 256, ROWS_LEAST = 4; /* rows of a thread */
+constexpr int THREADS = 256, BATCH = 4; /* rows of a thread that are read ahead */
 constexpr int64_t PARTS_MOST = 512;
 
 /* a, b, a_log, dt_bias; g, beta */
@@ -27,7 +27,7 @@ extern "C" st_t cuda_delta_gates(struct kn_dev *dev, const struct kn_tensor *a, 
 
 /* dg/da = -exp(a_log) sigmoid(a + dt_bias), dg/da_log = g. A block takes a run of rows, a thread one column of every blockDim.y-th of them; part: a run's sums of da_log
  * and of ddt_bias, [2][H]. */
-KN_KERNEL(THREADS) backward(cu_mat<float> a, cu_mat<float> b, cu_vec<float> a_log, cu_vec<float> dt_bias, cu_mat<float> dg, cu_mat<float> dbeta, cu_mat<float> da,
+KN_KERNEL_MIN(THREADS, 3) backward(cu_mat<float> a, cu_mat<float> b, cu_vec<float> a_log, cu_vec<float> dt_bias, cu_mat<float> dg, cu_mat<float> dbeta, cu_mat<float> da,
                             cu_mat<float> db, int64_t N, int64_t H, int64_t rows, float *part)
 {
     KN_SHARED(float, mem);
@@ -35,12 +35,25 @@ KN_KERNEL(THREADS) backward(cu_mat<float> a, cu_mat<float> b, cu_vec<float> a_lo
     float rates = 0, biases = 0;
     if (h < H) {
         float rate = -expf(*cu_at(a_log, h)), bias = *cu_at(dt_bias, h);
-        KN_UNROLL for (int64_t n = from + threadIdx.y; n < to; n += blockDim.y) {
-            float u = *cu_at(a, n, h) + bias, d = *cu_at(dg, n, h) * rate, s = each_sigmoid(*cu_at(b, n, h)), e = *cu_at(dbeta, n, h), slope = d * each_sigmoid(u);
-            rates = fmaf(d, each_softplus(u), rates);
-            biases += slope;
-            *cu_at(da, n, h) = slope;
-            *cu_at(db, n, h) = e * (s * (1.0f - s));
+        for (int64_t n = from + threadIdx.y; n < to; n += BATCH * blockDim.y) {
+            float in_a[BATCH], in_b[BATCH], in_dg[BATCH], in_dbeta[BATCH];
+            KN_UNROLL for (int k = 0; k < BATCH; k++) {
+                int64_t at = n + k * blockDim.y;
+                bool there = at < to;
+                in_a[k] = there ? *cu_at(a, at, h) : 0.0f;
+                in_b[k] = there ? *cu_at(b, at, h) : 0.0f;
+                in_dg[k] = there ? *cu_at(dg, at, h) : 0.0f;
+                in_dbeta[k] = there ? *cu_at(dbeta, at, h) : 0.0f;
+            }
+            KN_UNROLL for (int k = 0; k < BATCH; k++) {
+                int64_t at = n + k * blockDim.y;
+                if (at >= to) break;
+                float u = in_a[k] + bias, d = in_dg[k] * rate, s = each_sigmoid(in_b[k]), slope = d * each_sigmoid(u);
+                rates = fmaf(d, each_softplus(u), rates);
+                biases += slope;
+                *cu_at(da, at, h) = slope;
+                *cu_at(db, at, h) = in_dbeta[k] * (s * (1.0f - s));
+            }
         }
     }
     int at = threadIdx.y * blockDim.x + threadIdx.x;
@@ -65,7 +78,7 @@ extern "C" st_t cuda_delta_gates_bwd(struct kn_dev *dev, const struct kn_tensor 
     int64_t N = a->d[0], H = a->d[1];
     if (!N || !H) return ST_OK;
     unsigned x = (unsigned)each_across(H), y = THREADS / x;
-    int64_t parts = cuda_blocks(N, (int64_t)y * ROWS_LEAST, PARTS_MOST), rows = (N + parts - 1) / parts;
+    int64_t parts = cuda_blocks(N, (int64_t)y * BATCH, PARTS_MOST), rows = (N + parts - 1) / parts;
     parts = cuda_blocks(N, rows);
     void *part;
     CUDA_TRY(cuda_scratch(dev, CUDA_SLOT_A, (size_t)(parts * 2 * H) * sizeof(float), &part));

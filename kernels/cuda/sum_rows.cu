@@ -1,9 +1,10 @@
 /* Sums over the rows, the gradient of a bias; f32. Bytes an element: 1 read. A block takes a strip of columns and a run of rows, in which its warps go down every
- * eighth row; the runs' sums are then added in their order (sums.h). Where a column's numbers lie next to each other, a warp takes a column. */
+ * eighth row; the runs' sums are then added in their order (sums.h). Where a column's numbers lie next to each other, a warp takes a column's
+ * run. */
 #include "kernels/cuda/sums.h"
 
 constexpr int THREADS = 256, WARPS = THREADS / 32;
-constexpr int64_t PARTS_MOST = 256, ROWS_LEAST = 64; /* runs at most, and a run's rows at least */
+constexpr int64_t PARTS_MOST = 1024, ROWS_LEAST = 64; /* runs at most, and a run's rows at least */
 
 /* W columns a lane. part: a row of D for each run; or, for a single one, db itself. */
 template <int W> KN_KERNEL(THREADS) strips(cu_mat<float> dy, int64_t N, int64_t D, int64_t rows, float *part, cu_vec<float> db)
@@ -35,15 +36,17 @@ template <int W> KN_KERNEL(THREADS) strips(cu_mat<float> dy, int64_t N, int64_t 
     }
 }
 
-KN_KERNEL(THREADS) columns(cu_mat<float> dy, int64_t N, int64_t D, cu_vec<float> db)
+KN_KERNEL(THREADS) columns(cu_mat<float> dy, int64_t N, int64_t D, int64_t rows, float *part, cu_vec<float> db)
 {
     int lane = threadIdx.x % 32;
-    int64_t d = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32;
+    int64_t d = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32, from = (int64_t)blockIdx.y * rows, to = from + rows < N ? from + rows : N;
     if (d >= D) return;
     float s = 0;
-    for (int64_t n = lane; n < N; n += 32) s += *cu_at(dy, n, d);
+    KN_UNROLL for (int64_t n = from + lane; n < to; n += 32) s += *cu_at(dy, n, d);
     s = cu_warp_sum(s);
-    if (lane == 0) *cu_at(db, d) += s;
+    if (lane) return;
+    if (part) part[(int64_t)blockIdx.y * D + d] = s;
+    else *cu_at(db, d) += s;
 }
 
 extern "C" st_t cuda_sum_rows(struct kn_dev *dev, const struct kn_tensor *dy, const struct kn_tensor *db)
@@ -52,18 +55,16 @@ extern "C" st_t cuda_sum_rows(struct kn_dev *dev, const struct kn_tensor *dy, co
     if (!cuda_is_f32(dy)) return ST_ENOTSUP;
     int64_t N = dy->d[0], D = dy->d[1];
     if (!N || !D) return ST_OK;
-    if (dy->s[0] < dy->s[1]) {
-        CUDA_RUN(dev, columns, cuda_blocks(D, WARPS), THREADS, 0, dy, N, D, db);
-        return ST_OK;
-    }
+    bool down = dy->s[0] < dy->s[1];
     int W = cuda_by4(dy) ? 4 : 1;
-    int64_t across = cuda_blocks(D, 32 * W), want = 8 * (int64_t)cuda_of(dev)->sms / across + 1; /* blocks for all of the card */
-    int64_t parts = cuda_blocks(N, ROWS_LEAST, want < PARTS_MOST ? want : PARTS_MOST), rows = (N + parts - 1) / parts;
+    int64_t across = cuda_blocks(D, down ? WARPS : 32 * W), want = 8 * (int64_t)cuda_of(dev)->sms / across + 1; /* blocks for all of the card */
+    int64_t parts = cuda_blocks(N, down ? 4 * ROWS_LEAST : ROWS_LEAST, want < PARTS_MOST ? want : PARTS_MOST), rows = (N + parts - 1) / parts;
     parts = cuda_blocks(N, rows);
     void *part = NULL;
     if (parts > 1) CUDA_TRY(cuda_scratch(dev, CUDA_SLOT_A, (size_t)(parts * D) * sizeof(float), &part));
     dim3 grid((unsigned)across, (unsigned)parts);
-    if (W == 4) CUDA_RUN(dev, strips<4>, grid, THREADS, WARPS * 128 * sizeof(float), dy, N, D, rows, (float *)part, db);
+    if (down) CUDA_RUN(dev, columns, grid, THREADS, 0, dy, N, D, rows, (float *)part, db);
+    else if (W == 4) CUDA_RUN(dev, strips<4>, grid, THREADS, WARPS * 128 * sizeof(float), dy, N, D, rows, (float *)part, db);
     else CUDA_RUN(dev, strips<1>, grid, THREADS, WARPS * 32 * sizeof(float), dy, N, D, rows, (float *)part, db);
     return parts > 1 ? sums_add(dev, (const float *)part, parts, 1, D, NULL, db) : ST_OK;
 }

@@ -105,6 +105,17 @@ int main(void)
         kt_free(&x);
     }
 
+    struct kt whole = kt_new(1, (int64_t[]){4011}, NULL, 3, 1);
+    int far = 0;
+    for (int64_t from = 0; from < 5; from++)
+        for (int64_t n = 0; n < 4004; n = n < 10 ? n + 1 : n * 7 + from) {
+            struct kn_tensor part = kn_slice(kt_f(&whole), 0, from, n), exact = kn_slice(kt_d(&whole), 0, from, n);
+            double got = -1, want = 0;
+            far += kt_ref->op->sumsq(kt_ref, &exact, &want) || kt_cpu[0][0]->op->sumsq(kt_cpu[0][0], &part, &got) || !(fabs(got - want) <= 1e-12 * want);
+        }
+    is_int(far, 0, "sumsq of pieces that begin anywhere");
+    kt_free(&whole);
+
     struct kn_dev *dev = kt_cpu[0][0];
     struct kt a = kt_new(1, (int64_t[]){8}, NULL, 1, 1), b = kt_new(1, (int64_t[]){9}, NULL, 1, 1),
               s = kt_new(1, (int64_t[]){8}, (int64_t[]){2}, 1, 1);

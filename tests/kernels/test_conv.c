@@ -216,6 +216,7 @@ int main(void)
     check(2, 100, 64, 3, 0, 1, 1, 1); /* whole fours of channels, several pieces */
     check(3, 67, 36, 2, 0, 0, 1, 1);
     check(2, 90, 6, 4, 0, 1, 0, 1);
+    check(150, 5, 6, 3, 0, 1, 1, 0); /* many pieces to sum */
     for (int i = 0; i < KT_ISAS; i++)
         for (int64_t k = 2; k <= 5 && kt_cpu[i][1]; k++) {
             check_rounded(i, 37, k, 1, k > 3);

@@ -93,13 +93,14 @@ static void casts(void)
     for (int i = 0; i < 7; i++) kt_mem_free(all[i]);
 }
 
-/* [3,a,b] in any order of dims and with gaps, every pair of types, bit for bit what the reference makes of it; and a fill of what was copied to. */
-static void types(int64_t a, int64_t b)
+/* [3,a,b] in any order of dims and with gaps, `off` elements into its memory, every pair of types, bit for bit what the reference makes of it; and a fill of what
+ * was copied to. */
+static void types(int64_t a, int64_t b, int64_t off)
 {
     static const struct {
         enum kn_dtype x, y;
     } pairs[] = {{KN_F32, KN_F32}, {KN_F32, KN_BF16}, {KN_BF16, KN_F32}, {KN_BF16, KN_BF16}, {KN_I32, KN_I32}, {KN_U8, KN_U8}};
-    int64_t d[3] = {3, a, b}, n = 3 * (a + 3) * (b + 8), row = b + 8;
+    int64_t d[3] = {3, a, b}, n = off + 3 * (a + 3) * (b + 8), row = b + 8;
     int64_t straight[3] = {a * b, b, 1}, wide[3] = {(a + 3) * row, row, 1}, turned[3] = {a * b, 1, a}, inside[3] = {1, 3 * b, 3};
     const int64_t *orders[] = {straight, wide, turned, inside};
     unsigned char *x = kt_mem((size_t)n * 4), *y = kt_mem((size_t)n * 4), *want = kt_mem((size_t)n * 4);
@@ -120,13 +121,15 @@ static void types(int64_t a, int64_t b)
                 for (int to = 0; to < 4; to++) {
                     struct kn_tensor tx = {x, pairs[p].x, 3, {d[0], d[1], d[2]}, {orders[from][0], orders[from][1], orders[from][2]}};
                     struct kn_tensor ty = {y, pairs[p].y, 3, {d[0], d[1], d[2]}, {orders[to][0], orders[to][1], orders[to][2]}}, tw = ty;
-                    tw.p = want;
+                    tw.p = want + off * (int64_t)kn_dtype_size(tw.dtype);
+                    tx.p = x + off * (int64_t)kn_dtype_size(tx.dtype), ty.p = y + off * (int64_t)kn_dtype_size(ty.dtype);
                     memset(y, 0x5a, (size_t)n * 4), memset(want, 0x5a, (size_t)n * 4);
                     bad += kt_ref->op->copy(kt_ref, &tx, &tw) || dev->op->copy(dev, &tx, &ty) || memcmp(y, want, (size_t)n * 4);
                     bad += kt_ref->op->fill(kt_ref, &tw, 1.25) || dev->op->fill(dev, &ty, 1.25) || memcmp(y, want, (size_t)n * 4);
                     cases++;
                 }
-            ok(!bad, "%s: %s to %s, 3 x %d x %d, %d pairs of orders (%d wrong)", kt_isa[i], kn_dtype_name(pairs[p].x), kn_dtype_name(pairs[p].y), (int)a, (int)b, cases, bad);
+            ok(!bad, "%s: %s to %s, 3 x %d x %d from %d on, %d pairs of orders (%d wrong)", kt_isa[i], kn_dtype_name(pairs[p].x), kn_dtype_name(pairs[p].y), (int)a, (int)b, (int)off,
+               cases, bad);
         }
     }
     kt_mem_free(x), kt_mem_free(y), kt_mem_free(want);
@@ -171,15 +174,18 @@ int main(void)
     check("a column for all columns", 2, (int64_t[]){19, 36}, (int64_t[]){1, 0}, NULL);
     check("both transposed", 2, (int64_t[]){19, 36}, (int64_t[]){1, 20}, (int64_t[]){1, 24});
     casts();
-    types(20, 36);
-    types(13, 45);
-    types(1, 64);
+    types(20, 36, 0);
+    types(13, 45, 0);
+    types(1, 64, 0);
+    types(20, 36, 1);
+    types(1, 64, 3);
     check_sum_rows(1, 1, NULL);
     check_sum_rows(300, 200, NULL);
     check_sum_rows(37, 65, (int64_t[]){70, 1});
     check_sum_rows(37, 65, (int64_t[]){1, 37});
     check_sum_rows(301, 256, (int64_t[]){260, 1}); /* whole fours */
     check_sum_rows(20, 36, (int64_t[]){80, 2});
+    check_sum_rows(700, 11, (int64_t[]){1, 701});
     check_sum_rows(0, 5, NULL);
     struct kn_dev *dev = kt_cpu[0][0];
     struct kt x = kt_new(1, (int64_t[]){8}, NULL, 1, 1);
