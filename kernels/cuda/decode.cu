@@ -16,7 +16,7 @@
 
 constexpr int ROWS = 4, WARPS = 8;                       /* rows of a tile; warps of a block of products */
 constexpr int THREADS = 128, TILE = 128, HEADS_MOST = 8; /* attend: of a block; keys at a time; query heads of a block */
-constexpr int LEAST_KEYS = 32;                           /* of a piece */
+constexpr int LEAST_KEYS = 32, SHARED_MOST = 24 << 10;   /* keys of a piece; floats that a block should do with */
 constexpr float LOG2E = 1.4426950408889634f;
 constexpr float TINY = 1e-20f; /* as ref/moe.c */
 
@@ -31,6 +31,7 @@ struct matrix {
     bool four; /* rows come in aligned fours, and so does what they are multiplied with */
 };
 
+namespace { /* other files may have a piece of their own */
 /* V neighbours of a row as they lie in memory, and as numbers. U: so many pieces of each row are asked for before the first is used. */
 template <class T, int V> struct piece;
 template <> struct piece<float, 4> {
@@ -64,6 +65,7 @@ template <class T> struct piece<T, 1> {
     __device__ __forceinline__ float number(bf16 h) const { return cu_widen(h); }
     __device__ __forceinline__ float number(int8_t i) const { return (float)i; }
 };
+}
 
 /* What rows are multiplied with: x, or, before the factor rsqrt(mean(x^2) + eps), w x. */
 struct input {
@@ -168,11 +170,12 @@ template <int N, class T> KN_DEVICE T pick(const T v[N], int i)
     return at;
 }
 
-/* Asks L2 for what comes first of a tile's rows: 1 KiB of each and for each of the tile's warps. */
-template <int KIND> KN_DEVICE void ask_for(const unsigned char *const row[ROWS], int cols, int part)
+/* Asks L2 for what comes first of a tile's rows, 1 KiB of each and for each of the tile's warps, and of w [cols], where there is one. */
+template <int KIND> KN_DEVICE void ask_for(const unsigned char *const row[ROWS], int cols, int part, const float *w)
 {
     int lane = threadIdx.x % 32, at = (part * 8 + lane % 8) * 128, size = KIND == ALL_F32 ? 4 : KIND == ALL_BF16 ? 2 : 1;
     if (KIND != ANY && at < cols * size) kn_prefetch(pick<ROWS>(row, lane / 8) + at);
+    if (w && (int)threadIdx.x * 32 < cols) kn_prefetch(w + threadIdx.x * 32);
 }
 
 KN_DEVICE float sigmoid(float z)
@@ -195,7 +198,7 @@ KN_KERNEL_MIN(WARPS * 32, KIND == ANY ? 2 : 3) project(input in, float eps, matr
     int from = in_last ? rows : tile * ROWS, end = in_last ? rows + 1 : rows;
     const unsigned char *row[ROWS];
     KN_UNROLL for (int r = 0; r < ROWS; r++) row[r] = m.p + (int64_t)(tile >= of_w ? 0 : from + r < rows ? from + r : rows - 1) * m.row;
-    ask_for<KIND>(row, in.n, part);
+    ask_for<KIND>(row, in.n, part, in.w);
     kn_wait_prior();
     kn_let_next();
     if (blockIdx.x == 0)
@@ -218,9 +221,12 @@ KN_KERNEL_MIN(WARPS * 32, KIND == ANY ? 2 : 3) down(float *x, const float *h, in
     const unsigned char *row[ROWS];
     float s[ROWS] = {}, none = 0;
     KN_UNROLL for (int q = 0; q < ROWS; q++) row[q] = one.p + (int64_t)(from + q < D ? from + q : D - 1) * one.row;
-    if (one.p) ask_for<KIND>(row, one.cols, part);
+    if (one.p) ask_for<KIND>(row, one.cols, part, NULL);
     kn_wait_prior();
     kn_let_next();
+    int d = from + lane;
+    bool mine = part == 0 && lane < ROWS && d < D;
+    float sum = mine ? x[d] : 0.0f;
     for (int i = one.p ? -1 : 0; i < k; i++) {
         matrix m = expert;
         if (i < 0) m = one;
@@ -230,8 +236,7 @@ KN_KERNEL_MIN(WARPS * 32, KIND == ANY ? 2 : 3) down(float *x, const float *h, in
         product<false, KIND>(m.dtype, row, in, part, split, s, &none);
     }
     add_up<ROWS>(s, mem, split);
-    int d = from + lane;
-    if (part == 0 && lane < ROWS && d < D) x[d] += pick<ROWS>(s, lane);
+    if (mine) x[d] = sum + pick<ROWS>(s, lane);
 }
 
 /* x += r */
@@ -334,7 +339,7 @@ KN_KERNEL_MIN(WARPS * 32, KIND == ANY ? 2 : 3) hidden(input in, float eps, units
         int64_t u = from + (gated ? q % 2 : q) < n ? from + (gated ? q % 2 : q) : n - 1;
         row[q] = gated && q < ROWS / 2 ? gate.p + u * gate.row : up.p + u * up.row;
     }
-    if (is_one) ask_for<KIND>(row, in.n, part);
+    ask_for<KIND>(row, is_one ? in.n : 0, part, in.w);
     kn_wait_prior();
     kn_let_next();
     if (route.k) {
@@ -424,24 +429,26 @@ template <int V> KN_DEVICE void get(const float *p, float v[V])
     }
 }
 
-/* What a block keeps in shared memory, in floats; K rounded up to `wide` floats. */
-struct attend_at {
+/* What a block keeps in shared memory, in floats: for `heads` heads of K rounded up to `wide`, `span` of which are gathered at a time. */
+struct attend_mem {
     int q, o, score, m, l, shrink, red, total;
-    __host__ __device__ attend_at(int heads, int wide, int lane_floats, int chunks)
-    {
-        q = 0, o = q + heads * wide, score = o + heads * wide;
-        m = score + heads * (TILE > chunks ? TILE : chunks), l = m + heads, shrink = l + heads;
-        red = (shrink + heads + 3) / 4 * 4, total = red + THREADS / 32 * heads * lane_floats;
-    }
 };
+static __host__ __device__ __forceinline__ attend_mem attend_at(int heads, int wide, int span, int chunks)
+{
+    attend_mem at = {};
+    at.o = at.q + heads * wide, at.score = at.o + heads * wide;
+    at.m = at.score + heads * (TILE > chunks ? TILE : chunks), at.l = at.m + heads, at.shrink = at.l + heads;
+    at.red = (at.shrink + heads + 3) / 4 * 4, at.total = at.red + THREADS / 32 * heads * span;
+    return at;
+}
 
 /* Block: chunk, then heads of a group, then group. `lanes` lanes, a power of two, go along a key together. */
-template <int HEADS, int V> KN_KERNEL(THREADS) attend(attention a, int lanes)
+template <int HEADS, int V> KN_KERNEL_MIN(THREADS, HEADS == 8 ? 4 : 5) attend(attention a, int lanes)
 {
     KN_SHARED(float, mem);
     constexpr int U = 4; /* keys that a lane asks for before it uses the first */
     int K = a.K, wide = (K + 3) / 4 * 4, R = a.H / a.G, sets = (R + HEADS - 1) / HEADS, span = lanes * V;
-    attend_at at(HEADS, wide, span, a.chunks);
+    attend_mem at = attend_at(HEADS, wide, span, a.chunks);
     float *q = mem + at.q, *o = mem + at.o, *score = mem + at.score, *m = mem + at.m, *l = mem + at.l, *shrink = mem + at.shrink, *red = mem + at.red;
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32, sub = lane % lanes, team = threadIdx.x / lanes, teams = THREADS / lanes;
     int chunk = blockIdx.x % a.chunks, set = blockIdx.x / a.chunks % sets, g = blockIdx.x / a.chunks / sets;
@@ -503,9 +510,7 @@ template <int HEADS, int V> KN_KERNEL(THREADS) attend(attention a, int lanes)
                 sum += p;
             }
             sum = cu_warp_sum(sum);
-            float by = kn_exp2(m[r] - most);
-            __syncwarp();
-            if (lane == 0) shrink[r] = by, m[r] = most, l[r] = l[r] * by + sum;
+            if (lane == 0) shrink[r] = kn_exp2(m[r] - most), m[r] = most, l[r] = fmaf(l[r], shrink[r], sum);
         }
         __syncthreads();
         for (int d0 = 0; d0 < K; d0 += span) {
@@ -579,7 +584,11 @@ template <int HEADS, int V> KN_KERNEL(THREADS) attend(attention a, int lanes)
         int r = i / K, d = i % K;
         const volatile float *p = part + (int64_t)r * a.chunks * (K + 2) + 2 + d;
         float sum = 0;
-        for (int c = 0; c < a.chunks; c++) sum = fmaf(weight[r * a.chunks + c], p[(int64_t)c * (K + 2)], sum);
+        for (int c = 0; c < a.chunks; c += 8) {
+            float v[8];
+            KN_UNROLL for (int u = 0; u < 8; u++) v[u] = c + u < a.chunks ? p[(int64_t)(c + u) * (K + 2)] : 0.0f;
+            KN_UNROLL for (int u = 0; u < 8; u++) sum = c + u < a.chunks ? fmaf(weight[r * a.chunks + c + u], v[u], sum) : sum;
+        }
         a.o[(int64_t)(h0 + r) * K + d] = sum / l[r];
     }
 }
@@ -632,8 +641,9 @@ static struct attend_deal attend_deal(struct kn_dev *dev, const struct kn_branch
     bool four = cuda_by4(&b->k) && cuda_by4(&b->v);
     struct attend_deal d = {1, 0, 1, four ? 4 : 1, 0, 0};
     while (d.heads < HEADS_MOST && d.heads < R) d.heads *= 2;
-    d.sets = (int)((R + d.heads - 1) / d.heads);
     while (d.lanes < 32 && d.lanes * d.v < K) d.lanes *= 2;
+    while (d.heads > 1 && attend_at(d.heads, (int)(K + 3) / 4 * 4, d.lanes * d.v, TILE).total > SHARED_MOST) d.heads /= 2;
+    d.sets = (int)((R + d.heads - 1) / d.heads);
     int64_t most = (int64_t)cuda_of(dev)->sms * 4 / (G * d.sets);
     d.chunks = cuda_blocks(S, LEAST_KEYS, most > 1 ? most : 1);
     d.chunk = (S + d.chunks - 1) / d.chunks;
@@ -737,7 +747,7 @@ static st_t run_down(struct ctx *c, const float *h, matrix one, matrix expert, i
 
 template <int HEADS, int V> static st_t run_attend(struct kn_dev *dev, const attention *a, const struct attend_deal *d)
 {
-    attend_at at(HEADS, (a->K + 3) / 4 * 4, d->lanes * V, a->chunks);
+    attend_mem at = attend_at(HEADS, (a->K + 3) / 4 * 4, d->lanes * V, a->chunks);
     CUDA_RUN_EARLY(dev, (attend<HEADS, V>), (int64_t)a->G * d->sets * a->chunks, THREADS, (size_t)at.total * sizeof(float), *a, d->lanes);
     return ST_OK;
 }
