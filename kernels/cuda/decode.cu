@@ -1,5 +1,6 @@
-/* One token through branches of the stream. Every weight is read once and meets two operations, so bytes are what a token costs: kernels keep many loads in flight and
- * do without barriers where they can, and there are few of them, for each launch costs what some hundred KiB of weights do.
+/* One token through branches of the stream. Every weight is read once (of experts the active ones') and meets two operations, as does every number of the cache, so
+ * their bytes are what a token costs: kernels keep many loads in flight and do without barriers where they can, there are few of them, and each begins while the one
+ * before ends, with what it will read of the weights.
  *
  *   attention   project: RMSNorm, q k v         attend: rotation, the token's k and v to the cache, softmax over pieces of the cache, their merger         down: o, + x
  *   ffn         (project: the router's logits)  hidden: RMSNorm, choice of experts, gate and up, act        down: all of a token's parts, + x
@@ -361,14 +362,12 @@ KN_KERNEL_MIN(WARPS * 32, KIND == ANY ? 2 : 3) hidden(input in, float eps, units
     } else { /* which may be unlike each other: gate after up */
         for (int pass = 0; pass < 2; pass++) {
             matrix m = pass ? gate : up;
-            KN_UNROLL for (int q = 0; q < ROWS; q++) {
-                row[q] = m.p + expert_at * m.each + (int64_t)(from + q % 2 < n ? from + q % 2 : n - 1) * m.row;
-            }
-            s[2] = s[0], s[3] = s[1], s[0] = s[1] = 0;
+            KN_UNROLL for (int q = 0; q < ROWS; q++) row[q] = m.p + expert_at * m.each + (int64_t)(from + q % 2 < n ? from + q % 2 : n - 1) * m.row;
             float p[ROWS] = {};
             s[ROWS] = 0;
             product<true, KIND>(m.dtype, row, in, part, split, p, &s[ROWS]);
-            s[0] = p[0], s[1] = p[1];
+            if (pass) s[0] = p[0], s[1] = p[1];
+            else s[2] = p[0], s[3] = p[1];
         }
     }
     add_up<ROWS + 1>(s, mem, split);
