@@ -695,25 +695,33 @@ static int kind_of(const matrix *const *m, int n)
     }
     return dtype == KN_F32 ? ALL_F32 : dtype == KN_BF16 ? ALL_BF16 : ALL_I8;
 }
-/* The kernel of that kind. */
-#define RUN_KIND(kind, dev, kernel, ...)                               \
-    do {                                                               \
-        switch (kind) {                                                \
-        case ALL_F32: CUDA_RUN_EARLY(dev, kernel<ALL_F32>, __VA_ARGS__); break;   \
-        case ALL_BF16: CUDA_RUN_EARLY(dev, kernel<ALL_BF16>, __VA_ARGS__); break; \
-        case ALL_I8: CUDA_RUN_EARLY(dev, kernel<ALL_I8>, __VA_ARGS__); break;     \
-        default: CUDA_RUN_EARLY(dev, kernel<ANY>, __VA_ARGS__);              \
-        }                                                              \
-    } while (0)
-
 struct ctx {
     struct kn_dev *dev;
+    bool begun; /* a kernel of this op has been launched */
     float eps;
     int64_t D;
     float *x;
     float *qkv, *o, *part, *z, *h, *turns;
     int *done, *chosen;
 };
+
+/* The op's first kernel stands behind whatever the stream has, which need not be a kernel; all others begin early. */
+#define RUN(c, ...)                                              \
+    do {                                                         \
+        if ((c)->begun) CUDA_RUN_EARLY((c)->dev, __VA_ARGS__);   \
+        else CUDA_RUN((c)->dev, __VA_ARGS__);                    \
+        (c)->begun = true;                                       \
+    } while (0)
+/* The kernel of that kind. */
+#define RUN_KIND(kind, c, kernel, ...)                                \
+    do {                                                              \
+        switch (kind) {                                               \
+        case ALL_F32: RUN(c, kernel<ALL_F32>, __VA_ARGS__); break;    \
+        case ALL_BF16: RUN(c, kernel<ALL_BF16>, __VA_ARGS__); break;  \
+        case ALL_I8: RUN(c, kernel<ALL_I8>, __VA_ARGS__); break;      \
+        default: RUN(c, kernel<ANY>, __VA_ARGS__);                    \
+        }                                                             \
+    } while (0)
 
 static input normed(const struct ctx *c, const struct kn_branch *b)
 {
@@ -732,7 +740,7 @@ static st_t run_project(struct ctx *c, const struct kn_branch *b, const struct k
     matrix m = w ? matrix_of(w, four) : matrix_of(last, four), l = last ? matrix_of(last, four) : matrix{};
     struct deal d = deal(c->dev, (rows + ROWS - 1) / ROWS + !!l.p, c->D);
     const matrix *all[] = {&m, &l};
-    RUN_KIND(kind_of(all, 2), c->dev, project, d.blocks, d.threads, ADD_UP * sizeof(float), normed(c, b), c->eps, m, (int)rows, l, y, d.split, c->done, (int)zeros);
+    RUN_KIND(kind_of(all, 2), c, project, d.blocks, d.threads, ADD_UP * sizeof(float), normed(c, b), c->eps, m, (int)rows, l, y, d.split, c->done, (int)zeros);
     return ST_OK;
 }
 
@@ -740,7 +748,7 @@ static st_t run_down(struct ctx *c, const float *h, matrix one, matrix expert, i
 {
     struct deal d = deal(c->dev, (c->D + ROWS - 1) / ROWS, one.p && one.cols > expert.cols ? one.cols : expert.cols);
     const matrix *all[] = {&one, &expert};
-    RUN_KIND(kind_of(all, 2), c->dev, down, d.blocks, d.threads, ADD_UP * sizeof(float), c->x, h, (int)c->D, one, expert, first, each, (int)k, (const int *)c->chosen, d.split);
+    RUN_KIND(kind_of(all, 2), c, down, d.blocks, d.threads, ADD_UP * sizeof(float), c->x, h, (int)c->D, one, expert, first, each, (int)k, (const int *)c->chosen, d.split);
     return ST_OK;
 }
 
@@ -791,7 +799,7 @@ static st_t run_ffn(struct ctx *c, const struct kn_branch *b)
     struct deal d = deal(c->dev, tiles_of(&one) + k * tiles_of(&expert), c->D);
     size_t shared = (size_t)(ADD_UP + 2 * k + E) * sizeof(float);
     const matrix *all[] = {&one.gate, &one.up, &expert.gate, &expert.up};
-    RUN_KIND(kind_of(all, 4), c->dev, hidden, d.blocks, d.threads, shared, normed(c, b), c->eps, one, expert, f->act, r, c->h, first, each, d.split);
+    RUN_KIND(kind_of(all, 4), c, hidden, d.blocks, d.threads, shared, normed(c, b), c->eps, one, expert, f->act, r, c->h, first, each, d.split);
     return run_down(c, c->h, matrix_of(&f->one.down, true), matrix_of(&f->expert.down, true), first, each, k);
 }
 
@@ -808,7 +816,7 @@ static st_t turn_of(struct ctx *c, const struct kn_branch *branch, int i, float 
         if (b->rope == a->rope && b->pos == a->pos && b->theta == a->theta) return ST_OK;
         line += lines_of(b->rope);
     }
-    CUDA_RUN_EARLY(c->dev, turns, cuda_blocks(a->rope / 2, WARPS * 32), WARPS * 32, 0, (double)a->pos, a->theta, (int)a->rope / 2, (float2 *)*out);
+    RUN(c, turns, cuda_blocks(a->rope / 2, WARPS * 32), WARPS * 32, 0, (double)a->pos, a->theta, (int)a->rope / 2, (float2 *)*out);
     return ST_OK;
 }
 
@@ -823,7 +831,7 @@ extern "C" st_t cuda_decode(struct kn_dev *dev, const struct kn_branch *branch, 
     c.dev = dev, c.eps = (float)eps, c.D = x->d[1], c.x = (float *)x->p;
     c.qkv = (float *)mem, c.o = c.qkv + s.qkv, c.part = c.o + s.o, c.z = c.part + s.part, c.h = c.z + s.z, c.turns = c.h + s.h;
     c.done = (int *)(c.turns + s.turns), c.chosen = c.done + s.done;
-    if (!kn_absent(r)) CUDA_RUN_EARLY(dev, add, cuda_blocks(c.D, WARPS * 32), WARPS * 32, 0, c.x, (const float *)r->p, (int)c.D);
+    if (!kn_absent(r)) RUN(&c, add, cuda_blocks(c.D, WARPS * 32), WARPS * 32, 0, c.x, (const float *)r->p, (int)c.D);
     for (int i = 0; i < n; i++) {
         const struct kn_branch *b = &branch[i];
         if (b->kind == KN_BRANCH_ATTENTION) {
