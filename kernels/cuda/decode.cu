@@ -1,5 +1,6 @@
-/* One token through branches of the stream. Every weight is read once and meets two operations, so bytes are what a token costs: kernels keep many loads in flight and
- * do without barriers where they can, and there are few of them, for each launch costs what some hundred KiB of weights do.
+/* One token through branches of the stream. Every weight is read once (of experts the active ones') and meets two operations, as does every number of the cache, so
+ * their bytes are what a token costs: kernels keep many loads in flight and do without barriers where they can, there are few of them, and each begins while the one
+ * before ends, with what it will read of the weights.
  *
  *   attention   project: RMSNorm, q k v         attend: rotation, the token's k and v to the cache, softmax over pieces of the cache, their merger         down: o, + x
  *   ffn         (project: the router's logits)  hidden: RMSNorm, choice of experts, gate and up, act        down: all of a token's parts, + x
@@ -16,7 +17,7 @@
 
 constexpr int ROWS = 4, WARPS = 8;                       /* rows of a tile; warps of a block of products */
 constexpr int THREADS = 128, TILE = 128, HEADS_MOST = 8; /* attend: of a block; keys at a time; query heads of a block */
-constexpr int LEAST_KEYS = 32;                           /* of a piece */
+constexpr int LEAST_KEYS = 32, SHARED_MOST = 24 << 10;   /* keys of a piece; floats that a block should do with */
 constexpr float LOG2E = 1.4426950408889634f;
 constexpr float TINY = 1e-20f; /* as ref/moe.c */
 
@@ -31,6 +32,7 @@ struct matrix {
     bool four; /* rows come in aligned fours, and so does what they are multiplied with */
 };
 
+namespace { /* other files may have a piece of their own */
 /* V neighbours of a row as they lie in memory, and as numbers. U: so many pieces of each row are asked for before the first is used. */
 template <class T, int V> struct piece;
 template <> struct piece<float, 4> {
@@ -64,6 +66,7 @@ template <class T> struct piece<T, 1> {
     __device__ __forceinline__ float number(bf16 h) const { return cu_widen(h); }
     __device__ __forceinline__ float number(int8_t i) const { return (float)i; }
 };
+}
 
 /* What rows are multiplied with: x, or, before the factor rsqrt(mean(x^2) + eps), w x. */
 struct input {
@@ -168,11 +171,12 @@ template <int N, class T> KN_DEVICE T pick(const T v[N], int i)
     return at;
 }
 
-/* Asks L2 for what comes first of a tile's rows: 1 KiB of each and for each of the tile's warps. */
-template <int KIND> KN_DEVICE void ask_for(const unsigned char *const row[ROWS], int cols, int part)
+/* Asks L2 for what comes first of a tile's rows, 1 KiB of each and for each of the tile's warps, and of w [cols], where there is one. */
+template <int KIND> KN_DEVICE void ask_for(const unsigned char *const row[ROWS], int cols, int part, const float *w)
 {
     int lane = threadIdx.x % 32, at = (part * 8 + lane % 8) * 128, size = KIND == ALL_F32 ? 4 : KIND == ALL_BF16 ? 2 : 1;
     if (KIND != ANY && at < cols * size) kn_prefetch(pick<ROWS>(row, lane / 8) + at);
+    if (w && (int)threadIdx.x * 32 < cols) kn_prefetch(w + threadIdx.x * 32);
 }
 
 KN_DEVICE float sigmoid(float z)
@@ -195,7 +199,7 @@ KN_KERNEL_MIN(WARPS * 32, KIND == ANY ? 2 : 3) project(input in, float eps, matr
     int from = in_last ? rows : tile * ROWS, end = in_last ? rows + 1 : rows;
     const unsigned char *row[ROWS];
     KN_UNROLL for (int r = 0; r < ROWS; r++) row[r] = m.p + (int64_t)(tile >= of_w ? 0 : from + r < rows ? from + r : rows - 1) * m.row;
-    ask_for<KIND>(row, in.n, part);
+    ask_for<KIND>(row, in.n, part, in.w);
     kn_wait_prior();
     kn_let_next();
     if (blockIdx.x == 0)
@@ -218,9 +222,12 @@ KN_KERNEL_MIN(WARPS * 32, KIND == ANY ? 2 : 3) down(float *x, const float *h, in
     const unsigned char *row[ROWS];
     float s[ROWS] = {}, none = 0;
     KN_UNROLL for (int q = 0; q < ROWS; q++) row[q] = one.p + (int64_t)(from + q < D ? from + q : D - 1) * one.row;
-    if (one.p) ask_for<KIND>(row, one.cols, part);
+    if (one.p) ask_for<KIND>(row, one.cols, part, NULL);
     kn_wait_prior();
     kn_let_next();
+    int d = from + lane;
+    bool mine = part == 0 && lane < ROWS && d < D;
+    float sum = mine ? x[d] : 0.0f;
     for (int i = one.p ? -1 : 0; i < k; i++) {
         matrix m = expert;
         if (i < 0) m = one;
@@ -230,8 +237,7 @@ KN_KERNEL_MIN(WARPS * 32, KIND == ANY ? 2 : 3) down(float *x, const float *h, in
         product<false, KIND>(m.dtype, row, in, part, split, s, &none);
     }
     add_up<ROWS>(s, mem, split);
-    int d = from + lane;
-    if (part == 0 && lane < ROWS && d < D) x[d] += pick<ROWS>(s, lane);
+    if (mine) x[d] = sum + pick<ROWS>(s, lane);
 }
 
 /* x += r */
@@ -334,7 +340,7 @@ KN_KERNEL_MIN(WARPS * 32, KIND == ANY ? 2 : 3) hidden(input in, float eps, units
         int64_t u = from + (gated ? q % 2 : q) < n ? from + (gated ? q % 2 : q) : n - 1;
         row[q] = gated && q < ROWS / 2 ? gate.p + u * gate.row : up.p + u * up.row;
     }
-    if (is_one) ask_for<KIND>(row, in.n, part);
+    ask_for<KIND>(row, is_one ? in.n : 0, part, in.w);
     kn_wait_prior();
     kn_let_next();
     if (route.k) {
@@ -356,14 +362,12 @@ KN_KERNEL_MIN(WARPS * 32, KIND == ANY ? 2 : 3) hidden(input in, float eps, units
     } else { /* which may be unlike each other: gate after up */
         for (int pass = 0; pass < 2; pass++) {
             matrix m = pass ? gate : up;
-            KN_UNROLL for (int q = 0; q < ROWS; q++) {
-                row[q] = m.p + expert_at * m.each + (int64_t)(from + q % 2 < n ? from + q % 2 : n - 1) * m.row;
-            }
-            s[2] = s[0], s[3] = s[1], s[0] = s[1] = 0;
+            KN_UNROLL for (int q = 0; q < ROWS; q++) row[q] = m.p + expert_at * m.each + (int64_t)(from + q % 2 < n ? from + q % 2 : n - 1) * m.row;
             float p[ROWS] = {};
             s[ROWS] = 0;
             product<true, KIND>(m.dtype, row, in, part, split, p, &s[ROWS]);
-            s[0] = p[0], s[1] = p[1];
+            if (pass) s[0] = p[0], s[1] = p[1];
+            else s[2] = p[0], s[3] = p[1];
         }
     }
     add_up<ROWS + 1>(s, mem, split);
@@ -424,24 +428,26 @@ template <int V> KN_DEVICE void get(const float *p, float v[V])
     }
 }
 
-/* What a block keeps in shared memory, in floats; K rounded up to `wide` floats. */
-struct attend_at {
+/* What a block keeps in shared memory, in floats: for `heads` heads of K rounded up to `wide`, `span` of which are gathered at a time. */
+struct attend_mem {
     int q, o, score, m, l, shrink, red, total;
-    __host__ __device__ attend_at(int heads, int wide, int lane_floats, int chunks)
-    {
-        q = 0, o = q + heads * wide, score = o + heads * wide;
-        m = score + heads * (TILE > chunks ? TILE : chunks), l = m + heads, shrink = l + heads;
-        red = (shrink + heads + 3) / 4 * 4, total = red + THREADS / 32 * heads * lane_floats;
-    }
 };
+static __host__ __device__ __forceinline__ attend_mem attend_at(int heads, int wide, int span, int chunks)
+{
+    attend_mem at = {};
+    at.o = at.q + heads * wide, at.score = at.o + heads * wide;
+    at.m = at.score + heads * (TILE > chunks ? TILE : chunks), at.l = at.m + heads, at.shrink = at.l + heads;
+    at.red = (at.shrink + heads + 3) / 4 * 4, at.total = at.red + THREADS / 32 * heads * span;
+    return at;
+}
 
 /* Block: chunk, then heads of a group, then group. `lanes` lanes, a power of two, go along a key together. */
-template <int HEADS, int V> KN_KERNEL(THREADS) attend(attention a, int lanes)
+template <int HEADS, int V> KN_KERNEL_MIN(THREADS, HEADS == 8 ? 4 : 5) attend(attention a, int lanes)
 {
     KN_SHARED(float, mem);
     constexpr int U = 4; /* keys that a lane asks for before it uses the first */
     int K = a.K, wide = (K + 3) / 4 * 4, R = a.H / a.G, sets = (R + HEADS - 1) / HEADS, span = lanes * V;
-    attend_at at(HEADS, wide, span, a.chunks);
+    attend_mem at = attend_at(HEADS, wide, span, a.chunks);
     float *q = mem + at.q, *o = mem + at.o, *score = mem + at.score, *m = mem + at.m, *l = mem + at.l, *shrink = mem + at.shrink, *red = mem + at.red;
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32, sub = lane % lanes, team = threadIdx.x / lanes, teams = THREADS / lanes;
     int chunk = blockIdx.x % a.chunks, set = blockIdx.x / a.chunks % sets, g = blockIdx.x / a.chunks / sets;
@@ -503,9 +509,7 @@ template <int HEADS, int V> KN_KERNEL(THREADS) attend(attention a, int lanes)
                 sum += p;
             }
             sum = cu_warp_sum(sum);
-            float by = kn_exp2(m[r] - most);
-            __syncwarp();
-            if (lane == 0) shrink[r] = by, m[r] = most, l[r] = l[r] * by + sum;
+            if (lane == 0) shrink[r] = kn_exp2(m[r] - most), m[r] = most, l[r] = fmaf(l[r], shrink[r], sum);
         }
         __syncthreads();
         for (int d0 = 0; d0 < K; d0 += span) {
@@ -579,7 +583,11 @@ template <int HEADS, int V> KN_KERNEL(THREADS) attend(attention a, int lanes)
         int r = i / K, d = i % K;
         const volatile float *p = part + (int64_t)r * a.chunks * (K + 2) + 2 + d;
         float sum = 0;
-        for (int c = 0; c < a.chunks; c++) sum = fmaf(weight[r * a.chunks + c], p[(int64_t)c * (K + 2)], sum);
+        for (int c = 0; c < a.chunks; c += 8) {
+            float v[8];
+            KN_UNROLL for (int u = 0; u < 8; u++) v[u] = c + u < a.chunks ? p[(int64_t)(c + u) * (K + 2)] : 0.0f;
+            KN_UNROLL for (int u = 0; u < 8; u++) sum = c + u < a.chunks ? fmaf(weight[r * a.chunks + c + u], v[u], sum) : sum;
+        }
         a.o[(int64_t)(h0 + r) * K + d] = sum / l[r];
     }
 }
@@ -632,8 +640,9 @@ static struct attend_deal attend_deal(struct kn_dev *dev, const struct kn_branch
     bool four = cuda_by4(&b->k) && cuda_by4(&b->v);
     struct attend_deal d = {1, 0, 1, four ? 4 : 1, 0, 0};
     while (d.heads < HEADS_MOST && d.heads < R) d.heads *= 2;
-    d.sets = (int)((R + d.heads - 1) / d.heads);
     while (d.lanes < 32 && d.lanes * d.v < K) d.lanes *= 2;
+    while (d.heads > 1 && attend_at(d.heads, (int)(K + 3) / 4 * 4, d.lanes * d.v, TILE).total > SHARED_MOST) d.heads /= 2;
+    d.sets = (int)((R + d.heads - 1) / d.heads);
     int64_t most = (int64_t)cuda_of(dev)->sms * 4 / (G * d.sets);
     d.chunks = cuda_blocks(S, LEAST_KEYS, most > 1 ? most : 1);
     d.chunk = (S + d.chunks - 1) / d.chunks;
@@ -686,25 +695,33 @@ static int kind_of(const matrix *const *m, int n)
     }
     return dtype == KN_F32 ? ALL_F32 : dtype == KN_BF16 ? ALL_BF16 : ALL_I8;
 }
-/* The kernel of that kind. */
-#define RUN_KIND(kind, dev, kernel, ...)                               \
-    do {                                                               \
-        switch (kind) {                                                \
-        case ALL_F32: CUDA_RUN_EARLY(dev, kernel<ALL_F32>, __VA_ARGS__); break;   \
-        case ALL_BF16: CUDA_RUN_EARLY(dev, kernel<ALL_BF16>, __VA_ARGS__); break; \
-        case ALL_I8: CUDA_RUN_EARLY(dev, kernel<ALL_I8>, __VA_ARGS__); break;     \
-        default: CUDA_RUN_EARLY(dev, kernel<ANY>, __VA_ARGS__);              \
-        }                                                              \
-    } while (0)
-
 struct ctx {
     struct kn_dev *dev;
+    bool begun; /* a kernel of this op has been launched */
     float eps;
     int64_t D;
     float *x;
     float *qkv, *o, *part, *z, *h, *turns;
     int *done, *chosen;
 };
+
+/* The op's first kernel stands behind whatever the stream has, which need not be a kernel; all others begin early. */
+#define RUN(c, ...)                                              \
+    do {                                                         \
+        if ((c)->begun) CUDA_RUN_EARLY((c)->dev, __VA_ARGS__);   \
+        else CUDA_RUN((c)->dev, __VA_ARGS__);                    \
+        (c)->begun = true;                                       \
+    } while (0)
+/* The kernel of that kind. */
+#define RUN_KIND(kind, c, kernel, ...)                                \
+    do {                                                              \
+        switch (kind) {                                               \
+        case ALL_F32: RUN(c, kernel<ALL_F32>, __VA_ARGS__); break;    \
+        case ALL_BF16: RUN(c, kernel<ALL_BF16>, __VA_ARGS__); break;  \
+        case ALL_I8: RUN(c, kernel<ALL_I8>, __VA_ARGS__); break;      \
+        default: RUN(c, kernel<ANY>, __VA_ARGS__);                    \
+        }                                                             \
+    } while (0)
 
 static input normed(const struct ctx *c, const struct kn_branch *b)
 {
@@ -723,7 +740,7 @@ static st_t run_project(struct ctx *c, const struct kn_branch *b, const struct k
     matrix m = w ? matrix_of(w, four) : matrix_of(last, four), l = last ? matrix_of(last, four) : matrix{};
     struct deal d = deal(c->dev, (rows + ROWS - 1) / ROWS + !!l.p, c->D);
     const matrix *all[] = {&m, &l};
-    RUN_KIND(kind_of(all, 2), c->dev, project, d.blocks, d.threads, ADD_UP * sizeof(float), normed(c, b), c->eps, m, (int)rows, l, y, d.split, c->done, (int)zeros);
+    RUN_KIND(kind_of(all, 2), c, project, d.blocks, d.threads, ADD_UP * sizeof(float), normed(c, b), c->eps, m, (int)rows, l, y, d.split, c->done, (int)zeros);
     return ST_OK;
 }
 
@@ -731,13 +748,13 @@ static st_t run_down(struct ctx *c, const float *h, matrix one, matrix expert, i
 {
     struct deal d = deal(c->dev, (c->D + ROWS - 1) / ROWS, one.p && one.cols > expert.cols ? one.cols : expert.cols);
     const matrix *all[] = {&one, &expert};
-    RUN_KIND(kind_of(all, 2), c->dev, down, d.blocks, d.threads, ADD_UP * sizeof(float), c->x, h, (int)c->D, one, expert, first, each, (int)k, (const int *)c->chosen, d.split);
+    RUN_KIND(kind_of(all, 2), c, down, d.blocks, d.threads, ADD_UP * sizeof(float), c->x, h, (int)c->D, one, expert, first, each, (int)k, (const int *)c->chosen, d.split);
     return ST_OK;
 }
 
 template <int HEADS, int V> static st_t run_attend(struct kn_dev *dev, const attention *a, const struct attend_deal *d)
 {
-    attend_at at(HEADS, (a->K + 3) / 4 * 4, d->lanes * V, a->chunks);
+    attend_mem at = attend_at(HEADS, (a->K + 3) / 4 * 4, d->lanes * V, a->chunks);
     CUDA_RUN_EARLY(dev, (attend<HEADS, V>), (int64_t)a->G * d->sets * a->chunks, THREADS, (size_t)at.total * sizeof(float), *a, d->lanes);
     return ST_OK;
 }
@@ -782,7 +799,7 @@ static st_t run_ffn(struct ctx *c, const struct kn_branch *b)
     struct deal d = deal(c->dev, tiles_of(&one) + k * tiles_of(&expert), c->D);
     size_t shared = (size_t)(ADD_UP + 2 * k + E) * sizeof(float);
     const matrix *all[] = {&one.gate, &one.up, &expert.gate, &expert.up};
-    RUN_KIND(kind_of(all, 4), c->dev, hidden, d.blocks, d.threads, shared, normed(c, b), c->eps, one, expert, f->act, r, c->h, first, each, d.split);
+    RUN_KIND(kind_of(all, 4), c, hidden, d.blocks, d.threads, shared, normed(c, b), c->eps, one, expert, f->act, r, c->h, first, each, d.split);
     return run_down(c, c->h, matrix_of(&f->one.down, true), matrix_of(&f->expert.down, true), first, each, k);
 }
 
@@ -799,7 +816,7 @@ static st_t turn_of(struct ctx *c, const struct kn_branch *branch, int i, float 
         if (b->rope == a->rope && b->pos == a->pos && b->theta == a->theta) return ST_OK;
         line += lines_of(b->rope);
     }
-    CUDA_RUN_EARLY(c->dev, turns, cuda_blocks(a->rope / 2, WARPS * 32), WARPS * 32, 0, (double)a->pos, a->theta, (int)a->rope / 2, (float2 *)*out);
+    RUN(c, turns, cuda_blocks(a->rope / 2, WARPS * 32), WARPS * 32, 0, (double)a->pos, a->theta, (int)a->rope / 2, (float2 *)*out);
     return ST_OK;
 }
 
@@ -814,7 +831,7 @@ extern "C" st_t cuda_decode(struct kn_dev *dev, const struct kn_branch *branch, 
     c.dev = dev, c.eps = (float)eps, c.D = x->d[1], c.x = (float *)x->p;
     c.qkv = (float *)mem, c.o = c.qkv + s.qkv, c.part = c.o + s.o, c.z = c.part + s.part, c.h = c.z + s.z, c.turns = c.h + s.h;
     c.done = (int *)(c.turns + s.turns), c.chosen = c.done + s.done;
-    if (!kn_absent(r)) CUDA_RUN_EARLY(dev, add, cuda_blocks(c.D, WARPS * 32), WARPS * 32, 0, c.x, (const float *)r->p, (int)c.D);
+    if (!kn_absent(r)) RUN(&c, add, cuda_blocks(c.D, WARPS * 32), WARPS * 32, 0, c.x, (const float *)r->p, (int)c.D);
     for (int i = 0; i < n; i++) {
         const struct kn_branch *b = &branch[i];
         if (b->kind == KN_BRANCH_ATTENTION) {

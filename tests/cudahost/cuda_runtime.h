@@ -4,6 +4,7 @@
  *
  * What it catches by an abort, with a line that says where:
  *   - a barrier or warp collective that not all of its threads reach, or that they reach at different places
+ *   - device memory before kn_wait_prior in a kernel that was launched early (a segmentation fault), or no kn_wait_prior there
  *   - shared and device memory past its end (a page without access stands there; what was asked for ends at it, to 16 bytes), misaligned accesses of 16 bytes
  * and by an outcome that is no number or differs from run to run: shared memory or scratch read before it was written (all bits are 1), a missing barrier, a missing
  * wait for an asynchronous copy.
@@ -76,6 +77,8 @@ void check_global(const void *p); /* not in shared memory */
 void cp16(void *dst, const void *src, bool wanted);
 void cp_commit(void);
 void cp_wait(int left);
+void next_early(bool early); /* the next launch is */
+void wait_prior(const char *file, int line);
 void launch(const char *name, dim3 grid, dim3 block, size_t shared, cudahost_stream *s, std::function<void()> body);
 }
 #define threadIdx (cudahost::thread)

@@ -52,6 +52,17 @@ static void unfence(void *at, size_t n)
     munmap((char *)at + (n + 15) / 16 * 16 - whole, whole + PAGE);
 }
 
+static std::map<void *, size_t> allocated;
+
+/* Device memory out of everyone's reach, or back. */
+static void hide(bool hidden)
+{
+    for (auto &a : allocated) {
+        size_t whole = (a.second + PAGE - 1) / PAGE * PAGE;
+        mprotect((char *)a.first + (a.second + 15) / 16 * 16 - whole, whole, hidden ? PROT_NONE : PROT_READ | PROT_WRITE);
+    }
+}
+
 /* ---- fibers ---- */
 
 #ifdef __x86_64__
@@ -127,6 +138,7 @@ static std::vector<warp> warps;
 static fiber *self;
 static place scheduler;
 static const std::function<void()> *body;
+static bool hidden, early; /* memory, up to kn_wait_prior; the next launch */
 static const char *kernel_name = "";
 static unsigned char *shared_memory;
 static size_t shared_size;
@@ -202,6 +214,7 @@ static void release(unsigned n, unsigned live)
             stop(f->file, f->line, "divergent barrier: thread %u waits here, thread %u at %s:%d", i, a->index, a->file, a->line);
     }
     if (live < n) stop(a->file, a->line, "divergent barrier: %u of %u threads have left the kernel", n - live, n);
+    if (hidden) hide(hidden = false);
     for (unsigned i = 0; i < n; i++) {
         fibers[i].waits = READY;
         ready.push_back(i);
@@ -236,7 +249,7 @@ static void run_block(unsigned n)
     }
 }
 
-static void run(const char *name, dim3 grid, dim3 size, size_t shared, const std::function<void()> &fn)
+static void run(const char *name, dim3 grid, dim3 size, size_t shared, bool early, const std::function<void()> &fn)
 {
     unsigned n = size.x * size.y * size.z;
     uint64_t blocks = (uint64_t)grid.x * grid.y * grid.z;
@@ -246,6 +259,7 @@ static void run(const char *name, dim3 grid, dim3 size, size_t shared, const std
         if (fibers.back().stack == MAP_FAILED) abort();
     }
     if (warps.size() < (n + 31) / 32) warps.resize((n + 31) / 32);
+    static std::map<std::string, unsigned> seen; /* early launches of a kernel */
     kernel_name = name, body = &fn;
     cudahost::grid_size = grid, cudahost::block_size = size;
     shared_memory = (unsigned char *)fence(shared ? shared : 16);
@@ -263,7 +277,9 @@ static void run(const char *name, dim3 grid, dim3 size, size_t shared, const std
     for (uint64_t i = 0; i < blocks; i++, at = (at + step) % blocks) {
         cudahost::block = dim3((unsigned)(at % grid.x), (unsigned)(at / grid.x % grid.y), (unsigned)(at / grid.x / grid.y));
         if (shared) memset(shared_memory, 0xff, (shared + 15) / 16 * 16);
+        if (early && i == 0 && seen[name]++ % 16 == 0) hide(hidden = true); /* now and then: it takes its time */
         run_block(n);
+        if (hidden) stop(NULL, 0, "launched early, and no kn_wait_prior");
     }
     unfence(shared_memory, shared ? shared : 16);
     shared_memory = NULL;
@@ -276,6 +292,16 @@ void cudahost::sync(const char *file, int line)
 {
     self->waits = BARRIER, self->file = file, self->line = line;
     give_way();
+}
+
+void cudahost::next_early(bool next)
+{
+    early = next;
+}
+
+void cudahost::wait_prior(const char *file, int line)
+{
+    if (hidden) sync(file, line);
 }
 
 int cudahost::lane(void)
@@ -405,6 +431,7 @@ struct launched {
     std::string name;
     dim3 grid, block;
     size_t shared;
+    bool early;
     std::function<void()> body;
 };
 struct cudahost_graph {
@@ -416,28 +443,29 @@ struct cudahost_stream {
 struct cudahost_event {
     struct timespec at;
 };
-static std::map<void *, size_t> allocated;
 
 static void enqueue(cudahost_stream *s, launched l)
 {
     if (s && s->captured) s->captured->nodes.push_back(l);
-    else if (l.grid.x) run(l.name.c_str(), l.grid, l.block, l.shared, l.body);
+    else if (l.grid.x) run(l.name.c_str(), l.grid, l.block, l.shared, l.early, l.body);
     else l.body();
 }
 
 void cudahost::launch(const char *name, dim3 grid, dim3 size, size_t shared, cudahost_stream *s, std::function<void()> fn)
 {
+    bool now = early;
+    early = false;
     if (fault("launch")) return;
     if (!grid.x || !grid.y || !grid.z || grid.y > 65535 || grid.z > 65535 || !size.x || !size.y || !size.z || (uint64_t)size.x * size.y * size.z > THREADS_MOST)
         said(cudaErrorInvalidConfiguration);
     else if (shared > SHARED_MOST) said(cudaErrorInvalidValue);
-    else enqueue(s, {name, grid, size, shared, fn});
+    else enqueue(s, {name, grid, size, shared, now, fn});
 }
 
 /* Work of the host's in the stream's order. */
 static void then(cudahost_stream *s, std::function<void()> fn)
 {
-    enqueue(s, {"", dim3(0), dim3(1), 0, fn});
+    enqueue(s, {"", dim3(0), dim3(1), 0, false, fn});
 }
 
 const char *cudaGetErrorString(cudaError_t e)

@@ -20,9 +20,12 @@ template <class... P, class... A> static void kn_launch(const char *name, void (
     cudahost::launch(name, grid, block, shared, s, [=] { std::apply(kernel, args); });
 }
 #define KN_LAUNCH(kernel, grid, block, shared, stream, ...) kn_launch(#kernel, kernel, (grid), (block), (shared), (stream), __VA_ARGS__)
-/* Kernels run one after the other. */
-#define KN_LAUNCH_EARLY(early, kernel, grid, block, shared, stream, ...) ((void)(early), KN_LAUNCH(kernel, grid, block, shared, stream, __VA_ARGS__))
-KN_DEVICE void kn_wait_prior(void) {}
+/* Kernels run one after the other; but now and then nothing is there for the first block up to its kn_wait_prior. */
+#define KN_LAUNCH_EARLY(early, kernel, grid, block, shared, stream, ...) (cudahost::next_early(early), KN_LAUNCH(kernel, grid, block, shared, stream, __VA_ARGS__))
+KN_DEVICE void kn_wait_prior(CUDAHOST_AT)
+{
+    cudahost::wait_prior(file, line);
+}
 KN_DEVICE void kn_let_next(void) {}
 KN_DEVICE void kn_prefetch(const void *) {}
 
