@@ -1,3 +1,12 @@
+/* Causal attention, forward.
+ *
+ * A block takes a tile of queries of one head and goes through the tiles of keys that any of them sees, with the online softmax of Milakov & Gimelshein 2018
+ * (arXiv:1805.02867) in base 2; scores never leave the chip (Dao 2022, arXiv:2205.14135). Three ways:
+ *   decode         T = 1: bytes of K and V, each read once for up to 8 query heads; keys cut into chunks so that the card is full, chunks summed in their order
+ *   forward_mma    precision bf16, E = K <= 256: products of 16 x 16 x 8 on tensor cores, work shared as in FlashAttention-2 (Dao 2023, arXiv:2307.08691): a warp owns its
+ *                  queries, weights go from the scores' registers into the second product. 4 B H K operations a pair of query and key that see each other; K and V are
+ *                  read T / 128 times, mostly from the L2 cache
+ *   forward_plain  everything else, by FMA in f32: any strides and head sizes; beyond 256 columns of the values a block each 256, with the scores worked out again */
 #include "kernels/cuda/attn.h"
 
 /* ---- by FMA ---- */
@@ -240,7 +249,7 @@ static st_t run_decode(struct kn_dev *dev, const struct kn_tensor *q, const stru
 /* A block: BM queries of a head, 16 MT a warp; tiles of BN keys. The copy of a tile's values runs under the product of queries and keys, that of the next keys under the
  * product of weights and values. */
 template <int D, int BM, int BN, int WARPS, class O>
-KN_KERNEL(WARPS * 32) forward_mma(cu_view<const bf16, 4> q, cu_view<const bf16, 4> k, cu_view<const bf16, 4> v, cu_view<O, 4> out, cu_view<float, 3> lse, struct attn a, int cols, bool pairs)
+KN_KERNEL_MIN(WARPS * 32, WARPS > 4 ? 1 : D > 64 ? 2 : 3) forward_mma(cu_view<const bf16, 4> q, cu_view<const bf16, 4> k, cu_view<const bf16, 4> v, cu_view<O, 4> out, cu_view<float, 3> lse, struct attn a, int cols, bool pairs)
 {
     constexpr int MT = BM / WARPS / 16, THREADS = WARPS * 32;
     KN_SHARED(bf16, sq);
@@ -345,12 +354,13 @@ static st_t run_mma(struct kn_dev *dev, const struct kn_tensor *q, const struct 
     void *mem = NULL;
     if (bytes) CUDA_TRY(cuda_scratch(dev, CUDA_SLOT_A, bytes, &mem));
     CUDA_TRY(attn_operands(dev, t, in, 3, mem));
-    if (a.K <= 32) return run_mma_tiles<32, 128, 128, 4>(dev, in, out, lse, a);
-    if (a.K <= 64) return run_mma_tiles<64, 128, 64, 4>(dev, in, out, lse, a);
+    if (a.K <= 32) return run_mma_tiles<32, 128, 64, 4>(dev, in, out, lse, a);
+    bool few = cuda_blocks(a.T, 128) * a.B * a.H < cuda_of(dev)->sms; /* smaller tiles, so that more of the card works */
+    if (a.K <= 64) return few ? run_mma_tiles<64, 64, 64, 4>(dev, in, out, lse, a) : run_mma_tiles<64, 128, 64, 4>(dev, in, out, lse, a);
     if (a.K <= 96) return run_mma_tiles<96, 128, 64, 4>(dev, in, out, lse, a);
-    if (a.K <= 128) return run_mma_tiles<128, 128, 64, 4>(dev, in, out, lse, a);
+    if (a.K <= 128) return few ? run_mma_tiles<128, 64, 64, 4>(dev, in, out, lse, a) : run_mma_tiles<128, 128, 64, 4>(dev, in, out, lse, a);
     if (a.K <= 192) return run_mma_tiles<192, 128, 64, 8>(dev, in, out, lse, a);
-    return run_mma_tiles<256, 128, 64, 8>(dev, in, out, lse, a);
+    return run_mma_tiles<256, 64, 64, 4>(dev, in, out, lse, a);
 }
 
 extern "C" st_t cuda_attention(struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, int64_t window, double scale,

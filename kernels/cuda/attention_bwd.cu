@@ -1,3 +1,12 @@
+/* Causal attention, backward. With P = exp(scale q k - lse), delta = dout . out and dS = P (dout v - delta) (Dao 2022, arXiv:2205.14135, appendix B.2):
+ *   dv = P^T dout     dk = scale dS^T q     dq = scale dS k
+ * row_sums makes delta first, one pass over out and dout. Then one of
+ *   backward_mma   precision bf16, E = K <= 256, on tensor cores: a block owns keys, whose dk and dv stay in registers while it goes through the queries of all heads of the
+ *                  group (Dao 2023, arXiv:2307.08691); five products, 10 B H K operations a pair of query and key that see each other. dq is summed in scratch, f32: a block
+ *                  has every n-th tile of keys and adds what they give one after the other to sums of its own, 8 K bytes a query and tile of keys, mostly in the L2 cache;
+ *                  dq_from_sums adds the n sums in their order, so that the same bits come out each time without atomics
+ *   keys_plain, queries_plain   everything else, by FMA in f32: dk and dv by tiles of keys, then dq by tiles of queries, with the weights worked out in both: seven products.
+ *                  Any strides and head sizes; beyond 256 columns a block each 256, with the weights worked out again */
 #include "kernels/cuda/attn.h"
 
 /* ---- row sums ---- */
@@ -181,6 +190,11 @@ template <int D_, int WARPS_, int SPLIT_, int MT_, int BQ_, int WQ_> struct way 
     static constexpr size_t SHARED = (size_t)(2 * BK * D + 4 * BQ * D + (SPLIT > 1 ? 2 : 1) * BK * BQ) * sizeof(bf16) + 4 * BQ * sizeof(float);
     static_assert(SUB % 16 == 0 && DW % 16 == 0 && QR % 16 == 0 && QC % 16 == 0, "fragments are 16 x 16");
 };
+
+using way96 = way<96, 8, 2, 2, 64, 4>;
+using way128 = way<128, 8, 2, 2, 64, 2>;
+using way192 = way<192, 8, 2, 1, 64, 2>;
+using way256 = way<256, 8, 2, 1, 32, 2>;
 
 /* Sums of dq: [splits, B, H, Tp, D] f32. A split has every splits-th block of keys and adds what they give, one after the other. */
 struct dq_sums {
@@ -440,12 +454,14 @@ extern "C" st_t cuda_attention_bwd(struct kn_dev *dev, const struct kn_tensor *q
     struct attn a = attn_of(q, k, v, window, scale);
     struct grads t = {q, k, v, out, lse, dout, dq, dk, dv};
     if (attn_rounds(dev, q, v, scale)) {
+        size_t most = cuda_of(dev)->shared_most; /* 227 KiB, 163 or, of compute capability 8.6 and 8.9, 99 */
         if (a.K <= 32) return run_mma<way<32, 4, 1, 2, 64, 2>>(dev, &t, a);
         if (a.K <= 64) return run_mma<way<64, 4, 1, 2, 64, 2>>(dev, &t, a);
-        if (a.K <= 96) return run_mma<way<96, 8, 2, 2, 64, 4>>(dev, &t, a);
-        if (a.K <= 128) return run_mma<way<128, 8, 2, 2, 64, 2>>(dev, &t, a);
-        if (a.K <= 192) return run_mma<way<192, 8, 2, 1, 64, 2>>(dev, &t, a);
-        return run_mma<way<256, 8, 2, 1, 32, 2>>(dev, &t, a);
+        if (a.K <= 96 && way96::SHARED <= most) return run_mma<way96>(dev, &t, a);
+        if (a.K <= 128 && way128::SHARED <= most) return run_mma<way128>(dev, &t, a);
+        if (a.K <= 128) return run_mma<way<128, 4, 2, 2, 32, 2>>(dev, &t, a);
+        if (a.K <= 192 && way192::SHARED <= most) return run_mma<way192>(dev, &t, a);
+        if (way256::SHARED <= most) return run_mma<way256>(dev, &t, a);
     }
     return q->dtype == KN_BF16 ? run_plain<bf16>(dev, &t, a) : run_plain<float>(dev, &t, a);
 }
