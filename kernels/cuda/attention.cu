@@ -13,7 +13,8 @@
 
 /* A block: 64 queries of a head, 16 EV of the values' columns. */
 template <class T, int EV>
-KN_KERNEL(PLAIN_THREADS) forward_plain(cu_view<const T, 4> q, cu_view<const T, 4> k, cu_view<const T, 4> v, cu_view<T, 4> out, cu_view<float, 3> lse, struct attn a, bool kby4, bool vby4)
+KN_KERNEL(PLAIN_THREADS) forward_plain(cu_view<const T, 4> q, cu_view<const T, 4> k, cu_view<const T, 4> v, cu_view<T, 4> out, cu_view<float, 3> lse, struct attn a, bool kby4,
+                                       bool vby4)
 {
     KN_SHARED(float, mem);
     float *plane = mem + STAGE;
@@ -60,8 +61,8 @@ KN_KERNEL(PLAIN_THREADS) forward_plain(cu_view<const T, 4> q, cu_view<const T, 4
 }
 
 template <class T>
-static st_t run_plain(struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, const struct kn_tensor *out, const struct kn_tensor *lse,
-                      struct attn a)
+static st_t run_plain(struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, const struct kn_tensor *out,
+                      const struct kn_tensor *lse, struct attn a)
 {
     int ev = sizeof(T) == 2 ? 16 : attn_ev(a.E);
     dim3 grid((unsigned)(cuda_blocks(a.T, TILE) * a.B * a.H), (unsigned)cuda_blocks(a.E, 16 * ev));
@@ -83,8 +84,8 @@ constexpr int DECODE_THREADS = 128, DECODE_MOST = 512, /* keys a block at most *
 /* A block: `chunk` keys for RT query heads of a key head. With several chunks its share goes to part, [chunk][B H] rows of 2 + E numbers: maximum, sum, and what it
  * has gathered; else to out. */
 template <class T, int RT>
-KN_KERNEL(DECODE_THREADS) decode(cu_view<const T, 4> q, cu_view<const T, 4> k, cu_view<const T, 4> v, cu_view<T, 4> out, cu_view<float, 3> lse, struct attn a, int chunk, int chunks, float *part,
-                                 bool kby4, bool vby4)
+KN_KERNEL(DECODE_THREADS) decode(cu_view<const T, 4> q, cu_view<const T, 4> k, cu_view<const T, 4> v, cu_view<T, 4> out, cu_view<float, 3> lse, struct attn a, int chunk,
+                                 int chunks, float *part, bool kby4, bool vby4)
 {
     KN_SHARED(float, mem);
     constexpr int AHEAD = 4; /* keys whose loads are under way at once, a lane */
@@ -172,7 +173,8 @@ KN_KERNEL(DECODE_THREADS) decode(cu_view<const T, 4> q, cu_view<const T, 4> k, c
                     if (j >= nk) break;
                     KN_UNROLL for (int r = 0; r < RT; r++) {
                         float p = sp[r * chunk + j];
-                        acc[r].x = fmaf(p, x[u].x, acc[r].x), acc[r].y = fmaf(p, x[u].y, acc[r].y), acc[r].z = fmaf(p, x[u].z, acc[r].z), acc[r].w = fmaf(p, x[u].w, acc[r].w);
+                        acc[r].x = fmaf(p, x[u].x, acc[r].x), acc[r].y = fmaf(p, x[u].y, acc[r].y);
+                        acc[r].z = fmaf(p, x[u].z, acc[r].z), acc[r].w = fmaf(p, x[u].w, acc[r].w);
                     }
                 }
             }
@@ -221,8 +223,8 @@ static size_t decode_shared(struct attn a, int heads, int64_t chunk)
 }
 
 template <class T>
-static st_t run_decode(struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, const struct kn_tensor *out, const struct kn_tensor *lse,
-                       struct attn a)
+static st_t run_decode(struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, const struct kn_tensor *out,
+                       const struct kn_tensor *lse, struct attn a)
 {
     int R = a.H / a.G, heads = R > 4 ? DECODE_HEADS : R > 2 ? 4 : R;
     int64_t tiles = (int64_t)a.B * a.G * cuda_blocks(R, heads), keys = a.W ? a.W : a.S;
@@ -249,7 +251,8 @@ static st_t run_decode(struct kn_dev *dev, const struct kn_tensor *q, const stru
 /* A block: BM queries of a head, 16 MT a warp; tiles of BN keys. The copy of a tile's values runs under the product of queries and keys, that of the next keys under the
  * product of weights and values. */
 template <int D, int BM, int BN, int WARPS, class O>
-KN_KERNEL_MIN(WARPS * 32, WARPS > 4 ? 1 : D > 64 ? 2 : 3) forward_mma(cu_view<const bf16, 4> q, cu_view<const bf16, 4> k, cu_view<const bf16, 4> v, cu_view<O, 4> out, cu_view<float, 3> lse, struct attn a, int cols, bool pairs)
+KN_KERNEL_MIN(WARPS * 32, WARPS > 4 ? 1 : D > 64 ? 2 : 3)
+forward_mma(cu_view<const bf16, 4> q, cu_view<const bf16, 4> k, cu_view<const bf16, 4> v, cu_view<O, 4> out, cu_view<float, 3> lse, struct attn a, int cols, bool pairs)
 {
     constexpr int MT = BM / WARPS / 16, THREADS = WARPS * 32;
     KN_SHARED(bf16, sq);
@@ -346,7 +349,8 @@ static st_t run_mma_tiles(struct kn_dev *dev, const struct kn_tensor *in, const 
     return ST_OK;
 }
 
-static st_t run_mma(struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, const struct kn_tensor *out, const struct kn_tensor *lse, struct attn a)
+static st_t run_mma(struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, const struct kn_tensor *out,
+                    const struct kn_tensor *lse, struct attn a)
 {
     const struct kn_tensor *t[3] = {q, k, v};
     struct kn_tensor in[3];

@@ -16,7 +16,8 @@ constexpr int THREADS = 256;
 /* For each query, rows padded to Tp a head: delta = dout . out and the base-2 logarithm of its softmax's denominator. Rows beyond T: 0 and infinity, so that
  * their weights 2^(s - l) are 0. Eight lanes a row. */
 template <class T>
-KN_KERNEL(THREADS) row_sums(cu_view<const T, 4> out, cu_view<const T, 4> dout, cu_view<const float, 3> lse, int B, int H, int rows, int Tp, int E, bool by4, float *delta, float *l2)
+KN_KERNEL(THREADS) row_sums(cu_view<const T, 4> out, cu_view<const T, 4> dout, cu_view<const float, 3> lse, int B, int H, int rows, int Tp, int E, bool by4, float *delta,
+                            float *l2)
 {
     int lane = threadIdx.x % 8;
     int64_t at = (int64_t)blockIdx.x * (THREADS / 8) + threadIdx.x / 8, n = (int64_t)B * H * Tp;
@@ -45,9 +46,11 @@ KN_KERNEL(THREADS) row_sums(cu_view<const T, 4> out, cu_view<const T, 4> dout, c
 }
 
 template <class T>
-static st_t run_row_sums(struct kn_dev *dev, const struct kn_tensor *out, const struct kn_tensor *dout, const struct kn_tensor *lse, const struct attn &a, int Tp, float *delta, float *l2)
+static st_t run_row_sums(struct kn_dev *dev, const struct kn_tensor *out, const struct kn_tensor *dout, const struct kn_tensor *lse, const struct attn &a, int Tp,
+                         float *delta, float *l2)
 {
-    CUDA_RUN(dev, row_sums<T>, cuda_blocks((int64_t)a.B * a.H * Tp, THREADS / 8), THREADS, 0, out, dout, lse, a.B, a.H, a.T, Tp, a.E, cuda_by4(out) && cuda_by4(dout), delta, l2);
+    int64_t blocks = cuda_blocks((int64_t)a.B * a.H * Tp, THREADS / 8);
+    CUDA_RUN(dev, row_sums<T>, blocks, THREADS, 0, out, dout, lse, a.B, a.H, a.T, Tp, a.E, cuda_by4(out) && cuda_by4(dout), delta, l2);
     return ST_OK;
 }
 
@@ -62,8 +65,8 @@ struct by4 {
 
 /* A block: 64 keys of a key head, 16 EV columns of dk and dv; tiles of queries of all its query heads, one after the other. */
 template <class T, int EV>
-KN_KERNEL(PLAIN_THREADS) keys_plain(cu_view<const T, 4> q, cu_view<const T, 4> k, cu_view<const T, 4> v, cu_view<const T, 4> dout, struct sums w, cu_view<T, 4> dk, cu_view<T, 4> dv, struct attn a,
-                                    struct by4 f)
+KN_KERNEL(PLAIN_THREADS) keys_plain(cu_view<const T, 4> q, cu_view<const T, 4> k, cu_view<const T, 4> v, cu_view<const T, 4> dout, struct sums w, cu_view<T, 4> dk,
+                                    cu_view<T, 4> dv, struct attn a, struct by4 f)
 {
     KN_SHARED(float, mem);
     float *plane = mem + STAGE;
@@ -111,7 +114,8 @@ KN_KERNEL(PLAIN_THREADS) keys_plain(cu_view<const T, 4> q, cu_view<const T, 4> k
 
 /* A block: 64 queries of a head, 16 EV columns of dq. */
 template <class T, int EV>
-KN_KERNEL(PLAIN_THREADS) queries_plain(cu_view<const T, 4> q, cu_view<const T, 4> k, cu_view<const T, 4> v, cu_view<const T, 4> dout, struct sums w, cu_view<T, 4> dq, struct attn a, struct by4 f)
+KN_KERNEL(PLAIN_THREADS) queries_plain(cu_view<const T, 4> q, cu_view<const T, 4> k, cu_view<const T, 4> v, cu_view<const T, 4> dout, struct sums w, cu_view<T, 4> dq,
+                                       struct attn a, struct by4 f)
 {
     KN_SHARED(float, mem);
     float *plane = mem + STAGE;
@@ -185,8 +189,8 @@ template <class T> static st_t run_plain(struct kn_dev *dev, const struct grads 
 /* How a block's warps share the work. Keys stand in rows: a group of SPLIT warps has 16 MT keys, of which each warp weighs SUB queries of a tile of BQ and sums D / SPLIT
  * columns of dk and dv. For dq the warps stand WQ by WARPS / WQ. */
 template <int D_, int WARPS_, int SPLIT_, int MT_, int BQ_, int WQ_> struct way {
-    static constexpr int D = D_, WARPS = WARPS_, SPLIT = SPLIT_, MT = MT_, BQ = BQ_, WQ = WQ_, THREADS = WARPS * 32, BK = WARPS / SPLIT * 16 * MT, SUB = BQ / SPLIT < 32 ? BQ / SPLIT : 32,
-                         DW = D / SPLIT, QR = BQ / WQ, QC = D / (WARPS / WQ);
+    static constexpr int D = D_, WARPS = WARPS_, SPLIT = SPLIT_, MT = MT_, BQ = BQ_, WQ = WQ_, THREADS = WARPS * 32, BK = WARPS / SPLIT * 16 * MT,
+                         SUB = BQ / SPLIT < 32 ? BQ / SPLIT : 32, DW = D / SPLIT, QR = BQ / WQ, QC = D / (WARPS / WQ);
     static constexpr size_t SHARED = (size_t)(2 * BK * D + 4 * BQ * D + (SPLIT > 1 ? 2 : 1) * BK * BQ) * sizeof(bf16) + 4 * BQ * sizeof(float);
     static_assert(SUB % 16 == 0 && DW % 16 == 0 && QR % 16 == 0 && QC % 16 == 0, "fragments are 16 x 16");
 };
@@ -220,8 +224,8 @@ template <int W> KN_DEVICE void put_pair(bf16 *tile, int r, int chunk, int col, 
 /* A block: key head g, every splits-th block of keys. For each it goes through the query heads and their tiles of queries, the next tile being copied meanwhile:
  *   P = exp(scale k q - l), dS = P (v dO - delta), keys in rows;   dv += P dO;   dk += dS q;   dq += dS^T k */
 template <class Y, class O>
-KN_KERNEL(Y::THREADS) backward_mma(cu_view<const bf16, 4> q, cu_view<const bf16, 4> k, cu_view<const bf16, 4> v, cu_view<const bf16, 4> dout, struct sums w, struct dq_sums dq, cu_view<O, 4> dk,
-                                   cu_view<O, 4> dv, struct attn a, int cols, bool pairs)
+KN_KERNEL(Y::THREADS) backward_mma(cu_view<const bf16, 4> q, cu_view<const bf16, 4> k, cu_view<const bf16, 4> v, cu_view<const bf16, 4> dout, struct sums w,
+                                   struct dq_sums dq, cu_view<O, 4> dk, cu_view<O, 4> dv, struct attn a, int cols, bool pairs)
 {
     constexpr int D = Y::D, SPLIT = Y::SPLIT, MT = Y::MT, BQ = Y::BQ, BK = Y::BK, SUB = Y::SUB, DW = Y::DW, QR = Y::QR, QC = Y::QC, THREADS = Y::THREADS;
     KN_SHARED(bf16, sk);
@@ -445,8 +449,8 @@ template <class Y> static st_t run_mma(struct kn_dev *dev, const struct grads *t
 }
 
 extern "C" st_t cuda_attention_bwd(struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, const struct kn_tensor *out,
-                                   const struct kn_tensor *lse, const struct kn_tensor *dout, int64_t window, double scale, const struct kn_tensor *dq, const struct kn_tensor *dk,
-                                   const struct kn_tensor *dv)
+                                   const struct kn_tensor *lse, const struct kn_tensor *dout, int64_t window, double scale, const struct kn_tensor *dq,
+                                   const struct kn_tensor *dk, const struct kn_tensor *dv)
 {
     CUDA_TRY(kn_check_attention_bwd(q, k, v, out, lse, dout, window, scale, dq, dk, dv));
     if (!attn_has(dev, q, v, scale) || !attn_fits(q, k, v)) return ST_ENOTSUP;
