@@ -206,7 +206,7 @@ struct dq_sums {
     int splits, Tp;
 };
 /* Blocks of keys from `lo` to `hi` meet the tile of BQ queries from t0. */
-template <int BQ, int BK> KN_DEVICE int first_block(const struct attn &a, int t0)
+template <int BK> KN_DEVICE int first_block(const struct attn &a, int t0)
 {
     return attn_first(a, t0) / BK;
 }
@@ -324,7 +324,7 @@ KN_KERNEL(Y::THREADS) backward_mma(cu_view<const bf16, 4> q, cu_view<const bf16,
 
             float o[QR / 16][QC / 8][4] = {};
             float *sum = dq.p + ((((int64_t)blockIdx.x * gridDim.z + b) * a.H + g * R + r) * dq.Tp + t0 + qr + row) * D + qc + col;
-            if (n - (int)gridDim.x >= first_block<BQ, BK>(a, t0)) {
+            if (n - (int)gridDim.x >= first_block<BK>(a, t0)) {
                 KN_UNROLL for (int i = 0; i < QR / 8; i++)
                     KN_UNROLL for (int d = 0; d < QC / 8; d++) {
                         uint2 x = kn_load8(sum + 8 * i * D + 8 * d);
@@ -379,7 +379,7 @@ template <class Y, class O> KN_KERNEL(THREADS) dq_from_sums(struct dq_sums s, cu
     int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x, n = (int64_t)a.B * a.T * a.H * fours;
     if (i >= n) return;
     int64_t bth = i / fours, c = i % fours * 4, h = bth % a.H, t = bth / a.H % a.T, b = bth / a.H / a.T;
-    int t0 = (int)t / Y::BQ * Y::BQ, lo = first_block<Y::BQ, Y::BK>(a, t0), hi = last_block<Y::BQ, Y::BK>(a, t0);
+    int t0 = (int)t / Y::BQ * Y::BQ, lo = first_block<Y::BK>(a, t0), hi = last_block<Y::BQ, Y::BK>(a, t0);
     float4 sum = make_float4(0, 0, 0, 0);
     for (int x = 0; x < s.splits; x++) {
         if (lo + (x + s.splits - lo % s.splits) % s.splits > hi) continue; /* none of its blocks met this tile */
