@@ -1,10 +1,20 @@
+/* Causal attention, forward.
+ *
+ * A block takes a tile of queries of one head and goes through the tiles of keys that any of them sees, with the online softmax of Milakov & Gimelshein 2018
+ * (arXiv:1805.02867) in base 2; scores never leave the chip (Dao 2022, arXiv:2205.14135). Three ways:
+ *   decode         T = 1: bytes of K and V, each read once for up to 8 query heads; keys cut into chunks so that the card is full, chunks summed in their order
+ *   forward_mma    precision bf16, E = K <= 256: products of 16 x 16 x 8 on tensor cores, work shared as in FlashAttention-2 (Dao 2023, arXiv:2307.08691): a warp owns its
+ *                  queries, weights go from the scores' registers into the second product. 4 B H K operations a pair of query and key that see each other; K and V are
+ *                  read T / 128 times, mostly from the L2 cache
+ *   forward_plain  everything else, by FMA in f32: any strides and head sizes; beyond 256 columns of the values a block each 256, with the scores worked out again */
 #include "kernels/cuda/attn.h"
 
 /* ---- by FMA ---- */
 
 /* A block: 64 queries of a head, 16 EV of the values' columns. */
 template <class T, int EV>
-KN_KERNEL(PLAIN_THREADS) forward_plain(cu_view<const T, 4> q, cu_view<const T, 4> k, cu_view<const T, 4> v, cu_view<T, 4> out, cu_view<float, 3> lse, struct attn a, bool kby4, bool vby4)
+KN_KERNEL(PLAIN_THREADS) forward_plain(cu_view<const T, 4> q, cu_view<const T, 4> k, cu_view<const T, 4> v, cu_view<T, 4> out, cu_view<float, 3> lse, struct attn a, bool kby4,
+                                       bool vby4)
 {
     KN_SHARED(float, mem);
     float *plane = mem + STAGE;
@@ -51,8 +61,8 @@ KN_KERNEL(PLAIN_THREADS) forward_plain(cu_view<const T, 4> q, cu_view<const T, 4
 }
 
 template <class T>
-static st_t run_plain(struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, const struct kn_tensor *out, const struct kn_tensor *lse,
-                      struct attn a)
+static st_t run_plain(struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, const struct kn_tensor *out,
+                      const struct kn_tensor *lse, struct attn a)
 {
     int ev = sizeof(T) == 2 ? 16 : attn_ev(a.E);
     dim3 grid((unsigned)(cuda_blocks(a.T, TILE) * a.B * a.H), (unsigned)cuda_blocks(a.E, 16 * ev));
@@ -74,8 +84,8 @@ constexpr int DECODE_THREADS = 128, DECODE_MOST = 512, /* keys a block at most *
 /* A block: `chunk` keys for RT query heads of a key head. With several chunks its share goes to part, [chunk][B H] rows of 2 + E numbers: maximum, sum, and what it
  * has gathered; else to out. */
 template <class T, int RT>
-KN_KERNEL(DECODE_THREADS) decode(cu_view<const T, 4> q, cu_view<const T, 4> k, cu_view<const T, 4> v, cu_view<T, 4> out, cu_view<float, 3> lse, struct attn a, int chunk, int chunks, float *part,
-                                 bool kby4, bool vby4)
+KN_KERNEL(DECODE_THREADS) decode(cu_view<const T, 4> q, cu_view<const T, 4> k, cu_view<const T, 4> v, cu_view<T, 4> out, cu_view<float, 3> lse, struct attn a, int chunk,
+                                 int chunks, float *part, bool kby4, bool vby4)
 {
     KN_SHARED(float, mem);
     constexpr int AHEAD = 4; /* keys whose loads are under way at once, a lane */
@@ -163,7 +173,8 @@ KN_KERNEL(DECODE_THREADS) decode(cu_view<const T, 4> q, cu_view<const T, 4> k, c
                     if (j >= nk) break;
                     KN_UNROLL for (int r = 0; r < RT; r++) {
                         float p = sp[r * chunk + j];
-                        acc[r].x = fmaf(p, x[u].x, acc[r].x), acc[r].y = fmaf(p, x[u].y, acc[r].y), acc[r].z = fmaf(p, x[u].z, acc[r].z), acc[r].w = fmaf(p, x[u].w, acc[r].w);
+                        acc[r].x = fmaf(p, x[u].x, acc[r].x), acc[r].y = fmaf(p, x[u].y, acc[r].y);
+                        acc[r].z = fmaf(p, x[u].z, acc[r].z), acc[r].w = fmaf(p, x[u].w, acc[r].w);
                     }
                 }
             }
@@ -212,8 +223,8 @@ static size_t decode_shared(struct attn a, int heads, int64_t chunk)
 }
 
 template <class T>
-static st_t run_decode(struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, const struct kn_tensor *out, const struct kn_tensor *lse,
-                       struct attn a)
+static st_t run_decode(struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, const struct kn_tensor *out,
+                       const struct kn_tensor *lse, struct attn a)
 {
     int R = a.H / a.G, heads = R > 4 ? DECODE_HEADS : R > 2 ? 4 : R;
     int64_t tiles = (int64_t)a.B * a.G * cuda_blocks(R, heads), keys = a.W ? a.W : a.S;
@@ -240,7 +251,8 @@ static st_t run_decode(struct kn_dev *dev, const struct kn_tensor *q, const stru
 /* A block: BM queries of a head, 16 MT a warp; tiles of BN keys. The copy of a tile's values runs under the product of queries and keys, that of the next keys under the
  * product of weights and values. */
 template <int D, int BM, int BN, int WARPS, class O>
-KN_KERNEL(WARPS * 32) forward_mma(cu_view<const bf16, 4> q, cu_view<const bf16, 4> k, cu_view<const bf16, 4> v, cu_view<O, 4> out, cu_view<float, 3> lse, struct attn a, int cols, bool pairs)
+KN_KERNEL_MIN(WARPS * 32, WARPS > 4 ? 1 : D > 64 ? 2 : 3)
+forward_mma(cu_view<const bf16, 4> q, cu_view<const bf16, 4> k, cu_view<const bf16, 4> v, cu_view<O, 4> out, cu_view<float, 3> lse, struct attn a, int cols, bool pairs)
 {
     constexpr int MT = BM / WARPS / 16, THREADS = WARPS * 32;
     KN_SHARED(bf16, sq);
@@ -337,7 +349,8 @@ static st_t run_mma_tiles(struct kn_dev *dev, const struct kn_tensor *in, const 
     return ST_OK;
 }
 
-static st_t run_mma(struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, const struct kn_tensor *out, const struct kn_tensor *lse, struct attn a)
+static st_t run_mma(struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, const struct kn_tensor *out,
+                    const struct kn_tensor *lse, struct attn a)
 {
     const struct kn_tensor *t[3] = {q, k, v};
     struct kn_tensor in[3];
@@ -345,12 +358,13 @@ static st_t run_mma(struct kn_dev *dev, const struct kn_tensor *q, const struct 
     void *mem = NULL;
     if (bytes) CUDA_TRY(cuda_scratch(dev, CUDA_SLOT_A, bytes, &mem));
     CUDA_TRY(attn_operands(dev, t, in, 3, mem));
-    if (a.K <= 32) return run_mma_tiles<32, 128, 128, 4>(dev, in, out, lse, a);
-    if (a.K <= 64) return run_mma_tiles<64, 128, 64, 4>(dev, in, out, lse, a);
+    if (a.K <= 32) return run_mma_tiles<32, 128, 64, 4>(dev, in, out, lse, a);
+    bool few = cuda_blocks(a.T, 128) * a.B * a.H < cuda_of(dev)->sms; /* smaller tiles, so that more of the card works */
+    if (a.K <= 64) return few ? run_mma_tiles<64, 64, 64, 4>(dev, in, out, lse, a) : run_mma_tiles<64, 128, 64, 4>(dev, in, out, lse, a);
     if (a.K <= 96) return run_mma_tiles<96, 128, 64, 4>(dev, in, out, lse, a);
-    if (a.K <= 128) return run_mma_tiles<128, 128, 64, 4>(dev, in, out, lse, a);
+    if (a.K <= 128) return few ? run_mma_tiles<128, 64, 64, 4>(dev, in, out, lse, a) : run_mma_tiles<128, 128, 64, 4>(dev, in, out, lse, a);
     if (a.K <= 192) return run_mma_tiles<192, 128, 64, 8>(dev, in, out, lse, a);
-    return run_mma_tiles<256, 128, 64, 8>(dev, in, out, lse, a);
+    return run_mma_tiles<256, 64, 64, 4>(dev, in, out, lse, a);
 }
 
 extern "C" st_t cuda_attention(struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, int64_t window, double scale,

@@ -1,3 +1,12 @@
+/* Causal attention, backward. With P = exp(scale q k - lse), delta = dout . out and dS = P (dout v - delta) (Dao 2022, arXiv:2205.14135, appendix B.2):
+ *   dv = P^T dout     dk = scale dS^T q     dq = scale dS k
+ * row_sums makes delta first, one pass over out and dout. Then one of
+ *   backward_mma   precision bf16, E = K <= 256, on tensor cores: a block owns keys, whose dk and dv stay in registers while it goes through the queries of all heads of the
+ *                  group (Dao 2023, arXiv:2307.08691); five products, 10 B H K operations a pair of query and key that see each other. dq is summed in scratch, f32: a block
+ *                  has every n-th tile of keys and adds what they give one after the other to sums of its own, 8 K bytes a query and tile of keys, mostly in the L2 cache;
+ *                  dq_from_sums adds the n sums in their order, so that the same bits come out each time without atomics
+ *   keys_plain, queries_plain   everything else, by FMA in f32: dk and dv by tiles of keys, then dq by tiles of queries, with the weights worked out in both: seven products.
+ *                  Any strides and head sizes; beyond 256 columns a block each 256, with the weights worked out again */
 #include "kernels/cuda/attn.h"
 
 /* ---- row sums ---- */
@@ -7,7 +16,8 @@ constexpr int THREADS = 256;
 /* For each query, rows padded to Tp a head: delta = dout . out and the base-2 logarithm of its softmax's denominator. Rows beyond T: 0 and infinity, so that
  * their weights 2^(s - l) are 0. Eight lanes a row. */
 template <class T>
-KN_KERNEL(THREADS) row_sums(cu_view<const T, 4> out, cu_view<const T, 4> dout, cu_view<const float, 3> lse, int B, int H, int rows, int Tp, int E, bool by4, float *delta, float *l2)
+KN_KERNEL(THREADS) row_sums(cu_view<const T, 4> out, cu_view<const T, 4> dout, cu_view<const float, 3> lse, int B, int H, int rows, int Tp, int E, bool by4, float *delta,
+                            float *l2)
 {
     int lane = threadIdx.x % 8;
     int64_t at = (int64_t)blockIdx.x * (THREADS / 8) + threadIdx.x / 8, n = (int64_t)B * H * Tp;
@@ -36,9 +46,11 @@ KN_KERNEL(THREADS) row_sums(cu_view<const T, 4> out, cu_view<const T, 4> dout, c
 }
 
 template <class T>
-static st_t run_row_sums(struct kn_dev *dev, const struct kn_tensor *out, const struct kn_tensor *dout, const struct kn_tensor *lse, const struct attn &a, int Tp, float *delta, float *l2)
+static st_t run_row_sums(struct kn_dev *dev, const struct kn_tensor *out, const struct kn_tensor *dout, const struct kn_tensor *lse, const struct attn &a, int Tp,
+                         float *delta, float *l2)
 {
-    CUDA_RUN(dev, row_sums<T>, cuda_blocks((int64_t)a.B * a.H * Tp, THREADS / 8), THREADS, 0, out, dout, lse, a.B, a.H, a.T, Tp, a.E, cuda_by4(out) && cuda_by4(dout), delta, l2);
+    int64_t blocks = cuda_blocks((int64_t)a.B * a.H * Tp, THREADS / 8);
+    CUDA_RUN(dev, row_sums<T>, blocks, THREADS, 0, out, dout, lse, a.B, a.H, a.T, Tp, a.E, cuda_by4(out) && cuda_by4(dout), delta, l2);
     return ST_OK;
 }
 
@@ -53,8 +65,8 @@ struct by4 {
 
 /* A block: 64 keys of a key head, 16 EV columns of dk and dv; tiles of queries of all its query heads, one after the other. */
 template <class T, int EV>
-KN_KERNEL(PLAIN_THREADS) keys_plain(cu_view<const T, 4> q, cu_view<const T, 4> k, cu_view<const T, 4> v, cu_view<const T, 4> dout, struct sums w, cu_view<T, 4> dk, cu_view<T, 4> dv, struct attn a,
-                                    struct by4 f)
+KN_KERNEL(PLAIN_THREADS) keys_plain(cu_view<const T, 4> q, cu_view<const T, 4> k, cu_view<const T, 4> v, cu_view<const T, 4> dout, struct sums w, cu_view<T, 4> dk,
+                                    cu_view<T, 4> dv, struct attn a, struct by4 f)
 {
     KN_SHARED(float, mem);
     float *plane = mem + STAGE;
@@ -102,7 +114,8 @@ KN_KERNEL(PLAIN_THREADS) keys_plain(cu_view<const T, 4> q, cu_view<const T, 4> k
 
 /* A block: 64 queries of a head, 16 EV columns of dq. */
 template <class T, int EV>
-KN_KERNEL(PLAIN_THREADS) queries_plain(cu_view<const T, 4> q, cu_view<const T, 4> k, cu_view<const T, 4> v, cu_view<const T, 4> dout, struct sums w, cu_view<T, 4> dq, struct attn a, struct by4 f)
+KN_KERNEL(PLAIN_THREADS) queries_plain(cu_view<const T, 4> q, cu_view<const T, 4> k, cu_view<const T, 4> v, cu_view<const T, 4> dout, struct sums w, cu_view<T, 4> dq,
+                                       struct attn a, struct by4 f)
 {
     KN_SHARED(float, mem);
     float *plane = mem + STAGE;
@@ -176,11 +189,16 @@ template <class T> static st_t run_plain(struct kn_dev *dev, const struct grads 
 /* How a block's warps share the work. Keys stand in rows: a group of SPLIT warps has 16 MT keys, of which each warp weighs SUB queries of a tile of BQ and sums D / SPLIT
  * columns of dk and dv. For dq the warps stand WQ by WARPS / WQ. */
 template <int D_, int WARPS_, int SPLIT_, int MT_, int BQ_, int WQ_> struct way {
-    static constexpr int D = D_, WARPS = WARPS_, SPLIT = SPLIT_, MT = MT_, BQ = BQ_, WQ = WQ_, THREADS = WARPS * 32, BK = WARPS / SPLIT * 16 * MT, SUB = BQ / SPLIT < 32 ? BQ / SPLIT : 32,
-                         DW = D / SPLIT, QR = BQ / WQ, QC = D / (WARPS / WQ);
+    static constexpr int D = D_, WARPS = WARPS_, SPLIT = SPLIT_, MT = MT_, BQ = BQ_, WQ = WQ_, THREADS = WARPS * 32, BK = WARPS / SPLIT * 16 * MT,
+                         SUB = BQ / SPLIT < 32 ? BQ / SPLIT : 32, DW = D / SPLIT, QR = BQ / WQ, QC = D / (WARPS / WQ);
     static constexpr size_t SHARED = (size_t)(2 * BK * D + 4 * BQ * D + (SPLIT > 1 ? 2 : 1) * BK * BQ) * sizeof(bf16) + 4 * BQ * sizeof(float);
     static_assert(SUB % 16 == 0 && DW % 16 == 0 && QR % 16 == 0 && QC % 16 == 0, "fragments are 16 x 16");
 };
+
+using way96 = way<96, 8, 2, 2, 64, 4>;
+using way128 = way<128, 8, 2, 2, 64, 2>;
+using way192 = way<192, 8, 2, 1, 64, 2>;
+using way256 = way<256, 8, 2, 1, 32, 2>;
 
 /* Sums of dq: [splits, B, H, Tp, D] f32. A split has every splits-th block of keys and adds what they give, one after the other. */
 struct dq_sums {
@@ -188,7 +206,7 @@ struct dq_sums {
     int splits, Tp;
 };
 /* Blocks of keys from `lo` to `hi` meet the tile of BQ queries from t0. */
-template <int BQ, int BK> KN_DEVICE int first_block(const struct attn &a, int t0)
+template <int BK> KN_DEVICE int first_block(const struct attn &a, int t0)
 {
     return attn_first(a, t0) / BK;
 }
@@ -206,8 +224,8 @@ template <int W> KN_DEVICE void put_pair(bf16 *tile, int r, int chunk, int col, 
 /* A block: key head g, every splits-th block of keys. For each it goes through the query heads and their tiles of queries, the next tile being copied meanwhile:
  *   P = exp(scale k q - l), dS = P (v dO - delta), keys in rows;   dv += P dO;   dk += dS q;   dq += dS^T k */
 template <class Y, class O>
-KN_KERNEL(Y::THREADS) backward_mma(cu_view<const bf16, 4> q, cu_view<const bf16, 4> k, cu_view<const bf16, 4> v, cu_view<const bf16, 4> dout, struct sums w, struct dq_sums dq, cu_view<O, 4> dk,
-                                   cu_view<O, 4> dv, struct attn a, int cols, bool pairs)
+KN_KERNEL(Y::THREADS) backward_mma(cu_view<const bf16, 4> q, cu_view<const bf16, 4> k, cu_view<const bf16, 4> v, cu_view<const bf16, 4> dout, struct sums w,
+                                   struct dq_sums dq, cu_view<O, 4> dk, cu_view<O, 4> dv, struct attn a, int cols, bool pairs)
 {
     constexpr int D = Y::D, SPLIT = Y::SPLIT, MT = Y::MT, BQ = Y::BQ, BK = Y::BK, SUB = Y::SUB, DW = Y::DW, QR = Y::QR, QC = Y::QC, THREADS = Y::THREADS;
     KN_SHARED(bf16, sk);
@@ -306,7 +324,7 @@ KN_KERNEL(Y::THREADS) backward_mma(cu_view<const bf16, 4> q, cu_view<const bf16,
 
             float o[QR / 16][QC / 8][4] = {};
             float *sum = dq.p + ((((int64_t)blockIdx.x * gridDim.z + b) * a.H + g * R + r) * dq.Tp + t0 + qr + row) * D + qc + col;
-            if (n - (int)gridDim.x >= first_block<BQ, BK>(a, t0)) {
+            if (n - (int)gridDim.x >= first_block<BK>(a, t0)) {
                 KN_UNROLL for (int i = 0; i < QR / 8; i++)
                     KN_UNROLL for (int d = 0; d < QC / 8; d++) {
                         uint2 x = kn_load8(sum + 8 * i * D + 8 * d);
@@ -361,7 +379,7 @@ template <class Y, class O> KN_KERNEL(THREADS) dq_from_sums(struct dq_sums s, cu
     int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x, n = (int64_t)a.B * a.T * a.H * fours;
     if (i >= n) return;
     int64_t bth = i / fours, c = i % fours * 4, h = bth % a.H, t = bth / a.H % a.T, b = bth / a.H / a.T;
-    int t0 = (int)t / Y::BQ * Y::BQ, lo = first_block<Y::BQ, Y::BK>(a, t0), hi = last_block<Y::BQ, Y::BK>(a, t0);
+    int t0 = (int)t / Y::BQ * Y::BQ, lo = first_block<Y::BK>(a, t0), hi = last_block<Y::BQ, Y::BK>(a, t0);
     float4 sum = make_float4(0, 0, 0, 0);
     for (int x = 0; x < s.splits; x++) {
         if (lo + (x + s.splits - lo % s.splits) % s.splits > hi) continue; /* none of its blocks met this tile */
@@ -431,8 +449,8 @@ template <class Y> static st_t run_mma(struct kn_dev *dev, const struct grads *t
 }
 
 extern "C" st_t cuda_attention_bwd(struct kn_dev *dev, const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, const struct kn_tensor *out,
-                                   const struct kn_tensor *lse, const struct kn_tensor *dout, int64_t window, double scale, const struct kn_tensor *dq, const struct kn_tensor *dk,
-                                   const struct kn_tensor *dv)
+                                   const struct kn_tensor *lse, const struct kn_tensor *dout, int64_t window, double scale, const struct kn_tensor *dq,
+                                   const struct kn_tensor *dk, const struct kn_tensor *dv)
 {
     CUDA_TRY(kn_check_attention_bwd(q, k, v, out, lse, dout, window, scale, dq, dk, dv));
     if (!attn_has(dev, q, v, scale) || !attn_fits(q, k, v)) return ST_ENOTSUP;
@@ -440,12 +458,14 @@ extern "C" st_t cuda_attention_bwd(struct kn_dev *dev, const struct kn_tensor *q
     struct attn a = attn_of(q, k, v, window, scale);
     struct grads t = {q, k, v, out, lse, dout, dq, dk, dv};
     if (attn_rounds(dev, q, v, scale)) {
+        size_t most = cuda_of(dev)->shared_most; /* 227 KiB, 163 or, of compute capability 8.6 and 8.9, 99 */
         if (a.K <= 32) return run_mma<way<32, 4, 1, 2, 64, 2>>(dev, &t, a);
         if (a.K <= 64) return run_mma<way<64, 4, 1, 2, 64, 2>>(dev, &t, a);
-        if (a.K <= 96) return run_mma<way<96, 8, 2, 2, 64, 4>>(dev, &t, a);
-        if (a.K <= 128) return run_mma<way<128, 8, 2, 2, 64, 2>>(dev, &t, a);
-        if (a.K <= 192) return run_mma<way<192, 8, 2, 1, 64, 2>>(dev, &t, a);
-        return run_mma<way<256, 8, 2, 1, 32, 2>>(dev, &t, a);
+        if (a.K <= 96 && way96::SHARED <= most) return run_mma<way96>(dev, &t, a);
+        if (a.K <= 128 && way128::SHARED <= most) return run_mma<way128>(dev, &t, a);
+        if (a.K <= 128) return run_mma<way<128, 4, 2, 2, 32, 2>>(dev, &t, a);
+        if (a.K <= 192 && way192::SHARED <= most) return run_mma<way192>(dev, &t, a);
+        if (way256::SHARED <= most) return run_mma<way256>(dev, &t, a);
     }
     return q->dtype == KN_BF16 ? run_plain<bf16>(dev, &t, a) : run_plain<float>(dev, &t, a);
 }

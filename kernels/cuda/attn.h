@@ -20,9 +20,10 @@ struct attn {
 
 static inline struct attn attn_of(const struct kn_tensor *q, const struct kn_tensor *k, const struct kn_tensor *v, int64_t window, double scale)
 {
-    struct attn a = {(int)q->d[0], (int)q->d[1], (int)k->d[1], (int)q->d[2], (int)k->d[2], (int)q->d[3], (int)v->d[3], 0, 0, (float)scale, (float)(scale * 1.44269504088896340736)};
+    struct attn a = {(int)q->d[0], (int)q->d[1], (int)k->d[1], (int)q->d[2], (int)k->d[2], (int)q->d[3], (int)v->d[3], 0, 0, 0, 0};
     a.W = window < a.S ? (int)window : 0;
     a.shift = a.S - a.T;
+    a.scale = (float)scale, a.c = (float)(scale * 1.44269504088896340736);
     return a;
 }
 

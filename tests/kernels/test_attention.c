@@ -92,9 +92,16 @@ static void uneven(double tol)
         struct shape s;
         int E;
     } list[] = {
+#ifdef KT_CUDA
+        {{2, 70, 70, 2, 1, 24, 0, 1, 1}, 16},   {{1, 130, 130, 1, 1, 16, 33, 0, 1}, 24}, {{1, 65, 65, 1, 1, 7, 0, 1, 1}, 5},
+        {{1, 20, 20, 2, 1, 12, 0, 0, 1}, 270},  {{1, 20, 40, 2, 1, 280, 7, 0, 1}, 20},   {{1, 20, 20, 1, 1, 260, 0, 1, 1}, 20},
+        {{1, 40, 200, 2, 1, 48, 0, 1, 1}, 32},  {{1, 1, 300, 8, 1, 80, 0, 1, 1}, 64},    {{2, 1, 300, 4, 2, 12, 100, 0, 1}, 20},
+        {{1, 1, 31, 2, 2, 16, 0, 1, 1}, 3},     {{1, 1, 31, 2, 2, 3, 0, 0, 1}, 600},
+#else
         {{2, 70, 70, 4, 2, 24, 0, 1, 1}, 16},   {{1, 130, 130, 2, 1, 16, 33, 0, 1}, 24}, {{1, 65, 65, 3, 3, 7, 0, 1, 1}, 5},
         {{1, 65, 65, 1, 1, 5, 0, 0, 1}, 32},    {{1, 40, 200, 4, 1, 48, 0, 1, 1}, 32},   {{1, 1, 600, 8, 1, 80, 0, 1, 1}, 64},
         {{2, 1, 300, 4, 2, 12, 100, 0, 1}, 20}, {{1, 1, 31, 2, 2, 16, 0, 1, 1}, 3},      {{1, 1, 31, 2, 2, 3, 0, 0, 1}, 16},
+#endif
     };
     for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) check_with(&list[i].s, list[i].E, tol);
 }
@@ -102,6 +109,34 @@ static void uneven(double tol)
 static void shapes(double tol)
 {
     static const struct shape list[] = {
+#ifdef KT_CUDA
+        /* widths of heads */
+        {1, 70, 70, 2, 1, 4, 0, 0, 1},
+        {2, 65, 65, 1, 1, 16, 0, 1, 1},
+        {1, 37, 37, 3, 3, 20, 0, 1, 1},
+        {1, 67, 67, 2, 1, 64, 0, 0, 1},
+        {1, 33, 33, 2, 1, 80, 0, 1, 1},
+        {1, 35, 35, 1, 1, 96, 0, 0, 1},
+        {1, 67, 67, 1, 1, 128, 0, 1, 1},
+        {1, 33, 33, 1, 1, 192, 0, 0, 1},
+        {1, 33, 33, 1, 1, 256, 0, 0, 1},
+        {1, 20, 20, 1, 1, 264, 0, 1, 1},
+        {1, 19, 19, 1, 1, 3, 0, 0, 1},
+        /* groups of three and five query heads */
+        {1, 71, 71, 3, 1, 16, 0, 1, 1},
+        {1, 45, 45, 5, 1, 32, 0, 0, 1},
+        /* windows: 1, odd, a tile, longer than T */
+        {1, 70, 70, 2, 2, 16, 1, 0, 1},
+        {1, 150, 150, 1, 1, 32, 7, 1, 1},
+        {1, 200, 200, 1, 1, 16, 64, 0, 1},
+        {1, 200, 200, 2, 1, 16, 77, 1, 1},
+        {1, 70, 70, 1, 1, 16, 1000, 0, 1},
+        /* queries at the end of longer keys */
+        {2, 3, 40, 2, 1, 32, 0, 1, 1},
+        {1, 64, 300, 2, 1, 32, 0, 0, 1},
+        {1, 33, 200, 3, 3, 64, 50, 1, 1},
+        {1, 2, 500, 2, 2, 16, 0, 0, 1},
+#else
         /* widths of heads */
         {1, 70, 70, 2, 1, 4, 0, 0, 1},
         {2, 65, 65, 1, 1, 16, 0, 1, 1},
@@ -128,7 +163,24 @@ static void shapes(double tol)
         {1, 64, 300, 4, 2, 32, 0, 0, 1},
         {1, 33, 200, 3, 3, 64, 50, 1, 1},
         {1, 2, 2000, 2, 2, 16, 0, 0, 1},
-        /* one query */
+#endif
+    };
+    for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) check(&list[i], tol);
+}
+
+static void one_query(double tol)
+{
+    static const struct shape list[] = {
+#ifdef KT_CUDA
+        {1, 1, 1, 2, 1, 32, 0, 0, 1},
+        {1, 1, 300, 8, 2, 32, 0, 1, 1},
+        {3, 1, 531, 4, 4, 64, 0, 0, 1},
+        {1, 1, 300, 2, 1, 20, 0, 1, 1},
+        {1, 1, 2000, 9, 1, 16, 0, 0, 1},
+        {1, 1, 700, 2, 2, 128, 100, 1, 1},
+        {1, 1, 700, 2, 1, 4, 3, 0, 1},
+        {1, 1, 77, 3, 1, 7, 0, 1, 1},
+#else
         {1, 1, 1, 2, 1, 32, 0, 0, 1},
         {1, 1, 300, 8, 2, 32, 0, 1, 1},
         {3, 1, 1031, 4, 4, 64, 0, 0, 1},
@@ -138,6 +190,7 @@ static void shapes(double tol)
         {1, 1, 700, 2, 1, 4, 3, 0, 1},
         {1, 1, 513, 1, 1, 256, 0, 0, 1},
         {1, 1, 77, 3, 1, 7, 0, 1, 1},
+#endif
     };
     for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) check(&list[i], tol);
 }
@@ -147,13 +200,30 @@ static void halves(void)
 {
     kt_precision = KN_BF16;
     shapes(1e-5);
+#ifndef KT_CUDA
     uneven(1e-5);
-    check(&(struct shape){1, 300, 300, 4, 2, 32, 0, 1, 1}, 1e-5);
+    one_query(1e-5);
+#endif
     check(&(struct shape){1, 100, 100, 2, 1, 32, 0, 0, 0}, 1e-5); /* all scores equal */
-    check(&(struct shape){9, 70, 70, 4, 4, 32, 0, 1, 1}, 1e-5);   /* a task is a whole head */
+#ifdef KT_CUDA
+    /* several blocks of keys a split, all query tiles of which come again; windows that begin and end within tiles of both; wide heads in groups */
+    check(&(struct shape){1, 140, 140, 8, 8, 16, 0, 1, 1}, 1e-5);
+    check(&(struct shape){2, 260, 260, 2, 2, 16, 129, 0, 1}, 1e-5);
+    check(&(struct shape){1, 260, 260, 1, 1, 16, 128, 0, 1}, 1e-5);
+    check(&(struct shape){1, 130, 130, 4, 4, 72, 0, 0, 1}, 1e-5);
+    check(&(struct shape){1, 130, 130, 2, 1, 112, 65, 1, 1}, 1e-5);
+    check(&(struct shape){1, 70, 150, 2, 1, 256, 30, 0, 1}, 1e-5);
+    check(&(struct shape){1, 1, 300, 8, 2, 32, 0, 1, 1}, 1e-10);
+    check_with(&(struct shape){1, 65, 65, 1, 1, 7, 0, 1, 1}, 5, 1e-10);
+    struct shape s = {1, 130, 130, 2, 1, 32, 0, 1, 1};
+#else
+    check(&(struct shape){1, 300, 300, 4, 2, 32, 0, 1, 1}, 1e-5);
+    check(&(struct shape){9, 70, 70, 4, 4, 32, 0, 1, 1}, 1e-5); /* a task is a whole head */
     check(&(struct shape){1, 700, 700, 1, 1, 16, 0, 0, 1}, 1e-5);
+    struct shape s = {2, 130, 130, 4, 2, 32, 0, 1, 1};
+#endif
     struct call c;
-    call_init(&c, &(struct shape){2, 130, 130, 4, 2, 32, 0, 1, 1});
+    call_init(&c, &s);
     struct kt *outs[] = {&c.out, &c.lse, &c.dq, &c.dk, &c.dv};
     kt_compare("operands in f32", both, &c, outs, 5, 1e-4);
     call_fini(&c);
@@ -321,6 +391,7 @@ int main(void)
 {
     kt_open();
     shapes(1e-11);
+    one_query(1e-11);
     uneven(1e-11);
     halves();
     in_memory(&(struct shape){2, 70, 70, 4, 2, 32, 0, 1, 1});
@@ -328,6 +399,11 @@ int main(void)
     in_memory(&(struct shape){1, 129, 129, 2, 2, 64, 0, 1, 1});
     in_memory(&(struct shape){1, 45, 45, 2, 1, 3, 0, 1, 1});
     in_memory(&(struct shape){2, 1, 1, 2, 2, 16, 0, 0, 1});
+    in_memory(&(struct shape){1, 130, 130, 4, 2, 16, 0, 0, 1});
+    in_memory(&(struct shape){2, 70, 70, 2, 1, 64, 30, 0, 1});
+    in_memory(&(struct shape){1, 70, 70, 2, 1, 128, 0, 0, 1});
+    in_memory(&(struct shape){1, 33, 33, 2, 2, 200, 0, 0, 1});
+    in_memory(&(struct shape){1, 20, 20, 2, 1, 264, 5, 0, 1});
     extremes();
     chunks(0);
     chunks(20);
