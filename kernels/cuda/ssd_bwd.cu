@@ -21,7 +21,7 @@ struct rows {
 
 struct grad_args {
     struct ssd_dims d;
-    int64_t heads, blocks; /* a block's heads at most, blocks of a group */
+    int heads, blocks; /* a block's heads at most, blocks of a group */
     struct ssd_decays of;
     cu_view<float, 4> x, b, c, dy, dx, db, dc;
     cu_vec<float> a_log, skip;
@@ -39,20 +39,19 @@ struct grad_args {
 
 /* A block's place: blocks of a group fastest. */
 struct spot {
-    int64_t block, g, chunk, b, t0, h0, heads;
-    int n;
+    int block, g, chunk, b, t0, h0, heads, n;
     bool before, behind; /* there are chunks before, behind this one */
 };
 KN_DEVICE struct spot spot_of(const struct grad_args &f)
 {
     struct spot k;
-    int64_t i = blockIdx.x, of_group = f.d.H / f.d.G;
+    int i = (int)blockIdx.x, of_group = (int)(f.d.H / f.d.G);
     k.block = i % f.blocks, i /= f.blocks;
-    k.g = i % f.d.G, i /= f.d.G;
-    k.chunk = i % f.d.chunks, k.b = i / f.d.chunks;
+    k.g = i % (int)f.d.G, i /= (int)f.d.G;
+    k.chunk = i % (int)f.d.chunks, k.b = i / (int)f.d.chunks;
     k.t0 = k.chunk * SSD_CHUNK;
     k.n = ssd_least(f.d.T - k.t0, SSD_CHUNK);
-    int64_t from = k.block * f.heads;
+    int from = k.block * f.heads;
     k.h0 = k.g * of_group + from;
     k.heads = of_group - from < f.heads ? of_group - from : f.heads;
     k.before = k.chunk > 0, k.behind = k.chunk + 1 < f.d.chunks;
@@ -267,6 +266,11 @@ template <int WIDE> struct half_mem {
     bf16 b[64 * (WIDE + 8)], c[64 * (WIDE + 8)], q[64 * (WIDE + 8)], s[64 * (WIDE + 8)];
 };
 
+KN_DEVICE float pair_dot(uint32_t a, uint32_t b, float sum)
+{
+    sum = fmaf(__uint_as_float(a << 16), __uint_as_float(b << 16), sum);
+    return fmaf(__uint_as_float(a & 0xffff0000u), __uint_as_float(b & 0xffff0000u), sum);
+}
 KN_DEVICE void two_at(const bf16 *p, float &lo, float &hi)
 {
     uint32_t pair = *(const uint32_t *)p;
@@ -303,7 +307,8 @@ template <int WIDE> KN_DEVICE void share_half(float (&to)[WIDE / parts_of<WIDE> 
     }
 }
 
-template <int WIDE> KN_KERNEL_MIN(128 * parts_of<WIDE>, WIDE == 64 ? 2 : 1) grad_half(struct grad_args f)
+/* ONE: P has one tile. Else a head's tiles of P come twice, once for M and R and once for the rest. */
+template <int WIDE, bool ONE> KN_KERNEL_MIN(128 * parts_of<WIDE>, WIDE == 64 && ONE ? 2 : 1) grad_half(struct grad_args f)
 {
     constexpr int PARTS = parts_of<WIDE>, THREADS = 128 * PARTS, LD = WIDE + 8, OWN = WIDE / PARTS / 8, COLS = 8 / PARTS;
     KN_SHARED(struct half_mem<WIDE>, m);
@@ -312,19 +317,18 @@ template <int WIDE> KN_KERNEL_MIN(128 * parts_of<WIDE>, WIDE == 64 ? 2 : 1) grad
     int tid = threadIdx.x, lane = tid % 32, warp = tid / 32 % 4, part = tid / 128, wide = (int)d.wide;
     int r0 = 16 * warp, r = r0 + lane / 4, c0 = 2 * (lane % 4), n0 = part * OWN * 8, y0 = part * COLS * 8; /* r, r + 8: the thread's rows of accumulators; c0, c0 + 1 its columns */
     const bf16 *states = (const bf16 *)f.keep, *grads = states + d.B * d.H * d.chunks * d.P * d.wide;
-    int units = d.ptiles == 1 ? 1 : 2 * (int)d.ptiles, total = (int)k.heads * units; /* a head's tiles of P once for M and R, then for the rest */
-    auto p_of = [&](int v) { return (int64_t)(v % units % (int)d.ptiles) * 64; };
-    auto is_rest = [&](int v) { return units == 1 || v % units >= d.ptiles; };
+    int tiles = ONE ? 1 : (int)d.ptiles, units = ONE ? 1 : 2 * tiles, total = k.heads * units;
+    auto p_of = [&](int v) { return ONE ? 0 : v % units % tiles * 64; };
+    auto is_rest = [&](int v) { return ONE || v % units >= tiles; };
     auto fetch = [&](int v) {
-        int64_t h = k.h0 + v / units, p0 = p_of(v);
-        int cols = ssd_least(d.P - p0, 64);
+        int h = k.h0 + v / units, p0 = p_of(v), cols = ssd_least(d.P - p0, 64);
         ssd_fetch<THREADS>(m->stage[0], cu_at(f.x, k.b, k.t0, h, p0), f.x.s[1], k.n, cols, f.x4);
         ssd_fetch<THREADS>(m->stage[1], cu_at(f.dy, k.b, k.t0, h, p0), f.dy.s[1], k.n, cols, f.dy4);
         kn_cp_commit();
     };
     auto fetch_states = [&](int v) {
-        int64_t h = k.h0 + v / units, p0 = p_of(v), at = (((k.b * d.H + h) * d.chunks + k.chunk) * d.P + p0) * d.wide;
-        int rows = ssd_least(d.P - p0, 64);
+        int p0 = p_of(v), rows = ssd_least(d.P - p0, 64);
+        int64_t at = ((((int64_t)k.b * d.H + k.h0 + v / units) * d.chunks + k.chunk) * d.P + p0) * d.wide;
         if (k.behind) ssd_copy<THREADS, WIDE>(m->q, grads + at, rows, wide);
         if (k.before) ssd_copy<THREADS, WIDE>(m->s, states + at, rows, wide);
         kn_cp_commit();
@@ -336,18 +340,10 @@ template <int WIDE> KN_KERNEL_MIN(128 * parts_of<WIDE>, WIDE == 64 ? 2 : 1) grad
     if (is_rest(0)) fetch_states(0);
     kn_cp_wait<0>();
     __syncthreads();
-    float score[COLS][4] = {}, all[COLS][4] = {}, dm[COLS][4], dx[COLS][4], db[OWN][4] = {}, dc[OWN][4] = {}, dd = 0, through = 0; /* score, all: c.b and R at [s][l] */
+    float all[COLS][4] = {}, dm[COLS][4], dx[COLS][4], db[OWN][4] = {}, dc[OWN][4] = {}, dd = 0, through = 0; /* all: R at [s][l] */
     uint32_t fa[4], fb[4];
-    KN_UNROLL for (int i = 0; i < WIDE / 16; i++) {
-        ssd_frag_a(fa, m->b, LD, r0, 16 * i);
-        KN_UNROLL for (int t = 0; t < COLS; t += 2) {
-            ssd_frag_b_t(fb, m->c, LD, y0 + 8 * t, 16 * i);
-            ssd_mma2(score[t], score[t + 1], fa, fb);
-        }
-    }
     for (int v = 0; v < total; v++) {
-        int64_t h = k.h0 + v / units, p0 = p_of(v);
-        int u = v % units, cols = ssd_least(d.P - p0, 64);
+        int h = k.h0 + v / units, p0 = p_of(v), u = v % units, cols = ssd_least(d.P - p0, 64);
         struct rows *now = &m->r[v / units % 2];
         if (u == 0) begin_rows(now, f, k, h);
         kn_cp_wait<0>();
@@ -355,7 +351,7 @@ template <int WIDE> KN_KERNEL_MIN(128 * parts_of<WIDE>, WIDE == 64 ? 2 : 1) grad
         ssd_put<THREADS>(m->dy, X_LD, m->stage[1]);
         __syncthreads();
         if (v + 1 < total) fetch(v + 1);
-        if (u < d.ptiles) {
+        if (u < tiles) {
             if (u == 0)
                 KN_UNROLL for (int t = 0; t < COLS; t++)
                     KN_UNROLL for (int e = 0; e < 4; e++) dm[t][e] = 0.0f;
@@ -368,7 +364,16 @@ template <int WIDE> KN_KERNEL_MIN(128 * parts_of<WIDE>, WIDE == 64 ? 2 : 1) grad
                 }
             }
         }
-        if (u + 1 == d.ptiles) {
+        if (u + 1 == tiles) {
+            float score[COLS][4] = {}; /* the same for every head, but registers are dearer than the product */
+            KN_UNROLL for (int i = 0; i < WIDE / 16; i++) {
+                ssd_frag_a(fa, m->b, LD, r0, 16 * i);
+                KN_UNROLL for (int t = 0; t < COLS; t += 2) {
+                    if (y0 + 8 * t < r0) continue;
+                    ssd_frag_b_t(fb, m->c, LD, y0 + 8 * t, 16 * i);
+                    ssd_mma2(score[t], score[t + 1], fa, fb);
+                }
+            }
             float below[2] = {}, a[2] = {now->a[r], now->a[r + 8]}, step[2] = {now->step[r], now->step[r + 8]};
             KN_UNROLL for (int t = 0; t < COLS; t++) {
                 float w[4], column[2] = {};
@@ -393,8 +398,6 @@ template <int WIDE> KN_KERNEL_MIN(128 * parts_of<WIDE>, WIDE == 64 ? 2 : 1) grad
         bool rest = is_rest(v);
         float weight[2] = {now->weight[r], now->weight[r + 8]}, step[2] = {now->step[r], now->step[r + 8]};
         if (rest) {
-            KN_UNROLL for (int t = 0; t < COLS; t++)
-                KN_UNROLL for (int e = 0; e < 4; e++) dx[t][e] = 0.0f;
             if (k.behind) {
                 float dot[2] = {}, scale[2] = {weight[0] * step[0], weight[1] * step[1]};
                 share_half<WIDE>(db, dot, m->x, m->q, scale, m->b, r0, n0);
@@ -402,15 +405,6 @@ template <int WIDE> KN_KERNEL_MIN(128 * parts_of<WIDE>, WIDE == 64 ? 2 : 1) grad
                     dot[e] = quad_sum(dot[e]);
                     if (lane % 4 == 0) now->out[part][r + 8 * e] += dot[e];
                 }
-                KN_UNROLL for (int i = 0; i < WIDE / 16; i++) {
-                    ssd_frag_a(fa, m->b, LD, r0, 16 * i);
-                    KN_UNROLL for (int t = 0; t < COLS; t += 2) {
-                        ssd_frag_b_t(fb, m->q, LD, y0 + 8 * t, 16 * i);
-                        ssd_mma2(dx[t], dx[t + 1], fa, fb);
-                    }
-                }
-                KN_UNROLL for (int t = 0; t < COLS; t++)
-                    KN_UNROLL for (int e = 0; e < 4; e++) dx[t][e] *= weight[e / 2];
             }
             if (k.before) {
                 float dot[2] = {}, scale[2] = {now->in[r], now->in[r + 8]};
@@ -421,12 +415,24 @@ template <int WIDE> KN_KERNEL_MIN(128 * parts_of<WIDE>, WIDE == 64 ? 2 : 1) grad
                 }
             }
             if (k.before && k.behind)
-                for (int i = tid; i < 64 * WIDE / 2; i += THREADS) {
-                    int at = i / (WIDE / 2) * LD + i % (WIDE / 2) * 2;
-                    float s_lo, s_hi, q_lo, q_hi;
-                    two_at(m->s + at, s_lo, s_hi), two_at(m->q + at, q_lo, q_hi);
-                    through = fmaf(s_lo, q_lo, fmaf(s_hi, q_hi, through));
+                for (int i = tid; i < 64 * WIDE / 8; i += THREADS) {
+                    int at = i / (WIDE / 8) * LD + i % (WIDE / 8) * 8;
+                    uint4 s = kn_load16(m->s + at), q = kn_load16(m->q + at);
+                    through = pair_dot(s.x, q.x, pair_dot(s.y, q.y, pair_dot(s.z, q.z, pair_dot(s.w, q.w, through))));
                 }
+            KN_UNROLL for (int t = 0; t < COLS; t++)
+                KN_UNROLL for (int e = 0; e < 4; e++) dx[t][e] = 0.0f;
+            if (k.behind) {
+                KN_UNROLL for (int i = 0; i < WIDE / 16; i++) {
+                    ssd_frag_a(fa, m->b, LD, r0, 16 * i);
+                    KN_UNROLL for (int t = 0; t < COLS; t += 2) {
+                        ssd_frag_b_t(fb, m->q, LD, y0 + 8 * t, 16 * i);
+                        ssd_mma2(dx[t], dx[t + 1], fa, fb);
+                    }
+                }
+                KN_UNROLL for (int t = 0; t < COLS; t++)
+                    KN_UNROLL for (int e = 0; e < 4; e++) dx[t][e] *= weight[e / 2];
+            }
         }
         __syncthreads();
         if (v + 1 < total && is_rest(v + 1)) fetch_states(v + 1);
@@ -519,6 +525,13 @@ KN_KERNEL(FINISH_THREADS) add_heads(struct ssd_dims d, const float *sums, cu_vec
     *(i < d.H ? cu_at(dbias, h) : i < 2 * d.H ? cu_at(da_log, h) : cu_at(dskip, h)) += sum;
 }
 
+template <int WIDE> static st_t run_half(struct kn_dev *dev, const struct grad_args *f, int64_t blocks)
+{
+    if (f->d.ptiles == 1) CUDA_RUN(dev, (grad_half<WIDE, true>), blocks, 128 * parts_of<WIDE>, sizeof(struct half_mem<WIDE>), *f);
+    else CUDA_RUN(dev, (grad_half<WIDE, false>), blocks, 128 * parts_of<WIDE>, sizeof(struct half_mem<WIDE>), *f);
+    return ST_OK;
+}
+
 static int by2(const struct kn_tensor *t)
 {
     return t->d[3] % 2 == 0 && (uintptr_t)t->p % 8 == 0 && t->s[0] % 2 == 0 && t->s[1] % 2 == 0 && t->s[2] % 2 == 0;
@@ -550,12 +563,12 @@ extern "C" st_t cuda_ssd_bwd(struct kn_dev *dev, const struct kn_tensor *x, cons
     CUDA_TRY(ssd_make(dev, &w, &m, dt, dt_bias, a_log, bm, cm));
     CUDA_TRY(ssd_states(dev, &w, &m, x, dy, bm, cm, keep));
     struct kn_tensor db = blocks > 1 ? kn_t4(share, KN_F32, w.B, w.T, w.G, w.N) : *dbm, dc = blocks > 1 ? kn_t4((float *)share + one, KN_F32, w.B, w.T, w.G, w.N) : *dcm;
-    struct grad_args f = {w, heads, blocks, m.of, x, bm, cm, dy, dx, &db, &dc, a_log, d, (int)cuda_by4(x), (int)cuda_by4(bm), (int)cuda_by4(cm), (int)cuda_by4(dy), by2(dx), m.scores, m.b, m.c, keep,
+    struct grad_args f = {w, (int)heads, (int)blocks, m.of, x, bm, cm, dy, dx, &db, &dc, a_log, d, (int)cuda_by4(x), (int)cuda_by4(bm), (int)cuda_by4(cm), (int)cuda_by4(dy), by2(dx), m.scores, m.b, m.c, keep,
                           2 * one, ddt->p, ddt->s[0], ddt->s[1], ddt->s[2], ddt->dtype == KN_BF16, (float *)sums};
     if (!w.half) CUDA_RUN(dev, grad, places * blocks, SSD_THREADS, sizeof(struct grad_mem), f);
-    else if (w.wide <= 64) CUDA_RUN(dev, grad_half<64>, places * blocks, 128 * parts_of<64>, sizeof(struct half_mem<64>), f);
-    else if (w.wide <= 128) CUDA_RUN(dev, grad_half<128>, places * blocks, 128 * parts_of<128>, sizeof(struct half_mem<128>), f);
-    else CUDA_RUN(dev, grad_half<256>, places * blocks, 128 * parts_of<256>, sizeof(struct half_mem<256>), f);
+    else if (w.wide <= 64) CUDA_TRY((run_half<64>(dev, &f, places * blocks)));
+    else if (w.wide <= 128) CUDA_TRY((run_half<128>(dev, &f, places * blocks)));
+    else CUDA_TRY((run_half<256>(dev, &f, places * blocks)));
     if (blocks > 1) CUDA_RUN(dev, add_shares, cuda_blocks(2 * one, FINISH_THREADS), FINISH_THREADS, 0, w, (const float *)share, blocks, dbm, dcm);
     CUDA_RUN(dev, add_heads, cuda_blocks(3 * w.H, FINISH_THREADS / 32), FINISH_THREADS, 0, w, (const float *)sums, ddt_bias, da_log, dd);
     return ST_OK;
