@@ -310,7 +310,7 @@ template <int WIDE> KN_DEVICE void share_half(float (&to)[WIDE / parts_of<WIDE> 
 /* ONE: P has one tile. Else a head's tiles of P come twice, once for M and R and once for the rest. */
 template <int WIDE, bool ONE> KN_KERNEL_MIN(128 * parts_of<WIDE>, WIDE == 64 && ONE ? 2 : 1) grad_half(struct grad_args f)
 {
-    constexpr int PARTS = parts_of<WIDE>, THREADS = 128 * PARTS, LD = WIDE + 8, OWN = WIDE / PARTS / 8, COLS = 8 / PARTS;
+    constexpr int PARTS = parts_of<WIDE>, THREADS = 128 * PARTS, LD = WIDE + 8, OWN = WIDE / PARTS / 8, COLS = 8 / PARTS, EACH = WIDE / 8, STEP = THREADS / EACH;
     KN_SHARED(struct half_mem<WIDE>, m);
     const struct ssd_dims &d = f.d;
     struct spot k = spot_of(f);
@@ -396,10 +396,9 @@ template <int WIDE, bool ONE> KN_KERNEL_MIN(128 * parts_of<WIDE>, WIDE == 64 && 
             }
         }
         bool rest = is_rest(v);
-        float weight[2] = {now->weight[r], now->weight[r + 8]}, step[2] = {now->step[r], now->step[r + 8]};
         if (rest) {
             if (k.behind) {
-                float dot[2] = {}, scale[2] = {weight[0] * step[0], weight[1] * step[1]};
+                float dot[2] = {}, scale[2] = {now->weight[r] * now->step[r], now->weight[r + 8] * now->step[r + 8]};
                 share_half<WIDE>(db, dot, m->x, m->q, scale, m->b, r0, n0);
                 KN_UNROLL for (int e = 0; e < 2; e++) {
                     dot[e] = quad_sum(dot[e]);
@@ -415,8 +414,8 @@ template <int WIDE, bool ONE> KN_KERNEL_MIN(128 * parts_of<WIDE>, WIDE == 64 && 
                 }
             }
             if (k.before && k.behind)
-                for (int i = tid; i < 64 * WIDE / 8; i += THREADS) {
-                    int at = i / (WIDE / 8) * LD + i % (WIDE / 8) * 8;
+                KN_UNROLL for (int i = 0; i < 64 / STEP; i++) {
+                    int at = tid / EACH * LD + tid % EACH * 8 + i * STEP * LD; /* as ssd_copy's */
                     uint4 s = kn_load16(m->s + at), q = kn_load16(m->q + at);
                     through = pair_dot(s.x, q.x, pair_dot(s.y, q.y, pair_dot(s.z, q.z, pair_dot(s.w, q.w, through))));
                 }
@@ -431,7 +430,7 @@ template <int WIDE, bool ONE> KN_KERNEL_MIN(128 * parts_of<WIDE>, WIDE == 64 && 
                     }
                 }
                 KN_UNROLL for (int t = 0; t < COLS; t++)
-                    KN_UNROLL for (int e = 0; e < 4; e++) dx[t][e] *= weight[e / 2];
+                    KN_UNROLL for (int e = 0; e < 4; e++) dx[t][e] *= now->weight[r + e / 2 * 8];
             }
         }
         __syncthreads();
@@ -445,16 +444,16 @@ template <int WIDE, bool ONE> KN_KERNEL_MIN(128 * parts_of<WIDE>, WIDE == 64 && 
                     ssd_mma2(dx[t], dx[t + 1], fa, fb);
                 }
             }
-            float D = *cu_at(f.skip, h);
+            float D = *cu_at(f.skip, h), *dx_to = cu_at(f.dx, k.b, k.t0 + r, h, p0);
             KN_UNROLL for (int e = 0; e < 2; e++) {
-                float own = 0, *to = cu_at(f.dx, k.b, k.t0 + r + 8 * e, h, p0);
+                float own = 0, step = now->step[r + 8 * e], *to = dx_to + e * 8 * f.dx.s[1];
                 KN_UNROLL for (int t = 0; t < COLS; t++) {
                     int p = y0 + 8 * t + c0;
                     float x0, x1, dy0, dy1, g0 = dx[t][2 * e], g1 = dx[t][2 * e + 1];
                     two_at(m->x + (r + 8 * e) * X_LD + p, x0, x1), two_at(m->dy + (r + 8 * e) * X_LD + p, dy0, dy1);
                     own = fmaf(x0, g0, fmaf(x1, g1, own)), dd = fmaf(x0, dy0, fmaf(x1, dy1, dd));
                     if (r + 8 * e >= k.n || p >= cols) continue;
-                    float v0 = fmaf(step[e], g0, D * dy0), v1 = fmaf(step[e], g1, D * dy1);
+                    float v0 = fmaf(step, g0, D * dy0), v1 = fmaf(step, g1, D * dy1);
                     if (f.dx2) {
                         kn_store8(to + p, make_uint2(__float_as_uint(v0), __float_as_uint(v1)));
                     } else {
