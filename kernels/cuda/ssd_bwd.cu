@@ -1,4 +1,5 @@
-/* Mamba-2's scan backward (names as in ssd.h). With S the state before a chunk and Q the gradient of the one after it, w_ls = e^{a_l - a_s} for s <= l, M_ls = (c_l . b_s) w_ls:
+/* Mamba-2's scan backward (names as in ssd.h). With S the state before a chunk and Q the gradient of the one after it,
+ * w_ls = e^{a_l - a_s} for s <= l, M_ls = (c_l . b_s) w_ls:
  *   dx_s' = sum_{l>=s} M_ls dy_l + e^{a_63 - a_s} Q b_s       dx = t dx' + d dy
  *   R_ls  = (dy_l . x_s') w_ls, summed over the heads of a group:   dc_l = sum_s R_ls b_s + e^{a_l} S^T dy_l    db_s = sum_l R_ls c_l + e^{a_63 - a_s} Q^T x_s'
  *   Q <- e^{a_63} Q + sum_l e^{a_l} dy_l c_l^T
@@ -114,7 +115,8 @@ struct grad_mem {
 };
 
 /* to += scale[row] sum for rows x cols numbers (first: "="), and dot[row] += with[row][col] times that. */
-KN_DEVICE void gather(float *to, int64_t step, bool first, int rows, int cols, const float (&sum)[8][4], const float *scale, const float *scale2, const float *with, int64_t with_step, float *dot)
+KN_DEVICE void gather(float *to, int64_t step, bool first, int rows, int cols, const float (&sum)[8][4], const float *scale, const float *scale2, const float *with,
+                      int64_t with_step, float *dot)
 {
     KN_UNROLL for (int i = 0; i < 8; i++) {
         int r = ssd_row(i);
@@ -139,7 +141,8 @@ KN_KERNEL(SSD_THREADS) grad(struct grad_args f)
     struct rows *r = &m->r;
     float all[8][4], sum[8][4]; /* R at [s][l]; a product */
     int tid = threadIdx.x, warp = tid / 32;
-    const float *cb = f.scores + ((k.b * d.chunks + k.chunk) * d.G + k.g) * 64 * 64, *states = (const float *)f.keep, *grads = states + d.B * d.H * d.chunks * d.P * d.wide;
+    const float *cb = f.scores + ((k.b * d.chunks + k.chunk) * d.G + k.g) * 64 * 64;
+    const float *states = (const float *)f.keep, *grads = states + d.B * d.H * d.chunks * d.P * d.wide;
     float *db = cu_at(f.db, k.b, k.t0, k.g, 0) + k.block * f.share, *dc = cu_at(f.dc, k.b, k.t0, k.g, 0) + k.block * f.share;
     const float *c = cu_at(f.c, k.b, k.t0, k.g, 0);
     ssd_zero(all);
@@ -285,7 +288,8 @@ KN_DEVICE float quad_sum(float v)
 
 /* What x (or dy) and a state give to db (dc), and of which the product with b (c) flows through the state:
  *   to += scale a s,  dot += (scale a s) . with      a: rows r0 of a tile [row][p]; s: [p][n]. */
-template <int WIDE> KN_DEVICE void share_half(float (&to)[WIDE / parts_of<WIDE> / 8][4], float (&dot)[2], const bf16 *a, const bf16 *s, const float (&scale)[2], const bf16 *with, int r0, int n0)
+template <int WIDE> KN_DEVICE void share_half(float (&to)[WIDE / parts_of<WIDE> / 8][4], float (&dot)[2], const bf16 *a, const bf16 *s, const float (&scale)[2],
+                                              const bf16 *with, int r0, int n0)
 {
     constexpr int LD = WIDE + 8;
     int lane = threadIdx.x % 32;
@@ -315,7 +319,8 @@ template <int WIDE, bool ONE> KN_KERNEL_MIN(128 * parts_of<WIDE>, WIDE == 64 && 
     const struct ssd_dims &d = f.d;
     struct spot k = spot_of(f);
     int tid = threadIdx.x, lane = tid % 32, warp = tid / 32 % 4, part = tid / 128, wide = (int)d.wide;
-    int r0 = 16 * warp, r = r0 + lane / 4, c0 = 2 * (lane % 4), n0 = part * OWN * 8, y0 = part * COLS * 8; /* r, r + 8: the thread's rows of accumulators; c0, c0 + 1 its columns */
+    int r0 = 16 * warp, r = r0 + lane / 4, c0 = 2 * (lane % 4), n0 = part * OWN * 8, y0 = part * COLS * 8;
+    /* r and r + 8: the thread's rows of accumulators; c0 and c0 + 1: its columns of each eight; n0, y0: the warp's first of db and dc, of M and dx */
     const bf16 *states = (const bf16 *)f.keep, *grads = states + d.B * d.H * d.chunks * d.P * d.wide;
     int tiles = ONE ? 1 : (int)d.ptiles, units = ONE ? 1 : 2 * tiles, total = k.heads * units;
     auto p_of = [&](int v) { return ONE ? 0 : v % units % tiles * 64; };
@@ -500,16 +505,21 @@ template <int WIDE, bool ONE> KN_KERNEL_MIN(128 * parts_of<WIDE>, WIDE == 64 && 
 
 /* ---- sums ---- */
 
-/* db and dc: the blocks' shares in their order. */
-KN_KERNEL(FINISH_THREADS) add_shares(struct ssd_dims d, const float *part, int64_t blocks, cu_view<float, 4> db, cu_view<float, 4> dc)
+/* db and dc: the blocks' shares in their order, EACH = 1 or 4 numbers a thread. */
+template <int EACH> KN_KERNEL(FINISH_THREADS) add_shares(struct ssd_dims d, const float *part, int64_t blocks, cu_view<float, 4> db, cu_view<float, 4> dc)
 {
-    int64_t one = d.B * d.T * d.G * d.N, i = (int64_t)blockIdx.x * FINISH_THREADS + threadIdx.x;
+    int64_t one = d.B * d.T * d.G * d.N, i = ((int64_t)blockIdx.x * FINISH_THREADS + threadIdx.x) * EACH;
     if (i >= 2 * one) return;
-    float sum = 0;
-    for (int64_t k = 0; k < blocks; k++) sum += part[k * 2 * one + i];
-    int64_t e = i < one ? i : i - one, n = e % d.N, g = e / d.N % d.G, t = e / d.N / d.G % d.T, b = e / d.N / d.G / d.T;
-    if (i < one) *cu_at(db, b, t, g, n) = sum;
-    else *cu_at(dc, b, t, g, n) = sum;
+    float4 sum = make_float4(0, 0, 0, 0);
+    for (int64_t k = 0; k < blocks; k++) {
+        const float *at = part + k * 2 * one + i;
+        float4 v = EACH == 4 ? cu_get4(at) : make_float4(*at, 0, 0, 0);
+        sum = make_float4(sum.x + v.x, sum.y + v.y, sum.z + v.z, sum.w + v.w);
+    }
+    int64_t e = i < one ? i : i - one, n = e % d.N, row = e / d.N, g = row % d.G, t = row / d.G % d.T, b = row / d.G / d.T;
+    float *to = i < one ? cu_at(db, b, t, g, n) : cu_at(dc, b, t, g, n);
+    if (EACH == 4) cu_put4(to, sum);
+    else *to = sum.x;
 }
 
 /* A warp a number: sums over sequences and chunks. */
@@ -547,10 +557,11 @@ extern "C" st_t cuda_ssd_bwd(struct kn_dev *dev, const struct kn_tensor *x, cons
     bool half = dev->precision == KN_BF16 && bm->d[3] <= (sizeof(struct half_mem<256>) <= cuda_of(dev)->shared_most ? 256 : 128);
     struct ssd_dims w = ssd_dims_of(dev, x, bm, 2, half);
     /* As few blocks a group as fill the card: each writes db and dc once. */
-    int64_t of_group = w.H / w.G, places = w.B * w.chunks * w.G, blocks = (3 * cuda_of(dev)->sms + places - 1) / places, heads = blocks < of_group ? (of_group + blocks - 1) / blocks : 1;
+    int64_t of_group = w.H / w.G, places = w.B * w.chunks * w.G, blocks = (3 * cuda_of(dev)->sms + places - 1) / places;
+    int64_t heads = blocks < of_group ? (of_group + blocks - 1) / blocks : 1, one = w.B * w.T * w.G * w.N;
     blocks = (of_group + heads - 1) / heads;
-    int64_t one = w.B * w.T * w.G * w.N;
-    size_t keep_bytes = (size_t)(2 * w.B * w.H * w.chunks * w.P * w.wide) * (w.half ? sizeof(bf16) : sizeof(float)), share_bytes = blocks > 1 ? (size_t)(2 * blocks * one) * sizeof(float) : 0;
+    size_t keep_bytes = (size_t)(2 * w.B * w.H * w.chunks * w.P * w.wide) * (w.half ? sizeof(bf16) : sizeof(float));
+    size_t share_bytes = blocks > 1 ? (size_t)(2 * blocks * one) * sizeof(float) : 0;
     struct ssd_made m;
     void *p = NULL, *keep = NULL, *share = NULL, *sums = NULL;
     for (int pass = 0; pass < 2; pass++) { /* to count, then to cut */
@@ -561,14 +572,17 @@ extern "C" st_t cuda_ssd_bwd(struct kn_dev *dev, const struct kn_tensor *x, cons
     }
     CUDA_TRY(ssd_make(dev, &w, &m, dt, dt_bias, a_log, bm, cm));
     CUDA_TRY(ssd_states(dev, &w, &m, x, dy, bm, cm, keep));
-    struct kn_tensor db = blocks > 1 ? kn_t4(share, KN_F32, w.B, w.T, w.G, w.N) : *dbm, dc = blocks > 1 ? kn_t4((float *)share + one, KN_F32, w.B, w.T, w.G, w.N) : *dcm;
-    struct grad_args f = {w, (int)heads, (int)blocks, m.of, x, bm, cm, dy, dx, &db, &dc, a_log, d, (int)cuda_by4(x), (int)cuda_by4(bm), (int)cuda_by4(cm), (int)cuda_by4(dy), by2(dx), m.scores, m.b, m.c, keep,
-                          2 * one, ddt->p, ddt->s[0], ddt->s[1], ddt->s[2], ddt->dtype == KN_BF16, (float *)sums};
+    struct kn_tensor db = *dbm, dc = *dcm;
+    if (blocks > 1) db = kn_t4(share, KN_F32, w.B, w.T, w.G, w.N), dc = kn_t4((float *)share + one, KN_F32, w.B, w.T, w.G, w.N);
+    struct grad_args f = {w, (int)heads, (int)blocks, m.of, x, bm, cm, dy, dx, &db, &dc, a_log, d, (int)cuda_by4(x), (int)cuda_by4(bm), (int)cuda_by4(cm), (int)cuda_by4(dy), by2(dx),
+                          m.scores, m.b, m.c, keep, 2 * one, ddt->p, ddt->s[0], ddt->s[1], ddt->s[2], ddt->dtype == KN_BF16, (float *)sums};
     if (!w.half) CUDA_RUN(dev, grad, places * blocks, SSD_THREADS, sizeof(struct grad_mem), f);
     else if (w.wide <= 64) CUDA_TRY((run_half<64>(dev, &f, places * blocks)));
     else if (w.wide <= 128) CUDA_TRY((run_half<128>(dev, &f, places * blocks)));
     else CUDA_TRY((run_half<256>(dev, &f, places * blocks)));
-    if (blocks > 1) CUDA_RUN(dev, add_shares, cuda_blocks(2 * one, FINISH_THREADS), FINISH_THREADS, 0, w, (const float *)share, blocks, dbm, dcm);
+    if (blocks > 1 && cuda_by4(dbm) && cuda_by4(dcm))
+        CUDA_RUN(dev, add_shares<4>, cuda_blocks(2 * one, 4 * FINISH_THREADS), FINISH_THREADS, 0, w, (const float *)share, blocks, dbm, dcm);
+    else if (blocks > 1) CUDA_RUN(dev, add_shares<1>, cuda_blocks(2 * one, FINISH_THREADS), FINISH_THREADS, 0, w, (const float *)share, blocks, dbm, dcm);
     CUDA_RUN(dev, add_heads, cuda_blocks(3 * w.H, FINISH_THREADS / 32), FINISH_THREADS, 0, w, (const float *)sums, ddt_bias, da_log, dd);
     return ST_OK;
 }
