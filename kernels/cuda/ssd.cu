@@ -1,4 +1,9 @@
-/* Mamba-2's scan forward, and the states that its backward asks for (ssd.h). */
+/* Mamba-2's scan forward, and the states that its backward asks for (ssd.h).
+ *
+ * Bytes: x read and y written, x twice where times are cut into segments; b and c come from cache for every head, under bf16 as rounded copies. Operations of a
+ * head's chunk, L = 64:  2 L^2 P + 4 L P N;  c.b is made once for a group (f32), or by every head (bf16: 2 L^2 N more, on tensor cores, the products of L^2 up to the
+ * diagonal alone). f32: tiles in shared memory, 8 x 4 sums a thread. bf16: c, M and the state as fragments, the state and all sums in f32 registers; what
+ * the next chunk needs is copied while this one is worked on. A few times after a state: it is read and written once, by rows. */
 #include "kernels/cuda/ssd.h"
 
 constexpr int HALF_WIDE = 256;                    /* states of more columns go in f32 under either precision */
@@ -557,7 +562,7 @@ template <int KIND, int WIDE>
 static st_t run_half(struct kn_dev *dev, const struct ssd_dims *d, const struct ssd_made *m, int64_t blocks, const struct way &up, const struct way &down,
                      const struct kn_tensor *skip, const struct kn_tensor *state, void *keep, const struct kn_tensor *y)
 {
-    int y2 = y && d->P % 2 == 0 && (uintptr_t)y->p % 8 == 0 && y->s[0] % 2 == 0 && y->s[1] % 2 == 0 && y->s[2] % 2 == 0;
+    int y2 = y && ssd_by2(y);
     CUDA_RUN(dev, (scan_half<KIND, WIDE>), blocks, SSD_THREADS * halves_of<WIDE>, (half_bytes<KIND, WIDE>()), *d, m->of, up, down, (const bf16 *)m->b, (const bf16 *)m->c,
              skip, state, m->ends, (bf16 *)keep, y, y2);
     return ST_OK;
