@@ -619,6 +619,13 @@ static st_t run_steps(struct kn_dev *dev, const struct ssd_dims *d, const struct
     return ST_OK;
 }
 
+/* Products in bf16, where a block's shared memory takes it: states of N columns. */
+static bool goes_half(const struct kn_dev *dev, int64_t N)
+{
+    size_t need = N <= 64 ? half_bytes<OUTPUT, 64>() : N <= 128 ? half_bytes<OUTPUT, 128>() : half_bytes<OUTPUT, 256>();
+    return dev->precision == KN_BF16 && N <= HALF_WIDE && need <= ((const struct cuda *)dev->self)->shared_most;
+}
+
 extern "C" st_t cuda_ssd(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_tensor *dt, const struct kn_tensor *dt_bias, const struct kn_tensor *a_log,
                          const struct kn_tensor *bm, const struct kn_tensor *cm, const struct kn_tensor *d, const struct kn_tensor *state, const struct kn_tensor *y)
 {
@@ -626,7 +633,7 @@ extern "C" st_t cuda_ssd(struct kn_dev *dev, const struct kn_tensor *x, const st
     if (!cuda_is_f32(x)) return ST_ENOTSUP;
     if (kn_absent(state)) state = NULL;
     if (kn_count(x) == 0) return ST_OK;
-    struct ssd_dims dims = ssd_dims_of(dev, x, bm, 1, dev->precision == KN_BF16 && bm->d[3] <= HALF_WIDE);
+    struct ssd_dims dims = ssd_dims_of(dev, x, bm, 1, goes_half(dev, bm->d[3]));
     if (dims.T < STEPS_MOST && dims.N <= STEPS_WIDE) return run_steps(dev, &dims, x, dt, dt_bias, a_log, bm, cm, d, state, y);
     struct ssd_carve c = {};
     struct ssd_made m;

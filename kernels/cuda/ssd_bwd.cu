@@ -552,7 +552,9 @@ extern "C" st_t cuda_ssd_bwd(struct kn_dev *dev, const struct kn_tensor *x, cons
     CUDA_TRY(kn_check_ssd_bwd(x, dt, dt_bias, a_log, bm, cm, d, dy, dx, ddt, ddt_bias, da_log, dbm, dcm, dd));
     if (!cuda_is_f32(x)) return ST_ENOTSUP;
     if (kn_count(x) == 0) return ST_OK;
-    bool half = dev->precision == KN_BF16 && bm->d[3] <= (sizeof(struct half_mem<256>) <= cuda_of(dev)->shared_most ? 256 : 128);
+    int64_t N = bm->d[3];
+    size_t need = N <= 64 ? sizeof(struct half_mem<64>) : N <= 128 ? sizeof(struct half_mem<128>) : sizeof(struct half_mem<256>);
+    bool half = dev->precision == KN_BF16 && N <= 256 && need <= cuda_of(dev)->shared_most; /* else in f32 */
     struct ssd_dims w = ssd_dims_of(dev, x, bm, 2, half);
     /* As few blocks a group as fill the card: each writes db and dc once. */
     int64_t of_group = w.H / w.G, places = w.B * w.chunks * w.G, blocks = (3 * cuda_of(dev)->sms + places - 1) / places;
@@ -572,8 +574,9 @@ extern "C" st_t cuda_ssd_bwd(struct kn_dev *dev, const struct kn_tensor *x, cons
     CUDA_TRY(ssd_states(dev, &w, &m, x, dy, bm, cm, keep));
     struct kn_tensor db = *dbm, dc = *dcm;
     if (blocks > 1) db = kn_t4(share, KN_F32, w.B, w.T, w.G, w.N), dc = kn_t4((float *)share + one, KN_F32, w.B, w.T, w.G, w.N);
-    struct grad_args f = {w, (int)heads, (int)blocks, m.of, x, bm, cm, dy, dx, &db, &dc, a_log, d, (int)cuda_by4(x), (int)cuda_by4(bm), (int)cuda_by4(cm), (int)cuda_by4(dy), ssd_by2(dx),
-                          m.scores, m.b, m.c, keep, 2 * one, ddt->p, ddt->s[0], ddt->s[1], ddt->s[2], ddt->dtype == KN_BF16, (float *)sums};
+    int x4 = cuda_by4(x), b4 = cuda_by4(bm), c4 = cuda_by4(cm), dy4 = cuda_by4(dy);
+    struct grad_args f = {w, (int)heads, (int)blocks, m.of, x, bm, cm, dy, dx, &db, &dc, a_log, d, x4, b4, c4, dy4, ssd_by2(dx), m.scores, m.b, m.c, keep, 2 * one,
+                          ddt->p, ddt->s[0], ddt->s[1], ddt->s[2], ddt->dtype == KN_BF16, (float *)sums};
     if (!w.half) CUDA_RUN(dev, grad, places * blocks, SSD_THREADS, sizeof(struct grad_mem), f);
     else if (w.wide <= 64) CUDA_TRY((run_half<64>(dev, &f, places * blocks)));
     else if (w.wide <= 128) CUDA_TRY((run_half<128>(dev, &f, places * blocks)));
