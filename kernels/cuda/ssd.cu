@@ -203,7 +203,7 @@ KN_KERNEL(SSD_THREADS) scan(struct ssd_dims d, struct ssd_decays of, struct way 
                 y_sum[i][c] *= m->in[s];
             }
         __syncthreads();
-        ssd_product<true, false>(y_sum, m->c, m->x, n);
+        ssd_product<true, false>(y_sum, m->c, m->x, ssd_least(n, ssd_row(7) / 8 * 8 + 8)); /* up to the warp's last row */
         float D = *cu_at(skip, k.h);
         KN_UNROLL for (int i = 0; i < 8; i++)
             KN_UNROLL for (int c = 0; c < 4; c++) {
