@@ -1,4 +1,9 @@
-/* Mamba-2's scan forward, and the states that its backward asks for (ssd.h). */
+/* Mamba-2's scan forward, and the states that its backward asks for (ssd.h).
+ *
+ * Bytes: x read and y written, x twice where times are cut into segments; b and c come from cache for every head, under bf16 as rounded copies. Operations of a
+ * head's chunk, L = 64:  2 L^2 P + 4 L P N;  c.b is made once for a group (f32), or by every head (bf16: 2 L^2 N more, on tensor cores, the products of L^2 up to the
+ * diagonal alone). f32: tiles in shared memory, 8 x 4 sums a thread. bf16: c, M and the state as fragments, the state and all sums in f32 registers; what
+ * the next chunk needs is copied while this one is worked on. A few times after a state: it is read and written once, by rows. */
 #include "kernels/cuda/ssd.h"
 
 constexpr int HALF_WIDE = 256;                    /* states of more columns go in f32 under either precision */
@@ -18,8 +23,8 @@ constexpr int DECAY_THREADS = 256, DECAY_HEADS = 32;
 KN_KERNEL(DECAY_THREADS) decays(struct ssd_dims d, cu_view<float, 3> dt, cu_vec<float> bias, cu_vec<float> a_log, struct ssd_decays to)
 {
     KN_SHARED(float, raw); /* [32][65] */
-    int64_t across = (d.H + DECAY_HEADS - 1) / DECAY_HEADS, h0 = blockIdx.x % across * DECAY_HEADS, chunk = blockIdx.x / across % d.chunks, b = blockIdx.x / across / d.chunks;
-    int64_t t0 = chunk * SSD_CHUNK;
+    int64_t across = (d.H + DECAY_HEADS - 1) / DECAY_HEADS, h0 = blockIdx.x % across * DECAY_HEADS;
+    int64_t chunk = blockIdx.x / across % d.chunks, b = blockIdx.x / across / d.chunks, t0 = chunk * SSD_CHUNK;
     for (int i = threadIdx.x; i < SSD_CHUNK * DECAY_HEADS; i += DECAY_THREADS) {
         int l = i / DECAY_HEADS, h = i % DECAY_HEADS;
         if (t0 + l < d.T && h0 + h < d.H) raw[h * 65 + l] = *cu_at(dt, b, t0 + l, h0 + h) + *cu_at(bias, h0 + h);
@@ -198,7 +203,7 @@ KN_KERNEL(SSD_THREADS) scan(struct ssd_dims d, struct ssd_decays of, struct way 
                 y_sum[i][c] *= m->in[s];
             }
         __syncthreads();
-        ssd_product<true, false>(y_sum, m->c, m->x, n);
+        ssd_product<true, false>(y_sum, m->c, m->x, ssd_least(n, ssd_row(7) / 8 * 8 + 8)); /* up to the warp's last row */
         float D = *cu_at(skip, k.h);
         KN_UNROLL for (int i = 0; i < 8; i++)
             KN_UNROLL for (int c = 0; c < 4; c++) {
@@ -236,7 +241,8 @@ KN_KERNEL(PACK_THREADS) pack(struct ssd_dims d, cu_view<float, 4> bm, cu_view<fl
     int64_t each = d.wide / 8, one = d.B * d.chunks * d.G * SSD_CHUNK * each, step = (int64_t)gridDim.x * PACK_THREADS;
     for (int64_t i = (int64_t)blockIdx.x * PACK_THREADS + threadIdx.x; i < 2 * one; i += step) {
         bool second = i >= one;
-        int64_t j = second ? i - one : i, n = j % each * 8, l = j / each % SSD_CHUNK, g = j / each / SSD_CHUNK % d.G, at = j / each / SSD_CHUNK / d.G, t = at % d.chunks * SSD_CHUNK + l;
+        int64_t j = second ? i - one : i, n = j % each * 8, l = j / each % SSD_CHUNK, g = j / each / SSD_CHUNK % d.G;
+        int64_t at = j / each / SSD_CHUNK / d.G, t = at % d.chunks * SSD_CHUNK + l;
         const float *from = second ? cu_at(cm, at / d.chunks, t, g, n) : cu_at(bm, at / d.chunks, t, g, n);
         float v[8] = {};
         KN_UNROLL for (int k = 0; k < 8; k += 4) {
@@ -268,9 +274,9 @@ template <int KIND, int WIDE> constexpr size_t half_bytes(void)
 
 /* A warp has 16 rows of the chunk (of y and the weights) and 16 rows of the state, which stays in its registers. */
 template <int KIND, int WIDE>
-KN_KERNEL_MIN(SSD_THREADS * halves_of<WIDE>, WIDE == 64 ? 3 : WIDE == 128 ? 2 : 1) scan_half(struct ssd_dims d, struct ssd_decays of, struct way up, struct way down, const bf16 *pb,
-                                                                                            const bf16 *pc, cu_vec<float> skip, cu_view<float, 4> state, float *ends, bf16 *keep,
-                                                                                            cu_view<float, 4> y, int y2)
+KN_KERNEL_MIN(SSD_THREADS *halves_of<WIDE>, WIDE == 64 ? 3 : WIDE == 128 ? 2 : 1)
+scan_half(struct ssd_dims d, struct ssd_decays of, struct way up, struct way down, const bf16 *pb, const bf16 *pc, cu_vec<float> skip, cu_view<float, 4> state, float *ends,
+          bf16 *keep, cu_view<float, 4> y, int y2)
 {
     constexpr int HALVES = halves_of<WIDE>, STAGES = stages_of<WIDE>, THREADS = SSD_THREADS * HALVES, LD = WIDE + 8, OWN = WIDE / HALVES / 8, YCOLS = 8 / HALVES;
     KN_SHARED(struct half_mem<WIDE>, m);
@@ -278,7 +284,8 @@ KN_KERNEL_MIN(SSD_THREADS * halves_of<WIDE>, WIDE == 64 ? 3 : WIDE == 128 ? 2 : 
     struct path w = path_of<KIND>(k, up, down);
     bool back = KIND != OUTPUT && k.dir;
     int rows = ssd_least(d.P - k.p0, 64), wide = (int)d.wide, tid = threadIdx.x, lane = tid % 32, warp = tid / 32 % 4, part = tid / SSD_THREADS;
-    int r0 = 16 * warp, r = r0 + lane / 4, c0 = 2 * (lane % 4), n0 = part * OWN * 8, y0 = part * YCOLS * 8; /* r, and r + 8: the thread's rows of accumulators; c0, c0 + 1 its columns */
+    int r0 = 16 * warp, r = r0 + lane / 4, c0 = 2 * (lane % 4), n0 = part * OWN * 8, y0 = part * YCOLS * 8;
+    /* r and r + 8: the thread's rows of accumulators; c0 and c0 + 1: its columns of each eight; n0, y0: the warp's first of the state, of y */
     float *slot = d.segs > 1 ? segment_at(ends, d, k.head, k.seg) + k.p0 * d.wide : NULL;
     const float *as = of.a + (k.b * d.H + k.h) * d.padded, *steps = of.step + (k.b * d.H + k.h) * d.padded;
     const bf16 *gb = (back ? pc : pb) + (k.b * d.chunks * d.G + k.g) * 64 * wide, *gc = pc + (k.b * d.chunks * d.G + k.g) * 64 * wide;
@@ -429,59 +436,68 @@ KN_KERNEL_MIN(SSD_THREADS * halves_of<WIDE>, WIDE == 64 ? 3 : WIDE == 128 ? 2 : 
 constexpr int PASS_THREADS = 256;
 KN_KERNEL(PASS_THREADS) pass(struct ssd_dims d, const float *a, cu_view<float, 4> state, float *ends)
 {
-    int64_t cells = d.P * d.wide, across = (cells + PASS_THREADS - 1) / PASS_THREADS, i = blockIdx.x % across * PASS_THREADS + threadIdx.x, head = blockIdx.x / across;
+    int64_t cells = d.P * d.wide, across = (cells + PASS_THREADS - 1) / PASS_THREADS, head = blockIdx.x / across, i = blockIdx.x % across * PASS_THREADS + threadIdx.x;
     int64_t dir = head / (d.B * d.H), b = head / d.H % d.B, h = head % d.H, p = i / d.wide, n = i % d.wide;
     if (i >= cells) return;
     float v = state.p && n < d.N ? *cu_at(state, b, h, p, n) : 0.0f;
     for (int64_t seg = 0; seg < d.segs; seg++) {
         float *at = segment_at(ends, d, head, seg) + i, own = seg + 1 < d.segs ? *at : 0.0f, sum = 0;
         *at = v;
-        for (int64_t j = seg * d.len; j < (seg + 1) * d.len && j < d.chunks; j++) sum += a[(b * d.H + h) * d.padded + (dir ? d.chunks - 1 - j : j) * SSD_CHUNK + 63];
+        for (int64_t j = seg * d.len; j < (seg + 1) * d.len && j < d.chunks; j++)
+            sum += a[(b * d.H + h) * d.padded + (dir ? d.chunks - 1 - j : j) * SSD_CHUNK + 63];
         v = fmaf(kn_exp2(sum), v, own);
     }
 }
 
 /* ---- a few times ---- */
 
-/* Rows of a state are a group of `lanes` threads each; a thread has up to 8 of its numbers, by fours or one by one. */
+/* A group of `lanes` threads has ROWS rows of a state, each thread up to 8 numbers of a row, by fours or one by one. */
+constexpr int ROWS = 2;
 template <bool BY4>
 KN_KERNEL(SSD_THREADS) steps(struct ssd_dims d, cu_view<float, 4> x, cu_view<float, 3> dt, cu_vec<float> bias, cu_vec<float> a_log, cu_view<float, 4> bm, cu_view<float, 4> cm,
                              cu_vec<float> skip, cu_view<float, 4> state, cu_view<float, 4> y, int lanes)
 {
-    int lane = (int)threadIdx.x % lanes, each = SSD_THREADS / lanes;
-    int64_t across = (d.P + each - 1) / each, p = blockIdx.x % across * each + threadIdx.x / lanes, h = blockIdx.x / across % d.H, b = blockIdx.x / across / d.H, g = h / (d.H / d.G);
-    bool in = p < d.P; /* the others go along for the sums' sake */
-    auto load = [&](float (&v)[8], const float *row) {
+    int lane = (int)threadIdx.x % lanes, each = SSD_THREADS / lanes * ROWS;
+    int64_t across = (d.P + each - 1) / each, p0 = blockIdx.x % across * each + threadIdx.x / lanes * ROWS, h = blockIdx.x / across % d.H, b = blockIdx.x / across / d.H;
+    int64_t g = h / (d.H / d.G);
+    auto at = [&](int k) { return BY4 ? k / 4 * 4 * lanes + 4 * lane + k % 4 : k * lanes + lane; };
+    auto load = [&](float(&v)[8], const float *row, bool wanted) {
         KN_UNROLL for (int k = 0; k < 8; k += BY4 ? 4 : 1) {
-            int n = BY4 ? k * lanes + 4 * lane : k * lanes + lane;
+            bool in = wanted && at(k) < d.N;
             if (BY4) {
-                float4 q = n < d.N ? cu_get4(row + n) : make_float4(0, 0, 0, 0);
+                float4 q = in ? cu_get4(row + at(k)) : make_float4(0, 0, 0, 0);
                 v[k] = q.x, v[k + 1] = q.y, v[k + 2] = q.z, v[k + 3] = q.w;
             } else {
-                v[k] = n < d.N ? row[n] : 0.0f;
+                v[k] = in ? row[at(k)] : 0.0f;
             }
         }
     };
-    float s[8] = {}, bv[8], cv[8], A = -expf(*cu_at(a_log, h)) * (float)SSD_LOG2E, D = *cu_at(skip, h), off = *cu_at(bias, h), slope;
-    if (in && state.p) load(s, cu_at(state, b, h, p, 0));
+    float s[ROWS][8], bv[8], cv[8];
+    KN_UNROLL for (int i = 0; i < ROWS; i++) load(s[i], cu_at(state, b, h, p0 + i, 0), state.p && p0 + i < d.P);
+    float A = -expf(*cu_at(a_log, h)) * (float)SSD_LOG2E, D = *cu_at(skip, h), off = *cu_at(bias, h), slope;
     for (int64_t t = 0; t < d.T; t++) {
-        float step = softplus(*cu_at(dt, b, t, h) + off, &slope), decay = exp2f(A * step), v = in ? *cu_at(x, b, t, h, p) : 0.0f, sum = 0;
-        load(bv, cu_at(bm, b, t, g, 0));
-        load(cv, cu_at(cm, b, t, g, 0));
-        KN_UNROLL for (int k = 0; k < 8; k++) {
-            s[k] = fmaf(decay, s[k], step * v * bv[k]);
-            sum = fmaf(s[k], cv[k], sum);
+        float step = softplus(*cu_at(dt, b, t, h) + off, &slope), decay = exp2f(A * step);
+        load(bv, cu_at(bm, b, t, g, 0), true);
+        load(cv, cu_at(cm, b, t, g, 0), true);
+        KN_UNROLL for (int i = 0; i < ROWS; i++) {
+            bool in = p0 + i < d.P; /* the others go along for the sums' sake */
+            float v = in ? *cu_at(x, b, t, h, p0 + i) : 0.0f, sum = 0;
+            KN_UNROLL for (int k = 0; k < 8; k++) {
+                s[i][k] = fmaf(decay, s[i][k], step * v * bv[k]);
+                sum = fmaf(s[i][k], cv[k], sum);
+            }
+            for (int o = lanes / 2; o; o >>= 1) sum += __shfl_xor_sync(KN_FULL, sum, o);
+            if (in && lane == 0) *cu_at(y, b, t, h, p0 + i) = fmaf(D, v, sum);
         }
-        for (int o = lanes / 2; o; o >>= 1) sum += __shfl_xor_sync(KN_FULL, sum, o);
-        if (in && lane == 0) *cu_at(y, b, t, h, p) = fmaf(D, v, sum);
     }
-    if (!in || !state.p) return;
-    float *row = cu_at(state, b, h, p, 0);
-    KN_UNROLL for (int k = 0; k < 8; k += BY4 ? 4 : 1) {
-        int n = BY4 ? k * lanes + 4 * lane : k * lanes + lane;
-        if (n >= d.N) continue;
-        if (BY4) cu_put4(row + n, make_float4(s[k], s[k + 1], s[k + 2], s[k + 3]));
-        else row[n] = s[k];
+    if (!state.p) return;
+    KN_UNROLL for (int i = 0; i < ROWS; i++) {
+        float *row = cu_at(state, b, h, p0 + i, 0);
+        KN_UNROLL for (int k = 0; k < 8; k += BY4 ? 4 : 1) {
+            if (p0 + i >= d.P || at(k) >= d.N) continue;
+            if (BY4) cu_put4(row + at(k), make_float4(s[i][k], s[i][k + 1], s[i][k + 2], s[i][k + 3]));
+            else row[at(k)] = s[i][k];
+        }
     }
 }
 
@@ -543,35 +559,37 @@ st_t ssd_make(struct kn_dev *dev, const struct ssd_dims *d, const struct ssd_mad
 }
 
 template <int KIND, int WIDE>
-static st_t run_half(struct kn_dev *dev, const struct ssd_dims *d, const struct ssd_made *m, int64_t blocks, const struct way &up, const struct way &down, const struct kn_tensor *skip,
-                     const struct kn_tensor *state, void *keep, const struct kn_tensor *y)
+static st_t run_half(struct kn_dev *dev, const struct ssd_dims *d, const struct ssd_made *m, int64_t blocks, const struct way &up, const struct way &down,
+                     const struct kn_tensor *skip, const struct kn_tensor *state, void *keep, const struct kn_tensor *y)
 {
-    int y2 = y && d->P % 2 == 0 && (uintptr_t)y->p % 8 == 0 && y->s[0] % 2 == 0 && y->s[1] % 2 == 0 && y->s[2] % 2 == 0;
-    CUDA_RUN(dev, (scan_half<KIND, WIDE>), blocks, SSD_THREADS * halves_of<WIDE>, (half_bytes<KIND, WIDE>()), *d, m->of, up, down, (const bf16 *)m->b, (const bf16 *)m->c, skip, state,
-             m->ends, (bf16 *)keep, y, y2);
+    int y2 = y && ssd_by2(y);
+    CUDA_RUN(dev, (scan_half<KIND, WIDE>), blocks, SSD_THREADS * halves_of<WIDE>, (half_bytes<KIND, WIDE>()), *d, m->of, up, down, (const bf16 *)m->b, (const bf16 *)m->c,
+             skip, state, m->ends, (bf16 *)keep, y, y2);
     return ST_OK;
 }
 
 template <int KIND>
-static st_t run_scan(struct kn_dev *dev, const struct ssd_dims *d, const struct ssd_made *m, int64_t dirs, const struct way &up, const struct way &down, const struct kn_tensor *cm,
-                     const struct kn_tensor *skip, const struct kn_tensor *state, void *keep, const struct kn_tensor *y)
+static st_t run_scan(struct kn_dev *dev, const struct ssd_dims *d, const struct ssd_made *m, int64_t dirs, const struct way &up, const struct way &down,
+                     const struct kn_tensor *cm, const struct kn_tensor *skip, const struct kn_tensor *state, void *keep, const struct kn_tensor *y)
 {
     int64_t blocks = dirs * d->B * d->H * d->ptiles * (KIND == ENDS ? d->segs - 1 : d->segs);
     if (d->half && d->wide <= 64) return run_half<KIND, 64>(dev, d, m, blocks, up, down, skip, state, keep, y);
     if (d->half && d->wide <= 128) return run_half<KIND, 128>(dev, d, m, blocks, up, down, skip, state, keep, y);
     if (d->half) return run_half<KIND, 256>(dev, d, m, blocks, up, down, skip, state, keep, y);
     int resident = stays(dev, d);
-    CUDA_RUN(dev, scan<KIND>, blocks, SSD_THREADS, scan_bytes(resident ? d->ntiles : 1), *d, m->of, up, down, cm, (int)(cm && cuda_by4(cm)), (const float *)m->scores, skip, state,
-             (int)(state && cuda_by4(state)), m->ends, m->work, (float *)keep, y, resident);
+    CUDA_RUN(dev, scan<KIND>, blocks, SSD_THREADS, scan_bytes(resident ? d->ntiles : 1), *d, m->of, up, down, cm, (int)(cm && cuda_by4(cm)), (const float *)m->scores, skip,
+             state, (int)(state && cuda_by4(state)), m->ends, m->work, (float *)keep, y, resident);
     return ST_OK;
 }
 
 /* What comes into each segment. */
-static st_t run_ends(struct kn_dev *dev, const struct ssd_dims *d, const struct ssd_made *m, int64_t dirs, const struct way &up, const struct way &down, const struct kn_tensor *state)
+static st_t run_ends(struct kn_dev *dev, const struct ssd_dims *d, const struct ssd_made *m, int64_t dirs, const struct way &up, const struct way &down,
+                     const struct kn_tensor *state)
 {
     if (d->segs == 1) return ST_OK;
     CUDA_TRY(run_scan<ENDS>(dev, d, m, dirs, up, down, NULL, NULL, NULL, NULL, NULL));
-    CUDA_RUN(dev, pass, cuda_blocks(d->P * d->wide, PASS_THREADS) * dirs * d->B * d->H, PASS_THREADS, 0, *d, (const float *)m->of.a, state, m->ends);
+    int64_t heads = dirs * d->B * d->H;
+    CUDA_RUN(dev, pass, cuda_blocks(d->P * d->wide, PASS_THREADS) * heads, PASS_THREADS, 0, *d, (const float *)m->of.a, state, m->ends);
     return ST_OK;
 }
 
@@ -595,10 +613,17 @@ static st_t run_steps(struct kn_dev *dev, const struct ssd_dims *d, const struct
     bool by4 = cuda_by4(bm) && cuda_by4(cm) && (!state || cuda_by4(state));
     int lanes = 4;
     while (lanes < 32 && lanes * (by4 ? 4 : 1) < d->N) lanes *= 2;
-    int64_t blocks = cuda_blocks(d->P, SSD_THREADS / lanes) * d->H * d->B;
+    int64_t blocks = cuda_blocks(d->P, SSD_THREADS / lanes * ROWS) * d->H * d->B;
     if (by4) CUDA_RUN(dev, steps<true>, blocks, SSD_THREADS, 0, *d, x, dt, dt_bias, a_log, bm, cm, skip, state, y, lanes);
     else CUDA_RUN(dev, steps<false>, blocks, SSD_THREADS, 0, *d, x, dt, dt_bias, a_log, bm, cm, skip, state, y, lanes);
     return ST_OK;
+}
+
+/* Products in bf16, where a block's shared memory takes it: states of N columns. */
+static bool goes_half(const struct kn_dev *dev, int64_t N)
+{
+    size_t need = N <= 64 ? half_bytes<OUTPUT, 64>() : N <= 128 ? half_bytes<OUTPUT, 128>() : half_bytes<OUTPUT, 256>();
+    return dev->precision == KN_BF16 && N <= HALF_WIDE && need <= ((const struct cuda *)dev->self)->shared_most;
 }
 
 extern "C" st_t cuda_ssd(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_tensor *dt, const struct kn_tensor *dt_bias, const struct kn_tensor *a_log,
@@ -608,7 +633,7 @@ extern "C" st_t cuda_ssd(struct kn_dev *dev, const struct kn_tensor *x, const st
     if (!cuda_is_f32(x)) return ST_ENOTSUP;
     if (kn_absent(state)) state = NULL;
     if (kn_count(x) == 0) return ST_OK;
-    struct ssd_dims dims = ssd_dims_of(dev, x, bm, 1, dev->precision == KN_BF16 && bm->d[3] <= HALF_WIDE);
+    struct ssd_dims dims = ssd_dims_of(dev, x, bm, 1, goes_half(dev, bm->d[3]));
     if (dims.T < STEPS_MOST && dims.N <= STEPS_WIDE) return run_steps(dev, &dims, x, dt, dt_bias, a_log, bm, cm, d, state, y);
     struct ssd_carve c = {};
     struct ssd_made m;

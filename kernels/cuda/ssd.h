@@ -217,6 +217,12 @@ template <int THREADS, int WIDE> KN_DEVICE void ssd_copy(bf16 *tile, const bf16 
     }
 }
 
+/* Two neighbours of t, [.,.,.,any], may be written at once. */
+static inline int ssd_by2(const struct kn_tensor *t)
+{
+    return t->d[3] % 2 == 0 && (uintptr_t)t->p % 8 == 0 && t->s[0] % 2 == 0 && t->s[1] % 2 == 0 && t->s[2] % 2 == 0;
+}
+
 KN_DEVICE int ssd_least(int64_t a, int b)
 {
     return a < b ? (int)a : b;

@@ -1,4 +1,5 @@
-/* Mamba-2's scan backward (names as in ssd.h). With S the state before a chunk and Q the gradient of the one after it, w_ls = e^{a_l - a_s} for s <= l, M_ls = (c_l . b_s) w_ls:
+/* Mamba-2's scan backward (names as in ssd.h). With S the state before a chunk and Q the gradient of the one after it,
+ * w_ls = e^{a_l - a_s} for s <= l, M_ls = (c_l . b_s) w_ls:
  *   dx_s' = sum_{l>=s} M_ls dy_l + e^{a_63 - a_s} Q b_s       dx = t dx' + d dy
  *   R_ls  = (dy_l . x_s') w_ls, summed over the heads of a group:   dc_l = sum_s R_ls b_s + e^{a_l} S^T dy_l    db_s = sum_l R_ls c_l + e^{a_63 - a_s} Q^T x_s'
  *   Q <- e^{a_63} Q + sum_l e^{a_l} dy_l c_l^T
@@ -7,7 +8,10 @@
  * and with it  dt = x . dx' + A g,  dA = t g. (What stays within a row is left out, not taken away again: where decays are strong the rest is small.)
  *
  * First S and Q of all chunks, one scan each way; then every chunk on its own: a block takes some heads of a group one after another, so that R, db and dc are sums
- * in the order of the heads, and the sums of several blocks are added in the order of the blocks. */
+ * in the order of the heads, and the sums of several blocks are added in the order of the blocks.
+ *
+ * Bytes: x and dy read twice, dx written; S and Q of every chunk, [P,N] a head, written and read (bf16 under that precision); db and dc written once a block.
+ * Operations of a head's chunk, L = 64:  4 L^2 P + 10 L P N,  and under bf16 2 L^2 N more for c.b. */
 #include "kernels/cuda/ssd.h"
 
 constexpr int FINISH_THREADS = 256;
@@ -21,7 +25,7 @@ struct rows {
 
 struct grad_args {
     struct ssd_dims d;
-    int64_t heads, blocks; /* a block's heads at most, blocks of a group */
+    int heads, blocks; /* a block's heads at most, blocks of a group */
     struct ssd_decays of;
     cu_view<float, 4> x, b, c, dy, dx, db, dc;
     cu_vec<float> a_log, skip;
@@ -39,20 +43,19 @@ struct grad_args {
 
 /* A block's place: blocks of a group fastest. */
 struct spot {
-    int64_t block, g, chunk, b, t0, h0, heads;
-    int n;
+    int block, g, chunk, b, t0, h0, heads, n;
     bool before, behind; /* there are chunks before, behind this one */
 };
 KN_DEVICE struct spot spot_of(const struct grad_args &f)
 {
     struct spot k;
-    int64_t i = blockIdx.x, of_group = f.d.H / f.d.G;
+    int i = (int)blockIdx.x, of_group = (int)(f.d.H / f.d.G);
     k.block = i % f.blocks, i /= f.blocks;
-    k.g = i % f.d.G, i /= f.d.G;
-    k.chunk = i % f.d.chunks, k.b = i / f.d.chunks;
+    k.g = i % (int)f.d.G, i /= (int)f.d.G;
+    k.chunk = i % (int)f.d.chunks, k.b = i / (int)f.d.chunks;
     k.t0 = k.chunk * SSD_CHUNK;
     k.n = ssd_least(f.d.T - k.t0, SSD_CHUNK);
-    int64_t from = k.block * f.heads;
+    int from = k.block * f.heads;
     k.h0 = k.g * of_group + from;
     k.heads = of_group - from < f.heads ? of_group - from : f.heads;
     k.before = k.chunk > 0, k.behind = k.chunk + 1 < f.d.chunks;
@@ -115,7 +118,8 @@ struct grad_mem {
 };
 
 /* to += scale[row] sum for rows x cols numbers (first: "="), and dot[row] += with[row][col] times that. */
-KN_DEVICE void gather(float *to, int64_t step, bool first, int rows, int cols, const float (&sum)[8][4], const float *scale, const float *scale2, const float *with, int64_t with_step, float *dot)
+KN_DEVICE void gather(float *to, int64_t step, bool first, int rows, int cols, const float (&sum)[8][4], const float *scale, const float *scale2, const float *with,
+                      int64_t with_step, float *dot)
 {
     KN_UNROLL for (int i = 0; i < 8; i++) {
         int r = ssd_row(i);
@@ -140,7 +144,8 @@ KN_KERNEL(SSD_THREADS) grad(struct grad_args f)
     struct rows *r = &m->r;
     float all[8][4], sum[8][4]; /* R at [s][l]; a product */
     int tid = threadIdx.x, warp = tid / 32;
-    const float *cb = f.scores + ((k.b * d.chunks + k.chunk) * d.G + k.g) * 64 * 64, *states = (const float *)f.keep, *grads = states + d.B * d.H * d.chunks * d.P * d.wide;
+    const float *cb = f.scores + ((k.b * d.chunks + k.chunk) * d.G + k.g) * 64 * 64;
+    const float *states = (const float *)f.keep, *grads = states + d.B * d.H * d.chunks * d.P * d.wide;
     float *db = cu_at(f.db, k.b, k.t0, k.g, 0) + k.block * f.share, *dc = cu_at(f.dc, k.b, k.t0, k.g, 0) + k.block * f.share;
     const float *c = cu_at(f.c, k.b, k.t0, k.g, 0);
     ssd_zero(all);
@@ -267,6 +272,11 @@ template <int WIDE> struct half_mem {
     bf16 b[64 * (WIDE + 8)], c[64 * (WIDE + 8)], q[64 * (WIDE + 8)], s[64 * (WIDE + 8)];
 };
 
+KN_DEVICE float pair_dot(uint32_t a, uint32_t b, float sum)
+{
+    sum = fmaf(__uint_as_float(a << 16), __uint_as_float(b << 16), sum);
+    return fmaf(__uint_as_float(a & 0xffff0000u), __uint_as_float(b & 0xffff0000u), sum);
+}
 KN_DEVICE void two_at(const bf16 *p, float &lo, float &hi)
 {
     uint32_t pair = *(const uint32_t *)p;
@@ -281,7 +291,8 @@ KN_DEVICE float quad_sum(float v)
 
 /* What x (or dy) and a state give to db (dc), and of which the product with b (c) flows through the state:
  *   to += scale a s,  dot += (scale a s) . with      a: rows r0 of a tile [row][p]; s: [p][n]. */
-template <int WIDE> KN_DEVICE void share_half(float (&to)[WIDE / parts_of<WIDE> / 8][4], float (&dot)[2], const bf16 *a, const bf16 *s, const float (&scale)[2], const bf16 *with, int r0, int n0)
+template <int WIDE> KN_DEVICE void share_half(float (&to)[WIDE / parts_of<WIDE> / 8][4], float (&dot)[2], const bf16 *a, const bf16 *s, const float (&scale)[2],
+                                              const bf16 *with, int r0, int n0)
 {
     constexpr int LD = WIDE + 8;
     int lane = threadIdx.x % 32;
@@ -303,28 +314,29 @@ template <int WIDE> KN_DEVICE void share_half(float (&to)[WIDE / parts_of<WIDE> 
     }
 }
 
-template <int WIDE> KN_KERNEL_MIN(128 * parts_of<WIDE>, WIDE == 64 ? 2 : 1) grad_half(struct grad_args f)
+/* ONE: P has one tile. Else a head's tiles of P come twice, once for M and R and once for the rest. */
+template <int WIDE, bool ONE> KN_KERNEL_MIN(128 * parts_of<WIDE>, WIDE == 64 && ONE ? 2 : 1) grad_half(struct grad_args f)
 {
-    constexpr int PARTS = parts_of<WIDE>, THREADS = 128 * PARTS, LD = WIDE + 8, OWN = WIDE / PARTS / 8, COLS = 8 / PARTS;
+    constexpr int PARTS = parts_of<WIDE>, THREADS = 128 * PARTS, LD = WIDE + 8, OWN = WIDE / PARTS / 8, COLS = 8 / PARTS, EACH = WIDE / 8, STEP = THREADS / EACH;
     KN_SHARED(struct half_mem<WIDE>, m);
     const struct ssd_dims &d = f.d;
     struct spot k = spot_of(f);
     int tid = threadIdx.x, lane = tid % 32, warp = tid / 32 % 4, part = tid / 128, wide = (int)d.wide;
-    int r0 = 16 * warp, r = r0 + lane / 4, c0 = 2 * (lane % 4), n0 = part * OWN * 8, y0 = part * COLS * 8; /* r, r + 8: the thread's rows of accumulators; c0, c0 + 1 its columns */
+    int r0 = 16 * warp, r = r0 + lane / 4, c0 = 2 * (lane % 4), n0 = part * OWN * 8, y0 = part * COLS * 8;
+    /* r and r + 8: the thread's rows of accumulators; c0 and c0 + 1: its columns of each eight; n0, y0: the warp's first of db and dc, of M and dx */
     const bf16 *states = (const bf16 *)f.keep, *grads = states + d.B * d.H * d.chunks * d.P * d.wide;
-    int units = d.ptiles == 1 ? 1 : 2 * (int)d.ptiles, total = (int)k.heads * units; /* a head's tiles of P once for M and R, then for the rest */
-    auto p_of = [&](int v) { return (int64_t)(v % units % (int)d.ptiles) * 64; };
-    auto is_rest = [&](int v) { return units == 1 || v % units >= d.ptiles; };
+    int tiles = ONE ? 1 : (int)d.ptiles, units = ONE ? 1 : 2 * tiles, total = k.heads * units;
+    auto p_of = [&](int v) { return ONE ? 0 : v % units % tiles * 64; };
+    auto is_rest = [&](int v) { return ONE || v % units >= tiles; };
     auto fetch = [&](int v) {
-        int64_t h = k.h0 + v / units, p0 = p_of(v);
-        int cols = ssd_least(d.P - p0, 64);
+        int h = k.h0 + v / units, p0 = p_of(v), cols = ssd_least(d.P - p0, 64);
         ssd_fetch<THREADS>(m->stage[0], cu_at(f.x, k.b, k.t0, h, p0), f.x.s[1], k.n, cols, f.x4);
         ssd_fetch<THREADS>(m->stage[1], cu_at(f.dy, k.b, k.t0, h, p0), f.dy.s[1], k.n, cols, f.dy4);
         kn_cp_commit();
     };
     auto fetch_states = [&](int v) {
-        int64_t h = k.h0 + v / units, p0 = p_of(v), at = (((k.b * d.H + h) * d.chunks + k.chunk) * d.P + p0) * d.wide;
-        int rows = ssd_least(d.P - p0, 64);
+        int p0 = p_of(v), rows = ssd_least(d.P - p0, 64);
+        int64_t at = ((((int64_t)k.b * d.H + k.h0 + v / units) * d.chunks + k.chunk) * d.P + p0) * d.wide;
         if (k.behind) ssd_copy<THREADS, WIDE>(m->q, grads + at, rows, wide);
         if (k.before) ssd_copy<THREADS, WIDE>(m->s, states + at, rows, wide);
         kn_cp_commit();
@@ -336,18 +348,10 @@ template <int WIDE> KN_KERNEL_MIN(128 * parts_of<WIDE>, WIDE == 64 ? 2 : 1) grad
     if (is_rest(0)) fetch_states(0);
     kn_cp_wait<0>();
     __syncthreads();
-    float score[COLS][4] = {}, all[COLS][4] = {}, dm[COLS][4], dx[COLS][4], db[OWN][4] = {}, dc[OWN][4] = {}, dd = 0, through = 0; /* score, all: c.b and R at [s][l] */
+    float all[COLS][4] = {}, dm[COLS][4], dx[COLS][4], db[OWN][4] = {}, dc[OWN][4] = {}, dd = 0, through = 0; /* all: R at [s][l] */
     uint32_t fa[4], fb[4];
-    KN_UNROLL for (int i = 0; i < WIDE / 16; i++) {
-        ssd_frag_a(fa, m->b, LD, r0, 16 * i);
-        KN_UNROLL for (int t = 0; t < COLS; t += 2) {
-            ssd_frag_b_t(fb, m->c, LD, y0 + 8 * t, 16 * i);
-            ssd_mma2(score[t], score[t + 1], fa, fb);
-        }
-    }
     for (int v = 0; v < total; v++) {
-        int64_t h = k.h0 + v / units, p0 = p_of(v);
-        int u = v % units, cols = ssd_least(d.P - p0, 64);
+        int h = k.h0 + v / units, p0 = p_of(v), u = v % units, cols = ssd_least(d.P - p0, 64);
         struct rows *now = &m->r[v / units % 2];
         if (u == 0) begin_rows(now, f, k, h);
         kn_cp_wait<0>();
@@ -355,7 +359,7 @@ template <int WIDE> KN_KERNEL_MIN(128 * parts_of<WIDE>, WIDE == 64 ? 2 : 1) grad
         ssd_put<THREADS>(m->dy, X_LD, m->stage[1]);
         __syncthreads();
         if (v + 1 < total) fetch(v + 1);
-        if (u < d.ptiles) {
+        if (u < tiles) {
             if (u == 0)
                 KN_UNROLL for (int t = 0; t < COLS; t++)
                     KN_UNROLL for (int e = 0; e < 4; e++) dm[t][e] = 0.0f;
@@ -368,7 +372,16 @@ template <int WIDE> KN_KERNEL_MIN(128 * parts_of<WIDE>, WIDE == 64 ? 2 : 1) grad
                 }
             }
         }
-        if (u + 1 == d.ptiles) {
+        if (u + 1 == tiles) {
+            float score[COLS][4] = {}; /* the same for every head, but registers are dearer than the product */
+            KN_UNROLL for (int i = 0; i < WIDE / 16; i++) {
+                ssd_frag_a(fa, m->b, LD, r0, 16 * i);
+                KN_UNROLL for (int t = 0; t < COLS; t += 2) {
+                    if (y0 + 8 * t < r0) continue;
+                    ssd_frag_b_t(fb, m->c, LD, y0 + 8 * t, 16 * i);
+                    ssd_mma2(score[t], score[t + 1], fa, fb);
+                }
+            }
             float below[2] = {}, a[2] = {now->a[r], now->a[r + 8]}, step[2] = {now->step[r], now->step[r + 8]};
             KN_UNROLL for (int t = 0; t < COLS; t++) {
                 float w[4], column[2] = {};
@@ -391,26 +404,14 @@ template <int WIDE> KN_KERNEL_MIN(128 * parts_of<WIDE>, WIDE == 64 ? 2 : 1) grad
             }
         }
         bool rest = is_rest(v);
-        float weight[2] = {now->weight[r], now->weight[r + 8]}, step[2] = {now->step[r], now->step[r + 8]};
         if (rest) {
-            KN_UNROLL for (int t = 0; t < COLS; t++)
-                KN_UNROLL for (int e = 0; e < 4; e++) dx[t][e] = 0.0f;
             if (k.behind) {
-                float dot[2] = {}, scale[2] = {weight[0] * step[0], weight[1] * step[1]};
+                float dot[2] = {}, scale[2] = {now->weight[r] * now->step[r], now->weight[r + 8] * now->step[r + 8]};
                 share_half<WIDE>(db, dot, m->x, m->q, scale, m->b, r0, n0);
                 KN_UNROLL for (int e = 0; e < 2; e++) {
                     dot[e] = quad_sum(dot[e]);
                     if (lane % 4 == 0) now->out[part][r + 8 * e] += dot[e];
                 }
-                KN_UNROLL for (int i = 0; i < WIDE / 16; i++) {
-                    ssd_frag_a(fa, m->b, LD, r0, 16 * i);
-                    KN_UNROLL for (int t = 0; t < COLS; t += 2) {
-                        ssd_frag_b_t(fb, m->q, LD, y0 + 8 * t, 16 * i);
-                        ssd_mma2(dx[t], dx[t + 1], fa, fb);
-                    }
-                }
-                KN_UNROLL for (int t = 0; t < COLS; t++)
-                    KN_UNROLL for (int e = 0; e < 4; e++) dx[t][e] *= weight[e / 2];
             }
             if (k.before) {
                 float dot[2] = {}, scale[2] = {now->in[r], now->in[r + 8]};
@@ -421,12 +422,24 @@ template <int WIDE> KN_KERNEL_MIN(128 * parts_of<WIDE>, WIDE == 64 ? 2 : 1) grad
                 }
             }
             if (k.before && k.behind)
-                for (int i = tid; i < 64 * WIDE / 2; i += THREADS) {
-                    int at = i / (WIDE / 2) * LD + i % (WIDE / 2) * 2;
-                    float s_lo, s_hi, q_lo, q_hi;
-                    two_at(m->s + at, s_lo, s_hi), two_at(m->q + at, q_lo, q_hi);
-                    through = fmaf(s_lo, q_lo, fmaf(s_hi, q_hi, through));
+                KN_UNROLL for (int i = 0; i < 64 / STEP; i++) {
+                    int at = tid / EACH * LD + tid % EACH * 8 + i * STEP * LD; /* as ssd_copy's */
+                    uint4 s = kn_load16(m->s + at), q = kn_load16(m->q + at);
+                    through = pair_dot(s.x, q.x, pair_dot(s.y, q.y, pair_dot(s.z, q.z, pair_dot(s.w, q.w, through))));
                 }
+            KN_UNROLL for (int t = 0; t < COLS; t++)
+                KN_UNROLL for (int e = 0; e < 4; e++) dx[t][e] = 0.0f;
+            if (k.behind) {
+                KN_UNROLL for (int i = 0; i < WIDE / 16; i++) {
+                    ssd_frag_a(fa, m->b, LD, r0, 16 * i);
+                    KN_UNROLL for (int t = 0; t < COLS; t += 2) {
+                        ssd_frag_b_t(fb, m->q, LD, y0 + 8 * t, 16 * i);
+                        ssd_mma2(dx[t], dx[t + 1], fa, fb);
+                    }
+                }
+                KN_UNROLL for (int t = 0; t < COLS; t++)
+                    KN_UNROLL for (int e = 0; e < 4; e++) dx[t][e] *= now->weight[r + e / 2 * 8];
+            }
         }
         __syncthreads();
         if (v + 1 < total && is_rest(v + 1)) fetch_states(v + 1);
@@ -439,16 +452,16 @@ template <int WIDE> KN_KERNEL_MIN(128 * parts_of<WIDE>, WIDE == 64 ? 2 : 1) grad
                     ssd_mma2(dx[t], dx[t + 1], fa, fb);
                 }
             }
-            float D = *cu_at(f.skip, h);
+            float D = *cu_at(f.skip, h), *dx_to = cu_at(f.dx, k.b, k.t0 + r, h, p0);
             KN_UNROLL for (int e = 0; e < 2; e++) {
-                float own = 0, *to = cu_at(f.dx, k.b, k.t0 + r + 8 * e, h, p0);
+                float own = 0, step = now->step[r + 8 * e], *to = dx_to + e * 8 * f.dx.s[1];
                 KN_UNROLL for (int t = 0; t < COLS; t++) {
                     int p = y0 + 8 * t + c0;
                     float x0, x1, dy0, dy1, g0 = dx[t][2 * e], g1 = dx[t][2 * e + 1];
                     two_at(m->x + (r + 8 * e) * X_LD + p, x0, x1), two_at(m->dy + (r + 8 * e) * X_LD + p, dy0, dy1);
                     own = fmaf(x0, g0, fmaf(x1, g1, own)), dd = fmaf(x0, dy0, fmaf(x1, dy1, dd));
                     if (r + 8 * e >= k.n || p >= cols) continue;
-                    float v0 = fmaf(step[e], g0, D * dy0), v1 = fmaf(step[e], g1, D * dy1);
+                    float v0 = fmaf(step, g0, D * dy0), v1 = fmaf(step, g1, D * dy1);
                     if (f.dx2) {
                         kn_store8(to + p, make_uint2(__float_as_uint(v0), __float_as_uint(v1)));
                     } else {
@@ -495,16 +508,21 @@ template <int WIDE> KN_KERNEL_MIN(128 * parts_of<WIDE>, WIDE == 64 ? 2 : 1) grad
 
 /* ---- sums ---- */
 
-/* db and dc: the blocks' shares in their order. */
-KN_KERNEL(FINISH_THREADS) add_shares(struct ssd_dims d, const float *part, int64_t blocks, cu_view<float, 4> db, cu_view<float, 4> dc)
+/* db and dc: the blocks' shares in their order, EACH = 1 or 4 numbers a thread. */
+template <int EACH> KN_KERNEL(FINISH_THREADS) add_shares(struct ssd_dims d, const float *part, int64_t blocks, cu_view<float, 4> db, cu_view<float, 4> dc)
 {
-    int64_t one = d.B * d.T * d.G * d.N, i = (int64_t)blockIdx.x * FINISH_THREADS + threadIdx.x;
+    int64_t one = d.B * d.T * d.G * d.N, i = ((int64_t)blockIdx.x * FINISH_THREADS + threadIdx.x) * EACH;
     if (i >= 2 * one) return;
-    float sum = 0;
-    for (int64_t k = 0; k < blocks; k++) sum += part[k * 2 * one + i];
-    int64_t e = i < one ? i : i - one, n = e % d.N, g = e / d.N % d.G, t = e / d.N / d.G % d.T, b = e / d.N / d.G / d.T;
-    if (i < one) *cu_at(db, b, t, g, n) = sum;
-    else *cu_at(dc, b, t, g, n) = sum;
+    float4 sum = make_float4(0, 0, 0, 0);
+    for (int64_t k = 0; k < blocks; k++) {
+        const float *at = part + k * 2 * one + i;
+        float4 v = EACH == 4 ? cu_get4(at) : make_float4(*at, 0, 0, 0);
+        sum = make_float4(sum.x + v.x, sum.y + v.y, sum.z + v.z, sum.w + v.w);
+    }
+    int64_t e = i < one ? i : i - one, n = e % d.N, row = e / d.N, g = row % d.G, t = row / d.G % d.T, b = row / d.G / d.T;
+    float *to = i < one ? cu_at(db, b, t, g, n) : cu_at(dc, b, t, g, n);
+    if (EACH == 4) cu_put4(to, sum);
+    else *to = sum.x;
 }
 
 /* A warp a number: sums over sequences and chunks. */
@@ -519,9 +537,11 @@ KN_KERNEL(FINISH_THREADS) add_heads(struct ssd_dims d, const float *sums, cu_vec
     *(i < d.H ? cu_at(dbias, h) : i < 2 * d.H ? cu_at(da_log, h) : cu_at(dskip, h)) += sum;
 }
 
-static int by2(const struct kn_tensor *t)
+template <int WIDE> static st_t run_half(struct kn_dev *dev, const struct grad_args *f, int64_t blocks)
 {
-    return t->d[3] % 2 == 0 && (uintptr_t)t->p % 8 == 0 && t->s[0] % 2 == 0 && t->s[1] % 2 == 0 && t->s[2] % 2 == 0;
+    if (f->d.ptiles == 1) CUDA_RUN(dev, (grad_half<WIDE, true>), blocks, 128 * parts_of<WIDE>, sizeof(struct half_mem<WIDE>), *f);
+    else CUDA_RUN(dev, (grad_half<WIDE, false>), blocks, 128 * parts_of<WIDE>, sizeof(struct half_mem<WIDE>), *f);
+    return ST_OK;
 }
 
 extern "C" st_t cuda_ssd_bwd(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_tensor *dt, const struct kn_tensor *dt_bias, const struct kn_tensor *a_log,
@@ -532,13 +552,16 @@ extern "C" st_t cuda_ssd_bwd(struct kn_dev *dev, const struct kn_tensor *x, cons
     CUDA_TRY(kn_check_ssd_bwd(x, dt, dt_bias, a_log, bm, cm, d, dy, dx, ddt, ddt_bias, da_log, dbm, dcm, dd));
     if (!cuda_is_f32(x)) return ST_ENOTSUP;
     if (kn_count(x) == 0) return ST_OK;
-    bool half = dev->precision == KN_BF16 && bm->d[3] <= (sizeof(struct half_mem<256>) <= cuda_of(dev)->shared_most ? 256 : 128);
+    int64_t N = bm->d[3];
+    size_t need = N <= 64 ? sizeof(struct half_mem<64>) : N <= 128 ? sizeof(struct half_mem<128>) : sizeof(struct half_mem<256>);
+    bool half = dev->precision == KN_BF16 && N <= 256 && need <= cuda_of(dev)->shared_most; /* else in f32 */
     struct ssd_dims w = ssd_dims_of(dev, x, bm, 2, half);
     /* As few blocks a group as fill the card: each writes db and dc once. */
-    int64_t of_group = w.H / w.G, places = w.B * w.chunks * w.G, blocks = (3 * cuda_of(dev)->sms + places - 1) / places, heads = blocks < of_group ? (of_group + blocks - 1) / blocks : 1;
+    int64_t of_group = w.H / w.G, places = w.B * w.chunks * w.G, blocks = (3 * cuda_of(dev)->sms + places - 1) / places;
+    int64_t heads = blocks < of_group ? (of_group + blocks - 1) / blocks : 1, one = w.B * w.T * w.G * w.N;
     blocks = (of_group + heads - 1) / heads;
-    int64_t one = w.B * w.T * w.G * w.N;
-    size_t keep_bytes = (size_t)(2 * w.B * w.H * w.chunks * w.P * w.wide) * (w.half ? sizeof(bf16) : sizeof(float)), share_bytes = blocks > 1 ? (size_t)(2 * blocks * one) * sizeof(float) : 0;
+    size_t keep_bytes = (size_t)(2 * w.B * w.H * w.chunks * w.P * w.wide) * (w.half ? sizeof(bf16) : sizeof(float));
+    size_t share_bytes = blocks > 1 ? (size_t)(2 * blocks * one) * sizeof(float) : 0;
     struct ssd_made m;
     void *p = NULL, *keep = NULL, *share = NULL, *sums = NULL;
     for (int pass = 0; pass < 2; pass++) { /* to count, then to cut */
@@ -549,14 +572,18 @@ extern "C" st_t cuda_ssd_bwd(struct kn_dev *dev, const struct kn_tensor *x, cons
     }
     CUDA_TRY(ssd_make(dev, &w, &m, dt, dt_bias, a_log, bm, cm));
     CUDA_TRY(ssd_states(dev, &w, &m, x, dy, bm, cm, keep));
-    struct kn_tensor db = blocks > 1 ? kn_t4(share, KN_F32, w.B, w.T, w.G, w.N) : *dbm, dc = blocks > 1 ? kn_t4((float *)share + one, KN_F32, w.B, w.T, w.G, w.N) : *dcm;
-    struct grad_args f = {w, heads, blocks, m.of, x, bm, cm, dy, dx, &db, &dc, a_log, d, (int)cuda_by4(x), (int)cuda_by4(bm), (int)cuda_by4(cm), (int)cuda_by4(dy), by2(dx), m.scores, m.b, m.c, keep,
-                          2 * one, ddt->p, ddt->s[0], ddt->s[1], ddt->s[2], ddt->dtype == KN_BF16, (float *)sums};
+    struct kn_tensor db = *dbm, dc = *dcm;
+    if (blocks > 1) db = kn_t4(share, KN_F32, w.B, w.T, w.G, w.N), dc = kn_t4((float *)share + one, KN_F32, w.B, w.T, w.G, w.N);
+    int x4 = cuda_by4(x), b4 = cuda_by4(bm), c4 = cuda_by4(cm), dy4 = cuda_by4(dy);
+    struct grad_args f = {w, (int)heads, (int)blocks, m.of, x, bm, cm, dy, dx, &db, &dc, a_log, d, x4, b4, c4, dy4, ssd_by2(dx), m.scores, m.b, m.c, keep, 2 * one,
+                          ddt->p, ddt->s[0], ddt->s[1], ddt->s[2], ddt->dtype == KN_BF16, (float *)sums};
     if (!w.half) CUDA_RUN(dev, grad, places * blocks, SSD_THREADS, sizeof(struct grad_mem), f);
-    else if (w.wide <= 64) CUDA_RUN(dev, grad_half<64>, places * blocks, 128 * parts_of<64>, sizeof(struct half_mem<64>), f);
-    else if (w.wide <= 128) CUDA_RUN(dev, grad_half<128>, places * blocks, 128 * parts_of<128>, sizeof(struct half_mem<128>), f);
-    else CUDA_RUN(dev, grad_half<256>, places * blocks, 128 * parts_of<256>, sizeof(struct half_mem<256>), f);
-    if (blocks > 1) CUDA_RUN(dev, add_shares, cuda_blocks(2 * one, FINISH_THREADS), FINISH_THREADS, 0, w, (const float *)share, blocks, dbm, dcm);
+    else if (w.wide <= 64) CUDA_TRY((run_half<64>(dev, &f, places * blocks)));
+    else if (w.wide <= 128) CUDA_TRY((run_half<128>(dev, &f, places * blocks)));
+    else CUDA_TRY((run_half<256>(dev, &f, places * blocks)));
+    if (blocks > 1 && cuda_by4(dbm) && cuda_by4(dcm))
+        CUDA_RUN(dev, add_shares<4>, cuda_blocks(2 * one, 4 * FINISH_THREADS), FINISH_THREADS, 0, w, (const float *)share, blocks, dbm, dcm);
+    else if (blocks > 1) CUDA_RUN(dev, add_shares<1>, cuda_blocks(2 * one, FINISH_THREADS), FINISH_THREADS, 0, w, (const float *)share, blocks, dbm, dcm);
     CUDA_RUN(dev, add_heads, cuda_blocks(3 * w.H, FINISH_THREADS / 32), FINISH_THREADS, 0, w, (const float *)sums, ddt_bias, da_log, dd);
     return ST_OK;
 }
