@@ -38,32 +38,31 @@ template <class E> struct gla {
     float *last = NULL;         /* [heads][chunks][Kp]: e_n */
 };
 
-/* A thread's share of 64 channels of a chunk: one channel, a piece of the tokens. What is not there decays nothing and adds nothing. */
-struct share {
-    float a[PIECE], q[PIECE], k[PIECE]; /* q scaled */
-};
-
-template <class E> KN_DEVICE void share_get(const gla<E> &o, int64_t head, int64_t chunk, int64_t n, struct share *x)
+/* A thread's share of 64 channels of a chunk is one channel and a piece of the tokens: v = x there, `none` past the end. */
+template <class E> KN_DEVICE void share_get(const gla<E> &o, const cu_view<const float, 4> &x, int64_t head, int64_t chunk, int64_t n, float none, float v[PIECE])
 {
-    int64_t b = (o.at.first + head) / o.at.H, h = (o.at.first + head) % o.at.H, c = n + threadIdx.x % TILE, t = chunk * TILE + threadIdx.x / TILE * PIECE;
-    KN_UNROLL for (int i = 0; i < PIECE; i++) {
-        bool in = t + i < o.at.T && c < o.K;
-        x->a[i] = in ? expf(*cu_at(o.g, b, t + i, h, c)) : 1.0f;
-        x->q[i] = in ? o.scale * *cu_at(o.q, b, t + i, h, c) : 0.0f;
-        x->k[i] = in ? *cu_at(o.k, b, t + i, h, c) : 0.0f;
-    }
+    int64_t c = n + threadIdx.x % TILE, t = chunk * TILE + threadIdx.x / TILE * PIECE;
+    int left = c < o.K ? (int)(o.at.T - t) : 0;
+    const float *p = cu_at(x, (o.at.first + head) / o.at.H, t, (o.at.first + head) % o.at.H, c);
+    KN_UNROLL for (int i = 0; i < PIECE; i++, p += x.s[1]) v[i] = i < left ? *p : none;
+}
+template <class E> KN_DEVICE void share_decays(const gla<E> &o, int64_t head, int64_t chunk, int64_t n, float a[PIECE])
+{
+    share_get(o, o.g, head, chunk, n, 0.0f, a);
+    KN_UNROLL for (int i = 0; i < PIECE; i++) a[i] = expf(a[i]);
 }
 
-/* The decays of this thread's channel over the pieces before its own and after it, and over its neighbour's; all [4][64]: what the threads' own are. */
+/* The decays of this thread's channel over the pieces before its own, over those after it, and over the piece between its own and the middle of the chunk (1 where there
+ * is none). all: 4 x 64 floats. Two barriers. */
 struct between {
-    float before, after, half; /* half: over the piece between its own and the middle of the chunk, 1 where there is none */
+    float before, after, half;
 };
 
-KN_DEVICE struct between pieces_between(const struct share *x, float *all)
+KN_DEVICE struct between pieces_between(const float a[PIECE], float *all)
 {
     int c = threadIdx.x % TILE, piece = threadIdx.x / TILE;
     float own = 1;
-    KN_UNROLL for (int i = 0; i < PIECE; i++) own *= x->a[i];
+    KN_UNROLL for (int i = 0; i < PIECE; i++) own *= a[i];
     __syncthreads();
     all[threadIdx.x] = own;
     __syncthreads();
@@ -73,16 +72,14 @@ KN_DEVICE struct between pieces_between(const struct share *x, float *all)
     return w;
 }
 
-/* x [token][channel]: q of the later and k of the earlier side, each decayed to the border between them. Sides: pieces of one half (far = 1), or halves (far = decay over
- * the piece that lies between). */
-template <class E> KN_DEVICE void to_border(const struct share *s, bool later, float far, E *x)
+/* x [token][channel] = v (q on the later side of a border, k on the earlier) decayed to the border; far: the decay over what lies between the piece and the border. */
+template <class E> KN_DEVICE void to_border(const float a[PIECE], const float v[PIECE], bool later, float far, E *x)
 {
     E *at = x + threadIdx.x / TILE * PIECE * tile_of<E>::PITCH + threadIdx.x % TILE;
-    float w = far;
     if (later)
-        KN_UNROLL for (int i = 0; i < PIECE; i++) w *= s->a[i], cu_put(at + i * tile_of<E>::PITCH, w * s->q[i]);
+        KN_UNROLL for (int i = 0; i < PIECE; i++) far *= a[i], cu_put(at + i * tile_of<E>::PITCH, far * v[i]);
     else
-        KN_UNROLL for (int i = PIECE - 1; i >= 0; i--) cu_put(at + i * tile_of<E>::PITCH, w * s->k[i]), w *= s->a[i];
+        KN_UNROLL for (int i = PIECE - 1; i >= 0; i--) cu_put(at + i * tile_of<E>::PITCH, far * v[i]), far *= a[i];
 }
 
 /* Does this warp have sums of pairs whose sides are the halves, or the pieces of a half? */
@@ -98,47 +95,59 @@ template <class E> KN_DEVICE bool meets_pieces(void)
 
 struct pairs_memory {
     float all[PIECES * TILE];
-    float q[tile_size<float>], k[tile_size<float>], a[tile_size<float>];
+    float q[3 * tile_size<float>]; /* and k, and a */
 };
 
 /* A block a chunk of a head: P, e q, f k, e_n. */
-template <class E> KN_KERNEL(TILE_THREADS) prepare(gla<E> o)
+template <class E> KN_KERNEL_MIN(TILE_THREADS, 2) prepare(gla<E> o)
 {
     KN_SHARED(struct pairs_memory, m);
     constexpr int P = tile_of<float>::PITCH;
     E *x = (E *)(m + 1), *y = x + tile_size<E>;
     int64_t head = blockIdx.x / o.chunks, chunk = blockIdx.x % o.chunks;
     int c = threadIdx.x % TILE, piece = threadIdx.x / TILE, j = threadIdx.x % PIECE, quarter = threadIdx.x / PIECE % PIECES;
-    float near[TILE_SUMS], far[TILE_SUMS], own[PIECE]; /* own[i]: the pair of tokens i and j of the piece, over a quarter of the channels */
+    float near[TILE_SUMS], apart[TILE_SUMS], *far = sizeof(E) == 2 ? near : apart; /* in bf16 no warp has both */
+    float own[PIECE]; /* own[i]: the pair of tokens i and j of the piece, over a quarter of the channels */
     tile_zero(near);
     tile_zero(far);
     tile_zero(own);
     for (int64_t n = 0; n < o.Kp; n += TILE) {
-        struct share s;
-        share_get(o, head, chunk, n, &s);
-        struct between w = pieces_between(&s, m->all);
+        float a[PIECE], v[PIECE];
+        share_decays(o, head, chunk, n, a);
+        struct between w = pieces_between(a, m->all);
         int64_t at = (head * o.at.Tp + chunk * TILE + piece * PIECE) * o.Kp + n + c;
+        E *eq = o.eq + at, *fk = o.fk + at + (PIECE - 1) * o.Kp;
+        int to = piece * PIECE * P + c;
         float e = w.before, f = w.after;
-        KN_UNROLL for (int i = 0; i < PIECE; i++) e *= s.a[i], cu_put(o.eq + at + i * o.Kp, e * s.q[i]);
-        KN_UNROLL for (int i = PIECE - 1; i >= 0; i--) cu_put(o.fk + at + i * o.Kp, f * s.k[i]), f *= s.a[i];
-        if (piece == PIECES - 1) o.last[blockIdx.x * o.Kp + n + c] = e;
-        to_border<E>(&s, piece % 2, 1.0f, x);
-        to_border<E>(&s, piece >= 2, w.half, y);
-        KN_UNROLL for (int i = 0; i < PIECE; i++) {
-            int to = (piece * PIECE + i) * P + c;
-            m->q[to] = s.q[i], m->k[to] = s.k[i], m->a[to] = s.a[i];
+        share_get(o, o.q, head, chunk, n, 0.0f, v);
+        KN_UNROLL for (int i = 0; i < PIECE; i++, eq += o.Kp) {
+            v[i] *= o.scale;
+            e *= a[i];
+            cu_put(eq, e * v[i]);
+            m->q[to + i * P] = v[i], m->q[2 * tile_size<float> + to + i * P] = a[i];
         }
+        if (piece == PIECES - 1) o.last[blockIdx.x * o.Kp + n + c] = e;
+        if (piece % 2) to_border(a, v, true, 1.0f, x);
+        if (piece >= 2) to_border(a, v, true, w.half, y);
+        share_get(o, o.k, head, chunk, n, 0.0f, v);
+        KN_UNROLL for (int i = PIECE - 1; i >= 0; i--, fk -= o.Kp) {
+            cu_put(fk, f * v[i]);
+            f *= a[i];
+            m->q[tile_size<float> + to + i * P] = v[i];
+        }
+        if (piece % 2 == 0) to_border(a, v, false, 1.0f, x);
+        if (piece < 2) to_border(a, v, false, w.half, y);
         __syncthreads();
         if (meets_pieces<E>()) tile_mul<false, true, true>(near, x, x);
         if (meets_halves<E>()) tile_mul<false, true, true>(far, y, y);
         KN_ROLLED for (int k = quarter * PIECE; k < quarter * PIECE + PIECE; k += 4) {
-            const float *from = m->a + piece * PIECE * P + k;
+            const float *from = m->q + piece * PIECE * P + k;
             float kj[4], w[4] = {0, 0, 0, 0};
-            tile_four(kj, m->k + (piece * PIECE + j) * P + k);
+            tile_four(kj, from + tile_size<float> + j * P);
             KN_UNROLL for (int i = 0; i < PIECE; i++) {
                 float a[4], q[4];
-                tile_four(a, from + i * P);
-                tile_four(q, m->q + (from - m->a) + i * P);
+                tile_four(a, from + 2 * tile_size<float> + i * P);
+                tile_four(q, from + i * P);
                 KN_UNROLL for (int l = 0; l < 4; l++) {
                     w[l] = i == j ? kj[l] : w[l] * a[l];
                     own[i] = fmaf(w[l], q[l], own[i]);
@@ -231,13 +240,14 @@ struct back_memory {
 };
 
 /* A block a chunk of a head: dq, dk, dg. */
-template <class E> KN_KERNEL(TILE_THREADS) back(gla<E> o, cu_view<float, 4> dq, cu_view<float, 4> dk, cu_view<float, 4> dg)
+template <class E> KN_KERNEL_MIN(TILE_THREADS, 2) back(gla<E> o, cu_view<float, 4> dq, cu_view<float, 4> dk, cu_view<float, 4> dg)
 {
     KN_SHARED(struct back_memory, m);
     constexpr int P = tile_of<float>::PITCH, PE = tile_of<E>::PITCH, PO = PIECE + 4;
     E *dP = (E *)(m + 1), *buf = dP + tile_size<E>, *x = buf; /* x and the three after it in buf's place */
     float *reads = (float *)(buf + tile_size<E>), *writes = reads + tile_size<float>, *pairs = writes + tile_size<float>;
-    int64_t head = blockIdx.x / o.chunks, chunk = blockIdx.x % o.chunks, row = head * o.at.Tp + chunk * TILE, b = (o.at.first + head) / o.at.H, h = (o.at.first + head) % o.at.H;
+    int chunks = (int)o.chunks, head = blockIdx.x / chunks, chunk = blockIdx.x % chunks, b = (int)((o.at.first + head) / o.at.H), h = (int)((o.at.first + head) % o.at.H);
+    int64_t row = head * o.at.Tp + chunk * TILE;
     int c = threadIdx.x % TILE, piece = threadIdx.x / TILE, lane = threadIdx.x % 32, slabs = (int)(o.Vp / TILE), mine = piece * PIECE;
     float sum[TILE_SUMS];
 
@@ -266,29 +276,36 @@ template <class E> KN_KERNEL(TILE_THREADS) back(gla<E> o, cu_view<float, 4> dq, 
             w = cu_warp_sum(w);
             if (lane == 0) m->through[r] = w * o.last[blockIdx.x * o.Kp + n + r];
         }
-        struct share s;
-        share_get(o, head, chunk, n, &s);
-        struct between w = pieces_between(&s, m->all);
+        float a[PIECE], v[PIECE];
+        share_decays(o, head, chunk, n, a);
+        struct between w = pieces_between(a, m->all);
 
         /* of pairs: within the piece first */
         float gq[PIECE], gk[PIECE], z[PIECE];
+        share_get(o, o.k, head, chunk, n, 0.0f, v);
         KN_UNROLL for (int i = 0; i < PIECE; i++) {
-            float t = 0;
-            KN_UNROLL for (int j = 0; j < i; j++) z[j] *= s.a[i], t = fmaf(m->own[(mine + i) * PO + j], z[j], t);
-            z[i] = s.k[i];
-            gq[i] = fmaf(m->own[(mine + i) * PO + i], z[i], t);
+            float t = 0, d[PIECE];
+            KN_UNROLL for (int j = 0; j <= i; j += 4) tile_four(d + j, m->own + (mine + i) * PO + j);
+            KN_UNROLL for (int j = 0; j < i; j++) z[j] *= a[i], t = fmaf(d[j], z[j], t);
+            z[i] = v[i];
+            gq[i] = fmaf(d[i], z[i], t);
         }
+        share_get(o, o.q, head, chunk, n, 0.0f, v);
         KN_UNROLL for (int j = PIECE - 1; j >= 0; j--) {
-            float t = 0;
-            KN_UNROLL for (int i = j + 1; i < PIECE; i++) z[i] *= s.a[j + 1], t = fmaf(m->own[(mine + j) * PO + i], z[i], t);
-            z[j] = s.q[j];
-            gk[j] = fmaf(m->own[(mine + j) * PO + j], z[j], t);
+            float t = 0, d[PIECE];
+            KN_UNROLL for (int i = j / 4 * 4; i < PIECE; i += 4) tile_four(d + i, m->own + (mine + j) * PO + i);
+            KN_UNROLL for (int i = j + 1; i < PIECE; i++) z[i] *= a[j + 1], t = fmaf(d[i], z[i], t);
+            z[j] = o.scale * v[j];
+            gk[j] = fmaf(d[j], z[j], t);
         }
         /* then between pieces and between halves: each side's gradient is dP times the other side, decayed as it is itself */
         KN_ROLLED for (int level = 0; level < 2; level++) {
             bool later = level ? piece >= 2 : piece % 2;
             float far = level ? w.half : 1.0f;
-            to_border<E>(&s, later, far, x);
+            share_get(o, later ? o.q : o.k, head, chunk, n, 0.0f, v);
+            if (later)
+                KN_UNROLL for (int i = 0; i < PIECE; i++) v[i] *= o.scale;
+            to_border(a, v, later, far, x);
             __syncthreads();
             int r = tile_row<E>(0), from = level ? HALF - r / HALF * HALF : (r / PIECE ^ 1) * PIECE;
             tile_zero(sum);
@@ -297,27 +314,31 @@ template <class E> KN_KERNEL(TILE_THREADS) back(gla<E> o, cu_view<float, 4> dq, 
             tile_put<E, float, false>(pairs, P, sum);
             __syncthreads();
             if (later)
-                KN_UNROLL for (int i = 0; i < PIECE; i++) far *= s.a[i], gq[i] = fmaf(far, pairs[(mine + i) * P + c], gq[i]);
+                KN_UNROLL for (int i = 0; i < PIECE; i++) far *= a[i], gq[i] = fmaf(far, pairs[(mine + i) * P + c], gq[i]);
             else
-                KN_UNROLL for (int i = PIECE - 1; i >= 0; i--) gk[i] = fmaf(far, pairs[(mine + i) * P + c], gk[i]), far *= s.a[i];
+                KN_UNROLL for (int i = PIECE - 1; i >= 0; i--) gk[i] = fmaf(far, pairs[(mine + i) * P + c], gk[i]), far *= a[i];
         }
 
         /* and what goes by way of the states; z becomes what crosses the border before each token, of the piece alone */
-        int64_t at = chunk * TILE + mine;
-        bool in = n + c < o.K;
+        int64_t t = chunk * TILE + mine;
+        int left = n + c < o.K ? (int)(o.at.T - t) : 0;
+        float *to = cu_at(dq, b, t, h, n + c);
         float e = w.before, f = w.after, wrote = 0, sums = 0;
-        KN_UNROLL for (int i = 0; i < PIECE; i++) {
-            e *= s.a[i];
-            float state = e * reads[(mine + i) * P + c];
-            z[i] = fmaf(s.q[i], state, fmaf(s.q[i], gq[i], -(s.k[i] * gk[i])));
-            if (in && at + i < o.at.T) *cu_at(dq, b, at + i, h, n + c) = o.scale * (gq[i] + state);
+        share_get(o, o.q, head, chunk, n, 0.0f, v);
+        KN_UNROLL for (int i = 0; i < PIECE; i++, to += dq.s[1]) {
+            e *= a[i];
+            gq[i] = o.scale * fmaf(e, reads[(mine + i) * P + c], gq[i]);
+            if (i < left) *to = gq[i];
+            z[i] = v[i] * gq[i];
         }
-        KN_UNROLL for (int i = PIECE - 1; i >= 0; i--) {
+        share_get(o, o.k, head, chunk, n, 0.0f, v);
+        to = cu_at(dk, b, t + PIECE - 1, h, n + c);
+        KN_UNROLL for (int i = PIECE - 1; i >= 0; i--, to -= dk.s[1]) {
             float state = f * writes[(mine + i) * P + c];
-            f *= s.a[i];
-            if (in && at + i < o.at.T) *cu_at(dk, b, at + i, h, n + c) = gk[i] + state;
-            gk[i] = s.k[i] * state;
-            z[i] = sums += z[i];
+            f *= a[i];
+            if (i < left) *to = gk[i] + state;
+            z[i] = sums += fmaf(-v[i], gk[i], z[i]);
+            gk[i] = v[i] * state;
         }
         KN_UNROLL for (int i = 0; i < PIECE; i++) z[i] += wrote, wrote += gk[i];
         m->reads[threadIdx.x] = sums, m->writes[threadIdx.x] = wrote;
@@ -325,8 +346,9 @@ template <class E> KN_KERNEL(TILE_THREADS) back(gla<E> o, cu_view<float, 4> dq, 
         float through = m->through[c];
         for (int i = piece + 1; i < PIECES; i++) through += m->reads[i * TILE + c];
         for (int i = 0; i < piece; i++) through += m->writes[i * TILE + c];
-        KN_UNROLL for (int i = 0; i < PIECE; i++)
-            if (in && at + i < o.at.T) *cu_at(dg, b, at + i, h, n + c) = z[i] + through;
+        to = cu_at(dg, b, t, h, n + c);
+        KN_UNROLL for (int i = 0; i < PIECE; i++, to += dg.s[1])
+            if (i < left) *to = z[i] + through;
     }
 }
 template <class E> static size_t back_shared(void)
