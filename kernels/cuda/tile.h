@@ -70,7 +70,7 @@ template <bool AT, bool BT, bool SPREAD, int LONG = TILE> KN_DEVICE void tile_mu
         }
         KN_UNROLL for (int s = 0; s < 4; s++)
             KN_UNROLL for (int i = 0; i < 4; i++)
-                KN_UNROLL for (int j = 0; j < 4; j++) sum[4 * i + j] = fmaf(AT ? x[s][i] : x[i][s], BT ? y[j][s] : y[s][j], sum[4 * i + j]);
+                KN_UNROLL for (int j = 0; j < 4; j++) sum[4 * i + j] += (AT ? x[s][i] : x[i][s]) * (BT ? y[j][s] : y[s][j]); /* which becomes an FMA */
     }
 }
 template <bool AT, bool BT, bool SPREAD, int LONG = TILE> KN_DEVICE void tile_mul(float sum[TILE_SUMS], const bf16 *a, const bf16 *b)
