@@ -34,7 +34,7 @@ template <class E> struct delta {
     E *q = NULL, *k = NULL, *v = NULL, *dout = NULL;     /* [heads][Tp][Kp or Vp]: normed, scaled, padded */
     E *w = NULL, *d = NULL, *dd = NULL;                  /* W; U, then d; Z, then dd, then dr */
     E *h = NULL, *dh = NULL;                             /* [heads][chunks][Kp][Vp]: before each chunk; the gradient after each */
-    E *t = NULL, *p = NULL, *kk = NULL;                  /* [heads][chunks][64][64]: T, P, K' */
+    E *t = NULL, *p = NULL, *kk = NULL;                  /* [heads][chunks][64][64]: T; P, then D * dout d^T; K' */
     float *e = NULL, *f = NULL, *s = NULL;               /* [heads][Tp]; [heads][Kp][Vp] the state that no thread can hold */
     float *rq = NULL, *rk = NULL, *dq = NULL, *dk = NULL; /* what q and k were multiplied by; [heads][Tp][Kp] the gradients before the norms */
 };
@@ -131,7 +131,7 @@ KN_DEVICE void invert(float *A, float *X)
 }
 
 /* A block a chunk of a head: W, U, e, f; and with keep T and K', which the backward needs. */
-template <class E> KN_KERNEL(TILE_THREADS) prepare(delta<E> o, bool keep)
+template <class E> KN_KERNEL_MIN(TILE_THREADS, 2) prepare(delta<E> o, bool keep)
 {
     KN_SHARED(float, A);
     constexpr int P = tile_of<float>::PITCH;
@@ -144,7 +144,7 @@ template <class E> KN_KERNEL(TILE_THREADS) prepare(delta<E> o, bool keep)
     if (threadIdx.x < TILE) o.e[row + threadIdx.x] = t->e[threadIdx.x], o.f[row + threadIdx.x] = t->f[threadIdx.x];
     tile_zero(sum);
     tile_stream<E, false, true>(sum, k, o.Kp, TILE, (const E *)NULL, (const E *)NULL, 0, 0, (int)(o.Kp / TILE), buf);
-    E *kk = o.kk + blockIdx.x * TILE * TILE;
+    E *kk = o.kk + (int64_t)blockIdx.x * TILE * TILE;
     KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) {
         int r = tile_row<E>(i), c = tile_col<E, true>(i);
         float w = r > c ? X[r * P + c] * sum[i] : 0.0f;
@@ -287,7 +287,7 @@ template <class E> static size_t carry_shared(int tiles)
 }
 
 /* A block a chunk of a head. Forward: out. BACK: P, and Z in dd. */
-template <class E, bool BACK> KN_KERNEL(TILE_THREADS) answer(delta<E> o, cu_view<float, 4> out)
+template <class E, bool BACK> KN_KERNEL_MIN(TILE_THREADS, 2) answer(delta<E> o, cu_view<float, 4> out)
 {
     KN_SHARED(float, D);
     constexpr int P = tile_of<float>::PITCH, PE = tile_of<E>::PITCH;
@@ -440,13 +440,13 @@ struct backward_sums {
 };
 
 /* A block a chunk of a head: dv, dg, dbeta, and of q and k before their norms dq, dk; dr in dd's place. */
-template <class E> KN_KERNEL(TILE_THREADS) back(delta<E> o, cu_view<float, 4> dv, cu_view<float, 3> dg, cu_view<float, 3> dbeta)
+template <class E> KN_KERNEL_MIN(TILE_THREADS, 2) back(delta<E> o, cu_view<float, 4> dv, cu_view<float, 3> dg, cu_view<float, 3> dbeta)
 {
     KN_SHARED(float, D);
     constexpr int P = tile_of<float>::PITCH, PE = tile_of<E>::PITCH;
     struct tokens *t = (struct tokens *)(D + tile_size<float>);
     struct backward_sums *x = (struct backward_sums *)(t + 1);
-    E *buf = (E *)(x + 1), *mo = buf + 4 * tile_size<E>, *mx = sizeof(E) == 4 ? (E *)D : mo + tile_size<E>; /* of f32 in D's place, as in answer */
+    E *buf = (E *)(x + 1), *mx = sizeof(E) == 4 ? (E *)D : buf + 4 * tile_size<E>; /* of f32 in D's place, as in answer */
     int64_t head = blockIdx.x / o.chunks, chunk = blockIdx.x % o.chunks, row = head * o.keys.Tp + chunk * TILE, b = sequence(o, head), h = value_head(o, head);
     int64_t key = (head / o.R * o.keys.Tp + chunk * TILE) * o.Kp, pairs = (int64_t)blockIdx.x * TILE * TILE, state = (int64_t)blockIdx.x * o.Kp * o.Vp;
     int slabs = (int)(o.Vp / TILE), me = threadIdx.x;
@@ -477,9 +477,10 @@ template <class E> KN_KERNEL(TILE_THREADS) back(delta<E> o, cu_view<float, 4> dv
     float *cross = (float *)buf;
     KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) {
         int r = tile_row<E>(i), c = tile_col<E, true>(i);
-        float w = D[r * P + c], p = cu_get(o.p + pairs + r * TILE + c), k = cu_get(o.kk + pairs + r * TILE + c);
-        cross[r * P + c] = p * sum[i] - k * (t->beta[r] * other[i]);
-        cu_put(mo + r * PE + c, w * sum[i]);
+        E *p = o.p + pairs + r * TILE + c;
+        float w = D[r * P + c], k = cu_get(o.kk + pairs + r * TILE + c);
+        cross[r * P + c] = cu_get(p) * sum[i] - k * (t->beta[r] * other[i]);
+        cu_put(p, w * sum[i]);
         cu_put(mx + r * PE + c, r > c ? -w * (t->beta[r] * other[i]) : 0.0f);
         other[i] *= -k;
     }
@@ -498,39 +499,43 @@ template <class E> KN_KERNEL(TILE_THREADS) back(delta<E> o, cu_view<float, 4> dv
         tile_stream<E, false, true>(other, o.dd + row * o.Vp, o.Vp, TILE, (const E *)NULL, S, o.Vp, TILE, slabs, buf);
         tile_stream<E, false, true>(wrote, o.d + row * o.Vp, o.Vp, TILE, (const E *)NULL, dS, o.Vp, TILE, slabs, buf);
         for (int64_t c = me; c < TILE * o.Vp; c += TILE_THREADS) through = fmaf(cu_get(S + c), cu_get(dS + c), through);
-        {
-            float reads[TILE_SUMS], betas[TILE_SUMS], writes[TILE_SUMS];
-            KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) {
-                int r = tile_row<E>(i), c = tile_col<E, true>(i);
-                float q = cu_get(o.q + key + r * o.Kp + n + c), k = cu_get(o.k + key + r * o.Kp + n + c);
-                sum[i] *= t->e[r];
-                betas[i] = -t->e[r] * other[i];
-                other[i] = betas[i] * t->beta[r];
-                betas[i] *= k;
-                reads[i] = fmaf(q, sum[i], k * other[i]);
-                wrote[i] *= t->f[r];
-                writes[i] = k * wrote[i];
-                other[i] += wrote[i];
-            }
-            tile_row_sums<E>(reads, x->part[0]);
-            tile_row_sums<E>(writes, x->part[1]);
-            tile_row_sums<E>(betas, x->part[2]);
+        float k[TILE_SUMS], part[TILE_SUMS];
+        KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) {
+            int r = tile_row<E>(i);
+            k[i] = cu_get(o.k + key + r * o.Kp + n + tile_col<E, true>(i));
+            other[i] *= -t->e[r];
+            part[i] = k[i] * other[i];
         }
+        tile_row_sums<E>(part, x->part[2]);
+        KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) {
+            int r = tile_row<E>(i);
+            sum[i] *= t->e[r], other[i] *= t->beta[r];
+            part[i] = fmaf(cu_get(o.q + key + r * o.Kp + n + tile_col<E, true>(i)), sum[i], k[i] * other[i]);
+        }
+        tile_row_sums<E>(part, x->part[0]);
+        KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) {
+            wrote[i] *= t->f[tile_row<E>(i)];
+            part[i] = k[i] * wrote[i];
+            other[i] += wrote[i];
+        }
+        tile_row_sums<E>(part, x->part[1]);
         __syncthreads();
         if (me < TILE) {
             x->read[me] += x->part[0][me] + x->part[0][TILE + me];
             x->wrote[me] += x->part[1][me] + x->part[1][TILE + me];
             x->dbeta[me] += x->part[2][me] + x->part[2][TILE + me];
         }
-        tile_fetch(buf, o.k + key + n, o.Kp);
-        tile_fetch(buf + tile_size<E>, o.q + key + n, o.Kp);
+        E *kt = buf, *qt = buf + tile_size<E>, *mo = buf + 2 * tile_size<E>;
+        tile_fetch(kt, o.k + key + n, o.Kp);
+        tile_fetch(qt, o.q + key + n, o.Kp);
+        tile_fetch(mo, o.p + pairs, TILE);
         kn_cp_commit();
         kn_cp_wait<0>();
         __syncthreads();
-        tile_mul<false, false, true>(sum, mo, buf);
-        tile_mul<false, false, true>(other, mx, buf);
-        tile_mul<true, false, true>(other, mx, buf);
-        tile_mul<true, false, true>(other, mo, buf + tile_size<E>);
+        tile_mul<false, false, true>(sum, mo, kt);
+        tile_mul<false, false, true>(other, mx, kt);
+        tile_mul<true, false, true>(other, mx, kt);
+        tile_mul<true, false, true>(other, mo, qt);
         tile_put<E, float, true>(o.dq + row * o.Kp + n, o.Kp, sum);
         tile_put<E, float, true>(o.dk + row * o.Kp + n, o.Kp, other);
     }
@@ -545,7 +550,7 @@ template <class E> KN_KERNEL(TILE_THREADS) back(delta<E> o, cu_view<float, 4> dv
 }
 template <class E> static size_t back_shared(void)
 {
-    return tile_bytes<float> + sizeof(struct tokens) + sizeof(struct backward_sums) + (sizeof(E) == 4 ? 5 : 6) * tile_bytes<E>;
+    return tile_bytes<float> + sizeof(struct tokens) + sizeof(struct backward_sums) + (sizeof(E) == 4 ? 4 : 5) * tile_bytes<E>;
 }
 
 /* dx [B,T,G,K] = r (d - y (y . d) / m^2), d the sum of the key head's R gradients in order: back through y = x r, r = m / |x|; or r d where nothing was normed. A warp

@@ -124,13 +124,34 @@ KN_DEVICE void tile_stream(float sum[TILE_SUMS], const E *a, int64_t lda, int64_
     }
 }
 
-/* The sums, rounded, as a tile in shared memory (ld = the pitch) or in global. */
+/* Four lanes in a row hold each a row of a 4 x 4 matrix: then each holds a column. By the whole warp. */
+KN_DEVICE void tile_turn(uint32_t v[4])
+{
+    bool odd = threadIdx.x & 1, high = threadIdx.x & 2;
+    KN_UNROLL for (int i = 0; i < 4; i += 2) {
+        uint32_t got = __shfl_xor_sync(KN_FULL, odd ? v[i] : v[i + 1], 1);
+        v[i] = odd ? got : v[i], v[i + 1] = odd ? v[i + 1] : got;
+    }
+    KN_UNROLL for (int i = 0; i < 2; i++) {
+        uint32_t got = __shfl_xor_sync(KN_FULL, high ? v[i] : v[i + 2], 2);
+        v[i] = high ? got : v[i], v[i + 2] = high ? v[i + 2] : got;
+    }
+}
+
+/* The sums, rounded, as a tile in shared memory (ld = the pitch) or in global; rows 16-byte aligned. By the whole warp. */
 template <class E, class O, bool SPREAD> KN_DEVICE void tile_put(O *to, int64_t ld, const float sum[TILE_SUMS])
 {
-    KN_UNROLL for (int i = 0; i < TILE_SUMS; i += 2) {
-        O *at = to + tile_row<E>(i) * ld + tile_col<E, SPREAD>(i);
-        if (sizeof(E) == 2 && sizeof(O) == 2) *(uint32_t *)at = kn_pack_bf16(sum[i], sum[i + 1]);
-        else cu_put(at, sum[i]), cu_put(to + tile_row<E>(i + 1) * ld + tile_col<E, SPREAD>(i + 1), sum[i + 1]);
+    if (sizeof(E) == 2 && sizeof(O) == 2) {
+        KN_UNROLL for (int h = 0; h < 4; h += 2) { /* rows: a lane takes the 8 columns of one of the 4 fragments */
+            uint32_t v[4];
+            KN_UNROLL for (int q = 0; q < 4; q++) v[q] = kn_pack_bf16(sum[4 * q + h], sum[4 * q + h + 1]);
+            tile_turn(v);
+            kn_store16(to + tile_row<E>(h) * ld + tile_col<E, SPREAD>(4 * (threadIdx.x % 4)) / 8 * 8, make_uint4(v[0], v[1], v[2], v[3]));
+        }
+    } else if (sizeof(E) == 4 && !SPREAD) {
+        KN_UNROLL for (int i = 0; i < TILE_SUMS; i += 4) cu_put4(to + tile_row<E>(i) * ld + tile_col<E, SPREAD>(i), make_float4(sum[i], sum[i + 1], sum[i + 2], sum[i + 3]));
+    } else {
+        KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) cu_put(to + tile_row<E>(i) * ld + tile_col<E, SPREAD>(i), sum[i]);
     }
 }
 
