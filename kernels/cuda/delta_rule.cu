@@ -186,7 +186,7 @@ template <class E> KN_DEVICE float state_at(const cu_view<float, 4> &s, const de
 
 /* A block a head and 64 columns of the state, chunk after chunk: d in U's place, h. N > 0: threads hold the state, K <= 64 N, and the tiles of W and k come through a
  * ring; N = 0: it lies in o.s, and any K goes. */
-template <class E, int N> KN_KERNEL(TILE_THREADS) carry(delta<E> o, cu_view<float, 4> s)
+template <class E, int N> KN_KERNEL_MIN(TILE_THREADS, (N > 2 ? 1 : 2)) carry(delta<E> o, cu_view<float, 4> s)
 {
     KN_SHARED(E, ring);
     constexpr int HELD = N ? N : 1;
@@ -196,12 +196,13 @@ template <class E, int N> KN_KERNEL(TILE_THREADS) carry(delta<E> o, cu_view<floa
     E *d = o.d + head * o.keys.Tp * o.Vp + v, *h = o.h + head * o.chunks * o.Kp * o.Vp + v;
     const float *e = o.e + head * o.keys.Tp, *f = o.f + head * o.keys.Tp;
     float S[HELD][TILE_SUMS], sum[TILE_SUMS];
-    int64_t cells = o.Kp * o.Vp, step = 0, steps = o.chunks * 2 * N;
+    int64_t cells = o.Kp * o.Vp;
+    int step = 0, chunks = (int)o.chunks, steps = chunks * 2 * N;
     float *far = N ? (float *)NULL : o.s + head * cells + v;
-    auto fetch = [&](int64_t q) {
-        if (q < steps) {
-            int64_t c = q / (2 * HELD), j = q % (2 * HELD);
-            tile_fetch(ring + q % RING * tile_size<E>, (j < N ? w + j * TILE : k + (j - N) * TILE) + c * TILE * o.Kp, o.Kp);
+    auto fetch = [&](int i) {
+        if (i < steps) {
+            int c = i / (2 * HELD), j = i % (2 * HELD);
+            tile_fetch(ring + i % RING * tile_size<E>, (j < N ? w : k) + c * TILE * o.Kp + j % HELD * TILE, o.Kp);
         }
         kn_cp_commit();
     };
@@ -214,9 +215,9 @@ template <class E, int N> KN_KERNEL(TILE_THREADS) carry(delta<E> o, cu_view<floa
         step++;
         return tile;
     };
-    auto out = [&](int64_t c) { /* the state before chunk c */
+    auto out = [&](int c) { /* the state before chunk c */
         KN_UNROLL for (int n = 0; n < N; n++) {
-            if (c < o.chunks) tile_put<E, E, false>(h + c * cells + n * TILE * o.Vp, o.Vp, S[n]);
+            if (c < chunks) tile_put<E, E, false>(h + c * cells + n * TILE * o.Vp, o.Vp, S[n]);
             tile_put<E, E, false>(held + n * tile_size<E>, tile_of<E>::PITCH, S[n]);
         }
     };
@@ -235,8 +236,8 @@ template <class E, int N> KN_KERNEL(TILE_THREADS) carry(delta<E> o, cu_view<floa
                 cu_put(h + (n + r) * o.Vp + c, x);
             }
     }
-    for (int64_t c = 0; c < o.chunks; c++) {
-        int64_t row = c * TILE;
+    for (int c = 0; c < chunks; c++) {
+        int64_t row = (int64_t)c * TILE;
         float kept = e[row + TILE - 1];
         tile_zero(sum);
         if constexpr (N > 0) {
@@ -262,7 +263,7 @@ template <class E, int N> KN_KERNEL(TILE_THREADS) carry(delta<E> o, cu_view<floa
                 KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) sum[i] = kept * far[(n + tile_row<E>(i)) * o.Vp + tile_col<E, false>(i)];
                 tile_stream<E, true, false>(sum, k + row * o.Kp + n, o.Kp, 0, fd, (const E *)NULL, 0, 0, 1, held);
                 tile_put<E, float, false>(far + n * o.Vp, o.Vp, sum);
-                if (c + 1 < o.chunks) tile_put<E, E, false>(h + (c + 1) * cells + n * o.Vp, o.Vp, sum);
+                if (c + 1 < chunks) tile_put<E, E, false>(h + (c + 1) * cells + n * o.Vp, o.Vp, sum);
             }
         }
     }
@@ -328,7 +329,7 @@ template <class E> static size_t answer_shared(void)
 }
 
 /* The gradient of the state from the last chunk to the first, as carry: dd in Z's place, dh. */
-template <class E, int N> KN_KERNEL(TILE_THREADS) carry_back(delta<E> o)
+template <class E, int N> KN_KERNEL_MIN(TILE_THREADS, (N > 2 ? 1 : 2)) carry_back(delta<E> o)
 {
     KN_SHARED(E, ring);
     constexpr int PE = tile_of<E>::PITCH, HELD = N ? N : 1;
@@ -338,11 +339,12 @@ template <class E, int N> KN_KERNEL(TILE_THREADS) carry_back(delta<E> o)
     E *dd = o.dd + head * o.keys.Tp * o.Vp + v, *dh = o.dh + head * o.chunks * o.Kp * o.Vp + v;
     const float *e = o.e + head * o.keys.Tp, *f = o.f + head * o.keys.Tp;
     float S[HELD][TILE_SUMS], sum[TILE_SUMS];
-    int64_t cells = o.Kp * o.Vp, step = 0, steps = o.chunks * 3 * N;
+    int64_t cells = o.Kp * o.Vp;
+    int step = 0, chunks = (int)o.chunks, steps = chunks * 3 * N;
     float *far = N ? (float *)NULL : o.s + head * cells + v;
-    auto fetch = [&](int64_t i) {
+    auto fetch = [&](int i) {
         if (i < steps) {
-            int64_t c = o.chunks - 1 - i / (3 * HELD), j = i % (3 * HELD);
+            int c = chunks - 1 - i / (3 * HELD), j = i % (3 * HELD);
             tile_fetch(ring + i % RING * tile_size<E>, (j < N ? k : j < 2 * N ? q : w) + c * TILE * o.Kp + j % HELD * TILE, o.Kp);
         }
         kn_cp_commit();
@@ -363,8 +365,8 @@ template <class E, int N> KN_KERNEL(TILE_THREADS) carry_back(delta<E> o)
         for (int64_t n = 0; n < o.Kp; n += TILE)
             KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) far[(n + tile_row<E>(i)) * o.Vp + tile_col<E, false>(i)] = 0;
     }
-    for (int64_t c = o.chunks - 1; c >= 0; c--) {
-        int64_t row = c * TILE;
+    for (int c = chunks - 1; c >= 0; c--) {
+        int64_t row = (int64_t)c * TILE;
         float kept = e[row + TILE - 1];
         tile_zero(sum);
         if constexpr (N > 0) {
@@ -449,7 +451,7 @@ template <class E> KN_KERNEL_MIN(TILE_THREADS, 2) back(delta<E> o, cu_view<float
     E *buf = (E *)(x + 1), *mx = sizeof(E) == 4 ? (E *)D : buf + 4 * tile_size<E>; /* of f32 in D's place, as in answer */
     int64_t head = blockIdx.x / o.chunks, chunk = blockIdx.x % o.chunks, row = head * o.keys.Tp + chunk * TILE, b = sequence(o, head), h = value_head(o, head);
     int64_t key = (head / o.R * o.keys.Tp + chunk * TILE) * o.Kp, pairs = (int64_t)blockIdx.x * TILE * TILE, state = (int64_t)blockIdx.x * o.Kp * o.Vp;
-    int slabs = (int)(o.Vp / TILE), me = threadIdx.x;
+    int slabs = (int)(o.Vp / TILE), Kp = (int)o.Kp, me = threadIdx.x;
     float sum[TILE_SUMS], other[TILE_SUMS];
     decays(o, head, chunk, t, D);
     if (me < TILE) x->read[me] = x->wrote[me] = x->dbeta[me] = 0;
@@ -490,40 +492,41 @@ template <class E> KN_KERNEL_MIN(TILE_THREADS, 2) back(delta<E> o, cu_view<float
 
     float through = 0;
     for (int64_t n = 0; n < o.Kp; n += TILE) {
-        float wrote[TILE_SUMS];
+        float part[TILE_SUMS];
+        const E *S = o.h + state + n * o.Vp, *dS = o.dh + state + n * o.Vp, *qn = o.q + key + n, *kn = o.k + key + n;
         tile_zero(sum);
-        tile_zero(other);
-        tile_zero(wrote);
-        const E *S = o.h + state + n * o.Vp, *dS = o.dh + state + n * o.Vp;
-        tile_stream<E, false, true>(sum, o.dout + row * o.Vp, o.Vp, TILE, (const E *)NULL, S, o.Vp, TILE, slabs, buf);
-        tile_stream<E, false, true>(other, o.dd + row * o.Vp, o.Vp, TILE, (const E *)NULL, S, o.Vp, TILE, slabs, buf);
-        tile_stream<E, false, true>(wrote, o.d + row * o.Vp, o.Vp, TILE, (const E *)NULL, dS, o.Vp, TILE, slabs, buf);
-        for (int64_t c = me; c < TILE * o.Vp; c += TILE_THREADS) through = fmaf(cu_get(S + c), cu_get(dS + c), through);
-        float k[TILE_SUMS], part[TILE_SUMS];
+        tile_stream<E, false, true>(sum, o.d + row * o.Vp, o.Vp, TILE, (const E *)NULL, dS, o.Vp, TILE, slabs, buf);
         KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) {
             int r = tile_row<E>(i);
-            k[i] = cu_get(o.k + key + r * o.Kp + n + tile_col<E, true>(i));
-            other[i] *= -t->e[r];
-            part[i] = k[i] * other[i];
-        }
-        tile_row_sums<E>(part, x->part[2]);
-        KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) {
-            int r = tile_row<E>(i);
-            sum[i] *= t->e[r], other[i] *= t->beta[r];
-            part[i] = fmaf(cu_get(o.q + key + r * o.Kp + n + tile_col<E, true>(i)), sum[i], k[i] * other[i]);
+            sum[i] *= t->f[r];
+            part[i] = cu_get(kn + (r * Kp + tile_col<E, true>(i))) * sum[i];
         }
         tile_row_sums<E>(part, x->part[0]);
+        tile_zero(other);
+        tile_stream<E, false, true>(other, o.dd + row * o.Vp, o.Vp, TILE, (const E *)NULL, S, o.Vp, TILE, slabs, buf);
         KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) {
-            wrote[i] *= t->f[tile_row<E>(i)];
-            part[i] = k[i] * wrote[i];
-            other[i] += wrote[i];
+            int r = tile_row<E>(i);
+            float k = cu_get(kn + (r * Kp + tile_col<E, true>(i)));
+            other[i] *= -t->e[r];
+            part[i] = k * other[i];
+            other[i] = fmaf(t->beta[r], other[i], sum[i]);
         }
         tile_row_sums<E>(part, x->part[1]);
+        tile_zero(sum);
+        tile_stream<E, false, true>(sum, o.dout + row * o.Vp, o.Vp, TILE, (const E *)NULL, S, o.Vp, TILE, slabs, buf);
+        KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) {
+            int r = tile_row<E>(i);
+            sum[i] *= t->e[r];
+            part[i] = cu_get(qn + (r * Kp + tile_col<E, true>(i))) * sum[i];
+        }
+        tile_row_sums<E>(part, x->part[2]);
+        for (int64_t c = me; c < TILE * o.Vp; c += TILE_THREADS) through = fmaf(cu_get(S + c), cu_get(dS + c), through);
         __syncthreads();
         if (me < TILE) {
-            x->read[me] += x->part[0][me] + x->part[0][TILE + me];
-            x->wrote[me] += x->part[1][me] + x->part[1][TILE + me];
-            x->dbeta[me] += x->part[2][me] + x->part[2][TILE + me];
+            float read = x->part[1][me] + x->part[1][TILE + me]; /* by k, before beta */
+            x->wrote[me] += x->part[0][me] + x->part[0][TILE + me];
+            x->dbeta[me] += read;
+            x->read[me] += fmaf(t->beta[me], read, x->part[2][me] + x->part[2][TILE + me]);
         }
         E *kt = buf, *qt = buf + tile_size<E>, *mo = buf + 2 * tile_size<E>;
         tile_fetch(kt, o.k + key + n, o.Kp);
