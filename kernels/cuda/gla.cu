@@ -38,17 +38,27 @@ template <class E> struct gla {
     float *last = NULL;         /* [heads][chunks][Kp]: e_n */
 };
 
-/* A thread's share of 64 channels of a chunk is one channel and a piece of the tokens: v = x there, `none` past the end. */
-template <class E> KN_DEVICE void share_get(const gla<E> &o, const cu_view<const float, 4> &x, int64_t head, int64_t chunk, int64_t n, float none, float v[PIECE])
+/* A chunk of a head, from the number among those of the round. */
+struct place {
+    int head, chunk, b, h;
+};
+
+template <class E> KN_DEVICE struct place place_of(const gla<E> &o, int i)
 {
-    int64_t c = n + threadIdx.x % TILE, t = chunk * TILE + threadIdx.x / TILE * PIECE;
-    int left = c < o.K ? (int)(o.at.T - t) : 0;
-    const float *p = cu_at(x, (o.at.first + head) / o.at.H, t, (o.at.first + head) % o.at.H, c);
-    KN_UNROLL for (int i = 0; i < PIECE; i++, p += x.s[1]) v[i] = i < left ? *p : none;
+    int head = i / (int)o.chunks, all = (int)o.at.first + head, H = (int)o.at.H;
+    return {head, i % (int)o.chunks, all / H, all % H};
 }
-template <class E> KN_DEVICE void share_decays(const gla<E> &o, int64_t head, int64_t chunk, int64_t n, float a[PIECE])
+
+/* A thread's share of 64 channels of a chunk is one channel and a piece of the tokens: v = x there, 0 past the end. */
+template <class E> KN_DEVICE void share_get(const gla<E> &o, const cu_view<const float, 4> &x, struct place at, int n, float v[PIECE])
 {
-    share_get(o, o.g, head, chunk, n, 0.0f, a);
+    int c = n + threadIdx.x % TILE, t = at.chunk * TILE + threadIdx.x / TILE * PIECE, left = c < o.K ? (int)o.at.T - t : 0;
+    const float *p = cu_at(x, at.b, t, at.h, c);
+    KN_UNROLL for (int i = 0; i < PIECE; i++, p += x.s[1]) v[i] = i < left ? *p : 0.0f;
+}
+template <class E> KN_DEVICE void share_decays(const gla<E> &o, struct place at, int n, float a[PIECE])
+{
+    share_get(o, o.g, at, n, a);
     KN_UNROLL for (int i = 0; i < PIECE; i++) a[i] = expf(a[i]);
 }
 
@@ -104,22 +114,22 @@ template <class E> KN_KERNEL_MIN(TILE_THREADS, 2) prepare(gla<E> o)
     KN_SHARED(struct pairs_memory, m);
     constexpr int P = tile_of<float>::PITCH;
     E *x = (E *)(m + 1), *y = x + tile_size<E>;
-    int64_t head = blockIdx.x / o.chunks, chunk = blockIdx.x % o.chunks;
+    struct place at = place_of(o, blockIdx.x);
     int c = threadIdx.x % TILE, piece = threadIdx.x / TILE, j = threadIdx.x % PIECE, quarter = threadIdx.x / PIECE % PIECES;
     float near[TILE_SUMS], apart[TILE_SUMS], *far = sizeof(E) == 2 ? near : apart; /* in bf16 no warp has both */
     float own[PIECE]; /* own[i]: the pair of tokens i and j of the piece, over a quarter of the channels */
     tile_zero(near);
     tile_zero(far);
     tile_zero(own);
-    for (int64_t n = 0; n < o.Kp; n += TILE) {
+    for (int n = 0; n < (int)o.Kp; n += TILE) {
         float a[PIECE], v[PIECE];
-        share_decays(o, head, chunk, n, a);
+        share_decays(o, at, n, a);
         struct between w = pieces_between(a, m->all);
-        int64_t at = (head * o.at.Tp + chunk * TILE + piece * PIECE) * o.Kp + n + c;
-        E *eq = o.eq + at, *fk = o.fk + at + (PIECE - 1) * o.Kp;
+        int64_t row = (at.head * o.at.Tp + at.chunk * TILE + piece * PIECE) * o.Kp + n + c;
+        E *eq = o.eq + row, *fk = o.fk + row + (PIECE - 1) * o.Kp;
         int to = piece * PIECE * P + c;
         float e = w.before, f = w.after;
-        share_get(o, o.q, head, chunk, n, 0.0f, v);
+        share_get(o, o.q, at, n, v);
         KN_UNROLL for (int i = 0; i < PIECE; i++, eq += o.Kp) {
             v[i] *= o.scale;
             e *= a[i];
@@ -129,7 +139,7 @@ template <class E> KN_KERNEL_MIN(TILE_THREADS, 2) prepare(gla<E> o)
         if (piece == PIECES - 1) o.last[blockIdx.x * o.Kp + n + c] = e;
         if (piece % 2) to_border(a, v, true, 1.0f, x);
         if (piece >= 2) to_border(a, v, true, w.half, y);
-        share_get(o, o.k, head, chunk, n, 0.0f, v);
+        share_get(o, o.k, at, n, v);
         KN_UNROLL for (int i = PIECE - 1; i >= 0; i--, fk -= o.Kp) {
             cu_put(fk, f * v[i]);
             f *= a[i];
@@ -221,15 +231,17 @@ template <class E, bool BACK> KN_KERNEL(TILE_THREADS) carry(gla<E> o, cu_view<fl
 template <class E, bool BACK> KN_KERNEL(TILE_THREADS) answer(gla<E> o, cu_view<float, 4> out)
 {
     KN_SHARED(E, buf);
-    int64_t across = o.Vp / TILE, v = blockIdx.x % across * TILE, part = blockIdx.x / across, head = part / o.chunks, chunk = part % o.chunks;
-    int64_t b = (o.at.first + head) / o.at.H, h = (o.at.first + head) % o.at.H, row = head * o.at.Tp + chunk * TILE;
+    int across = (int)(o.Vp / TILE), v = blockIdx.x % across * TILE;
+    int64_t part = blockIdx.x / across;
+    struct place at = place_of(o, (int)part);
+    int64_t row = at.head * o.at.Tp + at.chunk * TILE;
     float sum[TILE_SUMS];
     tile_zero(sum);
     tile_stream<E, false, false>(sum, (BACK ? o.fk : o.eq) + row * o.Kp, o.Kp, TILE, (const E *)NULL, (BACK ? o.dh : o.h) + part * o.Kp * o.Vp + v, o.Vp, TILE * o.Vp, (int)(o.Kp / TILE), buf);
     tile_stream<E, BACK, false>(sum, o.p + part * TILE * TILE, TILE, 0, (const E *)NULL, (BACK ? o.dout : o.v) + row * o.Vp + v, o.Vp, 0, 1, buf);
     KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) {
-        int64_t t = chunk * TILE + tile_row<E>(i), c = v + tile_col<E, false>(i);
-        if (t < o.at.T && c < o.V) *cu_at(out, b, t, h, c) = sum[i];
+        int t = at.chunk * TILE + tile_row<E>(i), c = v + tile_col<E, false>(i);
+        if (t < o.at.T && c < o.V) *cu_at(out, at.b, t, at.h, c) = sum[i];
     }
 }
 
@@ -246,8 +258,8 @@ template <class E> KN_KERNEL_MIN(TILE_THREADS, 2) back(gla<E> o, cu_view<float, 
     constexpr int P = tile_of<float>::PITCH, PE = tile_of<E>::PITCH, PO = PIECE + 4;
     E *dP = (E *)(m + 1), *buf = dP + tile_size<E>, *x = buf; /* x and the three after it in buf's place */
     float *reads = (float *)(buf + tile_size<E>), *writes = reads + tile_size<float>, *pairs = writes + tile_size<float>;
-    int chunks = (int)o.chunks, head = blockIdx.x / chunks, chunk = blockIdx.x % chunks, b = (int)((o.at.first + head) / o.at.H), h = (int)((o.at.first + head) % o.at.H);
-    int64_t row = head * o.at.Tp + chunk * TILE;
+    struct place at = place_of(o, blockIdx.x);
+    int64_t row = at.head * o.at.Tp + at.chunk * TILE;
     int c = threadIdx.x % TILE, piece = threadIdx.x / TILE, lane = threadIdx.x % 32, slabs = (int)(o.Vp / TILE), mine = piece * PIECE;
     float sum[TILE_SUMS];
 
@@ -261,7 +273,7 @@ template <class E> KN_KERNEL_MIN(TILE_THREADS, 2) back(gla<E> o, cu_view<float, 
         if (r / PIECE == j / PIECE) m->own[r * PO + j % PIECE] = m->own[j * PO + r % PIECE] = sum[i];
     }
 
-    for (int64_t n = 0; n < o.Kp; n += TILE) {
+    for (int n = 0; n < (int)o.Kp; n += TILE) {
         const E *S = o.h + (blockIdx.x * o.Kp + n) * o.Vp, *dS = o.dh + (blockIdx.x * o.Kp + n) * o.Vp;
         float other[TILE_SUMS];
         tile_zero(sum);
@@ -277,20 +289,21 @@ template <class E> KN_KERNEL_MIN(TILE_THREADS, 2) back(gla<E> o, cu_view<float, 
             if (lane == 0) m->through[r] = w * o.last[blockIdx.x * o.Kp + n + r];
         }
         float a[PIECE], v[PIECE];
-        share_decays(o, head, chunk, n, a);
+        share_decays(o, at, n, a);
         struct between w = pieces_between(a, m->all);
 
-        /* of pairs: within the piece first */
-        float gq[PIECE], gk[PIECE], z[PIECE];
-        share_get(o, o.k, head, chunk, n, 0.0f, v);
+        /* reads becomes q's gradient, of pairs within the piece first; writes stays what k's is by way of the state, gk is that of pairs */
+        float gk[PIECE], z[PIECE], e = w.before, f = w.after, *rq = reads + mine * P + c;
+        share_get(o, o.k, at, n, v);
         KN_UNROLL for (int i = 0; i < PIECE; i++) {
             float t = 0, d[PIECE];
             KN_UNROLL for (int j = 0; j <= i; j += 4) tile_four(d + j, m->own + (mine + i) * PO + j);
             KN_UNROLL for (int j = 0; j < i; j++) z[j] *= a[i], t = fmaf(d[j], z[j], t);
             z[i] = v[i];
-            gq[i] = fmaf(d[i], z[i], t);
+            e *= a[i];
+            rq[i * P] = fmaf(e, rq[i * P], fmaf(d[i], z[i], t));
         }
-        share_get(o, o.q, head, chunk, n, 0.0f, v);
+        share_get(o, o.q, at, n, v);
         KN_UNROLL for (int j = PIECE - 1; j >= 0; j--) {
             float t = 0, d[PIECE];
             KN_UNROLL for (int i = j / 4 * 4; i < PIECE; i += 4) tile_four(d + i, m->own + (mine + j) * PO + i);
@@ -302,37 +315,34 @@ template <class E> KN_KERNEL_MIN(TILE_THREADS, 2) back(gla<E> o, cu_view<float, 
         KN_ROLLED for (int level = 0; level < 2; level++) {
             bool later = level ? piece >= 2 : piece % 2;
             float far = level ? w.half : 1.0f;
-            share_get(o, later ? o.q : o.k, head, chunk, n, 0.0f, v);
+            share_get(o, later ? o.q : o.k, at, n, v);
             if (later)
                 KN_UNROLL for (int i = 0; i < PIECE; i++) v[i] *= o.scale;
             to_border(a, v, later, far, x);
             __syncthreads();
             int r = tile_row<E>(0), from = level ? HALF - r / HALF * HALF : (r / PIECE ^ 1) * PIECE;
             tile_zero(sum);
-            if (level) tile_mul<false, false, false, HALF>(sum, dP + from, x + from * PE);
-            else tile_mul<false, false, false, PIECE>(sum, dP + from, x + from * PE);
+            KN_ROLLED for (int end = from + (level ? HALF : PIECE); from < end; from += PIECE) tile_mul<false, false, false, PIECE>(sum, dP + from, x + from * PE);
             tile_put<E, float, false>(pairs, P, sum);
             __syncthreads();
             if (later)
-                KN_UNROLL for (int i = 0; i < PIECE; i++) far *= a[i], gq[i] = fmaf(far, pairs[(mine + i) * P + c], gq[i]);
+                KN_UNROLL for (int i = 0; i < PIECE; i++) far *= a[i], rq[i * P] = fmaf(far, pairs[(mine + i) * P + c], rq[i * P]);
             else
                 KN_UNROLL for (int i = PIECE - 1; i >= 0; i--) gk[i] = fmaf(far, pairs[(mine + i) * P + c], gk[i]), far *= a[i];
         }
 
-        /* and what goes by way of the states; z becomes what crosses the border before each token, of the piece alone */
-        int64_t t = chunk * TILE + mine;
-        int left = n + c < o.K ? (int)(o.at.T - t) : 0;
-        float *to = cu_at(dq, b, t, h, n + c);
-        float e = w.before, f = w.after, wrote = 0, sums = 0;
-        share_get(o, o.q, head, chunk, n, 0.0f, v);
+        /* z becomes what crosses the border before each token, of the piece alone */
+        int t = at.chunk * TILE + mine, left = n + c < o.K ? (int)o.at.T - t : 0;
+        float *to = cu_at(dq, at.b, t, at.h, n + c);
+        float wrote = 0, sums = 0;
+        share_get(o, o.q, at, n, v);
         KN_UNROLL for (int i = 0; i < PIECE; i++, to += dq.s[1]) {
-            e *= a[i];
-            gq[i] = o.scale * fmaf(e, reads[(mine + i) * P + c], gq[i]);
-            if (i < left) *to = gq[i];
-            z[i] = v[i] * gq[i];
+            float g = o.scale * rq[i * P];
+            if (i < left) *to = g;
+            z[i] = v[i] * g;
         }
-        share_get(o, o.k, head, chunk, n, 0.0f, v);
-        to = cu_at(dk, b, t + PIECE - 1, h, n + c);
+        share_get(o, o.k, at, n, v);
+        to = cu_at(dk, at.b, t + PIECE - 1, at.h, n + c);
         KN_UNROLL for (int i = PIECE - 1; i >= 0; i--, to -= dk.s[1]) {
             float state = f * writes[(mine + i) * P + c];
             f *= a[i];
@@ -346,7 +356,7 @@ template <class E> KN_KERNEL_MIN(TILE_THREADS, 2) back(gla<E> o, cu_view<float, 
         float through = m->through[c];
         for (int i = piece + 1; i < PIECES; i++) through += m->reads[i * TILE + c];
         for (int i = 0; i < piece; i++) through += m->writes[i * TILE + c];
-        to = cu_at(dg, b, t, h, n + c);
+        to = cu_at(dg, at.b, t, at.h, n + c);
         KN_UNROLL for (int i = 0; i < PIECE; i++, to += dg.s[1])
             if (i < left) *to = z[i] + through;
     }

@@ -90,12 +90,12 @@ template <bool AT, bool BT, bool SPREAD, int LONG = TILE> KN_DEVICE void tile_mu
 }
 
 /* Begins the copy of a tile whose rows lie ld apart. */
-template <class E> KN_DEVICE void tile_fetch(E *to, const E *from, int64_t ld)
+template <class E> KN_DEVICE void tile_fetch(E *to, const E *from, int ld)
 {
     constexpr int N = 16 / sizeof(E), ACROSS = TILE / N, ROUNDS = TILE * ACROSS / TILE_THREADS;
     KN_UNROLL for (int i = 0; i < ROUNDS; i++) {
         int at = threadIdx.x + i * TILE_THREADS, r = at / ACROSS, c = at % ACROSS * N;
-        kn_cp16(to + r * tile_of<E>::PITCH + c, from + r * ld + c, true);
+        kn_cp16(to + r * tile_of<E>::PITCH + c, from + (r * ld + c), true);
     }
 }
 
@@ -103,7 +103,7 @@ template <class E> KN_DEVICE void tile_fetch(E *to, const E *from, int64_t ld)
  * where there is none, B is A's tile again. buf: 4 tiles (2 where one side is fixed or the same). Begins with a barrier, so that what threads wrote before, to fixed or to a and b, is there;
  * and ends with one, so that buf and fixed are free. */
 template <class E, bool AT, bool BT, bool SPREAD = BT>
-KN_DEVICE void tile_stream(float sum[TILE_SUMS], const E *a, int64_t lda, int64_t a_step, const E *fixed, const E *b, int64_t ldb, int64_t b_step, int n, E *buf)
+KN_DEVICE void tile_stream(float sum[TILE_SUMS], const E *a, int lda, int a_step, const E *fixed, const E *b, int ldb, int b_step, int n, E *buf)
 {
     E *second = buf + (a ? 2 * tile_size<E> : 0);
     __syncthreads();
@@ -113,8 +113,8 @@ KN_DEVICE void tile_stream(float sum[TILE_SUMS], const E *a, int64_t lda, int64_
     for (int s = 0; s < n; s++) {
         int now = s % 2 * tile_size<E>, next = tile_size<E> - now;
         if (s + 1 < n) {
-            if (a) tile_fetch(buf + next, a + (s + 1) * a_step, lda);
-            if (b) tile_fetch(second + next, b + (s + 1) * b_step, ldb);
+            if (a) tile_fetch(buf + next, a += a_step, lda);
+            if (b) tile_fetch(second + next, b += b_step, ldb);
         }
         kn_cp_commit();
         kn_cp_wait<1>();
@@ -139,19 +139,19 @@ KN_DEVICE void tile_turn(uint32_t v[4])
 }
 
 /* The sums, rounded, as a tile in shared memory (ld = the pitch) or in global; rows 16-byte aligned. By the whole warp. */
-template <class E, class O, bool SPREAD> KN_DEVICE void tile_put(O *to, int64_t ld, const float sum[TILE_SUMS])
+template <class E, class O, bool SPREAD> KN_DEVICE void tile_put(O *to, int ld, const float sum[TILE_SUMS])
 {
     if (sizeof(E) == 2 && sizeof(O) == 2) {
         KN_UNROLL for (int h = 0; h < 4; h += 2) { /* rows: a lane takes the 8 columns of one of the 4 fragments */
             uint32_t v[4];
             KN_UNROLL for (int q = 0; q < 4; q++) v[q] = kn_pack_bf16(sum[4 * q + h], sum[4 * q + h + 1]);
             tile_turn(v);
-            kn_store16(to + tile_row<E>(h) * ld + tile_col<E, SPREAD>(4 * (threadIdx.x % 4)) / 8 * 8, make_uint4(v[0], v[1], v[2], v[3]));
+            kn_store16(to + (tile_row<E>(h) * ld + tile_col<E, SPREAD>(4 * (threadIdx.x % 4)) / 8 * 8), make_uint4(v[0], v[1], v[2], v[3]));
         }
     } else if (sizeof(E) == 4 && !SPREAD) {
-        KN_UNROLL for (int i = 0; i < TILE_SUMS; i += 4) cu_put4(to + tile_row<E>(i) * ld + tile_col<E, SPREAD>(i), make_float4(sum[i], sum[i + 1], sum[i + 2], sum[i + 3]));
+        KN_UNROLL for (int i = 0; i < TILE_SUMS; i += 4) cu_put4(to + (tile_row<E>(i) * ld + tile_col<E, SPREAD>(i)), make_float4(sum[i], sum[i + 1], sum[i + 2], sum[i + 3]));
     } else {
-        KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) cu_put(to + tile_row<E>(i) * ld + tile_col<E, SPREAD>(i), sum[i]);
+        KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) cu_put(to + (tile_row<E>(i) * ld + tile_col<E, SPREAD>(i)), sum[i]);
     }
 }
 
