@@ -10,7 +10,8 @@
  *
  *   dS = diag(e_n) dS' + (e q)^T dout                                                  from the last chunk on       (carry)
  *   dv = P^T dout + (f k) dS'                                                          all at once                  (answer)
- *   dP = dout v^T up to the diagonal    dq = e (dout S^T) + pairs    dk = f (v dS'^T) + pairs    dg                 (back)
+ *   dP = dout v^T up to the diagonal                                                   all at once                  (pairs_back)
+ *   dq = e (dout S^T) + pairs      dk = f (v dS'^T) + pairs      dg                    all at once                  (back)
  *
  * A decay for every channel means that P is no product of q and k with one set of weights. Pairs are sorted by where they part: of those in different halves of the
  * chunk both sides are decayed to the border between the halves and meet in a product; so do those in different pieces of 16 of one half; within a piece pairs are taken one
@@ -34,7 +35,7 @@ template <class E> struct gla {
     E *v = NULL, *dout = NULL;  /* [heads][Tp][Vp] padded */
     E *eq = NULL, *fk = NULL;   /* [heads][Tp][Kp] */
     E *h = NULL, *dh = NULL;    /* [heads][chunks][Kp][Vp]: before each chunk; the gradient after each */
-    E *p = NULL;                /* [heads][chunks][64][64] */
+    E *p = NULL, *dp = NULL;    /* [heads][chunks][64][64]: P; dP with its transpose above the diagonal */
     float *last = NULL;         /* [heads][chunks][Kp]: e_n */
 };
 
@@ -245,121 +246,134 @@ template <class E, bool BACK> KN_KERNEL(TILE_THREADS) answer(gla<E> o, cu_view<f
     }
 }
 
+/* A block a chunk of a head: dP. */
+template <class E> KN_KERNEL_MIN(TILE_THREADS, 2) pairs_back(gla<E> o)
+{
+    KN_SHARED(E, buf);
+    struct place at = place_of(o, blockIdx.x);
+    int64_t row = (at.head * o.at.Tp + at.chunk * TILE) * o.Vp;
+    float sum[TILE_SUMS];
+    E *dp = o.dp + (int64_t)blockIdx.x * TILE * TILE;
+    tile_zero(sum);
+    tile_stream<E, false, true>(sum, o.dout + row, o.Vp, TILE, (const E *)NULL, o.v + row, o.Vp, TILE, (int)(o.Vp / TILE), buf);
+    KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) {
+        int r = tile_row<E>(i), c = tile_col<E, true>(i);
+        if (r < c) continue;
+        cu_put(dp + r * TILE + c, sum[i]);
+        cu_put(dp + c * TILE + r, sum[i]);
+    }
+}
+
 struct back_memory {
     float all[PIECES * TILE], reads[PIECES * TILE], writes[PIECES * TILE];
     float through[TILE];
-    float own[TILE * (PIECE + 4)]; /* dP of the pairs of a piece, both ways: row [token][the piece's token] */
+    float own[TILE * (PIECE + 4)]; /* dP within a piece, both ways: row [token][the piece's token] */
 };
 
-/* A block a chunk of a head: dq, dk, dg. */
+/* A block a chunk of a head and 64 channels: dq, dk, dg. */
 template <class E> KN_KERNEL_MIN(TILE_THREADS, 2) back(gla<E> o, cu_view<float, 4> dq, cu_view<float, 4> dk, cu_view<float, 4> dg)
 {
     KN_SHARED(struct back_memory, m);
     constexpr int P = tile_of<float>::PITCH, PE = tile_of<E>::PITCH, PO = PIECE + 4;
     E *dP = (E *)(m + 1), *buf = dP + tile_size<E>, *x = buf; /* x and the three after it in buf's place */
     float *reads = (float *)(buf + tile_size<E>), *writes = reads + tile_size<float>, *pairs = writes + tile_size<float>;
-    struct place at = place_of(o, blockIdx.x);
-    int64_t row = at.head * o.at.Tp + at.chunk * TILE;
-    int c = threadIdx.x % TILE, piece = threadIdx.x / TILE, lane = threadIdx.x % 32, slabs = (int)(o.Vp / TILE), mine = piece * PIECE;
-    float sum[TILE_SUMS];
-
-    tile_zero(sum);
-    tile_stream<E, false, true>(sum, o.dout + row * o.Vp, o.Vp, TILE, (const E *)NULL, o.v + row * o.Vp, o.Vp, TILE, slabs, buf);
-    KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) {
-        int r = tile_row<E>(i), j = tile_col<E, true>(i);
-        if (r < j) continue;
-        cu_put(dP + r * PE + j, sum[i]);
-        cu_put(dP + j * PE + r, sum[i]);
-        if (r / PIECE == j / PIECE) m->own[r * PO + j % PIECE] = m->own[j * PO + r % PIECE] = sum[i];
-    }
-
-    for (int n = 0; n < (int)o.Kp; n += TILE) {
-        const E *S = o.h + (blockIdx.x * o.Kp + n) * o.Vp, *dS = o.dh + (blockIdx.x * o.Kp + n) * o.Vp;
+    int c = threadIdx.x % TILE, piece = threadIdx.x / TILE, lane = threadIdx.x % 32, slabs = (int)(o.Vp / TILE), mine = piece * PIECE, down = (int)(o.Kp / TILE);
+    int part = blockIdx.x / down, n = blockIdx.x % down * TILE;
+    struct place at = place_of(o, part);
+    {
+        int64_t row = (at.head * o.at.Tp + at.chunk * TILE) * o.Vp;
+        const E *S = o.h + (part * o.Kp + n) * o.Vp, *dS = o.dh + (part * o.Kp + n) * o.Vp, *dp = o.dp + (int64_t)part * TILE * TILE;
+        float sum[TILE_SUMS];
+        tile_fetch(dP, dp, TILE);
+        for (int i = threadIdx.x; i < TILE * PIECE; i += TILE_THREADS) {
+            int r = i / PIECE, j = i % PIECE;
+            m->own[r * PO + j] = cu_get(dp + (r * TILE + r / PIECE * PIECE + j));
+        }
         float other[TILE_SUMS];
         tile_zero(sum);
         tile_zero(other);
-        tile_stream<E, false, true>(sum, o.dout + row * o.Vp, o.Vp, TILE, (const E *)NULL, S, o.Vp, TILE, slabs, buf);
-        tile_stream<E, false, true>(other, o.v + row * o.Vp, o.Vp, TILE, (const E *)NULL, dS, o.Vp, TILE, slabs, buf);
+        tile_stream<E, false, true>(sum, o.dout + row, o.Vp, TILE, (const E *)NULL, S, o.Vp, TILE, slabs, buf);
+        tile_stream<E, false, true>(other, o.v + row, o.Vp, TILE, (const E *)NULL, dS, o.Vp, TILE, slabs, buf);
         tile_put<E, float, true>(reads, P, sum);
         tile_put<E, float, true>(writes, P, other);
         for (int r = threadIdx.x / 32; r < TILE; r += TILE_THREADS / 32) {
             float w = 0;
             for (int64_t v = lane; v < o.Vp; v += 32) w = fmaf(cu_get(S + r * o.Vp + v), cu_get(dS + r * o.Vp + v), w);
             w = cu_warp_sum(w);
-            if (lane == 0) m->through[r] = w * o.last[blockIdx.x * o.Kp + n + r];
+            if (lane == 0) m->through[r] = w * o.last[part * o.Kp + n + r];
         }
-        float a[PIECE], v[PIECE];
-        share_decays(o, at, n, a);
-        struct between w = pieces_between(a, m->all);
-
-        /* reads becomes q's gradient, of pairs within the piece first; writes stays what k's is by way of the state, gk is that of pairs */
-        float gk[PIECE], z[PIECE], e = w.before, f = w.after, *rq = reads + mine * P + c;
-        share_get(o, o.k, at, n, v);
-        KN_UNROLL for (int i = 0; i < PIECE; i++) {
-            float t = 0, d[PIECE];
-            KN_UNROLL for (int j = 0; j <= i; j += 4) tile_four(d + j, m->own + (mine + i) * PO + j);
-            KN_UNROLL for (int j = 0; j < i; j++) z[j] *= a[i], t = fmaf(d[j], z[j], t);
-            z[i] = v[i];
-            e *= a[i];
-            rq[i * P] = fmaf(e, rq[i * P], fmaf(d[i], z[i], t));
-        }
-        share_get(o, o.q, at, n, v);
-        KN_UNROLL for (int j = PIECE - 1; j >= 0; j--) {
-            float t = 0, d[PIECE];
-            KN_UNROLL for (int i = j / 4 * 4; i < PIECE; i += 4) tile_four(d + i, m->own + (mine + j) * PO + i);
-            KN_UNROLL for (int i = j + 1; i < PIECE; i++) z[i] *= a[j + 1], t = fmaf(d[i], z[i], t);
-            z[j] = o.scale * v[j];
-            gk[j] = fmaf(d[j], z[j], t);
-        }
-        /* then between pieces and between halves: each side's gradient is dP times the other side, decayed as it is itself */
-        KN_ROLLED for (int level = 0; level < 2; level++) {
-            bool later = level ? piece >= 2 : piece % 2;
-            float far = level ? w.half : 1.0f;
-            share_get(o, later ? o.q : o.k, at, n, v);
-            if (later)
-                KN_UNROLL for (int i = 0; i < PIECE; i++) v[i] *= o.scale;
-            to_border(a, v, later, far, x);
-            __syncthreads();
-            int r = tile_row<E>(0), from = level ? HALF - r / HALF * HALF : (r / PIECE ^ 1) * PIECE;
-            tile_zero(sum);
-            KN_ROLLED for (int end = from + (level ? HALF : PIECE); from < end; from += PIECE) tile_mul<false, false, false, PIECE>(sum, dP + from, x + from * PE);
-            tile_put<E, float, false>(pairs, P, sum);
-            __syncthreads();
-            if (later)
-                KN_UNROLL for (int i = 0; i < PIECE; i++) far *= a[i], rq[i * P] = fmaf(far, pairs[(mine + i) * P + c], rq[i * P]);
-            else
-                KN_UNROLL for (int i = PIECE - 1; i >= 0; i--) gk[i] = fmaf(far, pairs[(mine + i) * P + c], gk[i]), far *= a[i];
-        }
-
-        /* z becomes what crosses the border before each token, of the piece alone */
-        int t = at.chunk * TILE + mine, left = n + c < o.K ? (int)o.at.T - t : 0;
-        float *to = cu_at(dq, at.b, t, at.h, n + c);
-        float wrote = 0, sums = 0;
-        share_get(o, o.q, at, n, v);
-        KN_UNROLL for (int i = 0; i < PIECE; i++, to += dq.s[1]) {
-            float g = o.scale * rq[i * P];
-            if (i < left) *to = g;
-            z[i] = v[i] * g;
-        }
-        share_get(o, o.k, at, n, v);
-        to = cu_at(dk, at.b, t + PIECE - 1, at.h, n + c);
-        KN_UNROLL for (int i = PIECE - 1; i >= 0; i--, to -= dk.s[1]) {
-            float state = f * writes[(mine + i) * P + c];
-            f *= a[i];
-            if (i < left) *to = gk[i] + state;
-            z[i] = sums += fmaf(-v[i], gk[i], z[i]);
-            gk[i] = v[i] * state;
-        }
-        KN_UNROLL for (int i = 0; i < PIECE; i++) z[i] += wrote, wrote += gk[i];
-        m->reads[threadIdx.x] = sums, m->writes[threadIdx.x] = wrote;
-        __syncthreads();
-        float through = m->through[c];
-        for (int i = piece + 1; i < PIECES; i++) through += m->reads[i * TILE + c];
-        for (int i = 0; i < piece; i++) through += m->writes[i * TILE + c];
-        to = cu_at(dg, at.b, t, at.h, n + c);
-        KN_UNROLL for (int i = 0; i < PIECE; i++, to += dg.s[1])
-            if (i < left) *to = z[i] + through;
     }
+    float a[PIECE];
+    share_decays(o, at, n, a);
+    struct between w = pieces_between(a, m->all);
+
+    /* reads becomes q's gradient, of pairs within the piece first; writes stays what k's is by way of the state, gk is that of pairs */
+    float gk[PIECE], z[PIECE], e = w.before, f = w.after, *rq = reads + mine * P + c;
+    share_get(o, o.k, at, n, z);
+    KN_UNROLL for (int i = 0; i < PIECE; i++) {
+        float t = 0, d[PIECE];
+        KN_UNROLL for (int j = 0; j <= i; j += 4) tile_four(d + j, m->own + (mine + i) * PO + j);
+        KN_UNROLL for (int j = 0; j < i; j++) z[j] *= a[i], t = fmaf(d[j], z[j], t);
+        e *= a[i];
+        rq[i * P] = fmaf(e, rq[i * P], fmaf(d[i], z[i], t));
+    }
+    share_get(o, o.q, at, n, z);
+    KN_UNROLL for (int j = PIECE - 1; j >= 0; j--) {
+        float t = 0, d[PIECE];
+        KN_UNROLL for (int i = j / 4 * 4; i < PIECE; i += 4) tile_four(d + i, m->own + (mine + j) * PO + i);
+        KN_UNROLL for (int i = j + 1; i < PIECE; i++) z[i] *= a[j + 1], t = fmaf(d[i], z[i], t);
+        z[j] *= o.scale;
+        gk[j] = fmaf(d[j], z[j], t);
+    }
+    /* then between pieces and between halves: each side's gradient is dP times the other side, decayed as it is itself */
+    KN_ROLLED for (int level = 0; level < 2; level++) {
+        bool later = level ? piece >= 2 : piece % 2;
+        float far = level ? w.half : 1.0f;
+        share_get(o, later ? o.q : o.k, at, n, z);
+        KN_UNROLL for (int i = 0; i < PIECE; i++) z[i] *= later ? o.scale : 1.0f;
+        to_border(a, z, later, far, x);
+        __syncthreads();
+        int r = tile_row<E>(0), from = level ? HALF - r / HALF * HALF : (r / PIECE ^ 1) * PIECE;
+        float sum[TILE_SUMS];
+        tile_zero(sum);
+        KN_ROLLED for (int end = from + (level ? HALF : PIECE); from < end; from += PIECE) tile_mul<false, false, false, PIECE>(sum, dP + from, x + from * PE);
+        tile_put<E, float, false>(pairs, P, sum);
+        __syncthreads();
+        if (later)
+            KN_UNROLL for (int i = 0; i < PIECE; i++) far *= a[i], rq[i * P] = fmaf(far, pairs[(mine + i) * P + c], rq[i * P]);
+        else
+            KN_UNROLL for (int i = PIECE - 1; i >= 0; i--) gk[i] = fmaf(far, pairs[(mine + i) * P + c], gk[i]), far *= a[i];
+    }
+
+    /* z becomes what crosses the border before each token, of the piece alone */
+    int t = at.chunk * TILE + mine, left = n + c < o.K ? (int)o.at.T - t : 0;
+    float *to = cu_at(dq, at.b, t, at.h, n + c);
+    float wrote = 0, sums = 0;
+    share_get(o, o.q, at, n, z);
+    KN_UNROLL for (int i = 0; i < PIECE; i++, to += dq.s[1]) {
+        float g = o.scale * rq[i * P];
+        if (i < left) *to = g;
+        z[i] *= g;
+    }
+    float v[PIECE];
+    share_get(o, o.k, at, n, v);
+    to = cu_at(dk, at.b, t + PIECE - 1, at.h, n + c);
+    KN_UNROLL for (int i = PIECE - 1; i >= 0; i--, to -= dk.s[1]) {
+        float state = f * writes[(mine + i) * P + c];
+        f *= a[i];
+        if (i < left) *to = gk[i] + state;
+        z[i] = sums += fmaf(-v[i], gk[i], z[i]);
+        gk[i] = v[i] * state;
+    }
+    KN_UNROLL for (int i = 0; i < PIECE; i++) z[i] += wrote, wrote += gk[i];
+    m->reads[threadIdx.x] = sums, m->writes[threadIdx.x] = wrote;
+    __syncthreads();
+    float through = m->through[c];
+    for (int i = piece + 1; i < PIECES; i++) through += m->reads[i * TILE + c];
+    for (int i = 0; i < piece; i++) through += m->writes[i * TILE + c];
+    to = cu_at(dg, at.b, t, at.h, n + c);
+    KN_UNROLL for (int i = 0; i < PIECE; i++, to += dg.s[1])
+        if (i < left) *to = z[i] + through;
 }
 template <class E> static size_t back_shared(void)
 {
@@ -419,6 +433,7 @@ template <class E> static size_t places(gla<E> *o, int64_t heads, bool backward,
     carve(&c, &o->p, rows * TILE);
     carve(&c, &o->last, heads * o->chunks * o->Kp);
     if (backward) {
+        carve(&c, &o->dp, rows * TILE);
         carve(&c, &o->dout, rows * o->Vp);
         carve(&c, &o->dh, states);
     }
@@ -504,7 +519,8 @@ static st_t backward(struct kn_dev *dev, const struct kn_tensor *q, const struct
         CUDA_TRY(pack(dev, &o, dout, heads, o.dout));
         CUDA_RUN(dev, (carry<E, true>), heads * (o.Kp / TILE) * (o.Vp / TILE), TILE_THREADS, 2 * RING * tile_bytes<E>, o, none);
         CUDA_RUN(dev, (answer<E, true>), heads * o.chunks * (o.Vp / TILE), TILE_THREADS, 4 * tile_bytes<E>, o, dv);
-        CUDA_RUN(dev, back<E>, heads * o.chunks, TILE_THREADS, back_shared<E>(), o, dq, dk, dg);
+        CUDA_RUN(dev, pairs_back<E>, heads * o.chunks, TILE_THREADS, 4 * tile_bytes<E>, o);
+        CUDA_RUN(dev, back<E>, heads * o.chunks * (o.Kp / TILE), TILE_THREADS, back_shared<E>(), o, dq, dk, dg);
     }
     return ST_OK;
 }
