@@ -23,8 +23,7 @@
  * Products of bf16 under precision bf16 (operands rounded; sums, decays and what is within a piece in f32), else f32. One token (decoding) is one pass over the state. */
 #include "kernels/cuda/tile.h"
 
-constexpr int RING = 3, HALF = TILE / 2;
-constexpr int64_t SCRATCH_MOST = (int64_t)1 << 30; /* of one round of heads, where a single head does not need more */
+constexpr int HALF = TILE / 2;
 
 /* Operands and scratch of a round of heads, which count from the round's first. */
 template <class E> struct gla {
@@ -190,6 +189,7 @@ template <class E> static size_t prepare_shared(void)
 template <class E, bool BACK> KN_KERNEL(TILE_THREADS) carry(gla<E> o, cu_view<float, 4> s)
 {
     KN_SHARED(E, ring);
+    constexpr int RING = tile_of<E>::RING;
     int64_t across = o.Vp / TILE, down = o.Kp / TILE, head = blockIdx.x / (across * down), v = blockIdx.x % across * TILE, k = blockIdx.x / across % down * TILE;
     int64_t b = (o.at.first + head) / o.at.H, h = (o.at.first + head) % o.at.H, row = head * o.at.Tp;
     const E *left = (BACK ? o.eq : o.fk) + row * o.Kp + k, *right = (BACK ? o.dout : o.v) + row * o.Vp + v;
@@ -205,8 +205,7 @@ template <class E, bool BACK> KN_KERNEL(TILE_THREADS) carry(gla<E> o, cu_view<fl
         }
         kn_cp_commit();
     };
-    fetch(0);
-    fetch(1);
+    for (int i = 0; i < RING - 1; i++) fetch(i);
     KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) {
         int64_t r = k + tile_row<E>(i), c = v + tile_col<E, false>(i);
         S[i] = s.p && r < o.K && c < o.V ? *cu_at(s, b, h, r, c) : 0.0f;
@@ -216,9 +215,9 @@ template <class E, bool BACK> KN_KERNEL(TILE_THREADS) carry(gla<E> o, cu_view<fl
         const E *at = ring + i % RING * 2 * tile_size<E>;
         tile_put<E, E, false>(to + c * o.Kp * o.Vp, o.Vp, S);
         KN_UNROLL for (int j = 0; j < TILE_SUMS; j++) S[j] *= last[c * o.Kp + tile_row<E>(j)];
-        kn_cp_wait<1>();
+        kn_cp_wait<RING - 2>();
         __syncthreads(); /* and all have done with what the next fetch overwrites */
-        fetch(i + 2);
+        fetch(i + RING - 1);
         tile_mul<true, false, false>(S, at, at + tile_size<E>);
     }
     if (!s.p) return;
@@ -296,7 +295,7 @@ template <class E> KN_KERNEL_MIN(TILE_THREADS, 2) back(gla<E> o, cu_view<float, 
         tile_stream<E, false, true>(other, o.v + row, o.Vp, TILE, (const E *)NULL, dS, o.Vp, TILE, slabs, buf);
         tile_put<E, float, true>(reads, P, sum);
         tile_put<E, float, true>(writes, P, other);
-        for (int r = threadIdx.x / 32; r < TILE; r += TILE_THREADS / 32) {
+        for (int r = threadIdx.x / 32; r < TILE; r += TILE_WARPS) {
             float w = 0;
             for (int64_t v = lane; v < o.Vp; v += 32) w = fmaf(cu_get(S + r * o.Vp + v), cu_get(dS + r * o.Vp + v), w);
             w = cu_warp_sum(w);
@@ -382,8 +381,6 @@ template <class E> static size_t back_shared(void)
 }
 
 /* One token after a state. A block 32 columns of a head's state, its warps K in turn. */
-constexpr int TOKEN_WARPS = TILE_THREADS / 32;
-
 KN_KERNEL(TILE_THREADS) token(cu_view<const float, 4> q, cu_view<const float, 4> k, cu_view<const float, 4> v, cu_view<const float, 4> g, float scale, cu_view<float, 4> s,
                               cu_view<float, 4> out, int64_t H, int64_t K, int64_t V)
 {
@@ -395,7 +392,7 @@ KN_KERNEL(TILE_THREADS) token(cu_view<const float, 4> q, cu_view<const float, 4>
     float *S = cu_at(s, b, h, 0, j), x = 0, sum = 0;
     if (j < V) {
         x = *cu_at(v, b, 0, h, j);
-        for (int64_t i = warp; i < K; i += TOKEN_WARPS) {
+        for (int64_t i = warp; i < K; i += TILE_WARPS) {
             float y = fmaf(kr[i], x, expf(gr[i]) * S[i * s.s[2]]);
             S[i * s.s[2]] = y;
             sum = fmaf(qr[i], y, sum);
@@ -405,22 +402,11 @@ KN_KERNEL(TILE_THREADS) token(cu_view<const float, 4> q, cu_view<const float, 4>
     __syncthreads();
     if (warp > 0 || j >= V) return;
     sum = 0;
-    for (int w = 0; w < TOKEN_WARPS; w++) sum += mem[w * 32 + lane];
+    for (int w = 0; w < TILE_WARPS; w++) sum += mem[w * 32 + lane];
     *cu_at(out, b, 0, h, j) = scale * sum;
 }
 
 /* ---- host ---- */
-
-/* Carves a round's scratch: places from p on, or, p NULL, only their bytes. */
-struct carver {
-    char *p;
-    size_t bytes;
-};
-template <class T> static void carve(struct carver *c, T **to, int64_t n)
-{
-    *to = c->p ? (T *)(c->p + c->bytes) : (T *)NULL;
-    c->bytes += ((size_t)n * sizeof(T) + 255) / 256 * 256;
-}
 
 template <class E> static size_t places(gla<E> *o, int64_t heads, bool backward, void *p)
 {
@@ -450,7 +436,7 @@ template <class E> static gla<E> gla_of(const struct kn_tensor *q, const struct 
 /* Heads of a round: as many as the scratch may hold, and their parts count in 32 bits. */
 template <class E> static int64_t round_of(gla<E> *o, int64_t heads, bool backward)
 {
-    int64_t fit = SCRATCH_MOST / (int64_t)places(o, 1, backward, NULL), rows = INT32_MAX / (o->at.Tp * (o->Vp / TILE) * (o->Kp / TILE));
+    int64_t fit = TILE_SCRATCH / (int64_t)places(o, 1, backward, NULL), rows = INT32_MAX / (o->at.Tp * (o->Vp / TILE) * (o->Kp / TILE));
     if (fit > rows) fit = rows;
     return fit < 1 ? 1 : fit < heads ? fit : heads;
 }
@@ -458,7 +444,7 @@ template <class E> static int64_t round_of(gla<E> *o, int64_t heads, bool backwa
 template <class E> static st_t pack(struct kn_dev *dev, const gla<E> *o, const struct kn_tensor *x, int64_t heads, E *to)
 {
     int64_t rows = heads * o->at.Tp;
-    CUDA_RUN(dev, tile_pack<E>, cuda_blocks(rows, TILE_THREADS / 32), TILE_THREADS, 0, x, o->at, o->V, o->Vp, rows, -1.0f, 1.0f, to, (float *)NULL);
+    CUDA_RUN(dev, tile_pack<E>, cuda_blocks(rows, TILE_WARPS), TILE_THREADS, 0, x, o->at, o->V, o->Vp, rows, -1.0f, 1.0f, to, (float *)NULL);
     return ST_OK;
 }
 
@@ -467,7 +453,7 @@ template <class E> static st_t chunks_forth(struct kn_dev *dev, const gla<E> *o,
 {
     CUDA_TRY(pack(dev, o, v, heads, o->v));
     CUDA_RUN(dev, prepare<E>, heads * o->chunks, TILE_THREADS, prepare_shared<E>(), *o);
-    CUDA_RUN(dev, (carry<E, false>), heads * (o->Kp / TILE) * (o->Vp / TILE), TILE_THREADS, 2 * RING * tile_bytes<E>, *o, s);
+    CUDA_RUN(dev, (carry<E, false>), heads * (o->Kp / TILE) * (o->Vp / TILE), TILE_THREADS, 2 * tile_of<E>::RING * tile_bytes<E>, *o, s);
     return ST_OK;
 }
 
@@ -492,7 +478,7 @@ extern "C" st_t cuda_gla(struct kn_dev *dev, const struct kn_tensor *q, const st
                          const struct kn_tensor *s, const struct kn_tensor *out)
 {
     CUDA_TRY(kn_check_gla(q, k, v, g, scale, s, out));
-    if (!cuda_is_f32(q)) return ST_ENOTSUP;
+    if (!cuda_is_f32(q) || q->d[3] > TILE_MOST || v->d[3] > TILE_MOST) return ST_ENOTSUP;
     if (kn_count(v) == 0 || q->d[3] == 0) return dev->op->fill(dev, out, 0);
     if (kn_absent(s)) s = NULL;
     if (s && q->d[1] == 1) {
@@ -517,7 +503,7 @@ static st_t backward(struct kn_dev *dev, const struct kn_tensor *q, const struct
         int64_t heads = all - o.at.first < most ? all - o.at.first : most;
         CUDA_TRY(chunks_forth(dev, &o, heads, v, none));
         CUDA_TRY(pack(dev, &o, dout, heads, o.dout));
-        CUDA_RUN(dev, (carry<E, true>), heads * (o.Kp / TILE) * (o.Vp / TILE), TILE_THREADS, 2 * RING * tile_bytes<E>, o, none);
+        CUDA_RUN(dev, (carry<E, true>), heads * (o.Kp / TILE) * (o.Vp / TILE), TILE_THREADS, 2 * tile_of<E>::RING * tile_bytes<E>, o, none);
         CUDA_RUN(dev, (answer<E, true>), heads * o.chunks * (o.Vp / TILE), TILE_THREADS, 4 * tile_bytes<E>, o, dv);
         CUDA_RUN(dev, pairs_back<E>, heads * o.chunks, TILE_THREADS, 4 * tile_bytes<E>, o);
         CUDA_RUN(dev, back<E>, heads * o.chunks * (o.Kp / TILE), TILE_THREADS, back_shared<E>(), o, dq, dk, dg);
@@ -529,7 +515,7 @@ extern "C" st_t cuda_gla_bwd(struct kn_dev *dev, const struct kn_tensor *q, cons
                              const struct kn_tensor *dout, const struct kn_tensor *dq, const struct kn_tensor *dk, const struct kn_tensor *dv, const struct kn_tensor *dg)
 {
     CUDA_TRY(kn_check_gla_bwd(q, k, v, g, scale, dout, dq, dk, dv, dg));
-    if (!cuda_is_f32(q)) return ST_ENOTSUP;
+    if (!cuda_is_f32(q) || q->d[3] > TILE_MOST || v->d[3] > TILE_MOST) return ST_ENOTSUP;
     if (kn_count(v) == 0 || q->d[3] == 0) {
         const struct kn_tensor *zero[] = {dq, dk, dv, dg};
         for (int i = 0; i < 4; i++) CUDA_TRY(dev->op->fill(dev, zero[i], 0));

@@ -10,14 +10,14 @@
 
 #include "kernels/cuda/cuda.h"
 
-constexpr int TILE = 64, TILE_THREADS = 256, TILE_SUMS = 16, PIECE = 16, PIECES = TILE / PIECE;
+constexpr int TILE = 64, TILE_THREADS = 256, TILE_WARPS = TILE_THREADS / 32, TILE_SUMS = 16, PIECE = 16, PIECES = TILE / PIECE;
 
 template <class E> struct tile_of;
 template <> struct tile_of<float> {
-    static constexpr int PITCH = 68;
+    static constexpr int PITCH = 68, RING = 2; /* buffers of a loop that waits for its tiles: its products of bf16 are short, and tiles small */
 };
 template <> struct tile_of<bf16> {
-    static constexpr int PITCH = 72;
+    static constexpr int PITCH = 72, RING = 4;
 };
 /* Numbers and bytes of a tile in shared memory. */
 template <class E> constexpr int tile_size = TILE * tile_of<E>::PITCH;
@@ -187,7 +187,7 @@ struct tile_heads {
 template <class E> KN_KERNEL(TILE_THREADS)
 tile_pack(cu_view<const float, 4> x, struct tile_heads at, int64_t W, int64_t Wp, int64_t rows, float eps, float m, E *to, float *r)
 {
-    int64_t row = (int64_t)blockIdx.x * (TILE_THREADS / 32) + threadIdx.x / 32;
+    int64_t row = (int64_t)blockIdx.x * TILE_WARPS + threadIdx.x / 32;
     int lane = threadIdx.x % 32;
     if (row >= rows) return;
     int64_t head = at.first + row / at.Tp, t = row % at.Tp;
@@ -200,6 +200,22 @@ tile_pack(cu_view<const float, 4> x, struct tile_heads at, int64_t W, int64_t Wp
     }
     for (int64_t i = lane; i < Wp; i += 32) cu_put(to + row * Wp + i, i < W && t < at.T ? from[i] * by : 0.0f);
     if (r && lane == 0) r[row] = by;
+}
+
+/* ---- host ---- */
+
+constexpr int64_t TILE_SCRATCH = (int64_t)1 << 30, /* bytes of a round of heads, where one alone does not need more */
+                  TILE_MOST = 1 << 20;             /* rows of a tile may lie so many numbers apart */
+
+/* Carves a round's scratch: places from p on, or, p NULL, only their bytes. */
+struct carver {
+    char *p;
+    size_t bytes;
+};
+template <class T> static void carve(struct carver *c, T **to, int64_t n)
+{
+    *to = c->p ? (T *)(c->p + c->bytes) : (T *)NULL;
+    c->bytes += ((size_t)n * sizeof(T) + 255) / 256 * 256;
 }
 
 #endif
