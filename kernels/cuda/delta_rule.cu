@@ -18,8 +18,9 @@
  *
  * and q and k by way of their norms, summed over the value heads of a key head in order (finish). One token (decoding) is one kernel over the state.
  *
- * Bytes a token and head of f32, K = V = 128: carry and answer, 12 KV/64 of states and 4 (7K + 6V) of the rest; half of most of it in bf16. Products of bf16 under
- * precision bf16 (operands rounded, sums, decays and triangular systems in f32), else f32. */
+ * Products of bf16 under precision bf16 (operands rounded; sums, decays and triangular systems in f32), else f32. A token of a head costs forward 2 (3 KV + 64 (3K + 2V))
+ * operations, and s = 2 or 4 bytes each of 8K + 6V + 2 KV/64 numbers of scratch beside 8K + 8V of operands; backward 2 (8 KV + 64 (7K + 7V)) operations, s each of
+ * 15K + 16V + 4 KV/64 + 448 and 44K + 12V. bf16 is bound by memory, f32 by FMA. */
 #include "kernels/cuda/tile.h"
 
 /* Operands and scratch of a round of heads. Heads count from the round's first; head i's key head is i / R. */
@@ -585,8 +586,9 @@ template <class E> KN_KERNEL(TILE_THREADS) finish(delta<E> o, const E *y, const 
 
 /* One token after a state: out = e^g S^T q + (k . q) d; S <- e^g S + k (x) d. A block 32 columns of a head's state, its warps K in turn; the second pass over the
  * state finds it in the cache. */
-KN_KERNEL(TILE_THREADS) token(cu_view<const float, 4> q, cu_view<const float, 4> k, cu_view<const float, 4> v, cu_view<const float, 3> g, cu_view<const float, 3> beta, float eps,
-                              float scale, cu_view<float, 4> s, cu_view<float, 4> out, int64_t G, int64_t R, int64_t K, int64_t V)
+KN_KERNEL(TILE_THREADS)
+token(cu_view<const float, 4> q, cu_view<const float, 4> k, cu_view<const float, 4> v, cu_view<const float, 3> g, cu_view<const float, 3> beta, float eps, float scale,
+      cu_view<float, 4> s, cu_view<float, 4> out, int64_t G, int64_t R, int64_t K, int64_t V)
 {
     KN_SHARED(float, mem);
     int64_t across = (V + 31) / 32, head = blockIdx.x / across, b = head / (G * R), h = head % (G * R);
@@ -717,7 +719,8 @@ extern "C" st_t cuda_delta_rule(struct kn_dev *dev, const struct kn_tensor *q, c
     if (kn_absent(s)) s = NULL;
     if (s && q->d[1] == 1) {
         int64_t G = q->d[2], H = v->d[2], V = v->d[3];
-        CUDA_RUN(dev, token, q->d[0] * H * cuda_blocks(V, 32), TILE_THREADS, 2 * TILE_THREADS * sizeof(float), q, k, v, g, beta, (float)eps, (float)scale, s, out, G, H / G, q->d[3], V);
+        int64_t blocks = q->d[0] * H * cuda_blocks(V, 32);
+        CUDA_RUN(dev, token, blocks, TILE_THREADS, 2 * TILE_THREADS * sizeof(float), q, k, v, g, beta, (float)eps, (float)scale, s, out, G, H / G, q->d[3], V);
         return ST_OK;
     }
     return (dev->precision == KN_BF16 ? forward<bf16> : forward<float>)(dev, q, k, v, g, beta, eps, scale, s, out);

@@ -14,13 +14,15 @@
  *   dq = e (dout S^T) + pairs      dk = f (v dS'^T) + pairs      dg                    all at once                  (back)
  *
  * A decay for every channel means that P is no product of q and k with one set of weights. Pairs are sorted by where they part: of those in different halves of the
- * chunk both sides are decayed to the border between the halves and meet in a product; so do those in different pieces of 16 of one half; within a piece pairs are taken one
- * by one. Decays are products of a_i alone, each at most 1: no logarithms are subtracted, nothing overflows whatever the gates are.
+ * chunk both sides are decayed to the border between the halves and meet in a product; so do those in different pieces of 16 of one half; within a piece pairs are taken
+ * one by one. Decays are products of a_i alone, each at most 1: no logarithms are subtracted, nothing overflows whatever the gates are.
  *
  * dg_m is what crosses from before m to m or later: reads of S from m on, writes to S' before m, S itself; and of the pairs of the chunk the sum from m on of q dq - k dk,
  * in which those on one side of m cancel.
  *
- * Products of bf16 under precision bf16 (operands rounded; sums, decays and what is within a piece in f32), else f32. One token (decoding) is one pass over the state. */
+ * Products of bf16 under precision bf16 (operands rounded; sums, decays and what is within a piece in f32), else f32. One token (decoding) is one pass over the state.
+ * A token of a head costs forward 2 (2 KV + 64 (K + V)) operations, about, and s = 2 or 4 bytes each of 4K + 3V + 2 KV/64 + 128 numbers of scratch beside 12K + 8V of
+ * operands; backward 2 (5 KV + 64 (3K + 3V)) operations, s each of 6K + 9V + 6 KV/64 + 256 and 36K + 12V. bf16 is bound by memory, f32 by FMA. */
 #include "kernels/cuda/tile.h"
 
 constexpr int HALF = TILE / 2;
@@ -237,7 +239,8 @@ template <class E, bool BACK> KN_KERNEL(TILE_THREADS) answer(gla<E> o, cu_view<f
     int64_t row = at.head * o.at.Tp + at.chunk * TILE;
     float sum[TILE_SUMS];
     tile_zero(sum);
-    tile_stream<E, false, false>(sum, (BACK ? o.fk : o.eq) + row * o.Kp, o.Kp, TILE, (const E *)NULL, (BACK ? o.dh : o.h) + part * o.Kp * o.Vp + v, o.Vp, TILE * o.Vp, (int)(o.Kp / TILE), buf);
+    tile_stream<E, false, false>(sum, (BACK ? o.fk : o.eq) + row * o.Kp, o.Kp, TILE, (const E *)NULL, (BACK ? o.dh : o.h) + part * o.Kp * o.Vp + v, o.Vp,
+                                 TILE * o.Vp, (int)(o.Kp / TILE), buf);
     tile_stream<E, BACK, false>(sum, o.p + part * TILE * TILE, TILE, 0, (const E *)NULL, (BACK ? o.dout : o.v) + row * o.Vp + v, o.Vp, 0, 1, buf);
     KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) {
         int t = at.chunk * TILE + tile_row<E>(i), c = v + tile_col<E, false>(i);

@@ -68,9 +68,9 @@ template <bool AT, bool BT, bool SPREAD, int LONG = TILE> KN_DEVICE void tile_mu
             else
                 KN_UNROLL for (int j = 0; j < 4; j++) y[i][j] = b[(k + i) * P + tx + 16 * j];
         }
-        KN_UNROLL for (int s = 0; s < 4; s++)
+        KN_UNROLL for (int s = 0; s < 4; s++) /* the compiler makes them FMA */
             KN_UNROLL for (int i = 0; i < 4; i++)
-                KN_UNROLL for (int j = 0; j < 4; j++) sum[4 * i + j] += (AT ? x[s][i] : x[i][s]) * (BT ? y[j][s] : y[s][j]); /* which becomes an FMA */
+                KN_UNROLL for (int j = 0; j < 4; j++) sum[4 * i + j] += (AT ? x[s][i] : x[i][s]) * (BT ? y[j][s] : y[s][j]);
     }
 }
 template <bool AT, bool BT, bool SPREAD, int LONG = TILE> KN_DEVICE void tile_mul(float sum[TILE_SUMS], const bf16 *a, const bf16 *b)
@@ -100,8 +100,8 @@ template <class E> KN_DEVICE void tile_fetch(E *to, const E *from, int ld)
 }
 
 /* sum += the sum over n steps of A_s B_s, tiles from global memory at a + s a_step, b + s b_step; the one that is NULL is `fixed`, in shared memory, each time, or,
- * where there is none, B is A's tile again. buf: 4 tiles (2 where one side is fixed or the same). Begins with a barrier, so that what threads wrote before, to fixed or to a and b, is there;
- * and ends with one, so that buf and fixed are free. */
+ * where there is none, B is A's tile again. buf: 4 tiles (2 where one side is fixed or the same). Begins with a barrier, so that what threads wrote
+ * before, to fixed or to a and b, is there; and ends with one, so that buf and fixed are free. */
 template <class E, bool AT, bool BT, bool SPREAD = BT>
 KN_DEVICE void tile_stream(float sum[TILE_SUMS], const E *a, int lda, int a_step, const E *fixed, const E *b, int ldb, int b_step, int n, E *buf)
 {
