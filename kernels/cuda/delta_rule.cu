@@ -18,12 +18,10 @@
  *
  * and q and k by way of their norms, summed over the value heads of a key head in order (finish). One token (decoding) is one kernel over the state.
  *
- * Bytes a token and head of f32, K = V = 128: carry and answer, 12 KV/64 of states and 4 (7K + 6V) of the rest; half of most of it in bf16. Products of bf16 under
- * precision bf16 (operands rounded, sums, decays and triangular systems in f32), else f32. */
+ * Products of bf16 under precision bf16 (operands rounded; sums, decays and triangular systems in f32), else f32. A token of a head costs forward 2 (3 KV + 64 (3K + 2V))
+ * operations, and s = 2 or 4 bytes each of 8K + 6V + 2 KV/64 numbers of scratch beside 8K + 8V of operands; backward 2 (8 KV + 64 (7K + 7V)) operations, s each of
+ * 15K + 16V + 4 KV/64 + 448 and 44K + 12V. bf16 is bound by memory, f32 by FMA. */
 #include "kernels/cuda/tile.h"
-
-constexpr int RING = 3;
-constexpr int64_t SCRATCH_MOST = (int64_t)1 << 30; /* of one round of heads, where a single key head does not need more */
 
 /* Operands and scratch of a round of heads. Heads count from the round's first; head i's key head is i / R. */
 template <class E> struct delta {
@@ -34,7 +32,7 @@ template <class E> struct delta {
     E *q = NULL, *k = NULL, *v = NULL, *dout = NULL;     /* [heads][Tp][Kp or Vp]: normed, scaled, padded */
     E *w = NULL, *d = NULL, *dd = NULL;                  /* W; U, then d; Z, then dd, then dr */
     E *h = NULL, *dh = NULL;                             /* [heads][chunks][Kp][Vp]: before each chunk; the gradient after each */
-    E *t = NULL, *p = NULL, *kk = NULL;                  /* [heads][chunks][64][64]: T, P, K' */
+    E *t = NULL, *p = NULL, *kk = NULL;                  /* [heads][chunks][64][64]: T; P, then D * dout d^T; K' */
     float *e = NULL, *f = NULL, *s = NULL;               /* [heads][Tp]; [heads][Kp][Vp] the state that no thread can hold */
     float *rq = NULL, *rk = NULL, *dq = NULL, *dk = NULL; /* what q and k were multiplied by; [heads][Tp][Kp] the gradients before the norms */
 };
@@ -131,7 +129,7 @@ KN_DEVICE void invert(float *A, float *X)
 }
 
 /* A block a chunk of a head: W, U, e, f; and with keep T and K', which the backward needs. */
-template <class E> KN_KERNEL(TILE_THREADS) prepare(delta<E> o, bool keep)
+template <class E> KN_KERNEL_MIN(TILE_THREADS, 2) prepare(delta<E> o, bool keep)
 {
     KN_SHARED(float, A);
     constexpr int P = tile_of<float>::PITCH;
@@ -144,7 +142,7 @@ template <class E> KN_KERNEL(TILE_THREADS) prepare(delta<E> o, bool keep)
     if (threadIdx.x < TILE) o.e[row + threadIdx.x] = t->e[threadIdx.x], o.f[row + threadIdx.x] = t->f[threadIdx.x];
     tile_zero(sum);
     tile_stream<E, false, true>(sum, k, o.Kp, TILE, (const E *)NULL, (const E *)NULL, 0, 0, (int)(o.Kp / TILE), buf);
-    E *kk = o.kk + blockIdx.x * TILE * TILE;
+    E *kk = o.kk + (int64_t)blockIdx.x * TILE * TILE;
     KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) {
         int r = tile_row<E>(i), c = tile_col<E, true>(i);
         float w = r > c ? X[r * P + c] * sum[i] : 0.0f;
@@ -186,37 +184,38 @@ template <class E> KN_DEVICE float state_at(const cu_view<float, 4> &s, const de
 
 /* A block a head and 64 columns of the state, chunk after chunk: d in U's place, h. N > 0: threads hold the state, K <= 64 N, and the tiles of W and k come through a
  * ring; N = 0: it lies in o.s, and any K goes. */
-template <class E, int N> KN_KERNEL(TILE_THREADS) carry(delta<E> o, cu_view<float, 4> s)
+template <class E, int N> KN_KERNEL_MIN(TILE_THREADS, (N > 2 ? 1 : 2)) carry(delta<E> o, cu_view<float, 4> s)
 {
     KN_SHARED(E, ring);
-    constexpr int HELD = N ? N : 1;
-    E *fd = ring + RING * tile_size<E>, *held = fd + tile_size<E>;
+    constexpr int HELD = N ? N : 1, RING = tile_of<E>::RING;
+    E *fd = ring + (N ? RING : 4) * tile_size<E>, *held = N ? fd + tile_size<E> : ring;
     int64_t slabs = o.Vp / TILE, head = blockIdx.x / slabs, v = blockIdx.x % slabs * TILE, b = sequence(o, head), vh = value_head(o, head);
     const E *w = o.w + head * o.keys.Tp * o.Kp, *k = o.k + head / o.R * o.keys.Tp * o.Kp;
     E *d = o.d + head * o.keys.Tp * o.Vp + v, *h = o.h + head * o.chunks * o.Kp * o.Vp + v;
     const float *e = o.e + head * o.keys.Tp, *f = o.f + head * o.keys.Tp;
     float S[HELD][TILE_SUMS], sum[TILE_SUMS];
-    int64_t cells = o.Kp * o.Vp, step = 0, steps = o.chunks * 2 * N;
+    int64_t cells = o.Kp * o.Vp;
+    int step = 0, chunks = (int)o.chunks, steps = chunks * 2 * N;
     float *far = N ? (float *)NULL : o.s + head * cells + v;
-    auto fetch = [&](int64_t q) {
-        if (q < steps) {
-            int64_t c = q / (2 * HELD), j = q % (2 * HELD);
-            tile_fetch(ring + q % RING * tile_size<E>, (j < N ? w + j * TILE : k + (j - N) * TILE) + c * TILE * o.Kp, o.Kp);
+    auto fetch = [&](int i) {
+        if (i < steps) {
+            int c = i / (2 * HELD), j = i % (2 * HELD);
+            tile_fetch(ring + i % RING * tile_size<E>, (j < N ? w : k) + c * TILE * o.Kp + j % HELD * TILE, o.Kp);
         }
         kn_cp_commit();
     };
-    /* Waits for the ring's tile of this step and asks for the one after the next: all have done with what it overwrites. */
+    /* Waits for the ring's tile of this step and asks for a later one: all have done with what it overwrites. */
     auto next = [&]() {
-        kn_cp_wait<1>();
+        kn_cp_wait<RING - 2>();
         __syncthreads();
         const E *tile = ring + step % RING * tile_size<E>;
-        fetch(step + 2);
+        fetch(step + RING - 1);
         step++;
         return tile;
     };
-    auto out = [&](int64_t c) { /* the state before chunk c */
+    auto out = [&](int c) { /* the state before chunk c */
         KN_UNROLL for (int n = 0; n < N; n++) {
-            if (c < o.chunks) tile_put<E, E, false>(h + c * cells + n * TILE * o.Vp, o.Vp, S[n]);
+            if (c < chunks) tile_put<E, E, false>(h + c * cells + n * TILE * o.Vp, o.Vp, S[n]);
             tile_put<E, E, false>(held + n * tile_size<E>, tile_of<E>::PITCH, S[n]);
         }
     };
@@ -224,8 +223,7 @@ template <class E, int N> KN_KERNEL(TILE_THREADS) carry(delta<E> o, cu_view<floa
         KN_UNROLL for (int n = 0; n < N; n++)
             KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) S[n][i] = state_at(s, o, b, vh, n * TILE + tile_row<E>(i), v + tile_col<E, false>(i));
         out(0);
-        fetch(0);
-        fetch(1);
+        for (int i = 0; i < RING - 1; i++) fetch(i);
     } else {
         for (int64_t n = 0; n < o.Kp; n += TILE)
             KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) {
@@ -235,8 +233,8 @@ template <class E, int N> KN_KERNEL(TILE_THREADS) carry(delta<E> o, cu_view<floa
                 cu_put(h + (n + r) * o.Vp + c, x);
             }
     }
-    for (int64_t c = 0; c < o.chunks; c++) {
-        int64_t row = c * TILE;
+    for (int c = 0; c < chunks; c++) {
+        int64_t row = (int64_t)c * TILE;
         float kept = e[row + TILE - 1];
         tile_zero(sum);
         if constexpr (N > 0) {
@@ -262,7 +260,7 @@ template <class E, int N> KN_KERNEL(TILE_THREADS) carry(delta<E> o, cu_view<floa
                 KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) sum[i] = kept * far[(n + tile_row<E>(i)) * o.Vp + tile_col<E, false>(i)];
                 tile_stream<E, true, false>(sum, k + row * o.Kp + n, o.Kp, 0, fd, (const E *)NULL, 0, 0, 1, held);
                 tile_put<E, float, false>(far + n * o.Vp, o.Vp, sum);
-                if (c + 1 < o.chunks) tile_put<E, E, false>(h + (c + 1) * cells + n * o.Vp, o.Vp, sum);
+                if (c + 1 < chunks) tile_put<E, E, false>(h + (c + 1) * cells + n * o.Vp, o.Vp, sum);
             }
         }
     }
@@ -281,13 +279,20 @@ template <class E, int N> KN_KERNEL(TILE_THREADS) carry(delta<E> o, cu_view<floa
             }
     }
 }
-template <class E> static size_t carry_shared(int tiles)
+/* Of carry and carry_back. */
+template <class E> static size_t carry_shared(int64_t tiles)
 {
-    return (size_t)(RING + 1 + (tiles ? tiles : 4)) * tile_bytes<E>;
+    return (size_t)(tiles ? tile_of<E>::RING + 1 + tiles : 5) * tile_bytes<E>;
+}
+/* Tiles of the state's rows that threads can hold, with a multiprocessor's memory behind them; or 0. */
+template <class E> static int64_t carry_tiles(struct kn_dev *dev, const delta<E> *o)
+{
+    int64_t tiles = o->Kp / TILE;
+    return tiles <= 4 && carry_shared<E>(tiles) <= cuda_of(dev)->shared_most ? tiles : 0;
 }
 
 /* A block a chunk of a head. Forward: out. BACK: P, and Z in dd. */
-template <class E, bool BACK> KN_KERNEL(TILE_THREADS) answer(delta<E> o, cu_view<float, 4> out)
+template <class E, bool BACK> KN_KERNEL_MIN(TILE_THREADS, 2) answer(delta<E> o, cu_view<float, 4> out)
 {
     KN_SHARED(float, D);
     constexpr int P = tile_of<float>::PITCH, PE = tile_of<E>::PITCH;
@@ -328,43 +333,43 @@ template <class E> static size_t answer_shared(void)
 }
 
 /* The gradient of the state from the last chunk to the first, as carry: dd in Z's place, dh. */
-template <class E, int N> KN_KERNEL(TILE_THREADS) carry_back(delta<E> o)
+template <class E, int N> KN_KERNEL_MIN(TILE_THREADS, (N > 2 ? 1 : 2)) carry_back(delta<E> o)
 {
     KN_SHARED(E, ring);
-    constexpr int PE = tile_of<E>::PITCH, HELD = N ? N : 1;
-    E *eo = ring + RING * tile_size<E>, *back = eo + tile_size<E>, *held = back + tile_size<E>;
+    constexpr int PE = tile_of<E>::PITCH, HELD = N ? N : 1, RING = tile_of<E>::RING;
+    E *right = ring + (N ? RING : 4) * tile_size<E>, *held = N ? right + tile_size<E> : ring;
     int64_t slabs = o.Vp / TILE, head = blockIdx.x / slabs, v = blockIdx.x % slabs * TILE, key = head / o.R * o.keys.Tp * o.Kp;
     const E *w = o.w + head * o.keys.Tp * o.Kp, *k = o.k + key, *q = o.q + key, *dout = o.dout + head * o.keys.Tp * o.Vp + v;
     E *dd = o.dd + head * o.keys.Tp * o.Vp + v, *dh = o.dh + head * o.chunks * o.Kp * o.Vp + v;
     const float *e = o.e + head * o.keys.Tp, *f = o.f + head * o.keys.Tp;
     float S[HELD][TILE_SUMS], sum[TILE_SUMS];
-    int64_t cells = o.Kp * o.Vp, step = 0, steps = o.chunks * 3 * N;
+    int64_t cells = o.Kp * o.Vp;
+    int step = 0, chunks = (int)o.chunks, steps = chunks * 3 * N;
     float *far = N ? (float *)NULL : o.s + head * cells + v;
-    auto fetch = [&](int64_t i) {
+    auto fetch = [&](int i) {
         if (i < steps) {
-            int64_t c = o.chunks - 1 - i / (3 * HELD), j = i % (3 * HELD);
-            tile_fetch(ring + i % RING * tile_size<E>, (j < N ? k : j < 2 * N ? q : w) + c * TILE * o.Kp + j % HELD * TILE, o.Kp);
+            int c = chunks - 1 - i / (3 * HELD), j = i % (3 * HELD);
+            tile_fetch(ring + i % RING * tile_size<E>, (j < N ? k : j < 2 * N ? w : q) + c * TILE * o.Kp + j % HELD * TILE, o.Kp);
         }
         kn_cp_commit();
     };
     auto next = [&]() {
-        kn_cp_wait<1>();
+        kn_cp_wait<RING - 2>();
         __syncthreads();
         const E *tile = ring + step % RING * tile_size<E>;
-        fetch(step + 2);
+        fetch(step + RING - 1);
         step++;
         return tile;
     };
     if constexpr (N > 0) {
         KN_UNROLL for (int n = 0; n < N; n++) tile_zero(S[n]);
-        fetch(0);
-        fetch(1);
+        for (int i = 0; i < RING - 1; i++) fetch(i);
     } else {
         for (int64_t n = 0; n < o.Kp; n += TILE)
             KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) far[(n + tile_row<E>(i)) * o.Vp + tile_col<E, false>(i)] = 0;
     }
-    for (int64_t c = o.chunks - 1; c >= 0; c--) {
-        int64_t row = c * TILE;
+    for (int c = chunks - 1; c >= 0; c--) {
+        int64_t row = (int64_t)c * TILE;
         float kept = e[row + TILE - 1];
         tile_zero(sum);
         if constexpr (N > 0) {
@@ -386,28 +391,33 @@ template <class E, int N> KN_KERNEL(TILE_THREADS) carry_back(delta<E> o)
             E *at = dd + (row + r) * o.Vp + j;
             float x = fmaf(f[row + r], sum[i], cu_get(at));
             cu_put(at, x);
-            cu_put(back + r * PE + j, -x);
-            cu_put(eo + r * PE + j, e[row + r] * cu_get(dout + (row + r) * o.Vp + j));
+            cu_put(right + r * PE + j, -x);
         }
+        auto read = [&]() { /* right: e dout, when all have done with dd there */
+            __syncthreads();
+            KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) {
+                int r = tile_row<E>(i), j = tile_col<E, false>(i);
+                cu_put(right + r * PE + j, e[row + r] * cu_get(dout + (row + r) * o.Vp + j));
+            }
+        };
         if constexpr (N > 0) {
             KN_UNROLL for (int n = 0; n < N; n++) {
                 KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) S[n][i] *= kept;
-                tile_mul<true, false, false>(S[n], next(), eo);
+                tile_mul<true, false, false>(S[n], next(), right);
             }
-            KN_UNROLL for (int n = 0; n < N; n++) tile_mul<true, false, false>(S[n], next(), back);
+            read();
+            KN_UNROLL for (int n = 0; n < N; n++) tile_mul<true, false, false>(S[n], next(), right);
         } else {
-            for (int64_t n = 0; n < o.Kp; n += TILE) {
-                KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) sum[i] = kept * far[(n + tile_row<E>(i)) * o.Vp + tile_col<E, false>(i)];
-                tile_stream<E, true, false>(sum, q + row * o.Kp + n, o.Kp, 0, eo, (const E *)NULL, 0, 0, 1, held);
-                tile_stream<E, true, false>(sum, w + row * o.Kp + n, o.Kp, 0, back, (const E *)NULL, 0, 0, 1, held);
-                tile_put<E, float, false>(far + n * o.Vp, o.Vp, sum);
+            for (int side = 0; side < 2; side++) {
+                for (int64_t n = 0; n < o.Kp; n += TILE) {
+                    KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) sum[i] = (side ? 1.0f : kept) * far[(n + tile_row<E>(i)) * o.Vp + tile_col<E, false>(i)];
+                    tile_stream<E, true, false>(sum, (side ? q : w) + row * o.Kp + n, o.Kp, 0, right, (const E *)NULL, 0, 0, 1, held);
+                    tile_put<E, float, false>(far + n * o.Vp, o.Vp, sum);
+                }
+                if (side == 0) read();
             }
         }
     }
-}
-template <class E> static size_t carry_back_shared(int tiles)
-{
-    return (size_t)(RING + 2 + (tiles ? tiles : 4)) * tile_bytes<E>;
 }
 
 /* m [64][PITCH], what crosses between pairs (row after column): cross [64] = for each token the sum over rows from it on and columns before it. m is overwritten;
@@ -440,16 +450,16 @@ struct backward_sums {
 };
 
 /* A block a chunk of a head: dv, dg, dbeta, and of q and k before their norms dq, dk; dr in dd's place. */
-template <class E> KN_KERNEL(TILE_THREADS) back(delta<E> o, cu_view<float, 4> dv, cu_view<float, 3> dg, cu_view<float, 3> dbeta)
+template <class E> KN_KERNEL_MIN(TILE_THREADS, 2) back(delta<E> o, cu_view<float, 4> dv, cu_view<float, 3> dg, cu_view<float, 3> dbeta)
 {
     KN_SHARED(float, D);
     constexpr int P = tile_of<float>::PITCH, PE = tile_of<E>::PITCH;
     struct tokens *t = (struct tokens *)(D + tile_size<float>);
     struct backward_sums *x = (struct backward_sums *)(t + 1);
-    E *buf = (E *)(x + 1), *mo = buf + 4 * tile_size<E>, *mx = sizeof(E) == 4 ? (E *)D : mo + tile_size<E>; /* of f32 in D's place, as in answer */
+    E *buf = (E *)(x + 1), *mx = sizeof(E) == 4 ? (E *)D : buf + 4 * tile_size<E>; /* of f32 in D's place, as in answer */
     int64_t head = blockIdx.x / o.chunks, chunk = blockIdx.x % o.chunks, row = head * o.keys.Tp + chunk * TILE, b = sequence(o, head), h = value_head(o, head);
     int64_t key = (head / o.R * o.keys.Tp + chunk * TILE) * o.Kp, pairs = (int64_t)blockIdx.x * TILE * TILE, state = (int64_t)blockIdx.x * o.Kp * o.Vp;
-    int slabs = (int)(o.Vp / TILE), me = threadIdx.x;
+    int slabs = (int)(o.Vp / TILE), Kp = (int)o.Kp, me = threadIdx.x;
     float sum[TILE_SUMS], other[TILE_SUMS];
     decays(o, head, chunk, t, D);
     if (me < TILE) x->read[me] = x->wrote[me] = x->dbeta[me] = 0;
@@ -477,9 +487,10 @@ template <class E> KN_KERNEL(TILE_THREADS) back(delta<E> o, cu_view<float, 4> dv
     float *cross = (float *)buf;
     KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) {
         int r = tile_row<E>(i), c = tile_col<E, true>(i);
-        float w = D[r * P + c], p = cu_get(o.p + pairs + r * TILE + c), k = cu_get(o.kk + pairs + r * TILE + c);
-        cross[r * P + c] = p * sum[i] - k * (t->beta[r] * other[i]);
-        cu_put(mo + r * PE + c, w * sum[i]);
+        E *p = o.p + pairs + r * TILE + c;
+        float w = D[r * P + c], k = cu_get(o.kk + pairs + r * TILE + c);
+        cross[r * P + c] = cu_get(p) * sum[i] - k * (t->beta[r] * other[i]);
+        cu_put(p, w * sum[i]);
         cu_put(mx + r * PE + c, r > c ? -w * (t->beta[r] * other[i]) : 0.0f);
         other[i] *= -k;
     }
@@ -489,48 +500,53 @@ template <class E> KN_KERNEL(TILE_THREADS) back(delta<E> o, cu_view<float, 4> dv
 
     float through = 0;
     for (int64_t n = 0; n < o.Kp; n += TILE) {
-        float wrote[TILE_SUMS];
+        float part[TILE_SUMS];
+        const E *S = o.h + state + n * o.Vp, *dS = o.dh + state + n * o.Vp, *qn = o.q + key + n, *kn = o.k + key + n;
         tile_zero(sum);
-        tile_zero(other);
-        tile_zero(wrote);
-        const E *S = o.h + state + n * o.Vp, *dS = o.dh + state + n * o.Vp;
-        tile_stream<E, false, true>(sum, o.dout + row * o.Vp, o.Vp, TILE, (const E *)NULL, S, o.Vp, TILE, slabs, buf);
-        tile_stream<E, false, true>(other, o.dd + row * o.Vp, o.Vp, TILE, (const E *)NULL, S, o.Vp, TILE, slabs, buf);
-        tile_stream<E, false, true>(wrote, o.d + row * o.Vp, o.Vp, TILE, (const E *)NULL, dS, o.Vp, TILE, slabs, buf);
-        for (int64_t c = me; c < TILE * o.Vp; c += TILE_THREADS) through = fmaf(cu_get(S + c), cu_get(dS + c), through);
-        {
-            float reads[TILE_SUMS], betas[TILE_SUMS], writes[TILE_SUMS];
-            KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) {
-                int r = tile_row<E>(i), c = tile_col<E, true>(i);
-                float q = cu_get(o.q + key + r * o.Kp + n + c), k = cu_get(o.k + key + r * o.Kp + n + c);
-                sum[i] *= t->e[r];
-                betas[i] = -t->e[r] * other[i];
-                other[i] = betas[i] * t->beta[r];
-                betas[i] *= k;
-                reads[i] = fmaf(q, sum[i], k * other[i]);
-                wrote[i] *= t->f[r];
-                writes[i] = k * wrote[i];
-                other[i] += wrote[i];
-            }
-            tile_row_sums<E>(reads, x->part[0]);
-            tile_row_sums<E>(writes, x->part[1]);
-            tile_row_sums<E>(betas, x->part[2]);
+        tile_stream<E, false, true>(sum, o.d + row * o.Vp, o.Vp, TILE, (const E *)NULL, dS, o.Vp, TILE, slabs, buf);
+        KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) {
+            int r = tile_row<E>(i);
+            sum[i] *= t->f[r];
+            part[i] = cu_get(kn + (r * Kp + tile_col<E, true>(i))) * sum[i];
         }
+        tile_row_sums<E>(part, x->part[0]);
+        tile_zero(other);
+        tile_stream<E, false, true>(other, o.dd + row * o.Vp, o.Vp, TILE, (const E *)NULL, S, o.Vp, TILE, slabs, buf);
+        KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) {
+            int r = tile_row<E>(i);
+            float k = cu_get(kn + (r * Kp + tile_col<E, true>(i)));
+            other[i] *= -t->e[r];
+            part[i] = k * other[i];
+            other[i] = fmaf(t->beta[r], other[i], sum[i]);
+        }
+        tile_row_sums<E>(part, x->part[1]);
+        tile_zero(sum);
+        tile_stream<E, false, true>(sum, o.dout + row * o.Vp, o.Vp, TILE, (const E *)NULL, S, o.Vp, TILE, slabs, buf);
+        KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) {
+            int r = tile_row<E>(i);
+            sum[i] *= t->e[r];
+            part[i] = cu_get(qn + (r * Kp + tile_col<E, true>(i))) * sum[i];
+        }
+        tile_row_sums<E>(part, x->part[2]);
+        for (int64_t c = me; c < TILE * o.Vp; c += TILE_THREADS) through = fmaf(cu_get(S + c), cu_get(dS + c), through);
         __syncthreads();
         if (me < TILE) {
-            x->read[me] += x->part[0][me] + x->part[0][TILE + me];
-            x->wrote[me] += x->part[1][me] + x->part[1][TILE + me];
-            x->dbeta[me] += x->part[2][me] + x->part[2][TILE + me];
+            float read = x->part[1][me] + x->part[1][TILE + me]; /* by k, before beta */
+            x->wrote[me] += x->part[0][me] + x->part[0][TILE + me];
+            x->dbeta[me] += read;
+            x->read[me] += fmaf(t->beta[me], read, x->part[2][me] + x->part[2][TILE + me]);
         }
-        tile_fetch(buf, o.k + key + n, o.Kp);
-        tile_fetch(buf + tile_size<E>, o.q + key + n, o.Kp);
+        E *kt = buf, *qt = buf + tile_size<E>, *mo = buf + 2 * tile_size<E>;
+        tile_fetch(kt, o.k + key + n, o.Kp);
+        tile_fetch(qt, o.q + key + n, o.Kp);
+        tile_fetch(mo, o.p + pairs, TILE);
         kn_cp_commit();
         kn_cp_wait<0>();
         __syncthreads();
-        tile_mul<false, false, true>(sum, mo, buf);
-        tile_mul<false, false, true>(other, mx, buf);
-        tile_mul<true, false, true>(other, mx, buf);
-        tile_mul<true, false, true>(other, mo, buf + tile_size<E>);
+        tile_mul<false, false, true>(sum, mo, kt);
+        tile_mul<false, false, true>(other, mx, kt);
+        tile_mul<true, false, true>(other, mx, kt);
+        tile_mul<true, false, true>(other, mo, qt);
         tile_put<E, float, true>(o.dq + row * o.Kp + n, o.Kp, sum);
         tile_put<E, float, true>(o.dk + row * o.Kp + n, o.Kp, other);
     }
@@ -545,14 +561,14 @@ template <class E> KN_KERNEL(TILE_THREADS) back(delta<E> o, cu_view<float, 4> dv
 }
 template <class E> static size_t back_shared(void)
 {
-    return tile_bytes<float> + sizeof(struct tokens) + sizeof(struct backward_sums) + (sizeof(E) == 4 ? 5 : 6) * tile_bytes<E>;
+    return tile_bytes<float> + sizeof(struct tokens) + sizeof(struct backward_sums) + (sizeof(E) == 4 ? 4 : 5) * tile_bytes<E>;
 }
 
 /* dx [B,T,G,K] = r (d - y (y . d) / m^2), d the sum of the key head's R gradients in order: back through y = x r, r = m / |x|; or r d where nothing was normed. A warp
  * a row. */
 template <class E> KN_KERNEL(TILE_THREADS) finish(delta<E> o, const E *y, const float *r, const float *d, float m, cu_view<float, 4> dx, int64_t rows)
 {
-    int64_t row = (int64_t)blockIdx.x * (TILE_THREADS / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;
+    int64_t row = (int64_t)blockIdx.x * (TILE_WARPS) + threadIdx.x / 32, lane = threadIdx.x % 32;
     int64_t t = row % o.keys.Tp, pair = row / o.keys.Tp, head = o.keys.first + pair;
     if (row >= rows || t >= o.keys.T) return;
     const float *from = d + (pair * o.R * o.keys.Tp + t) * o.Kp;
@@ -570,10 +586,9 @@ template <class E> KN_KERNEL(TILE_THREADS) finish(delta<E> o, const E *y, const 
 
 /* One token after a state: out = e^g S^T q + (k . q) d; S <- e^g S + k (x) d. A block 32 columns of a head's state, its warps K in turn; the second pass over the
  * state finds it in the cache. */
-constexpr int TOKEN_WARPS = TILE_THREADS / 32;
-
-KN_KERNEL(TILE_THREADS) token(cu_view<const float, 4> q, cu_view<const float, 4> k, cu_view<const float, 4> v, cu_view<const float, 3> g, cu_view<const float, 3> beta, float eps,
-                              float scale, cu_view<float, 4> s, cu_view<float, 4> out, int64_t G, int64_t R, int64_t K, int64_t V)
+KN_KERNEL(TILE_THREADS)
+token(cu_view<const float, 4> q, cu_view<const float, 4> k, cu_view<const float, 4> v, cu_view<const float, 3> g, cu_view<const float, 3> beta, float eps, float scale,
+      cu_view<float, 4> s, cu_view<float, 4> out, int64_t G, int64_t R, int64_t K, int64_t V)
 {
     KN_SHARED(float, mem);
     int64_t across = (V + 31) / 32, head = blockIdx.x / across, b = head / (G * R), h = head % (G * R);
@@ -589,35 +604,24 @@ KN_KERNEL(TILE_THREADS) token(cu_view<const float, 4> q, cu_view<const float, 4>
     }
     qq = cu_warp_sum(qq), kk = cu_warp_sum(kk), kq = cu_warp_sum(kq);
     float rq = eps >= 0 ? scale / sqrtf(qq + eps) : scale, rk = eps >= 0 ? 1.0f / sqrtf(kk + eps) : 1.0f;
-    for (int64_t i = warp; i < K; i += TOKEN_WARPS) {
+    for (int64_t i = warp; i < K; i += TILE_WARPS) {
         float x = S[i * s.s[2]];
         sk = fmaf(x, kr[i], sk), sq = fmaf(x, qr[i], sq);
     }
     mem[threadIdx.x] = sk, mem[TILE_THREADS + threadIdx.x] = sq;
     __syncthreads();
     sk = sq = 0;
-    for (int w = 0; w < TOKEN_WARPS; w++) sk += mem[w * 32 + lane], sq += mem[TILE_THREADS + w * 32 + lane];
+    for (int w = 0; w < TILE_WARPS; w++) sk += mem[w * 32 + lane], sq += mem[TILE_THREADS + w * 32 + lane];
     if (!in) return;
     float decay = expf(*cu_at(g, b, 0, h)), d = *cu_at(beta, b, 0, h) * (*cu_at(v, b, 0, h, j) - decay * rk * sk);
     if (warp == 0) *cu_at(out, b, 0, h, j) = fmaf(kq * rk * rq, d, decay * rq * sq);
     d *= rk;
-    for (int64_t i = warp; i < K; i += TOKEN_WARPS) S[i * s.s[2]] = fmaf(kr[i], d, decay * S[i * s.s[2]]);
+    for (int64_t i = warp; i < K; i += TILE_WARPS) S[i * s.s[2]] = fmaf(kr[i], d, decay * S[i * s.s[2]]);
 }
 
 /* ---- host ---- */
 
-/* Carves a round's scratch: places from p on, or, p NULL, only their bytes. */
-struct carver {
-    char *p;
-    size_t bytes;
-};
-template <class T> static void carve(struct carver *c, T **to, int64_t n)
-{
-    *to = c->p ? (T *)(c->p + c->bytes) : (T *)NULL;
-    c->bytes += ((size_t)n * sizeof(T) + 255) / 256 * 256;
-}
-
-template <class E> static size_t places(delta<E> *o, int64_t keys, bool backward, void *p)
+template <class E> static size_t places(delta<E> *o, int64_t keys, bool far, bool backward, void *p)
 {
     struct carver c = {(char *)p, 0};
     int64_t heads = keys * o->R, rows = heads * o->keys.Tp, cells = heads * o->Kp * o->Vp;
@@ -629,7 +633,7 @@ template <class E> static size_t places(delta<E> *o, int64_t keys, bool backward
     carve(&c, &o->h, cells * o->chunks);
     carve(&c, &o->e, rows);
     carve(&c, &o->f, rows);
-    if (o->Kp > 4 * TILE) carve(&c, &o->s, cells);
+    if (far) carve(&c, &o->s, cells);
     if (backward) {
         carve(&c, &o->dout, rows * o->Vp);
         carve(&c, &o->dd, rows * o->Vp);
@@ -654,9 +658,9 @@ static delta<E> delta_of(const struct kn_tensor *q, const struct kn_tensor *v, c
 }
 
 /* Key heads of a round: as many as the scratch may hold, and their parts count in 32 bits. */
-template <class E> static int64_t round_of(delta<E> *o, int64_t keys, bool backward)
+template <class E> static int64_t round_of(delta<E> *o, int64_t keys, bool far, bool backward)
 {
-    int64_t fit = SCRATCH_MOST / (int64_t)places(o, 1, backward, NULL), rows = INT32_MAX / (o->R * o->keys.Tp * (o->Vp / TILE));
+    int64_t fit = TILE_SCRATCH / (int64_t)places(o, 1, far, backward, NULL), rows = INT32_MAX / (o->R * o->keys.Tp * (o->Vp / TILE));
     if (fit > rows) fit = rows;
     return fit < 1 ? 1 : fit < keys ? fit : keys;
 }
@@ -666,7 +670,7 @@ template <class E> static st_t pack(struct kn_dev *dev, const delta<E> *o, bool 
     struct tile_heads at = o->keys;
     int64_t W = key ? o->K : o->V, Wp = key ? o->Kp : o->Vp, rows = keys * at.Tp * (key ? 1 : o->R);
     if (!key) at.first *= o->R, at.H *= o->R;
-    CUDA_RUN(dev, tile_pack<E>, cuda_blocks(rows, TILE_THREADS / 32), TILE_THREADS, 0, x, at, W, Wp, rows, eps, m, to, r);
+    CUDA_RUN(dev, tile_pack<E>, cuda_blocks(rows, TILE_WARPS), TILE_THREADS, 0, x, at, W, Wp, rows, eps, m, to, r);
     return ST_OK;
 }
 
@@ -679,7 +683,7 @@ static st_t chunks_forth(struct kn_dev *dev, const delta<E> *o, int64_t keys, co
     CUDA_TRY(pack(dev, o, true, k, keys, o->eps, 1, o->k, o->rk));
     CUDA_TRY(pack(dev, o, false, v, keys, -1, 1, o->v, (float *)NULL));
     CUDA_RUN(dev, prepare<E>, keys * o->R * o->chunks, TILE_THREADS, prepare_shared<E>(), *o, keep);
-    int64_t tiles = o->Kp / TILE, blocks = keys * o->R * (o->Vp / TILE);
+    int64_t tiles = carry_tiles(dev, o), blocks = keys * o->R * (o->Vp / TILE);
     if (tiles == 1) CUDA_RUN(dev, (carry<E, 1>), blocks, TILE_THREADS, carry_shared<E>(1), *o, s);
     else if (tiles == 2) CUDA_RUN(dev, (carry<E, 2>), blocks, TILE_THREADS, carry_shared<E>(2), *o, s);
     else if (tiles == 3) CUDA_RUN(dev, (carry<E, 3>), blocks, TILE_THREADS, carry_shared<E>(3), *o, s);
@@ -693,10 +697,11 @@ static st_t forward(struct kn_dev *dev, const struct kn_tensor *q, const struct 
                     const struct kn_tensor *beta, double eps, double scale, const struct kn_tensor *s, const struct kn_tensor *out)
 {
     delta<E> o = delta_of<E>(q, v, g, beta, eps, scale);
-    int64_t all = q->d[0] * q->d[2], most = round_of(&o, all, false);
+    bool far = !carry_tiles(dev, &o);
+    int64_t all = q->d[0] * q->d[2], most = round_of(&o, all, far, false);
     void *p;
-    CUDA_TRY(cuda_scratch(dev, CUDA_SLOT_A, places(&o, most, false, NULL), &p));
-    places(&o, most, false, p);
+    CUDA_TRY(cuda_scratch(dev, CUDA_SLOT_A, places(&o, most, far, false, NULL), &p));
+    places(&o, most, far, false, p);
     for (; o.keys.first < all; o.keys.first += most) {
         int64_t keys = all - o.keys.first < most ? all - o.keys.first : most;
         CUDA_TRY(chunks_forth(dev, &o, keys, q, k, v, s, false));
@@ -709,12 +714,13 @@ extern "C" st_t cuda_delta_rule(struct kn_dev *dev, const struct kn_tensor *q, c
                                 const struct kn_tensor *beta, double eps, double scale, const struct kn_tensor *s, const struct kn_tensor *out)
 {
     CUDA_TRY(kn_check_delta_rule(q, k, v, g, beta, eps, scale, s, out));
-    if (!cuda_is_f32(q)) return ST_ENOTSUP;
+    if (!cuda_is_f32(q) || q->d[3] > TILE_MOST || v->d[3] > TILE_MOST) return ST_ENOTSUP;
     if (kn_count(v) == 0 || q->d[3] == 0) return dev->op->fill(dev, out, 0);
     if (kn_absent(s)) s = NULL;
     if (s && q->d[1] == 1) {
         int64_t G = q->d[2], H = v->d[2], V = v->d[3];
-        CUDA_RUN(dev, token, q->d[0] * H * cuda_blocks(V, 32), TILE_THREADS, 2 * TILE_THREADS * sizeof(float), q, k, v, g, beta, (float)eps, (float)scale, s, out, G, H / G, q->d[3], V);
+        int64_t blocks = q->d[0] * H * cuda_blocks(V, 32);
+        CUDA_RUN(dev, token, blocks, TILE_THREADS, 2 * TILE_THREADS * sizeof(float), q, k, v, g, beta, (float)eps, (float)scale, s, out, G, H / G, q->d[3], V);
         return ST_OK;
     }
     return (dev->precision == KN_BF16 ? forward<bf16> : forward<float>)(dev, q, k, v, g, beta, eps, scale, s, out);
@@ -726,24 +732,25 @@ static st_t backward(struct kn_dev *dev, const struct kn_tensor *q, const struct
                      const struct kn_tensor *dv, const struct kn_tensor *dg, const struct kn_tensor *dbeta)
 {
     delta<E> o = delta_of<E>(q, v, g, beta, eps, scale);
-    int64_t all = q->d[0] * q->d[2], most = round_of(&o, all, true);
+    bool far = !carry_tiles(dev, &o);
+    int64_t all = q->d[0] * q->d[2], most = round_of(&o, all, far, true);
     void *p;
-    CUDA_TRY(cuda_scratch(dev, CUDA_SLOT_A, places(&o, most, true, NULL), &p));
-    places(&o, most, true, p);
+    CUDA_TRY(cuda_scratch(dev, CUDA_SLOT_A, places(&o, most, far, true, NULL), &p));
+    places(&o, most, far, true, p);
     for (; o.keys.first < all; o.keys.first += most) {
-        int64_t keys = all - o.keys.first < most ? all - o.keys.first : most, heads = keys * o.R, tiles = o.Kp / TILE, blocks = heads * (o.Vp / TILE);
+        int64_t keys = all - o.keys.first < most ? all - o.keys.first : most, heads = keys * o.R, tiles = carry_tiles(dev, &o), blocks = heads * (o.Vp / TILE);
         CUDA_TRY(chunks_forth(dev, &o, keys, q, k, v, (const struct kn_tensor *)NULL, true));
         CUDA_TRY(pack(dev, &o, false, dout, keys, -1, 1, o.dout, (float *)NULL));
         CUDA_RUN(dev, (answer<E, true>), heads * o.chunks, TILE_THREADS, answer_shared<E>(), o, (const struct kn_tensor *)NULL);
-        if (tiles == 1) CUDA_RUN(dev, (carry_back<E, 1>), blocks, TILE_THREADS, carry_back_shared<E>(1), o);
-        else if (tiles == 2) CUDA_RUN(dev, (carry_back<E, 2>), blocks, TILE_THREADS, carry_back_shared<E>(2), o);
-        else if (tiles == 3) CUDA_RUN(dev, (carry_back<E, 3>), blocks, TILE_THREADS, carry_back_shared<E>(3), o);
-        else if (tiles == 4) CUDA_RUN(dev, (carry_back<E, 4>), blocks, TILE_THREADS, carry_back_shared<E>(4), o);
-        else CUDA_RUN(dev, (carry_back<E, 0>), blocks, TILE_THREADS, carry_back_shared<E>(0), o);
+        if (tiles == 1) CUDA_RUN(dev, (carry_back<E, 1>), blocks, TILE_THREADS, carry_shared<E>(1), o);
+        else if (tiles == 2) CUDA_RUN(dev, (carry_back<E, 2>), blocks, TILE_THREADS, carry_shared<E>(2), o);
+        else if (tiles == 3) CUDA_RUN(dev, (carry_back<E, 3>), blocks, TILE_THREADS, carry_shared<E>(3), o);
+        else if (tiles == 4) CUDA_RUN(dev, (carry_back<E, 4>), blocks, TILE_THREADS, carry_shared<E>(4), o);
+        else CUDA_RUN(dev, (carry_back<E, 0>), blocks, TILE_THREADS, carry_shared<E>(0), o);
         CUDA_RUN(dev, back<E>, heads * o.chunks, TILE_THREADS, back_shared<E>(), o, dv, dg, dbeta);
         int64_t rows = keys * o.keys.Tp;
-        CUDA_RUN(dev, finish<E>, cuda_blocks(rows, TILE_THREADS / 32), TILE_THREADS, 0, o, (const E *)o.q, (const float *)o.rq, (const float *)o.dq, o.scale, dq, rows);
-        CUDA_RUN(dev, finish<E>, cuda_blocks(rows, TILE_THREADS / 32), TILE_THREADS, 0, o, (const E *)o.k, (const float *)o.rk, (const float *)o.dk, 1.0f, dk, rows);
+        CUDA_RUN(dev, finish<E>, cuda_blocks(rows, TILE_WARPS), TILE_THREADS, 0, o, (const E *)o.q, (const float *)o.rq, (const float *)o.dq, o.scale, dq, rows);
+        CUDA_RUN(dev, finish<E>, cuda_blocks(rows, TILE_WARPS), TILE_THREADS, 0, o, (const E *)o.k, (const float *)o.rk, (const float *)o.dk, 1.0f, dk, rows);
     }
     return ST_OK;
 }
@@ -753,7 +760,7 @@ extern "C" st_t cuda_delta_rule_bwd(struct kn_dev *dev, const struct kn_tensor *
                                     const struct kn_tensor *dk, const struct kn_tensor *dv, const struct kn_tensor *dg, const struct kn_tensor *dbeta)
 {
     CUDA_TRY(kn_check_delta_rule_bwd(q, k, v, g, beta, eps, scale, dout, dq, dk, dv, dg, dbeta));
-    if (!cuda_is_f32(q)) return ST_ENOTSUP;
+    if (!cuda_is_f32(q) || q->d[3] > TILE_MOST || v->d[3] > TILE_MOST) return ST_ENOTSUP;
     if (kn_count(v) == 0 || q->d[3] == 0) {
         const struct kn_tensor *zero[] = {dq, dk, dv, dg, dbeta};
         for (int i = 0; i < 5; i++) CUDA_TRY(dev->op->fill(dev, zero[i], 0));

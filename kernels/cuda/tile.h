@@ -10,14 +10,14 @@
 
 #include "kernels/cuda/cuda.h"
 
-constexpr int TILE = 64, TILE_THREADS = 256, TILE_SUMS = 16, PIECE = 16, PIECES = TILE / PIECE;
+constexpr int TILE = 64, TILE_THREADS = 256, TILE_WARPS = TILE_THREADS / 32, TILE_SUMS = 16, PIECE = 16, PIECES = TILE / PIECE;
 
 template <class E> struct tile_of;
 template <> struct tile_of<float> {
-    static constexpr int PITCH = 68;
+    static constexpr int PITCH = 68, RING = 2; /* buffers of a loop that waits for its tiles: its products of bf16 are short, and tiles small */
 };
 template <> struct tile_of<bf16> {
-    static constexpr int PITCH = 72;
+    static constexpr int PITCH = 72, RING = 4;
 };
 /* Numbers and bytes of a tile in shared memory. */
 template <class E> constexpr int tile_size = TILE * tile_of<E>::PITCH;
@@ -68,9 +68,9 @@ template <bool AT, bool BT, bool SPREAD, int LONG = TILE> KN_DEVICE void tile_mu
             else
                 KN_UNROLL for (int j = 0; j < 4; j++) y[i][j] = b[(k + i) * P + tx + 16 * j];
         }
-        KN_UNROLL for (int s = 0; s < 4; s++)
+        KN_UNROLL for (int s = 0; s < 4; s++) /* the compiler makes them FMA */
             KN_UNROLL for (int i = 0; i < 4; i++)
-                KN_UNROLL for (int j = 0; j < 4; j++) sum[4 * i + j] = fmaf(AT ? x[s][i] : x[i][s], BT ? y[j][s] : y[s][j], sum[4 * i + j]);
+                KN_UNROLL for (int j = 0; j < 4; j++) sum[4 * i + j] += (AT ? x[s][i] : x[i][s]) * (BT ? y[j][s] : y[s][j]);
     }
 }
 template <bool AT, bool BT, bool SPREAD, int LONG = TILE> KN_DEVICE void tile_mul(float sum[TILE_SUMS], const bf16 *a, const bf16 *b)
@@ -90,20 +90,20 @@ template <bool AT, bool BT, bool SPREAD, int LONG = TILE> KN_DEVICE void tile_mu
 }
 
 /* Begins the copy of a tile whose rows lie ld apart. */
-template <class E> KN_DEVICE void tile_fetch(E *to, const E *from, int64_t ld)
+template <class E> KN_DEVICE void tile_fetch(E *to, const E *from, int ld)
 {
     constexpr int N = 16 / sizeof(E), ACROSS = TILE / N, ROUNDS = TILE * ACROSS / TILE_THREADS;
     KN_UNROLL for (int i = 0; i < ROUNDS; i++) {
         int at = threadIdx.x + i * TILE_THREADS, r = at / ACROSS, c = at % ACROSS * N;
-        kn_cp16(to + r * tile_of<E>::PITCH + c, from + r * ld + c, true);
+        kn_cp16(to + r * tile_of<E>::PITCH + c, from + (r * ld + c), true);
     }
 }
 
 /* sum += the sum over n steps of A_s B_s, tiles from global memory at a + s a_step, b + s b_step; the one that is NULL is `fixed`, in shared memory, each time, or,
- * where there is none, B is A's tile again. buf: 4 tiles (2 where one side is fixed or the same). Begins with a barrier, so that what threads wrote before, to fixed or to a and b, is there;
- * and ends with one, so that buf and fixed are free. */
+ * where there is none, B is A's tile again. buf: 4 tiles (2 where one side is fixed or the same). Begins with a barrier, so that what threads wrote
+ * before, to fixed or to a and b, is there; and ends with one, so that buf and fixed are free. */
 template <class E, bool AT, bool BT, bool SPREAD = BT>
-KN_DEVICE void tile_stream(float sum[TILE_SUMS], const E *a, int64_t lda, int64_t a_step, const E *fixed, const E *b, int64_t ldb, int64_t b_step, int n, E *buf)
+KN_DEVICE void tile_stream(float sum[TILE_SUMS], const E *a, int lda, int a_step, const E *fixed, const E *b, int ldb, int b_step, int n, E *buf)
 {
     E *second = buf + (a ? 2 * tile_size<E> : 0);
     __syncthreads();
@@ -113,8 +113,8 @@ KN_DEVICE void tile_stream(float sum[TILE_SUMS], const E *a, int64_t lda, int64_
     for (int s = 0; s < n; s++) {
         int now = s % 2 * tile_size<E>, next = tile_size<E> - now;
         if (s + 1 < n) {
-            if (a) tile_fetch(buf + next, a + (s + 1) * a_step, lda);
-            if (b) tile_fetch(second + next, b + (s + 1) * b_step, ldb);
+            if (a) tile_fetch(buf + next, a += a_step, lda);
+            if (b) tile_fetch(second + next, b += b_step, ldb);
         }
         kn_cp_commit();
         kn_cp_wait<1>();
@@ -124,13 +124,34 @@ KN_DEVICE void tile_stream(float sum[TILE_SUMS], const E *a, int64_t lda, int64_
     }
 }
 
-/* The sums, rounded, as a tile in shared memory (ld = the pitch) or in global. */
-template <class E, class O, bool SPREAD> KN_DEVICE void tile_put(O *to, int64_t ld, const float sum[TILE_SUMS])
+/* Four lanes in a row hold each a row of a 4 x 4 matrix: then each holds a column. By the whole warp. */
+KN_DEVICE void tile_turn(uint32_t v[4])
 {
-    KN_UNROLL for (int i = 0; i < TILE_SUMS; i += 2) {
-        O *at = to + tile_row<E>(i) * ld + tile_col<E, SPREAD>(i);
-        if (sizeof(E) == 2 && sizeof(O) == 2) *(uint32_t *)at = kn_pack_bf16(sum[i], sum[i + 1]);
-        else cu_put(at, sum[i]), cu_put(to + tile_row<E>(i + 1) * ld + tile_col<E, SPREAD>(i + 1), sum[i + 1]);
+    bool odd = threadIdx.x & 1, high = threadIdx.x & 2;
+    KN_UNROLL for (int i = 0; i < 4; i += 2) {
+        uint32_t got = __shfl_xor_sync(KN_FULL, odd ? v[i] : v[i + 1], 1);
+        v[i] = odd ? got : v[i], v[i + 1] = odd ? v[i + 1] : got;
+    }
+    KN_UNROLL for (int i = 0; i < 2; i++) {
+        uint32_t got = __shfl_xor_sync(KN_FULL, high ? v[i] : v[i + 2], 2);
+        v[i] = high ? got : v[i], v[i + 2] = high ? v[i + 2] : got;
+    }
+}
+
+/* The sums, rounded, as a tile in shared memory (ld = the pitch) or in global; rows 16-byte aligned. By the whole warp. */
+template <class E, class O, bool SPREAD> KN_DEVICE void tile_put(O *to, int ld, const float sum[TILE_SUMS])
+{
+    if (sizeof(E) == 2 && sizeof(O) == 2) {
+        KN_UNROLL for (int h = 0; h < 4; h += 2) { /* rows: a lane takes the 8 columns of one of the 4 fragments */
+            uint32_t v[4];
+            KN_UNROLL for (int q = 0; q < 4; q++) v[q] = kn_pack_bf16(sum[4 * q + h], sum[4 * q + h + 1]);
+            tile_turn(v);
+            kn_store16(to + (tile_row<E>(h) * ld + tile_col<E, SPREAD>(4 * (threadIdx.x % 4)) / 8 * 8), make_uint4(v[0], v[1], v[2], v[3]));
+        }
+    } else if (sizeof(E) == 4 && !SPREAD) {
+        KN_UNROLL for (int i = 0; i < TILE_SUMS; i += 4) cu_put4(to + (tile_row<E>(i) * ld + tile_col<E, SPREAD>(i)), make_float4(sum[i], sum[i + 1], sum[i + 2], sum[i + 3]));
+    } else {
+        KN_UNROLL for (int i = 0; i < TILE_SUMS; i++) cu_put(to + (tile_row<E>(i) * ld + tile_col<E, SPREAD>(i)), sum[i]);
     }
 }
 
@@ -166,7 +187,7 @@ struct tile_heads {
 template <class E> KN_KERNEL(TILE_THREADS)
 tile_pack(cu_view<const float, 4> x, struct tile_heads at, int64_t W, int64_t Wp, int64_t rows, float eps, float m, E *to, float *r)
 {
-    int64_t row = (int64_t)blockIdx.x * (TILE_THREADS / 32) + threadIdx.x / 32;
+    int64_t row = (int64_t)blockIdx.x * TILE_WARPS + threadIdx.x / 32;
     int lane = threadIdx.x % 32;
     if (row >= rows) return;
     int64_t head = at.first + row / at.Tp, t = row % at.Tp;
@@ -179,6 +200,22 @@ tile_pack(cu_view<const float, 4> x, struct tile_heads at, int64_t W, int64_t Wp
     }
     for (int64_t i = lane; i < Wp; i += 32) cu_put(to + row * Wp + i, i < W && t < at.T ? from[i] * by : 0.0f);
     if (r && lane == 0) r[row] = by;
+}
+
+/* ---- host ---- */
+
+constexpr int64_t TILE_SCRATCH = (int64_t)1 << 30, /* bytes of a round of heads, where one alone does not need more */
+                  TILE_MOST = 1 << 20;             /* rows of a tile may lie so many numbers apart */
+
+/* Carves a round's scratch: places from p on, or, p NULL, only their bytes. */
+struct carver {
+    char *p;
+    size_t bytes;
+};
+template <class T> static void carve(struct carver *c, T **to, int64_t n)
+{
+    *to = c->p ? (T *)(c->p + c->bytes) : (T *)NULL;
+    c->bytes += ((size_t)n * sizeof(T) + 255) / 256 * 256;
 }
 
 #endif
