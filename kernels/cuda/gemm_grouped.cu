@@ -346,33 +346,41 @@ KN_DEVICE float4 floats4(const uint32_t raw[4], int kind)
 /* One operand's steps of 16: [k][SPAN + 4] in shared memory. turned: its numbers lie side by side along o, not k. */
 template <int SPAN> struct fma_side {
     static constexpr int PER = SPAN * 16 / 4 / FMA, LD = SPAN + 4;
+    const unsigned char *from; /* the thread's first four of the step that is read next */
+    int o, k;                  /* its place in the tile and among the k's */
+    int slot;                  /* its place in the step, in numbers */
     uint32_t raw[PER][4];
 
-    /* Fours of the thread: along k, two neighbours of a row are read together (a sector), 16 rows a warp, and stored without two in a bank. */
-    KN_DEVICE void four(bool turned, int i, int *o, int *k)
+    /* Along k, two neighbours of a row are read together (a sector), 16 rows a warp, and stored without two in a bank. */
+    KN_DEVICE void begin(fma_side &me, const mma_source &s, bool turned)
     {
-        int id = (int)threadIdx.x + i * FMA;
-        if (turned) *o = id % (SPAN / 4) * 4, *k = id / (SPAN / 4);
-        else *o = id / 2 % SPAN, *k = (id % 2 + id / 2 / SPAN * 2) * 4;
+        int id = (int)threadIdx.x;
+        if (turned) me.o = id % (SPAN / 4) * 4, me.k = id / (SPAN / 4);
+        else me.o = id / 2 % SPAN, me.k = (id % 2 + id / 2 / SPAN * 2) * 4;
+        me.slot = me.k * LD + me.o;
+        me.from = (const unsigned char *)s.p + (me.o * s.so + me.k * s.sk) * mma_size(s.kind);
     }
-    KN_DEVICE void fetch(fma_side &me, const mma_source &s, bool turned, int k0, int K)
+    /* k's from one four of the thread's to the next. */
+    KN_DEVICE int down(bool turned)
     {
+        return turned ? FMA / (SPAN / 4) : FMA / 2 / SPAN * 8;
+    }
+    KN_DEVICE void fetch(fma_side &me, const mma_source &s, bool turned, int K)
+    {
+        int64_t size = mma_size(s.kind), jump = down(turned) * s.sk * size;
         KN_UNROLL for (int i = 0; i < PER; i++) {
-            int o, k;
-            four(turned, i, &o, &k);
-            k += k0;
-            int n = o < s.outer && k < K ? (turned ? s.outer - o : K - k) : 0;
-            fetch4(me.raw[i], (const unsigned char *)s.p + (o * s.so + k * s.sk) * mma_size(s.kind), turned ? s.so : s.sk, n, s.kind, s.wide);
+            int k = me.k + i * down(turned), n = me.o < s.outer && k < K ? (turned ? s.outer - me.o : K - k) : 0;
+            fetch4(me.raw[i], me.from + i * jump, turned ? s.so : s.sk, n, s.kind, s.wide);
         }
+        me.k += 16, me.from += 16 * s.sk * size;
     }
-    KN_DEVICE void store(const fma_side &me, float *to, bool turned, int kind)
+    KN_DEVICE void store(const fma_side &me, float *place, bool turned, int kind)
     {
         KN_UNROLL for (int i = 0; i < PER; i++) {
-            int o, k;
-            four(turned, i, &o, &k);
+            float *to = place + me.slot + i * down(turned) * LD;
             float4 v = floats4(me.raw[i], kind);
-            if (turned) cu_put4(to + k * LD + o, v);
-            else to[k * LD + o] = v.x, to[(k + 1) * LD + o] = v.y, to[(k + 2) * LD + o] = v.z, to[(k + 3) * LD + o] = v.w;
+            if (turned) cu_put4(to, v);
+            else to[0] = v.x, to[LD] = v.y, to[2 * LD] = v.z, to[3 * LD] = v.w;
         }
     }
 };
@@ -380,20 +388,24 @@ template <int SPAN> struct fma_side {
 template <int TM, int TN> KN_DEVICE void fma_run(float (&acc)[TM][TN], float *mem, const mma_source &a, const mma_source &b, bool ta, bool tb, int K)
 {
     typedef fma_tile<TM, TN> T;
-    fma_side<T::BM> ra;
-    fma_side<T::BN> rb;
-    float *sa = mem, *sb = mem + 2 * T::DEEP * T::LA;
+    typedef fma_side<T::BM> side_a;
+    typedef fma_side<T::BN> side_b;
+    constexpr int SIZE_A = T::DEEP * T::LA, SIZE_B = T::DEEP * T::LB;
+    side_a ra;
+    side_b rb;
+    float *sa = mem, *sb = mem + 2 * SIZE_A;
     int ty = threadIdx.x / 16, tx = threadIdx.x % 16, now = 0;
     bool live = ty * 4 < a.outer; /* the thread's first rows */
+    side_a::begin(ra, a, ta), side_b::begin(rb, b, tb);
     if (K > 0) {
-        fma_side<T::BM>::fetch(ra, a, ta, 0, K), fma_side<T::BN>::fetch(rb, b, tb, 0, K);
-        fma_side<T::BM>::store(ra, sa, ta, a.kind), fma_side<T::BN>::store(rb, sb, tb, b.kind);
+        side_a::fetch(ra, a, ta, K), side_b::fetch(rb, b, tb, K);
+        side_a::store(ra, sa, ta, a.kind), side_b::store(rb, sb, tb, b.kind);
     }
     for (int k0 = 0; k0 < K; k0 += T::DEEP, now ^= 1) {
         __syncthreads(); /* this step is there, the other place is done with */
         bool more = k0 + T::DEEP < K;
-        if (more) fma_side<T::BM>::fetch(ra, a, ta, k0 + T::DEEP, K), fma_side<T::BN>::fetch(rb, b, tb, k0 + T::DEEP, K);
-        const float *pa = sa + now * T::DEEP * T::LA + 4 * ty, *pb = sb + now * T::DEEP * T::LB + 4 * tx;
+        if (more) side_a::fetch(ra, a, ta, K), side_b::fetch(rb, b, tb, K);
+        const float *pa = sa + now * SIZE_A + 4 * ty, *pb = sb + now * SIZE_B + 4 * tx;
         if (live)
             KN_UNROLL for (int k = 0; k < T::DEEP; k++) {
                 float fa[TM], fb[TN];
@@ -408,10 +420,7 @@ template <int TM, int TN> KN_DEVICE void fma_run(float (&acc)[TM][TN], float *me
                 KN_UNROLL for (int i = 0; i < TM; i++)
                     KN_UNROLL for (int j = 0; j < TN; j++) acc[i][j] = fmaf(fa[i], fb[j], acc[i][j]);
             }
-        if (more) {
-            fma_side<T::BM>::store(ra, sa + (now ^ 1) * T::DEEP * T::LA, ta, a.kind);
-            fma_side<T::BN>::store(rb, sb + (now ^ 1) * T::DEEP * T::LB, tb, b.kind);
-        }
+        if (more) side_a::store(ra, sa + (now ^ 1) * SIZE_A, ta, a.kind), side_b::store(rb, sb + (now ^ 1) * SIZE_B, tb, b.kind);
     }
 }
 
@@ -497,9 +506,10 @@ static st_t rows_bf16(struct kn_dev *dev, struct grouped *g, bool many, int bn, 
         return turned ? run_rows<rows_large<128, true>, 2>(dev, *g, blocks) : run_rows<rows_large<128, false>, 2>(dev, *g, blocks);
     }
     bool a = is_async(&g->a, g->M, g->P), b = is_async(&g->b, g->P, g->Q);
-    if (b && !turned) return a ? run_rows<rows_small<true, true, false>, 3>(dev, *g, blocks) : run_rows<rows_small<false, true, false>, 3>(dev, *g, blocks);
-    if (turned) return a ? run_rows<rows_small<true, false, true>, 3>(dev, *g, blocks) : run_rows<rows_small<false, false, true>, 3>(dev, *g, blocks);
-    return a ? run_rows<rows_small<true, false, false>, 3>(dev, *g, blocks) : run_rows<rows_small<false, false, false>, 3>(dev, *g, blocks);
+    /* What is rounded on the way waits in registers: two blocks a multiprocessor then, else three. */
+    if (b && !turned) return a ? run_rows<rows_small<true, true, false>, 3>(dev, *g, blocks) : run_rows<rows_small<false, true, false>, 2>(dev, *g, blocks);
+    if (turned) return a ? run_rows<rows_small<true, false, true>, 2>(dev, *g, blocks) : run_rows<rows_small<false, false, true>, 2>(dev, *g, blocks);
+    return a ? run_rows<rows_small<true, false, false>, 2>(dev, *g, blocks) : run_rows<rows_small<false, false, false>, 2>(dev, *g, blocks);
 }
 
 extern "C" st_t cuda_gemm_grouped(struct kn_dev *dev, const struct kn_tensor *a, const struct kn_tensor *b, const struct kn_tensor *offset, double beta, const struct kn_tensor *c)
@@ -532,7 +542,7 @@ static st_t sum_bf16(struct kn_dev *dev, struct grouped *g, bool large, int bn, 
         return bn == 256 ? run_sum<sum_large<256>, 1>(dev, *g, blocks) : run_sum<sum_large<128>, 2>(dev, *g, blocks);
     }
     bool async = is_async(&g->a, g->M, g->P) && is_async(&g->b, g->M, g->Q);
-    return async ? run_sum<sum_small<true>, 3>(dev, *g, blocks) : run_sum<sum_small<false>, 3>(dev, *g, blocks);
+    return async ? run_sum<sum_small<true>, 3>(dev, *g, blocks) : run_sum<sum_small<false>, 2>(dev, *g, blocks);
 }
 
 extern "C" st_t cuda_gemm_grouped_sum(struct kn_dev *dev, const struct kn_tensor *a, const struct kn_tensor *b, const struct kn_tensor *offset, const struct kn_tensor *c)
