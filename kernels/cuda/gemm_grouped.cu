@@ -79,7 +79,7 @@ struct matrix {
     int64_t s0, s1, se;
     int kind;
     int fast;  /* the dim, 0 or 1, along which it is read by chunks */
-    bool wide; /* as mma_is_wide; of c: two neighbours may be read and written at once */
+    bool wide; /* as mma_is_wide; of c: four neighbours may be read and written at once */
 };
 
 struct grouped {
@@ -136,58 +136,55 @@ KN_DEVICE float scale_of(const struct grouped &g, int e, int col)
     return __uint_as_float(u);
 }
 
-/* n (1 or 2) neighbouring numbers of a row of the result. */
-KN_DEVICE void put_pair(const struct grouped &g, int e, int64_t row, int col, float x, float y, int n)
+/* Up to four neighbouring numbers of a row of the result; n: columns there are from col on. */
+template <class T> KN_DEVICE void put_four(const struct grouped &g, T *p, float4 v, int n)
 {
-    const struct matrix &c = g.c;
-    int64_t o = row * c.s0 + col * c.s1;
-    if (g.scales) {
-        x *= scale_of(g, e, col);
-        if (n > 1) y *= scale_of(g, e, col + 1);
-    }
-    if (c.wide && n > 1) {
-        if (c.kind == MMA_F32) {
-            float *p = (float *)c.p + o;
-            if (g.beta != 0) {
-                uint2 was = kn_load8(p);
-                x = fmaf(g.beta, __uint_as_float(was.x), x), y = fmaf(g.beta, __uint_as_float(was.y), y);
-            }
-            kn_store8(p, make_uint2(__float_as_uint(x), __float_as_uint(y)));
-        } else {
-            uint32_t *p = (uint32_t *)((bf16 *)c.p + o);
-            if (g.beta != 0) x = fmaf(g.beta, cu_widen((bf16)(*p & 0xffff)), x), y = fmaf(g.beta, cu_widen((bf16)(*p >> 16)), y);
-            *p = kn_pack_bf16(x, y);
+    if (g.c.wide && n >= 4) {
+        if (g.beta != 0) {
+            float4 was = cu_get4(p);
+            v = make_float4(fmaf(g.beta, was.x, v.x), fmaf(g.beta, was.y, v.y), fmaf(g.beta, was.z, v.z), fmaf(g.beta, was.w, v.w));
         }
+        cu_put4(p, v);
         return;
     }
-    for (int i = 0; i < n; i++, x = y, o += c.s1) {
-        if (c.kind == MMA_F32) {
-            float *p = (float *)c.p + o;
-            *p = g.beta != 0 ? fmaf(g.beta, *p, x) : x;
-        } else {
-            bf16 *p = (bf16 *)c.p + o;
-            *p = cu_round(g.beta != 0 ? fmaf(g.beta, cu_widen(*p), x) : x);
-        }
+    float x[4] = {v.x, v.y, v.z, v.w};
+    KN_UNROLL for (int i = 0; i < 4; i++)
+        if (i < n) cu_put(p + i * g.c.s1, g.beta != 0 ? fmaf(g.beta, cu_get(p + i * g.c.s1), x[i]) : x[i]);
+}
+KN_DEVICE void put_row(const struct grouped &g, int e, int64_t row, int col, float4 v)
+{
+    int64_t o = row * g.c.s0 + col * g.c.s1;
+    int n = g.Q - col;
+    if (n <= 0) return;
+    if (g.scales) {
+        v.x *= scale_of(g, e, col);
+        if (n > 1) v.y *= scale_of(g, e, col + 1);
+        if (n > 2) v.z *= scale_of(g, e, col + 2);
+        if (n > 3) v.w *= scale_of(g, e, col + 3);
     }
+    if (g.c.kind == MMA_F32) put_four(g, (float *)g.c.p + o, v, n);
+    else put_four(g, (bf16 *)g.c.p + o, v, n);
 }
 
 /* Likewise of a run's sum, which is added to what is there, or set aside. */
-KN_DEVICE void add_pair(const struct grouped &g, const struct place &at, int row, int col, float x, float y, int n)
+KN_DEVICE void add_row(const struct grouped &g, const struct place &at, int row, int col, float4 v)
 {
-    if (g.part) {
-        float *p = g.part + (((int64_t)at.part * g.E + at.e) * g.P + row) * g.Q + col;
-        p[0] = x;
-        if (n > 1) p[1] = y;
-        return;
+    int n = g.Q - col;
+    if (n <= 0 || row >= g.P) return;
+    float *part = g.part ? g.part + (((int64_t)at.part * g.E + at.e) * g.P + row) * g.Q + col : NULL, *p = (float *)g.c.p + at.e * g.c.se + row * g.c.s0 + col * g.c.s1;
+    if (part && n >= 4 && g.Q % 4 == 0) {
+        cu_put4(part, v);
+    } else if (!part && n >= 4 && g.c.wide) {
+        float4 was = cu_get4(p);
+        cu_put4(p, make_float4(was.x + v.x, was.y + v.y, was.z + v.z, was.w + v.w));
+    } else {
+        float x[4] = {v.x, v.y, v.z, v.w};
+        KN_UNROLL for (int i = 0; i < 4; i++) {
+            if (i >= n) break;
+            if (part) part[i] = x[i];
+            else p[i * g.c.s1] += x[i];
+        }
     }
-    float *p = (float *)g.c.p + at.e * g.c.se + row * g.c.s0 + col * g.c.s1;
-    if (g.c.wide && n > 1) {
-        uint2 was = kn_load8(p);
-        kn_store8(p, make_uint2(__float_as_uint(__uint_as_float(was.x) + x), __float_as_uint(__uint_as_float(was.y) + y)));
-        return;
-    }
-    p[0] += x;
-    if (n > 1) p[g.c.s1] += y;
 }
 
 /* The parts of a run's sum, in their order. A thread a number; grid.y: runs, in rounds of what it holds. */
@@ -224,15 +221,9 @@ template <class T, int BLOCKS> KN_KERNEL_MIN(T::THREADS, BLOCKS) rows_mma(struct
     struct mma_source a = source_of(g.a, at.row * g.a.s0, g.a.s0, g.a.s1, at.rows);
     struct mma_source b = source_of(g.b, at.e * g.b.se + at.col * g.b.s1, g.b.s1, g.b.s0, g.Q - at.col < T::BN ? g.Q - at.col : T::BN);
     T::run(acc, mem, a, b, g.P);
-    KN_UNROLL for (int i = 0; i < T::MF; i++)
-        KN_UNROLL for (int h = 0; h < 2; h++) {
-            int row = T::row(i, h);
-            if (row >= at.rows) continue;
-            KN_UNROLL for (int j = 0; j < T::NF; j++) {
-                int col = at.col + T::col(j);
-                if (col < g.Q) put_pair(g, at.e, at.row + row, col, acc[i][j][2 * h], acc[i][j][2 * h + 1], g.Q - col > 1 ? 2 : 1);
-            }
-        }
+    T::each_four(acc, mem, [&](int row, int col, float4 v) {
+        if (row < at.rows) put_row(g, at.e, at.row + row, at.col + col, v);
+    });
 }
 
 template <class T, int BLOCKS> KN_KERNEL_MIN(T::THREADS, BLOCKS) sum_mma(struct grouped g)
@@ -244,15 +235,7 @@ template <class T, int BLOCKS> KN_KERNEL_MIN(T::THREADS, BLOCKS) sum_mma(struct 
     struct mma_source a = source_of(g.a, at.row * g.a.s0 + at.m * g.a.s1, g.a.s1, g.a.s0, g.P - at.m < T::BM ? g.P - at.m : T::BM);
     struct mma_source b = source_of(g.b, at.row * g.b.s0 + at.col * g.b.s1, g.b.s1, g.b.s0, g.Q - at.col < T::BN ? g.Q - at.col : T::BN);
     T::run(acc, mem, a, b, at.rows);
-    KN_UNROLL for (int i = 0; i < T::MF; i++)
-        KN_UNROLL for (int h = 0; h < 2; h++) {
-            int row = at.m + T::row(i, h);
-            if (row >= g.P) continue;
-            KN_UNROLL for (int j = 0; j < T::NF; j++) {
-                int col = at.col + T::col(j);
-                if (col < g.Q) add_pair(g, at, row, col, acc[i][j][2 * h], acc[i][j][2 * h + 1], g.Q - col > 1 ? 2 : 1);
-            }
-        }
+    T::each_four(acc, mem, [&](int row, int col, float4 v) { add_row(g, at, at.m + row, at.col + col, v); });
 }
 
 /* y [E, slow, length], bf16, contiguous = x [E, slow, fast] rounded, zeros beyond its rows' end. Runs without rows are left out (offset NULL: none is). Blocks e by + i, i < by. */
@@ -437,10 +420,8 @@ template <int TM, int TN> KN_KERNEL_MIN(FMA, 2) rows_fma(struct grouped g)
     KN_UNROLL for (int i = 0; i < TM; i++) {
         int row = threadIdx.x / 16 * 4 + i / 4 * 64 + i % 4;
         if (row >= at.rows) continue;
-        KN_UNROLL for (int j = 0; j < TN; j += 2) {
-            int col = at.col + threadIdx.x % 16 * 4 + j / 4 * 64 + j % 4;
-            if (col < g.Q) put_pair(g, at.e, at.row + row, col, acc[i][j], acc[i][j + 1], g.Q - col > 1 ? 2 : 1);
-        }
+        KN_UNROLL for (int j = 0; j < TN; j += 4)
+            put_row(g, at.e, at.row + row, at.col + (int)threadIdx.x % 16 * 4 + j * 16, make_float4(acc[i][j], acc[i][j + 1], acc[i][j + 2], acc[i][j + 3]));
     }
 }
 
@@ -456,11 +437,8 @@ template <int TM, int TN> KN_KERNEL_MIN(FMA, 2) sum_fma(struct grouped g)
     fma_run<TM, TN>(acc, mem, a, b, g.a.fast == 1, g.b.fast == 1, at.rows);
     KN_UNROLL for (int i = 0; i < TM; i++) {
         int row = at.m + threadIdx.x / 16 * 4 + i / 4 * 64 + i % 4;
-        if (row >= g.P) continue;
-        KN_UNROLL for (int j = 0; j < TN; j += 2) {
-            int col = at.col + threadIdx.x % 16 * 4 + j / 4 * 64 + j % 4;
-            if (col < g.Q) add_pair(g, at, row, col, acc[i][j], acc[i][j + 1], g.Q - col > 1 ? 2 : 1);
-        }
+        KN_UNROLL for (int j = 0; j < TN; j += 4)
+            add_row(g, at, row, at.col + (int)threadIdx.x % 16 * 4 + j * 16, make_float4(acc[i][j], acc[i][j + 1], acc[i][j + 2], acc[i][j + 3]));
     }
 }
 
@@ -476,11 +454,11 @@ static struct matrix matrix_of(const struct kn_tensor *t, int fast)
     return m;
 }
 
-/* A result: wide where pairs of columns are aligned. */
+/* A result: wide where cu_get4 and cu_put4 reach its fours. */
 static struct matrix result_of(const struct kn_tensor *t)
 {
     struct matrix m = matrix_of(t, 1);
-    m.wide = m.s1 == 1 && m.s0 % 2 == 0 && m.se % 2 == 0 && (uintptr_t)m.p % (m.kind == MMA_F32 ? 8 : 4) == 0;
+    m.wide = m.s1 == 1 && m.s0 % 4 == 0 && m.se % 4 == 0 && (uintptr_t)m.p % (m.kind == MMA_F32 ? 16 : 8) == 0;
     return m;
 }
 

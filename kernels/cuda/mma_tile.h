@@ -7,7 +7,7 @@
  *         KN_SHARED(unsigned char, mem);                                  // tile::SHARED bytes
  *         float acc[tile::MF][tile::NF][4] = {};
  *         tile::run(acc, mem, a, b, K);
- *         … acc[i][j][2 h + v] is number [tile::row(i, h), tile::col(j) + v] of the tile
+ *         tile::each_four(acc, mem, [&](int row, int col, float4 v) { … });
  *     }
  *
  * K is walked in steps of 32, STAGES of which have a place in shared memory. An operand that is "async" (mma_can_async) is copied STAGES - 1 steps ahead; any other is
@@ -160,18 +160,18 @@ template <int SPAN, int THREADS, bool ASYNC, bool TURNED> struct mma_side {
             KN_UNROLL for (int i = 0; i < PER; i++) kn_store16(place + slot() + i * DOWN * LONG, mma_pack(me.raw[i], s.kind));
     }
 
-    /* Fragments of 16 rows from o0 on (a), or of 16 columns (b: r[0] r[1] of the first eight), and 16 k's from k0 on. */
-    KN_DEVICE void rows16(uint32_t r[4], const bf16 *place, int o0, int k0)
+    /* Where the lane's row of an ldmatrix stands, for the 16 rows from o0 on (a) or the 16 columns (b: r[0] r[1] are the first eight's) and the first 16 k's: once. What
+     * differs for the i-th 16 behind them (o0 a multiple of 64 where i > 1, of 32 where i > 0) and for k = 16 is a constant: of the permuted bits by exclusive or. */
+    KN_DEVICE int lane(int o0, bool columns)
     {
-        int lane = threadIdx.x % 32, i = lane / 8, j = lane % 8;
-        if constexpr (TURNED) kn_ldmatrix_t(r, place + at(k0 + (i >> 1) * 8 + j, o0 / 8 + (i & 1)));
-        else kn_ldmatrix(r, place + at(o0 + (i & 1) * 8 + j, k0 / 8 + (i >> 1)));
+        int l = (int)threadIdx.x % 32, j = l % 8, first = l >> 3 & 1, second = l >> 4, o = columns ? second : first, k = columns ? first : second; /* which eight of each */
+        if constexpr (TURNED) return (8 * k + j) * LONG + (o0 & ~63) + ((o0 & 63) / 8 ^ o ^ j) * 8;
+        else return at(o0 + 8 * o + j, k);
     }
-    KN_DEVICE void cols16(uint32_t r[4], const bf16 *place, int o0, int k0)
+    KN_DEVICE void load(uint32_t r[4], const bf16 *place, int lane, int i, int k)
     {
-        int lane = threadIdx.x % 32, i = lane / 8, j = lane % 8;
-        if constexpr (TURNED) kn_ldmatrix_t(r, place + at(k0 + (i & 1) * 8 + j, o0 / 8 + (i >> 1)));
-        else kn_ldmatrix(r, place + at(o0 + (i >> 1) * 8 + j, k0 / 8 + (i & 1)));
+        if constexpr (TURNED) kn_ldmatrix_t(r, place + (lane ^ 16 * i) + k * LONG);
+        else kn_ldmatrix(r, place + (lane ^ k) + 16 * i * LONG);
     }
 };
 
@@ -179,28 +179,18 @@ template <int SPAN, int THREADS, bool ASYNC, bool TURNED> struct mma_side {
 template <int BM_, int BN_, int WM, int WN, int STAGES, bool A_ASYNC, bool A_TURNED, bool B_ASYNC, bool B_TURNED> struct mma_tile {
     static constexpr int BM = BM_, BN = BN_, DEEP = 32, ACROSS = BN / WN, THREADS = BM / WM * ACROSS * 32, MF = WM / 16, NF = WN / 8;
     static constexpr size_t SHARED = (size_t)STAGES * (BM + BN) * DEEP * sizeof(bf16);
-    static_assert(STAGES >= 2 && WM % 16 == 0 && WN % 16 == 0, "");
+    static_assert(STAGES >= 2 && (WM == 32 || WM == 64) && (WN == 32 || WN == 64), "lane's constants");
     typedef mma_side<BM, THREADS, A_ASYNC, A_TURNED> side_a;
     typedef mma_side<BN, THREADS, B_ASYNC, B_TURNED> side_b;
-
-    KN_DEVICE int row(int i, int h)
-    {
-        return (int)threadIdx.x / 32 / ACROSS * WM + i * 16 + (int)threadIdx.x % 32 / 4 + 8 * h;
-    }
-    KN_DEVICE int col(int j)
-    {
-        return (int)threadIdx.x / 32 % ACROSS * WN + j * 8 + (int)threadIdx.x % 4 * 2;
-    }
 
     /* A warp's fragments of 16 k's. */
     struct fragments {
         uint32_t a[MF][4], b[NF / 2][4];
     };
-    KN_DEVICE void load(fragments &f, const bf16 *pa, const bf16 *pb, int k)
+    KN_DEVICE void load(fragments &f, const bf16 *pa, const bf16 *pb, int la, int lb, int k)
     {
-        int m0 = (int)threadIdx.x / 32 / ACROSS * WM, n0 = (int)threadIdx.x / 32 % ACROSS * WN;
-        KN_UNROLL for (int i = 0; i < MF; i++) side_a::rows16(f.a[i], pa, m0 + 16 * i, k);
-        KN_UNROLL for (int j = 0; j < NF / 2; j++) side_b::cols16(f.b[j], pb, n0 + 16 * j, k);
+        KN_UNROLL for (int i = 0; i < MF; i++) side_a::load(f.a[i], pa, la, i, k);
+        KN_UNROLL for (int j = 0; j < NF / 2; j++) side_b::load(f.b[j], pb, lb, j, k);
     }
     KN_DEVICE void multiply(float (&acc)[MF][NF][4], const fragments &f)
     {
@@ -218,7 +208,8 @@ template <int BM_, int BN_, int WM, int WN, int STAGES, bool A_ASYNC, bool A_TUR
         side_a ra;
         side_b rb;
         fragments low, high;
-        bool live = (int)threadIdx.x / 32 / ACROSS * WM < a.outer;
+        int m0 = (int)threadIdx.x / 32 / ACROSS * WM, n0 = (int)threadIdx.x / 32 % ACROSS * WN, la = side_a::lane(m0, false), lb = side_b::lane(n0, true);
+        bool live = m0 < a.outer;
         side_a::begin(ra, a), side_b::begin(rb, b);
         KN_UNROLL for (int s = 0; s < STAGES - 1; s++) {
             if (s * DEEP < K) side_a::copy(ra, pa + s * SIZE_A, a, K), side_b::copy(rb, pb + s * SIZE_B, b, K);
@@ -229,18 +220,36 @@ template <int BM_, int BN_, int WM, int WN, int STAGES, bool A_ASYNC, bool A_TUR
         if (DEEP < K) side_a::fetch(ra, a, K), side_b::fetch(rb, b, K);
         kn_cp_wait<STAGES - 2>();
         __syncthreads();
-        if (live) load(low, pa, pb, 0);
+        if (live) load(low, pa, pb, la, lb, 0);
         int now = 0, after = 1, last = STAGES - 1; /* places of this step, the next one, and the one before, which all have read */
         for (int k = 0; k < K; k += DEEP) {
             if (k + (STAGES - 1) * DEEP < K) side_a::copy(ra, pa + last * SIZE_A, a, K), side_b::copy(rb, pb + last * SIZE_B, b, K);
             kn_cp_commit(); /* near the end an empty group: groups are counted */
             if (k + DEEP < K) side_a::store(ra, pa + after * SIZE_A, a), side_b::store(rb, pb + after * SIZE_B, b);
             if (k + 2 * DEEP < K) side_a::fetch(ra, a, K), side_b::fetch(rb, b, K);
-            if (live) load(high, pa + now * SIZE_A, pb + now * SIZE_B, 16), multiply(acc, low);
+            if (live) load(high, pa + now * SIZE_A, pb + now * SIZE_B, la, lb, 16), multiply(acc, low);
             kn_cp_wait<STAGES - 2>();
             __syncthreads();
-            if (live) load(low, pa + after * SIZE_A, pb + after * SIZE_B, 0), multiply(acc, high); /* behind the last step: loaded for nothing */
+            if (live) load(low, pa + after * SIZE_A, pb + after * SIZE_B, la, lb, 0), multiply(acc, high); /* behind the last step: loaded for nothing */
             last = now, now = after, after = after + 1 == STAGES ? 0 : after + 1;
+        }
+    }
+
+    /* Calls f(row, col, v) for every four neighbours of a row of the tile, rows in whole lines, by way of mem (after run: by the whole block). */
+    template <class F> KN_DEVICE void each_four(const float (&acc)[MF][NF][4], unsigned char *mem, F f)
+    {
+        constexpr int ROWS = BM / WM * 16, LONG = BN + 8; /* 16 rows of each warp at a time; a row begins 8 banks behind the one before */
+        static_assert((size_t)ROWS * LONG * sizeof(float) <= SHARED && THREADS % (BN / 4) == 0, "");
+        float *out = (float *)mem;
+        int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, col = (int)threadIdx.x % (BN / 4) * 4;
+        float *mine = out + (warp / ACROSS * 16 + lane / 4) * LONG + warp % ACROSS * WN + lane % 4 * 2;
+        KN_UNROLL for (int i = 0; i < MF; i++) {
+            __syncthreads();
+            KN_UNROLL for (int j = 0; j < NF; j++)
+                KN_UNROLL for (int h = 0; h < 2; h++)
+                    kn_store8(mine + 8 * h * LONG + 8 * j, make_uint2(__float_as_uint(acc[i][j][2 * h]), __float_as_uint(acc[i][j][2 * h + 1])));
+            __syncthreads();
+            for (int r = (int)threadIdx.x / (BN / 4); r < ROWS; r += THREADS / (BN / 4)) f(r / 16 * WM + i * 16 + r % 16, col, cu_get4(out + r * LONG + col));
         }
     }
 };
