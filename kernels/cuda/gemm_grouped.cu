@@ -284,11 +284,13 @@ template <class T, int BLOCKS> static st_t run_sum(struct kn_dev *dev, const str
 
 /* ---- precision f32 ---- */
 
-/* A thread makes TM x TN numbers of 16 TM x 16 TN, in squares of four side by side. */
+/* A thread makes TM x TN numbers of 16 TM x 16 TN, in squares of four side by side, TM = TN = 4 or 8; a step is what a four a thread brings. */
 template <int TM, int TN> struct fma_tile {
-    static constexpr int BM = 16 * TM, BN = 16 * TN, DEEP = 16;
+    static constexpr int BM = 16 * TM, BN = 16 * TN, DEEP = FMA * 4 / BM;
     static constexpr int LA = BM + 4, LB = BN + 4; /* whole fours, rows of k begin in other banks */
-    static constexpr size_t SHARED = (size_t)2 * DEEP * (LA + LB) * sizeof(float);
+    static constexpr int STEPS = 2 * DEEP * (LA + LB), OUT = 64 * LB;
+    static constexpr size_t SHARED = (size_t)(STEPS > OUT ? STEPS : OUT) * sizeof(float);
+    static_assert(BM == BN, "");
 };
 
 /* Four numbers as they are in memory, for fma_side: f32 in four words, bf16 in two, int8 in one. */
@@ -326,14 +328,18 @@ KN_DEVICE float4 floats4(const uint32_t raw[4], int kind)
     return make_float4(mma_byte(raw[0], 0), mma_byte(raw[0], 1), mma_byte(raw[0], 2), mma_byte(raw[0], 3));
 }
 
-/* One operand's steps of 16: [k][SPAN + 4] in shared memory. turned: its numbers lie side by side along o, not k. */
-template <int SPAN> struct fma_side {
-    static constexpr int PER = SPAN * 16 / 4 / FMA, LD = SPAN + 4;
-    const unsigned char *from; /* the thread's first four of the step that is read next */
+/* One operand's steps: [k][SPAN + 4] in shared memory. turned: its numbers lie side by side along o, not k. REST: it may be weights at rest, else it is f32. */
+template <int SPAN, bool REST> struct fma_side {
+    static constexpr int DEEP = FMA * 4 / SPAN, LD = SPAN + 4;
+    const unsigned char *from; /* the thread's four of the step that is read next */
     int o, k;                  /* its place in the tile and among the k's */
     int slot;                  /* its place in the step, in numbers */
-    uint32_t raw[PER][4];
+    uint32_t raw[4];
 
+    KN_DEVICE int kind(const mma_source &s)
+    {
+        return REST ? s.kind : (int)MMA_F32;
+    }
     /* Along k, two neighbours of a row are read together (a sector), 16 rows a warp, and stored without two in a bank. */
     KN_DEVICE void begin(fma_side &me, const mma_source &s, bool turned)
     {
@@ -341,38 +347,28 @@ template <int SPAN> struct fma_side {
         if (turned) me.o = id % (SPAN / 4) * 4, me.k = id / (SPAN / 4);
         else me.o = id / 2 % SPAN, me.k = (id % 2 + id / 2 / SPAN * 2) * 4;
         me.slot = me.k * LD + me.o;
-        me.from = (const unsigned char *)s.p + (me.o * s.so + me.k * s.sk) * mma_size(s.kind);
-    }
-    /* k's from one four of the thread's to the next. */
-    KN_DEVICE int down(bool turned)
-    {
-        return turned ? FMA / (SPAN / 4) : FMA / 2 / SPAN * 8;
+        me.from = (const unsigned char *)s.p + (me.o * s.so + me.k * s.sk) * mma_size(kind(s));
     }
     KN_DEVICE void fetch(fma_side &me, const mma_source &s, bool turned, int K)
     {
-        int64_t size = mma_size(s.kind), jump = down(turned) * s.sk * size;
-        KN_UNROLL for (int i = 0; i < PER; i++) {
-            int k = me.k + i * down(turned), n = me.o < s.outer && k < K ? (turned ? s.outer - me.o : K - k) : 0;
-            fetch4(me.raw[i], me.from + i * jump, turned ? s.so : s.sk, n, s.kind, s.wide);
-        }
-        me.k += 16, me.from += 16 * s.sk * size;
+        int n = me.o < s.outer && me.k < K ? (turned ? s.outer - me.o : K - me.k) : 0;
+        fetch4(me.raw, me.from, turned ? s.so : s.sk, n, kind(s), s.wide);
+        me.k += DEEP, me.from += DEEP * s.sk * mma_size(kind(s));
     }
-    KN_DEVICE void store(const fma_side &me, float *place, bool turned, int kind)
+    KN_DEVICE void store(const fma_side &me, float *place, const mma_source &s, bool turned)
     {
-        KN_UNROLL for (int i = 0; i < PER; i++) {
-            float *to = place + me.slot + i * down(turned) * LD;
-            float4 v = floats4(me.raw[i], kind);
-            if (turned) cu_put4(to, v);
-            else to[0] = v.x, to[LD] = v.y, to[2 * LD] = v.z, to[3 * LD] = v.w;
-        }
+        float *to = place + me.slot;
+        float4 v = floats4(me.raw, kind(s));
+        if (turned) cu_put4(to, v);
+        else to[0] = v.x, to[LD] = v.y, to[2 * LD] = v.z, to[3 * LD] = v.w;
     }
 };
 
-template <int TM, int TN> KN_DEVICE void fma_run(float (&acc)[TM][TN], float *mem, const mma_source &a, const mma_source &b, bool ta, bool tb, int K)
+template <int TM, int TN, bool REST> KN_DEVICE void fma_run(float (&acc)[TM][TN], float *mem, const mma_source &a, const mma_source &b, bool ta, bool tb, int K)
 {
     typedef fma_tile<TM, TN> T;
-    typedef fma_side<T::BM> side_a;
-    typedef fma_side<T::BN> side_b;
+    typedef fma_side<T::BM, false> side_a;
+    typedef fma_side<T::BN, REST> side_b;
     constexpr int SIZE_A = T::DEEP * T::LA, SIZE_B = T::DEEP * T::LB;
     side_a ra;
     side_b rb;
@@ -382,7 +378,7 @@ template <int TM, int TN> KN_DEVICE void fma_run(float (&acc)[TM][TN], float *me
     side_a::begin(ra, a, ta), side_b::begin(rb, b, tb);
     if (K > 0) {
         side_a::fetch(ra, a, ta, K), side_b::fetch(rb, b, tb, K);
-        side_a::store(ra, sa, ta, a.kind), side_b::store(rb, sb, tb, b.kind);
+        side_a::store(ra, sa, a, ta), side_b::store(rb, sb, b, tb);
     }
     for (int k0 = 0; k0 < K; k0 += T::DEEP, now ^= 1) {
         __syncthreads(); /* this step is there, the other place is done with */
@@ -403,11 +399,25 @@ template <int TM, int TN> KN_DEVICE void fma_run(float (&acc)[TM][TN], float *me
                 KN_UNROLL for (int i = 0; i < TM; i++)
                     KN_UNROLL for (int j = 0; j < TN; j++) acc[i][j] = fmaf(fa[i], fb[j], acc[i][j]);
             }
-        if (more) side_a::store(ra, sa + (now ^ 1) * SIZE_A, ta, a.kind), side_b::store(rb, sb + (now ^ 1) * SIZE_B, tb, b.kind);
+        if (more) side_a::store(ra, sa + (now ^ 1) * SIZE_A, a, ta), side_b::store(rb, sb + (now ^ 1) * SIZE_B, b, tb);
     }
 }
 
-template <int TM, int TN> KN_KERNEL_MIN(FMA, 2) rows_fma(struct grouped g)
+/* As mma_tile's: 64 rows at a time, which is what mem holds. */
+template <int TM, int TN, class F> KN_DEVICE void fma_each_four(const float (&acc)[TM][TN], float *mem, F f)
+{
+    typedef fma_tile<TM, TN> T;
+    int ty = threadIdx.x / 16, tx = threadIdx.x % 16, col = (int)threadIdx.x % (T::BN / 4) * 4;
+    KN_UNROLL for (int i = 0; i < TM; i += 4) {
+        __syncthreads();
+        KN_UNROLL for (int h = 0; h < 4; h++)
+            KN_UNROLL for (int j = 0; j < TN; j += 4) cu_put4(mem + (4 * ty + h) * T::LB + 4 * tx + 16 * j, make_float4(acc[i + h][j], acc[i + h][j + 1], acc[i + h][j + 2], acc[i + h][j + 3]));
+        __syncthreads();
+        for (int r = (int)threadIdx.x / (T::BN / 4); r < 64; r += FMA / (T::BN / 4)) f(16 * i + r, col, cu_get4(mem + r * T::LB + col));
+    }
+}
+
+template <int TM, int TN, bool REST> KN_KERNEL_MIN(FMA, 2) rows_fma(struct grouped g)
 {
     typedef fma_tile<TM, TN> T;
     KN_SHARED(float, mem);
@@ -416,13 +426,10 @@ template <int TM, int TN> KN_KERNEL_MIN(FMA, 2) rows_fma(struct grouped g)
     float acc[TM][TN] = {};
     struct mma_source a = source_of(g.a, at.row * g.a.s0, g.a.s0, g.a.s1, at.rows);
     struct mma_source b = source_of(g.b, at.e * g.b.se + at.col * g.b.s1, g.b.s1, g.b.s0, g.Q - at.col < T::BN ? g.Q - at.col : T::BN);
-    fma_run<TM, TN>(acc, mem, a, b, g.a.fast == 0, g.b.fast == 1, g.P);
-    KN_UNROLL for (int i = 0; i < TM; i++) {
-        int row = threadIdx.x / 16 * 4 + i / 4 * 64 + i % 4;
-        if (row >= at.rows) continue;
-        KN_UNROLL for (int j = 0; j < TN; j += 4)
-            put_row(g, at.e, at.row + row, at.col + (int)threadIdx.x % 16 * 4 + j * 16, make_float4(acc[i][j], acc[i][j + 1], acc[i][j + 2], acc[i][j + 3]));
-    }
+    fma_run<TM, TN, REST>(acc, mem, a, b, g.a.fast == 0, g.b.fast == 1, g.P);
+    fma_each_four<TM, TN>(acc, mem, [&](int row, int col, float4 v) {
+        if (row < at.rows) put_row(g, at.e, at.row + row, at.col + col, v);
+    });
 }
 
 template <int TM, int TN> KN_KERNEL_MIN(FMA, 2) sum_fma(struct grouped g)
@@ -434,12 +441,9 @@ template <int TM, int TN> KN_KERNEL_MIN(FMA, 2) sum_fma(struct grouped g)
     float acc[TM][TN] = {};
     struct mma_source a = source_of(g.a, at.row * g.a.s0 + at.m * g.a.s1, g.a.s1, g.a.s0, g.P - at.m < T::BM ? g.P - at.m : T::BM);
     struct mma_source b = source_of(g.b, at.row * g.b.s0 + at.col * g.b.s1, g.b.s1, g.b.s0, g.Q - at.col < T::BN ? g.Q - at.col : T::BN);
-    fma_run<TM, TN>(acc, mem, a, b, g.a.fast == 1, g.b.fast == 1, at.rows);
-    KN_UNROLL for (int i = 0; i < TM; i++) {
-        int row = at.m + threadIdx.x / 16 * 4 + i / 4 * 64 + i % 4;
-        KN_UNROLL for (int j = 0; j < TN; j += 4)
-            add_row(g, at, row, at.col + (int)threadIdx.x % 16 * 4 + j * 16, make_float4(acc[i][j], acc[i][j + 1], acc[i][j + 2], acc[i][j + 3]));
-    }
+    fma_run<TM, TN, false>(acc, mem, a, b, g.a.fast == 1, g.b.fast == 1, at.rows);
+    sum_place_of(g, T::BM, T::BN, &at); /* again: its registers were the sums' */
+    fma_each_four<TM, TN>(acc, mem, [&](int row, int col, float4 v) { add_row(g, at, at.m + row, at.col + col, v); });
 }
 
 /* ---- the ops ---- */
@@ -496,7 +500,7 @@ extern "C" st_t cuda_gemm_grouped(struct kn_dev *dev, const struct kn_tensor *a,
     if (!cuda_has(dev, a) || !cuda_has(dev, c) || b->dtype == KN_F64) return ST_ENOTSUP;
     int64_t E = b->d[0], M = a->d[0], P = a->d[1], Q = c->d[1];
     if (!M || !Q || !E) return ST_OK;
-    bool half = dev->precision == KN_BF16, many = M / E >= MANY_ROWS, large = many || (!half && M / E >= MANY_ROWS / 4);
+    bool half = dev->precision == KN_BF16, rest = b->dtype != KN_F32, many = half && M / E >= MANY_ROWS, large = many || (!half && !rest && M / E >= MANY_ROWS / 4);
     struct grouped g = {(const int32_t *)offset->p, NULL, matrix_of(a, half ? 1 : -1), matrix_of(b, -1), result_of(c), NULL, 0, 0, (float)beta, NULL, (int)E, (int)M, (int)P, (int)Q, 1};
     if (b->dtype == KN_I8) g.scales = (const unsigned char *)b->p + P, g.row_bytes = b->s[2], g.run_bytes = b->s[0];
     int bm = large ? 128 : 64, bn = !half ? bm : many ? wide_columns(Q) : 128;
@@ -507,8 +511,9 @@ extern "C" st_t cuda_gemm_grouped(struct kn_dev *dev, const struct kn_tensor *a,
     g.map = (const uint2 *)map;
     CUDA_RUN(dev, map_tiles, 1, MAP, (MAP + 1 + 32) * sizeof(int), g.offset, (int)E, (int)M, bm, (uint2 *)map, (int)padded);
     if (half) return rows_bf16(dev, &g, many, bn, blocks);
-    if (large) CUDA_RUN(dev, (rows_fma<8, 8>), blocks, FMA, (fma_tile<8, 8>::SHARED), g);
-    else CUDA_RUN(dev, (rows_fma<4, 4>), blocks, FMA, (fma_tile<4, 4>::SHARED), g);
+    if (rest) CUDA_RUN(dev, (rows_fma<4, 4, true>), blocks, FMA, (fma_tile<4, 4>::SHARED), g);
+    else if (large) CUDA_RUN(dev, (rows_fma<8, 8, false>), blocks, FMA, (fma_tile<8, 8>::SHARED), g);
+    else CUDA_RUN(dev, (rows_fma<4, 4, false>), blocks, FMA, (fma_tile<4, 4>::SHARED), g);
     return ST_OK;
 }
 
