@@ -13,7 +13,9 @@
  * scratch and are added in their order. */
 #include "kernels/cuda/mma_tile.h"
 
-constexpr int MAP = 1024, FMA = 256, HALF = 256, ADD = 256, BAND = 8, MANY_ROWS = 256, PARTS_MOST = 32;
+constexpr int MAP = 1024, FMA = 256, HALF = 256, ADD = 256, BAND = 8, PARTS_MOST = 32;
+/* Rows of a run, on average, from which large tiles are the faster ones: where operands must be rounded first, and where not. */
+constexpr int MANY_ROUNDED = 192, MANY = 96;
 
 /* ---- which rows a tile has ---- */
 
@@ -500,9 +502,10 @@ extern "C" st_t cuda_gemm_grouped(struct kn_dev *dev, const struct kn_tensor *a,
     if (!cuda_has(dev, a) || !cuda_has(dev, c) || b->dtype == KN_F64) return ST_ENOTSUP;
     int64_t E = b->d[0], M = a->d[0], P = a->d[1], Q = c->d[1];
     if (!M || !Q || !E) return ST_OK;
-    bool half = dev->precision == KN_BF16, rest = b->dtype != KN_F32, many = half && M / E >= MANY_ROWS, large = many || (!half && !rest && M / E >= MANY_ROWS / 4);
+    bool half = dev->precision == KN_BF16, rest = b->dtype != KN_F32;
     struct grouped g = {(const int32_t *)offset->p, NULL, matrix_of(a, half ? 1 : -1), matrix_of(b, -1), result_of(c), NULL, 0, 0, (float)beta, NULL, (int)E, (int)M, (int)P, (int)Q, 1};
     if (b->dtype == KN_I8) g.scales = (const unsigned char *)b->p + P, g.row_bytes = b->s[2], g.run_bytes = b->s[0];
+    bool ready = is_async(&g.a, (int)M, (int)P) && is_async(&g.b, (int)P, (int)Q), many = half && M / E >= (ready ? MANY : MANY_ROUNDED), large = half ? many : !rest && M / E >= MANY;
     int bm = large ? 128 : 64, bn = !half ? bm : many ? wide_columns(Q) : 128;
     /* Each run that has rows may end with a tile that is not full. */
     int64_t runs = E < M ? E : M, tiles = (M + (bm - 1) * runs) / bm, padded = (tiles + BAND - 1) / BAND * BAND, blocks = padded * cuda_blocks(Q, bn);
