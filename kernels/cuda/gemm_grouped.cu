@@ -7,7 +7,8 @@
  * Precision f32: tiles of 128 x 128 (runs of many rows) or 64 x 64 with an operand's next step in registers while FMAs work on the one in shared memory.
  * Precision bf16: mma_tile.h. Runs of many rows take tiles of 128 x 256 or 128 x 128, whose operands are bf16 that is copied asynchronously; what lies otherwise is first
  * rounded into scratch (6 bytes a number, once, instead of 4 for each tile that reads it). Runs of few rows, where each matrix is read about once, take tiles of 64 x 128
- * that round on the way. Weights at rest in int8 are multiplied as the whole numbers they are, exact in bf16, and a column's sum by its scale.
+ * that round on the way, or 64 x 64 where those would leave multiprocessors idle. Weights at rest in int8 are multiplied as the whole numbers they are, exact in bf16,
+ * and a column's sum by its scale.
  *
  * gemm_grouped_sum: a run's rows are summed in their order. Where matrices are too few and small to occupy the card, each run is cut into equal parts; parts go to
  * scratch and are added in their order. */
@@ -476,6 +477,7 @@ static int wide_columns(int64_t Q)
 
 /* What the kernels are made for: A_ASYNC, B_ASYNC and whether b's columns lie side by side (as in a backward product) or its k's (weights, transposed). */
 template <bool A, bool B, bool TURNED> using rows_small = mma_tile<64, 128, 32, 64, 3, A, false, B, TURNED>;
+template <bool A, bool B> using rows_narrow = mma_tile<64, 64, 32, 32, 4, A, false, B, false>;
 template <int BN, bool TURNED> using rows_large = mma_tile<128, BN, 64, 64, 4, true, false, true, TURNED>;
 template <int BN> using sum_large = mma_tile<128, BN, 64, 64, 4, true, true, true, true>;
 template <bool ASYNC> using sum_small = mma_tile<64, 128, 32, 64, 3, ASYNC, true, ASYNC, true>;
@@ -490,6 +492,8 @@ static st_t rows_bf16(struct kn_dev *dev, struct grouped *g, bool many, int bn, 
         return turned ? run_rows<rows_large<128, true>, 2>(dev, *g, blocks) : run_rows<rows_large<128, false>, 2>(dev, *g, blocks);
     }
     bool a = is_async(&g->a, g->M, g->P), b = is_async(&g->b, g->P, g->Q);
+    if (bn == 64 && b) return a ? run_rows<rows_narrow<true, true>, 4>(dev, *g, blocks) : run_rows<rows_narrow<false, true>, 3>(dev, *g, blocks);
+    if (bn == 64) return a ? run_rows<rows_narrow<true, false>, 3>(dev, *g, blocks) : run_rows<rows_narrow<false, false>, 3>(dev, *g, blocks);
     /* What is rounded on the way waits in registers: two blocks a multiprocessor then, else three. */
     if (b && !turned) return a ? run_rows<rows_small<true, true, false>, 3>(dev, *g, blocks) : run_rows<rows_small<false, true, false>, 2>(dev, *g, blocks);
     if (turned) return a ? run_rows<rows_small<true, false, true>, 2>(dev, *g, blocks) : run_rows<rows_small<false, false, true>, 2>(dev, *g, blocks);
@@ -508,7 +512,9 @@ extern "C" st_t cuda_gemm_grouped(struct kn_dev *dev, const struct kn_tensor *a,
     bool ready = is_async(&g.a, (int)M, (int)P) && is_async(&g.b, (int)P, (int)Q), many = half && M / E >= (ready ? MANY : MANY_ROUNDED), large = half ? many : !rest && M / E >= MANY;
     int bm = large ? 128 : 64, bn = !half ? bm : many ? wide_columns(Q) : 128;
     /* Each run that has rows may end with a tile that is not full. */
-    int64_t runs = E < M ? E : M, tiles = (M + (bm - 1) * runs) / bm, padded = (tiles + BAND - 1) / BAND * BAND, blocks = padded * cuda_blocks(Q, bn);
+    int64_t runs = E < M ? E : M, tiles = (M + (bm - 1) * runs) / bm, padded = (tiles + BAND - 1) / BAND * BAND;
+    if (half && !many && g.b.fast == 0 && tiles * cuda_blocks(Q, bn) < 2 * cuda_of(dev)->sms) bn = 64; /* so that more of the card reads weights */
+    int64_t blocks = padded * cuda_blocks(Q, bn);
     void *map;
     CUDA_TRY(cuda_scratch(dev, CUDA_SLOT_GEMM_C, (size_t)padded * sizeof(uint2), &map));
     g.map = (const uint2 *)map;

@@ -528,12 +528,12 @@ static double steps_apart(const uint16_t *h, int64_t stride, const float *f, int
 }
 
 /* Products of rows that are bf16 in memory: the same bits as of f32 rows, which are rounded on the way. Into bf16: those of the f32 result, rounded, where
- * the sum is cut alike (exact); else no more than a step from it. */
-static void check_half_product(struct kn_dev *dev, const int *lengths, int64_t E, int64_t P, int64_t Q, int exact)
+ * the sum is cut alike (exact); else no more than a step from it. plain: the matrices are not transposed. */
+static void check_half_product(struct kn_dev *dev, const int *lengths, int64_t E, int64_t P, int64_t Q, int exact, int plain)
 {
     int32_t *offset = bounds(lengths, E);
     int64_t M = offset[E], wide = Q % 8 ? 2 * Q + 1 : 2 * Q + 8;
-    struct kt a = kt_new(2, (int64_t[]){M, P}, NULL, 1, 1), b = kt_new(3, (int64_t[]){E, P, Q}, (int64_t[]){P * Q, 1, P}, 1, 2),
+    struct kt a = kt_new(2, (int64_t[]){M, P}, NULL, 1, 1), b = kt_new(3, (int64_t[]){E, P, Q}, plain ? NULL : (int64_t[]){P * Q, 1, P}, 1, 2),
               c = kt_new(2, (int64_t[]){M, Q}, NULL, 1, 3), x = kt_new(2, (int64_t[]){M, Q}, NULL, 1, 4),
               sum = kt_new(3, (int64_t[]){E, P, Q}, NULL, 1, 5);
     uint16_t *ha = kt_mem((size_t)(M * P) * 2), *hx = kt_mem((size_t)(M * wide) * 2), *hc = kt_mem((size_t)(M * wide) * 2);
@@ -585,19 +585,20 @@ static void check_half_products(void)
     }
     int many[32];
     for (int i = 0; i < 32; i++) many[i] = 17 + i % 3;
-    check_half_product(dev, runs, 5, 70, 50, 1);
-    check_half_product(dev, runs, 5, 64, 96, 1);
+    check_half_product(dev, runs, 5, 70, 50, 1, 0);
+    check_half_product(dev, runs, 5, 64, 96, 1, 0);
+    check_half_product(dev, runs, 5, 64, 96, 1, 1);
 #ifdef KT_CUDA
     static const int large[] = {520, 0, 280};
-    check_half_product(dev, large, 3, 34, 150, 1); /* columns by 256, rounded first; sums in parts */
-    check_half_product(dev, large, 3, 40, 300, 1); /* columns by 128, as they are */
-    check_half_product(dev, many, 5, 264, 264, 1); /* sums by 128 x 256 */
-    check_half_product(dev, many, 3, 257, 128, 1); /* and by 128 x 128, rounded first */
+    check_half_product(dev, large, 3, 34, 150, 1, 0); /* columns by 256, rounded first; sums in parts */
+    check_half_product(dev, large, 3, 40, 250, 1, 1); /* the same of matrices that are not transposed */
+    check_half_product(dev, many, 5, 264, 264, 1, 0); /* sums by 128 x 256 */
+    check_half_product(dev, many, 3, 257, 128, 1, 0); /* and by 128 x 128, rounded first */
 #else
     static const int long_[] = {1100, 0, 700};
-    check_half_product(dev, long_, 3, 130, 600, 1); /* sums of several blocks each way */
-    check_half_product(dev, runs, 5, 1100, 33, 0);
-    check_half_product(dev, many, 32, 260, 544, 0); /* more than is packed for all tasks, blocks of columns and of the sum */
+    check_half_product(dev, long_, 3, 130, 600, 1, 0); /* sums of several blocks each way */
+    check_half_product(dev, runs, 5, 1100, 33, 0, 0);
+    check_half_product(dev, many, 32, 260, 544, 0, 0); /* more than is packed for all tasks, blocks of columns and of the sum */
 #endif
 }
 
@@ -747,6 +748,7 @@ int main(void)
         enum kn_dtype stored = i & 1 ? KN_I8 : KN_BF16, precision = i & 2 ? KN_BF16 : KN_F32;
         check_stored(stored, precision, (const int[]){2, 0, 28}, 3, 37, 20);
         check_stored(stored, precision, (const int[]){70, 0, 9}, 3, 64, 72);
+        if (precision == KN_BF16) check_stored(stored, precision, (const int[]){200, 0, 60}, 3, 64, 136);
         check_stored(stored, precision, (const int[]){520, 0, 300}, 3, 40, 24);
     }
     check_refusals();
