@@ -684,6 +684,7 @@ int main(void)
     for (int i = 0; i < 64; i++) many[i] = i % 3 * (i % 4);
     for (int i = 0; i < 1100; i++) scattered[i] = i % 16 ? 0 : i % 5;
     kt_open();
+    check_route(0, 5, 2, 0, 0, 0);
     check_route(1, 1, 1, 0, 0, 0);
     check_route(1, 8, 2, 0, 0, 0);
     check_route(200, 8, 2, 0, 0, 0);
