@@ -139,55 +139,52 @@ KN_DEVICE float scale_of(const struct grouped &g, int e, int col)
     return __uint_as_float(u);
 }
 
-/* Up to four neighbouring numbers of a row of the result; n: columns there are from col on. */
-template <class T> KN_DEVICE void put_four(const struct grouped &g, T *p, float4 v, int n)
+/* c = v + beta c of up to four neighbours (n) of each of four rows, those of them below `rows`; c: the number of row 0. What is there of all of them is asked for first. */
+template <class T> KN_DEVICE void put_fours(T *c, const struct matrix &m, float beta, const int row[4], int rows, const float4 v[4], int n)
 {
-    if (g.c.wide && n >= 4) {
-        if (g.beta != 0) {
-            float4 was = cu_get4(p);
-            v = make_float4(fmaf(g.beta, was.x, v.x), fmaf(g.beta, was.y, v.y), fmaf(g.beta, was.z, v.z), fmaf(g.beta, was.w, v.w));
-        }
-        cu_put4(p, v);
+    if (m.wide && n >= 4) {
+        float4 was[4];
+        KN_UNROLL for (int i = 0; i < 4; i++) was[i] = beta != 0 && row[i] < rows ? cu_get4(c + row[i] * m.s0) : make_float4(0, 0, 0, 0);
+        KN_UNROLL for (int i = 0; i < 4; i++)
+            if (row[i] < rows)
+                cu_put4(c + row[i] * m.s0, beta != 0 ? make_float4(fmaf(beta, was[i].x, v[i].x), fmaf(beta, was[i].y, v[i].y), fmaf(beta, was[i].z, v[i].z), fmaf(beta, was[i].w, v[i].w)) : v[i]);
         return;
     }
-    float x[4] = {v.x, v.y, v.z, v.w};
-    KN_UNROLL for (int i = 0; i < 4; i++)
-        if (i < n) cu_put(p + i * g.c.s1, g.beta != 0 ? fmaf(g.beta, cu_get(p + i * g.c.s1), x[i]) : x[i]);
+    KN_UNROLL for (int i = 0; i < 4; i++) {
+        float x[4] = {v[i].x, v[i].y, v[i].z, v[i].w};
+        T *p = c + row[i] * m.s0;
+        KN_UNROLL for (int j = 0; j < 4; j++)
+            if (row[i] < rows && j < n) cu_put(p + j * m.s1, beta != 0 ? fmaf(beta, cu_get(p + j * m.s1), x[j]) : x[j]);
+    }
 }
-KN_DEVICE void put_row(const struct grouped &g, int e, int64_t row, int col, float4 v)
+
+/* Of the tile's rows and columns. */
+KN_DEVICE void put_rows(const struct grouped &g, const struct place &at, const int row[4], int col, const float4 v[4])
 {
-    int64_t o = row * g.c.s0 + col * g.c.s1;
+    col += at.col;
     int n = g.Q - col;
     if (n <= 0) return;
+    float4 out[4] = {v[0], v[1], v[2], v[3]};
     if (g.scales) {
-        v.x *= scale_of(g, e, col);
-        if (n > 1) v.y *= scale_of(g, e, col + 1);
-        if (n > 2) v.z *= scale_of(g, e, col + 2);
-        if (n > 3) v.w *= scale_of(g, e, col + 3);
+        float4 s = make_float4(scale_of(g, at.e, col), n > 1 ? scale_of(g, at.e, col + 1) : 0, n > 2 ? scale_of(g, at.e, col + 2) : 0, n > 3 ? scale_of(g, at.e, col + 3) : 0);
+        KN_UNROLL for (int i = 0; i < 4; i++) out[i] = make_float4(v[i].x * s.x, v[i].y * s.y, v[i].z * s.z, v[i].w * s.w);
     }
-    if (g.c.kind == MMA_F32) put_four(g, (float *)g.c.p + o, v, n);
-    else put_four(g, (bf16 *)g.c.p + o, v, n);
+    int64_t o = at.row * g.c.s0 + col * g.c.s1;
+    if (g.c.kind == MMA_F32) put_fours((float *)g.c.p + o, g.c, g.beta, row, at.rows, out, n);
+    else put_fours((bf16 *)g.c.p + o, g.c, g.beta, row, at.rows, out, n);
 }
 
 /* Likewise of a run's sum, which is added to what is there, or set aside. */
-KN_DEVICE void add_row(const struct grouped &g, const struct place &at, int row, int col, float4 v)
+KN_DEVICE void add_rows(const struct grouped &g, const struct place &at, const int row[4], int col, const float4 v[4])
 {
+    col += at.col;
     int n = g.Q - col;
-    if (n <= 0 || row >= g.P) return;
-    float *part = g.part ? g.part + (((int64_t)at.part * g.E + at.e) * g.P + row) * g.Q + col : NULL, *p = (float *)g.c.p + at.e * g.c.se + row * g.c.s0 + col * g.c.s1;
-    if (part && n >= 4 && g.Q % 4 == 0) {
-        cu_put4(part, v);
-    } else if (!part && n >= 4 && g.c.wide) {
-        float4 was = cu_get4(p);
-        cu_put4(p, make_float4(was.x + v.x, was.y + v.y, was.z + v.z, was.w + v.w));
-    } else {
-        float x[4] = {v.x, v.y, v.z, v.w};
-        KN_UNROLL for (int i = 0; i < 4; i++) {
-            if (i >= n) break;
-            if (part) part[i] = x[i];
-            else p[i * g.c.s1] += x[i];
-        }
-    }
+    if (n <= 0) return;
+    if (g.part) {
+        struct matrix m = {g.part, g.Q, 1, 0, MMA_F32, 1, g.Q % 4 == 0};
+        put_fours(g.part + (((int64_t)at.part * g.E + at.e) * g.P + at.m) * g.Q + col, m, 0.0f, row, g.P - at.m, v, n);
+    } else
+        put_fours((float *)g.c.p + at.e * g.c.se + at.m * g.c.s0 + col * g.c.s1, g.c, 1.0f, row, g.P - at.m, v, n);
 }
 
 /* The parts of a run's sum, in their order. A thread a number; grid.y: runs, in rounds of what it holds. */
@@ -224,9 +221,7 @@ template <class T, int BLOCKS> KN_KERNEL_MIN(T::THREADS, BLOCKS) rows_mma(struct
     struct mma_source a = source_of(g.a, at.row * g.a.s0, g.a.s0, g.a.s1, at.rows);
     struct mma_source b = source_of(g.b, at.e * g.b.se + at.col * g.b.s1, g.b.s1, g.b.s0, g.Q - at.col < T::BN ? g.Q - at.col : T::BN);
     T::run(acc, mem, a, b, g.P);
-    T::each_four(acc, mem, [&](int row, int col, float4 v) {
-        if (row < at.rows) put_row(g, at.e, at.row + row, at.col + col, v);
-    });
+    T::each_four(acc, mem, [&](const int row[4], int col, const float4 v[4]) { put_rows(g, at, row, col, v); });
 }
 
 template <class T, int BLOCKS> KN_KERNEL_MIN(T::THREADS, BLOCKS) sum_mma(struct grouped g)
@@ -238,7 +233,7 @@ template <class T, int BLOCKS> KN_KERNEL_MIN(T::THREADS, BLOCKS) sum_mma(struct 
     struct mma_source a = source_of(g.a, at.row * g.a.s0 + at.m * g.a.s1, g.a.s1, g.a.s0, g.P - at.m < T::BM ? g.P - at.m : T::BM);
     struct mma_source b = source_of(g.b, at.row * g.b.s0 + at.col * g.b.s1, g.b.s1, g.b.s0, g.Q - at.col < T::BN ? g.Q - at.col : T::BN);
     T::run(acc, mem, a, b, at.rows);
-    T::each_four(acc, mem, [&](int row, int col, float4 v) { add_row(g, at, at.m + row, at.col + col, v); });
+    T::each_four(acc, mem, [&](const int row[4], int col, const float4 v[4]) { add_rows(g, at, row, col, v); });
 }
 
 /* y [E, slow, length], bf16, contiguous = x [E, slow, fast] rounded, zeros beyond its rows' end. Runs without rows are left out (offset NULL: none is). Blocks e by + i, i < by. */
@@ -410,13 +405,19 @@ template <int TM, int TN, bool REST> KN_DEVICE void fma_run(float (&acc)[TM][TN]
 template <int TM, int TN, class F> KN_DEVICE void fma_each_four(const float (&acc)[TM][TN], float *mem, F f)
 {
     typedef fma_tile<TM, TN> T;
+    constexpr int DOWN = FMA / (T::BN / 4);
     int ty = threadIdx.x / 16, tx = threadIdx.x % 16, col = (int)threadIdx.x % (T::BN / 4) * 4;
     KN_UNROLL for (int i = 0; i < TM; i += 4) {
         __syncthreads();
         KN_UNROLL for (int h = 0; h < 4; h++)
             KN_UNROLL for (int j = 0; j < TN; j += 4) cu_put4(mem + (4 * ty + h) * T::LB + 4 * tx + 16 * j, make_float4(acc[i + h][j], acc[i + h][j + 1], acc[i + h][j + 2], acc[i + h][j + 3]));
         __syncthreads();
-        for (int r = (int)threadIdx.x / (T::BN / 4); r < 64; r += FMA / (T::BN / 4)) f(16 * i + r, col, cu_get4(mem + r * T::LB + col));
+        for (int r = (int)threadIdx.x / (T::BN / 4); r < 64; r += 4 * DOWN) {
+            int row[4];
+            float4 v[4];
+            KN_UNROLL for (int h = 0; h < 4; h++) row[h] = 16 * i + r + h * DOWN, v[h] = cu_get4(mem + (r + h * DOWN) * T::LB + col);
+            f(row, col, v);
+        }
     }
 }
 
@@ -430,9 +431,7 @@ template <int TM, int TN, bool REST> KN_KERNEL_MIN(FMA, 2) rows_fma(struct group
     struct mma_source a = source_of(g.a, at.row * g.a.s0, g.a.s0, g.a.s1, at.rows);
     struct mma_source b = source_of(g.b, at.e * g.b.se + at.col * g.b.s1, g.b.s1, g.b.s0, g.Q - at.col < T::BN ? g.Q - at.col : T::BN);
     fma_run<TM, TN, REST>(acc, mem, a, b, g.a.fast == 0, g.b.fast == 1, g.P);
-    fma_each_four<TM, TN>(acc, mem, [&](int row, int col, float4 v) {
-        if (row < at.rows) put_row(g, at.e, at.row + row, at.col + col, v);
-    });
+    fma_each_four<TM, TN>(acc, mem, [&](const int row[4], int col, const float4 v[4]) { put_rows(g, at, row, col, v); });
 }
 
 template <int TM, int TN> KN_KERNEL_MIN(FMA, 2) sum_fma(struct grouped g)
@@ -446,7 +445,7 @@ template <int TM, int TN> KN_KERNEL_MIN(FMA, 2) sum_fma(struct grouped g)
     struct mma_source b = source_of(g.b, at.row * g.b.s0 + at.col * g.b.s1, g.b.s1, g.b.s0, g.Q - at.col < T::BN ? g.Q - at.col : T::BN);
     fma_run<TM, TN, false>(acc, mem, a, b, g.a.fast == 1, g.b.fast == 1, at.rows);
     sum_place_of(g, T::BM, T::BN, &at); /* again: its registers were the sums' */
-    fma_each_four<TM, TN>(acc, mem, [&](int row, int col, float4 v) { add_row(g, at, at.m + row, at.col + col, v); });
+    fma_each_four<TM, TN>(acc, mem, [&](const int row[4], int col, const float4 v[4]) { add_rows(g, at, row, col, v); });
 }
 
 /* ---- the ops ---- */

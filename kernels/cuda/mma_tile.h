@@ -7,7 +7,7 @@
  *         KN_SHARED(unsigned char, mem);                                  // tile::SHARED bytes
  *         float acc[tile::MF][tile::NF][4] = {};
  *         tile::run(acc, mem, a, b, K);
- *         tile::each_four(acc, mem, [&](int row, int col, float4 v) { … });
+ *         tile::each_four(acc, mem, [&](const int row[4], int col, const float4 v[4]) { … });
  *     }
  *
  * K is walked in steps of 32, STAGES of which have a place in shared memory. An operand that is "async" (mma_can_async) is copied STAGES - 1 steps ahead; any other is
@@ -235,11 +235,13 @@ template <int BM_, int BN_, int WM, int WN, int STAGES, bool A_ASYNC, bool A_TUR
         }
     }
 
-    /* Calls f(row, col, v) for every four neighbours of a row of the tile, rows in whole lines, by way of mem (after run: by the whole block). */
+    /* Calls f(row, col, v) for every four neighbours of a row of the tile, of four rows at a time so that a caller can read what is there of all of them first; a warp's calls
+     * are for whole lines. By way of mem, after run, by the whole block. */
     template <class F> KN_DEVICE void each_four(const float (&acc)[MF][NF][4], unsigned char *mem, F f)
     {
         constexpr int ROWS = BM / WM * 16, LONG = BN + 8; /* 16 rows of each warp at a time; a row begins 8 banks behind the one before */
-        static_assert((size_t)ROWS * LONG * sizeof(float) <= SHARED && THREADS % (BN / 4) == 0, "");
+        constexpr int DOWN = THREADS / (BN / 4);
+        static_assert((size_t)ROWS * LONG * sizeof(float) <= SHARED && DOWN * (BN / 4) == THREADS && ROWS % (4 * DOWN) == 0, "");
         float *out = (float *)mem;
         int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, col = (int)threadIdx.x % (BN / 4) * 4;
         float *mine = out + (warp / ACROSS * 16 + lane / 4) * LONG + warp % ACROSS * WN + lane % 4 * 2;
@@ -249,7 +251,15 @@ template <int BM_, int BN_, int WM, int WN, int STAGES, bool A_ASYNC, bool A_TUR
                 KN_UNROLL for (int h = 0; h < 2; h++)
                     kn_store8(mine + 8 * h * LONG + 8 * j, make_uint2(__float_as_uint(acc[i][j][2 * h]), __float_as_uint(acc[i][j][2 * h + 1])));
             __syncthreads();
-            for (int r = (int)threadIdx.x / (BN / 4); r < ROWS; r += THREADS / (BN / 4)) f(r / 16 * WM + i * 16 + r % 16, col, cu_get4(out + r * LONG + col));
+            for (int r = (int)threadIdx.x / (BN / 4); r < ROWS; r += 4 * DOWN) {
+                int row[4];
+                float4 v[4];
+                KN_UNROLL for (int h = 0; h < 4; h++) {
+                    int at = r + h * DOWN;
+                    row[h] = at / 16 * WM + i * 16 + at % 16, v[h] = cu_get4(out + at * LONG + col);
+                }
+                f(row, col, v);
+            }
         }
     }
 };
