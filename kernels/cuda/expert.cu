@@ -127,15 +127,15 @@ KN_DEVICE float sigmoid_of(float x)
     return __fdividef(1.0f, 1.0f + __expf(-x));
 }
 
-/* Where row r's weight stands, and the weight. */
+/* Where row r's weight stands, and the weight. Its place is read before the row and it itself after, so that the row does not wait for either. */
 KN_DEVICE int64_t weight_at(const int32_t *order, int64_t r)
 {
     return order ? order[r] : r;
 }
-KN_DEVICE float weight_of(const cu_vec<float> &w, const int32_t *order, int sigmoid, int64_t r)
+KN_DEVICE float weight_of(const cu_vec<float> &w, int64_t at, int sigmoid)
 {
     if (!w.p) return 1;
-    float v = *cu_at(w, weight_at(order, r));
+    float v = *cu_at(w, at);
     return sigmoid ? sigmoid_of(v) : v;
 }
 
@@ -144,11 +144,13 @@ KN_KERNEL(THREADS) forward(cu_mat<T> g, cu_mat<T> u, const int32_t *order, cu_ve
 {
     int64_t r = (int64_t)blockIdx.x * (THREADS / across) + threadIdx.x / (unsigned)across;
     if (r >= M) return;
-    float scale = weight_of(w, order, sigmoid, r);
-    for (int64_t f = threadIdx.x % (unsigned)across * N; f < F; f += across * N) {
+    int64_t at = weight_at(order, r), first = threadIdx.x % (unsigned)across * N;
+    float scale = 0;
+    for (int64_t f = first; f < F; f += across * N) {
         float x[N], y[N];
         get_n<N>(cu_at(g, r, f), x);
         if constexpr (GATED) get_n<N>(cu_at(u, r, f), y);
+        if (f == first) scale = weight_of(w, at, sigmoid);
         KN_UNROLL for (int i = 0; i < N; i++) {
             float relu = fmaxf(x[i], 0.0f);
             if constexpr (GATED) y[i] = scale * (x[i] * sigmoid_of(x[i]) * y[i]);
@@ -165,12 +167,14 @@ KN_KERNEL(THREADS) backward(cu_mat<T> g, cu_mat<T> u, const int32_t *order, cu_v
     KN_SHARED(float, part);
     int64_t r = (int64_t)blockIdx.x * (THREADS / ROW) + threadIdx.x / ROW;
     if (r >= M) return; /* all ROW threads */
-    float scale = weight_of(w, order, sigmoid, r), sum = 0;
-    for (int64_t f = threadIdx.x % ROW * N; f < F; f += ROW * N) {
+    int64_t at = weight_at(order, r), first = threadIdx.x % ROW * N;
+    float scale = 0, sum = 0;
+    for (int64_t f = first; f < F; f += ROW * N) {
         float x[N], y[N], d[N], again[N];
         get_n<N>(cu_at(g, r, f), x);
         if constexpr (GATED) get_n<N>(cu_at(u, r, f), y);
         get_n<N>(cu_at(dh, r, f), d);
+        if (f == first) scale = weight_of(w, at, sigmoid);
         KN_UNROLL for (int i = 0; i < N; i++) {
             if constexpr (GATED) {
                 float s = sigmoid_of(x[i]), act = x[i] * s * y[i];
@@ -189,7 +193,7 @@ KN_KERNEL(THREADS) backward(cu_mat<T> g, cu_mat<T> u, const int32_t *order, cu_v
     }
     if (!dw.p) return;
     sum = ROW == 32 ? cu_warp_sum(sum) : cu_block_sum(sum, part);
-    if (threadIdx.x % ROW == 0) *cu_at(dw, weight_at(order, r)) = sigmoid ? sum * scale * (1.0f - scale) : sum;
+    if (threadIdx.x % ROW == 0) *cu_at(dw, weight_at(order, r)) = sigmoid ? sum * scale * (1.0f - scale) : sum; /* F = 0: nothing, whatever the scale */
 }
 
 template <int N, class T>

@@ -7,13 +7,16 @@
  * Precision f32: tiles of 128 x 128 (runs of many rows) or 64 x 64 with an operand's next step in registers while FMAs work on the one in shared memory.
  * Precision bf16: mma_tile.h. Runs of many rows take tiles of 128 x 256 or 128 x 128, whose operands are bf16 that is copied asynchronously; what lies otherwise is first
  * rounded into scratch (6 bytes a number, once, instead of 4 for each tile that reads it). Runs of few rows, where each matrix is read about once, take tiles of 64 x 128
- * that round on the way. Weights at rest in int8 are multiplied as the whole numbers they are, exact in bf16, and a column's sum by its scale.
+ * that round on the way, or 64 x 64 where those would leave multiprocessors idle. Weights at rest in int8 are multiplied as the whole numbers they are, exact in bf16,
+ * and a column's sum by its scale.
  *
  * gemm_grouped_sum: a run's rows are summed in their order. Where matrices are too few and small to occupy the card, each run is cut into equal parts; parts go to
  * scratch and are added in their order. */
 #include "kernels/cuda/mma_tile.h"
 
-constexpr int MAP = 1024, FMA = 256, HALF = 256, ADD = 256, BAND = 8, MANY_ROWS = 256, PARTS_MOST = 32;
+constexpr int MAP = 1024, FMA = 256, HALF = 256, ADD = 256, BAND = 8, PARTS_MOST = 32;
+/* Rows of a run, on average, from which large tiles are the faster ones: where operands must be rounded first, and where not. */
+constexpr int MANY_ROUNDED = 192, MANY = 96;
 
 /* ---- which rows a tile has ---- */
 
@@ -79,7 +82,7 @@ struct matrix {
     int64_t s0, s1, se;
     int kind;
     int fast;  /* the dim, 0 or 1, along which it is read by chunks */
-    bool wide; /* as mma_is_wide; of c: two neighbours may be read and written at once */
+    bool wide; /* as mma_is_wide; of c: four neighbours may be read and written at once */
 };
 
 struct grouped {
@@ -136,58 +139,52 @@ KN_DEVICE float scale_of(const struct grouped &g, int e, int col)
     return __uint_as_float(u);
 }
 
-/* n (1 or 2) neighbouring numbers of a row of the result. */
-KN_DEVICE void put_pair(const struct grouped &g, int e, int64_t row, int col, float x, float y, int n)
+/* c = v + beta c of up to four neighbours (n) of each of four rows, those of them below `rows`; c: the number of row 0. What is there of all of them is asked for first. */
+template <class T> KN_DEVICE void put_fours(T *c, const struct matrix &m, float beta, const int row[4], int rows, const float4 v[4], int n)
 {
-    const struct matrix &c = g.c;
-    int64_t o = row * c.s0 + col * c.s1;
-    if (g.scales) {
-        x *= scale_of(g, e, col);
-        if (n > 1) y *= scale_of(g, e, col + 1);
-    }
-    if (c.wide && n > 1) {
-        if (c.kind == MMA_F32) {
-            float *p = (float *)c.p + o;
-            if (g.beta != 0) {
-                uint2 was = kn_load8(p);
-                x = fmaf(g.beta, __uint_as_float(was.x), x), y = fmaf(g.beta, __uint_as_float(was.y), y);
-            }
-            kn_store8(p, make_uint2(__float_as_uint(x), __float_as_uint(y)));
-        } else {
-            uint32_t *p = (uint32_t *)((bf16 *)c.p + o);
-            if (g.beta != 0) x = fmaf(g.beta, cu_widen((bf16)(*p & 0xffff)), x), y = fmaf(g.beta, cu_widen((bf16)(*p >> 16)), y);
-            *p = kn_pack_bf16(x, y);
-        }
+    if (m.wide && n >= 4) {
+        float4 was[4];
+        KN_UNROLL for (int i = 0; i < 4; i++) was[i] = beta != 0 && row[i] < rows ? cu_get4(c + row[i] * m.s0) : make_float4(0, 0, 0, 0);
+        KN_UNROLL for (int i = 0; i < 4; i++)
+            if (row[i] < rows)
+                cu_put4(c + row[i] * m.s0, beta != 0 ? make_float4(fmaf(beta, was[i].x, v[i].x), fmaf(beta, was[i].y, v[i].y), fmaf(beta, was[i].z, v[i].z), fmaf(beta, was[i].w, v[i].w)) : v[i]);
         return;
     }
-    for (int i = 0; i < n; i++, x = y, o += c.s1) {
-        if (c.kind == MMA_F32) {
-            float *p = (float *)c.p + o;
-            *p = g.beta != 0 ? fmaf(g.beta, *p, x) : x;
-        } else {
-            bf16 *p = (bf16 *)c.p + o;
-            *p = cu_round(g.beta != 0 ? fmaf(g.beta, cu_widen(*p), x) : x);
-        }
+    KN_UNROLL for (int i = 0; i < 4; i++) {
+        float x[4] = {v[i].x, v[i].y, v[i].z, v[i].w};
+        T *p = c + row[i] * m.s0;
+        KN_UNROLL for (int j = 0; j < 4; j++)
+            if (row[i] < rows && j < n) cu_put(p + j * m.s1, beta != 0 ? fmaf(beta, cu_get(p + j * m.s1), x[j]) : x[j]);
     }
 }
 
-/* Likewise of a run's sum, which is added to what is there, or set aside. */
-KN_DEVICE void add_pair(const struct grouped &g, const struct place &at, int row, int col, float x, float y, int n)
+/* Of the tile's rows and columns. */
+KN_DEVICE void put_rows(const struct grouped &g, const struct place &at, const int row[4], int col, const float4 v[4])
 {
+    col += at.col;
+    int n = g.Q - col;
+    if (n <= 0) return;
+    float4 out[4] = {v[0], v[1], v[2], v[3]};
+    if (g.scales) {
+        float4 s = make_float4(scale_of(g, at.e, col), n > 1 ? scale_of(g, at.e, col + 1) : 0, n > 2 ? scale_of(g, at.e, col + 2) : 0, n > 3 ? scale_of(g, at.e, col + 3) : 0);
+        KN_UNROLL for (int i = 0; i < 4; i++) out[i] = make_float4(v[i].x * s.x, v[i].y * s.y, v[i].z * s.z, v[i].w * s.w);
+    }
+    int64_t o = at.row * g.c.s0 + col * g.c.s1;
+    if (g.c.kind == MMA_F32) put_fours((float *)g.c.p + o, g.c, g.beta, row, at.rows, out, n);
+    else put_fours((bf16 *)g.c.p + o, g.c, g.beta, row, at.rows, out, n);
+}
+
+/* Likewise of a run's sum, which is added to what is there, or set aside. */
+KN_DEVICE void add_rows(const struct grouped &g, const struct place &at, const int row[4], int col, const float4 v[4])
+{
+    col += at.col;
+    int n = g.Q - col;
+    if (n <= 0) return;
     if (g.part) {
-        float *p = g.part + (((int64_t)at.part * g.E + at.e) * g.P + row) * g.Q + col;
-        p[0] = x;
-        if (n > 1) p[1] = y;
-        return;
-    }
-    float *p = (float *)g.c.p + at.e * g.c.se + row * g.c.s0 + col * g.c.s1;
-    if (g.c.wide && n > 1) {
-        uint2 was = kn_load8(p);
-        kn_store8(p, make_uint2(__float_as_uint(__uint_as_float(was.x) + x), __float_as_uint(__uint_as_float(was.y) + y)));
-        return;
-    }
-    p[0] += x;
-    if (n > 1) p[g.c.s1] += y;
+        struct matrix m = {g.part, g.Q, 1, 0, MMA_F32, 1, g.Q % 4 == 0};
+        put_fours(g.part + (((int64_t)at.part * g.E + at.e) * g.P + at.m) * g.Q + col, m, 0.0f, row, g.P - at.m, v, n);
+    } else
+        put_fours((float *)g.c.p + at.e * g.c.se + at.m * g.c.s0 + col * g.c.s1, g.c, 1.0f, row, g.P - at.m, v, n);
 }
 
 /* The parts of a run's sum, in their order. A thread a number; grid.y: runs, in rounds of what it holds. */
@@ -224,15 +221,7 @@ template <class T, int BLOCKS> KN_KERNEL_MIN(T::THREADS, BLOCKS) rows_mma(struct
     struct mma_source a = source_of(g.a, at.row * g.a.s0, g.a.s0, g.a.s1, at.rows);
     struct mma_source b = source_of(g.b, at.e * g.b.se + at.col * g.b.s1, g.b.s1, g.b.s0, g.Q - at.col < T::BN ? g.Q - at.col : T::BN);
     T::run(acc, mem, a, b, g.P);
-    KN_UNROLL for (int i = 0; i < T::MF; i++)
-        KN_UNROLL for (int h = 0; h < 2; h++) {
-            int row = T::row(i, h);
-            if (row >= at.rows) continue;
-            KN_UNROLL for (int j = 0; j < T::NF; j++) {
-                int col = at.col + T::col(j);
-                if (col < g.Q) put_pair(g, at.e, at.row + row, col, acc[i][j][2 * h], acc[i][j][2 * h + 1], g.Q - col > 1 ? 2 : 1);
-            }
-        }
+    T::each_four(acc, mem, [&](const int row[4], int col, const float4 v[4]) { put_rows(g, at, row, col, v); });
 }
 
 template <class T, int BLOCKS> KN_KERNEL_MIN(T::THREADS, BLOCKS) sum_mma(struct grouped g)
@@ -244,15 +233,7 @@ template <class T, int BLOCKS> KN_KERNEL_MIN(T::THREADS, BLOCKS) sum_mma(struct 
     struct mma_source a = source_of(g.a, at.row * g.a.s0 + at.m * g.a.s1, g.a.s1, g.a.s0, g.P - at.m < T::BM ? g.P - at.m : T::BM);
     struct mma_source b = source_of(g.b, at.row * g.b.s0 + at.col * g.b.s1, g.b.s1, g.b.s0, g.Q - at.col < T::BN ? g.Q - at.col : T::BN);
     T::run(acc, mem, a, b, at.rows);
-    KN_UNROLL for (int i = 0; i < T::MF; i++)
-        KN_UNROLL for (int h = 0; h < 2; h++) {
-            int row = at.m + T::row(i, h);
-            if (row >= g.P) continue;
-            KN_UNROLL for (int j = 0; j < T::NF; j++) {
-                int col = at.col + T::col(j);
-                if (col < g.Q) add_pair(g, at, row, col, acc[i][j][2 * h], acc[i][j][2 * h + 1], g.Q - col > 1 ? 2 : 1);
-            }
-        }
+    T::each_four(acc, mem, [&](const int row[4], int col, const float4 v[4]) { add_rows(g, at, row, col, v); });
 }
 
 /* y [E, slow, length], bf16, contiguous = x [E, slow, fast] rounded, zeros beyond its rows' end. Runs without rows are left out (offset NULL: none is). Blocks e by + i, i < by. */
@@ -301,11 +282,13 @@ template <class T, int BLOCKS> static st_t run_sum(struct kn_dev *dev, const str
 
 /* ---- precision f32 ---- */
 
-/* A thread makes TM x TN numbers of 16 TM x 16 TN, in squares of four side by side. */
+/* A thread makes TM x TN numbers of 16 TM x 16 TN, in squares of four side by side, TM = TN = 4 or 8; a step is what a four a thread brings. */
 template <int TM, int TN> struct fma_tile {
-    static constexpr int BM = 16 * TM, BN = 16 * TN, DEEP = 16;
+    static constexpr int BM = 16 * TM, BN = 16 * TN, DEEP = FMA * 4 / BM;
     static constexpr int LA = BM + 4, LB = BN + 4; /* whole fours, rows of k begin in other banks */
-    static constexpr size_t SHARED = (size_t)2 * DEEP * (LA + LB) * sizeof(float);
+    static constexpr int STEPS = 2 * DEEP * (LA + LB), OUT = 64 * LB;
+    static constexpr size_t SHARED = (size_t)(STEPS > OUT ? STEPS : OUT) * sizeof(float);
+    static_assert(BM == BN, "");
 };
 
 /* Four numbers as they are in memory, for fma_side: f32 in four words, bf16 in two, int8 in one. */
@@ -343,57 +326,63 @@ KN_DEVICE float4 floats4(const uint32_t raw[4], int kind)
     return make_float4(mma_byte(raw[0], 0), mma_byte(raw[0], 1), mma_byte(raw[0], 2), mma_byte(raw[0], 3));
 }
 
-/* One operand's steps of 16: [k][SPAN + 4] in shared memory. turned: its numbers lie side by side along o, not k. */
-template <int SPAN> struct fma_side {
-    static constexpr int PER = SPAN * 16 / 4 / FMA, LD = SPAN + 4;
-    uint32_t raw[PER][4];
+/* One operand's steps: [k][SPAN + 4] in shared memory. turned: its numbers lie side by side along o, not k. REST: it may be weights at rest, else it is f32. */
+template <int SPAN, bool REST> struct fma_side {
+    static constexpr int DEEP = FMA * 4 / SPAN, LD = SPAN + 4;
+    const unsigned char *from; /* the thread's four of the step that is read next */
+    int o, k;                  /* its place in the tile and among the k's */
+    int slot;                  /* its place in the step, in numbers */
+    uint32_t raw[4];
 
-    /* Fours of the thread: along k, two neighbours of a row are read together (a sector), 16 rows a warp, and stored without two in a bank. */
-    KN_DEVICE void four(bool turned, int i, int *o, int *k)
+    KN_DEVICE int kind(const mma_source &s)
     {
-        int id = (int)threadIdx.x + i * FMA;
-        if (turned) *o = id % (SPAN / 4) * 4, *k = id / (SPAN / 4);
-        else *o = id / 2 % SPAN, *k = (id % 2 + id / 2 / SPAN * 2) * 4;
+        return REST ? s.kind : (int)MMA_F32;
     }
-    KN_DEVICE void fetch(fma_side &me, const mma_source &s, bool turned, int k0, int K)
+    /* Along k, two neighbours of a row are read together (a sector), 16 rows a warp, and stored without two in a bank. */
+    KN_DEVICE void begin(fma_side &me, const mma_source &s, bool turned)
     {
-        KN_UNROLL for (int i = 0; i < PER; i++) {
-            int o, k;
-            four(turned, i, &o, &k);
-            k += k0;
-            int n = o < s.outer && k < K ? (turned ? s.outer - o : K - k) : 0;
-            fetch4(me.raw[i], (const unsigned char *)s.p + (o * s.so + k * s.sk) * mma_size(s.kind), turned ? s.so : s.sk, n, s.kind, s.wide);
-        }
+        int id = (int)threadIdx.x;
+        if (turned) me.o = id % (SPAN / 4) * 4, me.k = id / (SPAN / 4);
+        else me.o = id / 2 % SPAN, me.k = (id % 2 + id / 2 / SPAN * 2) * 4;
+        me.slot = me.k * LD + me.o;
+        me.from = (const unsigned char *)s.p + (me.o * s.so + me.k * s.sk) * mma_size(kind(s));
     }
-    KN_DEVICE void store(const fma_side &me, float *to, bool turned, int kind)
+    KN_DEVICE void fetch(fma_side &me, const mma_source &s, bool turned, int K)
     {
-        KN_UNROLL for (int i = 0; i < PER; i++) {
-            int o, k;
-            four(turned, i, &o, &k);
-            float4 v = floats4(me.raw[i], kind);
-            if (turned) cu_put4(to + k * LD + o, v);
-            else to[k * LD + o] = v.x, to[(k + 1) * LD + o] = v.y, to[(k + 2) * LD + o] = v.z, to[(k + 3) * LD + o] = v.w;
-        }
+        int n = me.o < s.outer && me.k < K ? (turned ? s.outer - me.o : K - me.k) : 0;
+        fetch4(me.raw, me.from, turned ? s.so : s.sk, n, kind(s), s.wide);
+        me.k += DEEP, me.from += DEEP * s.sk * mma_size(kind(s));
+    }
+    KN_DEVICE void store(const fma_side &me, float *place, const mma_source &s, bool turned)
+    {
+        float *to = place + me.slot;
+        float4 v = floats4(me.raw, kind(s));
+        if (turned) cu_put4(to, v);
+        else to[0] = v.x, to[LD] = v.y, to[2 * LD] = v.z, to[3 * LD] = v.w;
     }
 };
 
-template <int TM, int TN> KN_DEVICE void fma_run(float (&acc)[TM][TN], float *mem, const mma_source &a, const mma_source &b, bool ta, bool tb, int K)
+template <int TM, int TN, bool REST> KN_DEVICE void fma_run(float (&acc)[TM][TN], float *mem, const mma_source &a, const mma_source &b, bool ta, bool tb, int K)
 {
     typedef fma_tile<TM, TN> T;
-    fma_side<T::BM> ra;
-    fma_side<T::BN> rb;
-    float *sa = mem, *sb = mem + 2 * T::DEEP * T::LA;
+    typedef fma_side<T::BM, false> side_a;
+    typedef fma_side<T::BN, REST> side_b;
+    constexpr int SIZE_A = T::DEEP * T::LA, SIZE_B = T::DEEP * T::LB;
+    side_a ra;
+    side_b rb;
+    float *sa = mem, *sb = mem + 2 * SIZE_A;
     int ty = threadIdx.x / 16, tx = threadIdx.x % 16, now = 0;
     bool live = ty * 4 < a.outer; /* the thread's first rows */
+    side_a::begin(ra, a, ta), side_b::begin(rb, b, tb);
     if (K > 0) {
-        fma_side<T::BM>::fetch(ra, a, ta, 0, K), fma_side<T::BN>::fetch(rb, b, tb, 0, K);
-        fma_side<T::BM>::store(ra, sa, ta, a.kind), fma_side<T::BN>::store(rb, sb, tb, b.kind);
+        side_a::fetch(ra, a, ta, K), side_b::fetch(rb, b, tb, K);
+        side_a::store(ra, sa, a, ta), side_b::store(rb, sb, b, tb);
     }
     for (int k0 = 0; k0 < K; k0 += T::DEEP, now ^= 1) {
         __syncthreads(); /* this step is there, the other place is done with */
         bool more = k0 + T::DEEP < K;
-        if (more) fma_side<T::BM>::fetch(ra, a, ta, k0 + T::DEEP, K), fma_side<T::BN>::fetch(rb, b, tb, k0 + T::DEEP, K);
-        const float *pa = sa + now * T::DEEP * T::LA + 4 * ty, *pb = sb + now * T::DEEP * T::LB + 4 * tx;
+        if (more) side_a::fetch(ra, a, ta, K), side_b::fetch(rb, b, tb, K);
+        const float *pa = sa + now * SIZE_A + 4 * ty, *pb = sb + now * SIZE_B + 4 * tx;
         if (live)
             KN_UNROLL for (int k = 0; k < T::DEEP; k++) {
                 float fa[TM], fb[TN];
@@ -408,14 +397,31 @@ template <int TM, int TN> KN_DEVICE void fma_run(float (&acc)[TM][TN], float *me
                 KN_UNROLL for (int i = 0; i < TM; i++)
                     KN_UNROLL for (int j = 0; j < TN; j++) acc[i][j] = fmaf(fa[i], fb[j], acc[i][j]);
             }
-        if (more) {
-            fma_side<T::BM>::store(ra, sa + (now ^ 1) * T::DEEP * T::LA, ta, a.kind);
-            fma_side<T::BN>::store(rb, sb + (now ^ 1) * T::DEEP * T::LB, tb, b.kind);
+        if (more) side_a::store(ra, sa + (now ^ 1) * SIZE_A, a, ta), side_b::store(rb, sb + (now ^ 1) * SIZE_B, b, tb);
+    }
+}
+
+/* As mma_tile's: 64 rows at a time, which is what mem holds. */
+template <int TM, int TN, class F> KN_DEVICE void fma_each_four(const float (&acc)[TM][TN], float *mem, F f)
+{
+    typedef fma_tile<TM, TN> T;
+    constexpr int DOWN = FMA / (T::BN / 4);
+    int ty = threadIdx.x / 16, tx = threadIdx.x % 16, col = (int)threadIdx.x % (T::BN / 4) * 4;
+    KN_UNROLL for (int i = 0; i < TM; i += 4) {
+        __syncthreads();
+        KN_UNROLL for (int h = 0; h < 4; h++)
+            KN_UNROLL for (int j = 0; j < TN; j += 4) cu_put4(mem + (4 * ty + h) * T::LB + 4 * tx + 16 * j, make_float4(acc[i + h][j], acc[i + h][j + 1], acc[i + h][j + 2], acc[i + h][j + 3]));
+        __syncthreads();
+        for (int r = (int)threadIdx.x / (T::BN / 4); r < 64; r += 4 * DOWN) {
+            int row[4];
+            float4 v[4];
+            KN_UNROLL for (int h = 0; h < 4; h++) row[h] = 16 * i + r + h * DOWN, v[h] = cu_get4(mem + (r + h * DOWN) * T::LB + col);
+            f(row, col, v);
         }
     }
 }
 
-template <int TM, int TN> KN_KERNEL_MIN(FMA, 2) rows_fma(struct grouped g)
+template <int TM, int TN, bool REST> KN_KERNEL_MIN(FMA, 2) rows_fma(struct grouped g)
 {
     typedef fma_tile<TM, TN> T;
     KN_SHARED(float, mem);
@@ -424,15 +430,8 @@ template <int TM, int TN> KN_KERNEL_MIN(FMA, 2) rows_fma(struct grouped g)
     float acc[TM][TN] = {};
     struct mma_source a = source_of(g.a, at.row * g.a.s0, g.a.s0, g.a.s1, at.rows);
     struct mma_source b = source_of(g.b, at.e * g.b.se + at.col * g.b.s1, g.b.s1, g.b.s0, g.Q - at.col < T::BN ? g.Q - at.col : T::BN);
-    fma_run<TM, TN>(acc, mem, a, b, g.a.fast == 0, g.b.fast == 1, g.P);
-    KN_UNROLL for (int i = 0; i < TM; i++) {
-        int row = threadIdx.x / 16 * 4 + i / 4 * 64 + i % 4;
-        if (row >= at.rows) continue;
-        KN_UNROLL for (int j = 0; j < TN; j += 2) {
-            int col = at.col + threadIdx.x % 16 * 4 + j / 4 * 64 + j % 4;
-            if (col < g.Q) put_pair(g, at.e, at.row + row, col, acc[i][j], acc[i][j + 1], g.Q - col > 1 ? 2 : 1);
-        }
-    }
+    fma_run<TM, TN, REST>(acc, mem, a, b, g.a.fast == 0, g.b.fast == 1, g.P);
+    fma_each_four<TM, TN>(acc, mem, [&](const int row[4], int col, const float4 v[4]) { put_rows(g, at, row, col, v); });
 }
 
 template <int TM, int TN> KN_KERNEL_MIN(FMA, 2) sum_fma(struct grouped g)
@@ -444,15 +443,9 @@ template <int TM, int TN> KN_KERNEL_MIN(FMA, 2) sum_fma(struct grouped g)
     float acc[TM][TN] = {};
     struct mma_source a = source_of(g.a, at.row * g.a.s0 + at.m * g.a.s1, g.a.s1, g.a.s0, g.P - at.m < T::BM ? g.P - at.m : T::BM);
     struct mma_source b = source_of(g.b, at.row * g.b.s0 + at.col * g.b.s1, g.b.s1, g.b.s0, g.Q - at.col < T::BN ? g.Q - at.col : T::BN);
-    fma_run<TM, TN>(acc, mem, a, b, g.a.fast == 1, g.b.fast == 1, at.rows);
-    KN_UNROLL for (int i = 0; i < TM; i++) {
-        int row = at.m + threadIdx.x / 16 * 4 + i / 4 * 64 + i % 4;
-        if (row >= g.P) continue;
-        KN_UNROLL for (int j = 0; j < TN; j += 2) {
-            int col = at.col + threadIdx.x % 16 * 4 + j / 4 * 64 + j % 4;
-            if (col < g.Q) add_pair(g, at, row, col, acc[i][j], acc[i][j + 1], g.Q - col > 1 ? 2 : 1);
-        }
-    }
+    fma_run<TM, TN, false>(acc, mem, a, b, g.a.fast == 1, g.b.fast == 1, at.rows);
+    sum_place_of(g, T::BM, T::BN, &at); /* again: its registers were the sums' */
+    fma_each_four<TM, TN>(acc, mem, [&](const int row[4], int col, const float4 v[4]) { add_rows(g, at, row, col, v); });
 }
 
 /* ---- the ops ---- */
@@ -467,11 +460,11 @@ static struct matrix matrix_of(const struct kn_tensor *t, int fast)
     return m;
 }
 
-/* A result: wide where pairs of columns are aligned. */
+/* A result: wide where cu_get4 and cu_put4 reach its fours. */
 static struct matrix result_of(const struct kn_tensor *t)
 {
     struct matrix m = matrix_of(t, 1);
-    m.wide = m.s1 == 1 && m.s0 % 2 == 0 && m.se % 2 == 0 && (uintptr_t)m.p % (m.kind == MMA_F32 ? 8 : 4) == 0;
+    m.wide = m.s1 == 1 && m.s0 % 4 == 0 && m.se % 4 == 0 && (uintptr_t)m.p % (m.kind == MMA_F32 ? 16 : 8) == 0;
     return m;
 }
 
@@ -483,6 +476,7 @@ static int wide_columns(int64_t Q)
 
 /* What the kernels are made for: A_ASYNC, B_ASYNC and whether b's columns lie side by side (as in a backward product) or its k's (weights, transposed). */
 template <bool A, bool B, bool TURNED> using rows_small = mma_tile<64, 128, 32, 64, 3, A, false, B, TURNED>;
+template <bool A, bool B> using rows_narrow = mma_tile<64, 64, 32, 32, 4, A, false, B, false>;
 template <int BN, bool TURNED> using rows_large = mma_tile<128, BN, 64, 64, 4, true, false, true, TURNED>;
 template <int BN> using sum_large = mma_tile<128, BN, 64, 64, 4, true, true, true, true>;
 template <bool ASYNC> using sum_small = mma_tile<64, 128, 32, 64, 3, ASYNC, true, ASYNC, true>;
@@ -497,9 +491,12 @@ static st_t rows_bf16(struct kn_dev *dev, struct grouped *g, bool many, int bn, 
         return turned ? run_rows<rows_large<128, true>, 2>(dev, *g, blocks) : run_rows<rows_large<128, false>, 2>(dev, *g, blocks);
     }
     bool a = is_async(&g->a, g->M, g->P), b = is_async(&g->b, g->P, g->Q);
-    if (b && !turned) return a ? run_rows<rows_small<true, true, false>, 3>(dev, *g, blocks) : run_rows<rows_small<false, true, false>, 3>(dev, *g, blocks);
-    if (turned) return a ? run_rows<rows_small<true, false, true>, 3>(dev, *g, blocks) : run_rows<rows_small<false, false, true>, 3>(dev, *g, blocks);
-    return a ? run_rows<rows_small<true, false, false>, 3>(dev, *g, blocks) : run_rows<rows_small<false, false, false>, 3>(dev, *g, blocks);
+    if (bn == 64 && b) return a ? run_rows<rows_narrow<true, true>, 4>(dev, *g, blocks) : run_rows<rows_narrow<false, true>, 3>(dev, *g, blocks);
+    if (bn == 64) return a ? run_rows<rows_narrow<true, false>, 3>(dev, *g, blocks) : run_rows<rows_narrow<false, false>, 3>(dev, *g, blocks);
+    /* What is rounded on the way waits in registers: two blocks a multiprocessor then, else three. */
+    if (b && !turned) return a ? run_rows<rows_small<true, true, false>, 3>(dev, *g, blocks) : run_rows<rows_small<false, true, false>, 2>(dev, *g, blocks);
+    if (turned) return a ? run_rows<rows_small<true, false, true>, 2>(dev, *g, blocks) : run_rows<rows_small<false, false, true>, 2>(dev, *g, blocks);
+    return a ? run_rows<rows_small<true, false, false>, 2>(dev, *g, blocks) : run_rows<rows_small<false, false, false>, 2>(dev, *g, blocks);
 }
 
 extern "C" st_t cuda_gemm_grouped(struct kn_dev *dev, const struct kn_tensor *a, const struct kn_tensor *b, const struct kn_tensor *offset, double beta, const struct kn_tensor *c)
@@ -508,19 +505,23 @@ extern "C" st_t cuda_gemm_grouped(struct kn_dev *dev, const struct kn_tensor *a,
     if (!cuda_has(dev, a) || !cuda_has(dev, c) || b->dtype == KN_F64) return ST_ENOTSUP;
     int64_t E = b->d[0], M = a->d[0], P = a->d[1], Q = c->d[1];
     if (!M || !Q || !E) return ST_OK;
-    bool half = dev->precision == KN_BF16, many = M / E >= MANY_ROWS, large = many || (!half && M / E >= MANY_ROWS / 4);
+    bool half = dev->precision == KN_BF16, rest = b->dtype != KN_F32;
     struct grouped g = {(const int32_t *)offset->p, NULL, matrix_of(a, half ? 1 : -1), matrix_of(b, -1), result_of(c), NULL, 0, 0, (float)beta, NULL, (int)E, (int)M, (int)P, (int)Q, 1};
     if (b->dtype == KN_I8) g.scales = (const unsigned char *)b->p + P, g.row_bytes = b->s[2], g.run_bytes = b->s[0];
+    bool ready = is_async(&g.a, (int)M, (int)P) && is_async(&g.b, (int)P, (int)Q), many = half && M / E >= (ready ? MANY : MANY_ROUNDED), large = half ? many : !rest && M / E >= MANY;
     int bm = large ? 128 : 64, bn = !half ? bm : many ? wide_columns(Q) : 128;
     /* Each run that has rows may end with a tile that is not full. */
-    int64_t runs = E < M ? E : M, tiles = (M + (bm - 1) * runs) / bm, padded = (tiles + BAND - 1) / BAND * BAND, blocks = padded * cuda_blocks(Q, bn);
+    int64_t runs = E < M ? E : M, tiles = (M + (bm - 1) * runs) / bm, padded = (tiles + BAND - 1) / BAND * BAND;
+    if (half && !many && g.b.fast == 0 && tiles * cuda_blocks(Q, bn) < 2 * cuda_of(dev)->sms) bn = 64; /* so that more of the card reads weights */
+    int64_t blocks = padded * cuda_blocks(Q, bn);
     void *map;
     CUDA_TRY(cuda_scratch(dev, CUDA_SLOT_GEMM_C, (size_t)padded * sizeof(uint2), &map));
     g.map = (const uint2 *)map;
     CUDA_RUN(dev, map_tiles, 1, MAP, (MAP + 1 + 32) * sizeof(int), g.offset, (int)E, (int)M, bm, (uint2 *)map, (int)padded);
     if (half) return rows_bf16(dev, &g, many, bn, blocks);
-    if (large) CUDA_RUN(dev, (rows_fma<8, 8>), blocks, FMA, (fma_tile<8, 8>::SHARED), g);
-    else CUDA_RUN(dev, (rows_fma<4, 4>), blocks, FMA, (fma_tile<4, 4>::SHARED), g);
+    if (rest) CUDA_RUN(dev, (rows_fma<4, 4, true>), blocks, FMA, (fma_tile<4, 4>::SHARED), g);
+    else if (large) CUDA_RUN(dev, (rows_fma<8, 8, false>), blocks, FMA, (fma_tile<8, 8>::SHARED), g);
+    else CUDA_RUN(dev, (rows_fma<4, 4, false>), blocks, FMA, (fma_tile<4, 4>::SHARED), g);
     return ST_OK;
 }
 
@@ -532,7 +533,7 @@ static st_t sum_bf16(struct kn_dev *dev, struct grouped *g, bool large, int bn, 
         return bn == 256 ? run_sum<sum_large<256>, 1>(dev, *g, blocks) : run_sum<sum_large<128>, 2>(dev, *g, blocks);
     }
     bool async = is_async(&g->a, g->M, g->P) && is_async(&g->b, g->M, g->Q);
-    return async ? run_sum<sum_small<true>, 3>(dev, *g, blocks) : run_sum<sum_small<false>, 3>(dev, *g, blocks);
+    return async ? run_sum<sum_small<true>, 3>(dev, *g, blocks) : run_sum<sum_small<false>, 2>(dev, *g, blocks);
 }
 
 extern "C" st_t cuda_gemm_grouped_sum(struct kn_dev *dev, const struct kn_tensor *a, const struct kn_tensor *b, const struct kn_tensor *offset, const struct kn_tensor *c)
