@@ -24,7 +24,7 @@ template <class T> struct moving {
     {
         T *at = (T *)p[1] + o[1];
         if constexpr (W == 1) *at = (T)l.v.x;
-        else kn_store16(at, l.v);
+        else kn_write16(at, l.v);
     }
 };
 

@@ -194,16 +194,16 @@ template <int W> KN_DEVICE void each_put(float *p, const float (&v)[W])
 {
     static_assert(W == 1 || W == 2 || W == 4, "");
     if constexpr (W == 1) *p = v[0];
-    else if constexpr (W == 2) kn_store8(p, make_uint2(__float_as_uint(v[0]), __float_as_uint(v[1])));
-    else cu_put4(p, make_float4(v[0], v[1], v[2], v[3]));
+    else if constexpr (W == 2) kn_write8(p, make_uint2(__float_as_uint(v[0]), __float_as_uint(v[1])));
+    else cu_write4(p, make_float4(v[0], v[1], v[2], v[3]));
 }
 template <int W> KN_DEVICE void each_put(bf16 *p, const float (&v)[W])
 {
     static_assert(W == 1 || W == 2 || W == 4 || W == 8, "");
     if constexpr (W == 1) *p = cu_round(v[0]);
     else if constexpr (W == 2) *(uint32_t *)p = kn_pack_bf16(v[0], v[1]);
-    else if constexpr (W == 4) cu_put4(p, make_float4(v[0], v[1], v[2], v[3]));
-    else kn_store16(p, make_uint4(kn_pack_bf16(v[0], v[1]), kn_pack_bf16(v[2], v[3]), kn_pack_bf16(v[4], v[5]), kn_pack_bf16(v[6], v[7])));
+    else if constexpr (W == 4) cu_write4(p, make_float4(v[0], v[1], v[2], v[3]));
+    else kn_write16(p, make_uint4(kn_pack_bf16(v[0], v[1]), kn_pack_bf16(v[2], v[3]), kn_pack_bf16(v[4], v[5]), kn_pack_bf16(v[6], v[7])));
 }
 
 /* Outputs of type B from inputs of type A, number by number in f32. */

@@ -33,7 +33,7 @@ template <class T> struct filling {
     {
         T *at = (T *)p[0] + o[0];
         if constexpr (W == 1) *at = (T)f.four;
-        else kn_store16(at, make_uint4(f.four, f.four, f.four, f.four));
+        else kn_write16(at, make_uint4(f.four, f.four, f.four, f.four));
     }
 };
 

@@ -56,8 +56,8 @@ template <class X, class Y> KN_KERNEL(THREADS) pack8(const X *x, int64_t s0, uns
         const X *from = x + row * s0 + col;
         Y *to = y + row * ld + col;
         float4 lo = cu_get4(from), hi = cu_get4(from + 4);
-        if (sizeof(Y) == 2) kn_store16(to, make_uint4(kn_pack_bf16(lo.x, lo.y), kn_pack_bf16(lo.z, lo.w), kn_pack_bf16(hi.x, hi.y), kn_pack_bf16(hi.z, hi.w)));
-        else cu_put4(to, lo), cu_put4(to + 4, hi);
+        if (sizeof(Y) == 2) kn_write16(to, make_uint4(kn_pack_bf16(lo.x, lo.y), kn_pack_bf16(lo.z, lo.w), kn_pack_bf16(hi.x, hi.y), kn_pack_bf16(hi.z, hi.w)));
+        else cu_write4(to, lo), cu_write4(to + 4, hi);
     }
 }
 
@@ -77,7 +77,7 @@ template <class Y, bool BY4> KN_KERNEL(THREADS) unpack_stored(const int8_t *x, i
                 if (col + k < cols) u |= (uint32_t)(uint8_t)p[col + k] << (8 * k);
         }
         /* the copy's rows are padded, so that four fit at the end of each */
-        cu_put4(y + row * ld + col, make_float4(stored_byte(u, 0) * scale, stored_byte(u, 1) * scale, stored_byte(u, 2) * scale, stored_byte(u, 3) * scale));
+        cu_write4(y + row * ld + col, make_float4(stored_byte(u, 0) * scale, stored_byte(u, 1) * scale, stored_byte(u, 2) * scale, stored_byte(u, 3) * scale));
     }
 }
 

@@ -140,7 +140,7 @@ small(float *z, const float *teacher, int64_t ld, const int32_t *target, int64_t
     __syncwarp(); /* all lanes have read what becomes bf16 elsewhere in the row */
     KN_UNROLL for (int i = 0; i < FOURS; i++) {
         int c = 128 * i + 4 * lane;
-        if (c < V) cu_put4((G *)zn + c, gradient(&r, c, v[i], t[KIND == DISTILLED ? i : 0], KIND == DISTILLED));
+        if (c < V) cu_write4((G *)zn + c, gradient(&r, c, v[i], t[KIND == DISTILLED ? i : 0], KIND == DISTILLED));
     }
 }
 
@@ -208,7 +208,7 @@ large(float *z, const float *teacher, int64_t ld, const int32_t *target, int64_t
         if (sizeof(G) == 2 && c0 + BACK * across > 2 * kept) __syncthreads();
         KN_UNROLL for (int i = 0; i < BACK; i++) {
             int c = c0 + i * across + 4 * threadIdx.x;
-            if (c < V) cu_put4((G *)zn + c, gradient(&r, c, v[i], t[i], KIND == DISTILLED));
+            if (c < V) cu_write4((G *)zn + c, gradient(&r, c, v[i], t[i], KIND == DISTILLED));
         }
     }
 }
