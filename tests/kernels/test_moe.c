@@ -694,6 +694,7 @@ int main(void)
     check_route(90, 5, 3, 1, 0, 0);
     check_route(70, 20, 7, 1, 1, 0);
     check_route(300, 9, 4, 0, 0, 1);
+    check_route(60, 100, 5, 0, 0, 1);
     check_route(40, 300, 3, 0, 1, 1);
     check_route(9, 2000, 5, 1, 0, 0);
     check_route(35, 70, 40, 1, 1, 1);
