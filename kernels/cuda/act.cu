@@ -24,6 +24,7 @@ template <int KIND> KN_DEVICE float slope_of(float x)
     return fmaf(x * s * (1.0f - s), fmaf(x * x, 3 * GELU_CUBIC, GELU_RATE), s);
 }
 
+namespace {
 template <int KIND> struct plain {
     static constexpr int IN = 1, OUT = 1;
     KN_DEVICE void apply(const plain &, const float (&in)[IN], float (&out)[OUT])
@@ -48,6 +49,7 @@ template <int KIND> struct backward {
         out[0] = slope_of<KIND>(in[0]) * in[1];
     }
 };
+}
 
 template <int KIND> static st_t run(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_tensor *bias, const struct kn_tensor *y)
 {

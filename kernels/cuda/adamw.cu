@@ -2,6 +2,7 @@
  * them in the form that all others read. */
 #include "kernels/cuda/each.h"
 
+namespace {
 struct step {
     float gscale, beta1, beta2, rest1, rest2; /* rest: 1 - beta */
     float decay;                              /* 1 - lr weight_decay */
@@ -9,6 +10,7 @@ struct step {
     float root;                               /* 1 / sqrt(1 - beta2^t) */
     float eps;
 };
+}
 
 /* c1, c2: 1 - beta^t */
 static __device__ __host__ inline void step_of(step *s, const struct kn_adamw &h, double lr, double gscale, double c1, double c2)
@@ -34,6 +36,7 @@ KN_DEVICE void update(const step &s, const float (&in)[4], float (&out)[3])
     out[2] = v;
 }
 
+namespace {
 struct by_launch {
     static constexpr int IN = 4, OUT = 3;
     step s;
@@ -53,6 +56,7 @@ struct by_memory {
         if (!isfinite(s.gscale)) out[0] = in[0], out[1] = in[2], out[2] = in[3];
     }
 };
+}
 
 KN_KERNEL(32) prepare(struct kn_adamw h, const double *at, const double *clip, step *s)
 {

@@ -56,12 +56,16 @@ static st_t run_row_sums(struct kn_dev *dev, const struct kn_tensor *out, const 
 
 /* ---- by FMA ---- */
 
+namespace {
 struct sums {
     const float *delta, *l2; /* [B, H, T] */
 };
+}
+namespace {
 struct by4 {
     bool qk, vo, q, k, o; /* q and k; v and dout; each alone (o: dout) */
 };
+}
 
 /* A block: 64 keys of a key head, 16 EV columns of dk and dv; tiles of queries of all its query heads, one after the other. */
 template <class T, int EV>
@@ -153,9 +157,11 @@ KN_KERNEL(PLAIN_THREADS) queries_plain(cu_view<const T, 4> q, cu_view<const T, 4
     }
 }
 
+namespace {
 struct grads {
     const struct kn_tensor *q, *k, *v, *out, *lse, *dout, *dq, *dk, *dv;
 };
+}
 
 template <class T, int EV> static st_t run_plain_ev(struct kn_dev *dev, const struct grads *t, struct attn a, struct sums w)
 {
@@ -188,12 +194,14 @@ template <class T> static st_t run_plain(struct kn_dev *dev, const struct grads 
 
 /* How a block's warps share the work. Keys stand in rows: a group of SPLIT warps has 16 MT keys, of which each warp weighs SUB queries of a tile of BQ and sums D / SPLIT
  * columns of dk and dv. For dq the warps stand WQ by WARPS / WQ. */
+namespace {
 template <int D_, int WARPS_, int SPLIT_, int MT_, int BQ_, int WQ_> struct way {
     static constexpr int D = D_, WARPS = WARPS_, SPLIT = SPLIT_, MT = MT_, BQ = BQ_, WQ = WQ_, THREADS = WARPS * 32, BK = WARPS / SPLIT * 16 * MT,
                          SUB = BQ / SPLIT < 32 ? BQ / SPLIT : 32, DW = D / SPLIT, QR = BQ / WQ, QC = D / (WARPS / WQ);
     static constexpr size_t SHARED = (size_t)(2 * BK * D + 4 * BQ * D + (SPLIT > 1 ? 2 : 1) * BK * BQ) * sizeof(bf16) + 4 * BQ * sizeof(float);
     static_assert(SUB % 16 == 0 && DW % 16 == 0 && QR % 16 == 0 && QC % 16 == 0, "fragments are 16 x 16");
 };
+}
 
 using way96 = way<96, 8, 2, 2, 64, 4>;
 using way128 = way<128, 8, 2, 2, 64, 2>;
@@ -201,10 +209,12 @@ using way192 = way<192, 8, 2, 1, 64, 2>;
 using way256 = way<256, 8, 2, 1, 32, 2>;
 
 /* Sums of dq: [splits, B, H, Tp, D] f32. A split has every splits-th block of keys and adds what they give, one after the other. */
+namespace {
 struct dq_sums {
     float *p;
     int splits, Tp;
 };
+}
 /* Blocks of keys from `lo` to `hi` meet the tile of BQ queries from t0. */
 template <int BK> KN_DEVICE int first_block(const struct attn &a, int t0)
 {
@@ -355,7 +365,7 @@ KN_KERNEL(Y::THREADS) backward_mma(cu_view<const bf16, 4> q, cu_view<const bf16,
             }
             KN_UNROLL for (int i = 0; i < QR / 8; i++)
                 KN_UNROLL for (int d = 0; d < QC / 8; d++)
-                    kn_store8(sum + 8 * i * D + 8 * d, make_uint2(__float_as_uint(o[i / 2][d][i % 2 * 2]), __float_as_uint(o[i / 2][d][i % 2 * 2 + 1])));
+                    kn_write8(sum + 8 * i * D + 8 * d, make_uint2(__float_as_uint(o[i / 2][d][i % 2 * 2]), __float_as_uint(o[i / 2][d][i % 2 * 2 + 1])));
             r = r1, m = next;
         }
         KN_UNROLL for (int i = 0; i < 2 * MT; i++) {
@@ -389,7 +399,7 @@ template <class Y, class O> KN_KERNEL(THREADS) dq_from_sums(struct dq_sums s, cu
     sum.x *= a.scale, sum.y *= a.scale, sum.z *= a.scale, sum.w *= a.scale;
     O *to = cu_at(dq, b, t, h, c);
     if (by4) {
-        cu_put4(to, sum);
+        cu_write4(to, sum);
     } else {
         cu_put(to, sum.x);
         if (c + 1 < a.K) cu_put(to + 1, sum.y);

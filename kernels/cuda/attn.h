@@ -242,7 +242,7 @@ KN_DEVICE void attn_sums_left(uint32_t f[4], const float lo[4], const float hi[4
 KN_DEVICE void attn_put2(float *p, float x, float y, int c, int n, bool pairs)
 {
     if (pairs) {
-        if (c < n) kn_store8(p, make_uint2(__float_as_uint(x), __float_as_uint(y)));
+        if (c < n) kn_write8(p, make_uint2(__float_as_uint(x), __float_as_uint(y)));
     } else {
         if (c < n) *p = x;
         if (c + 1 < n) p[1] = y;
@@ -305,7 +305,7 @@ KN_KERNEL(PACK_THREADS) attn_round(struct attn_pack p, int B, int K)
             KN_UNROLL for (int e = 0; e < 8; e++)
                 if (c + e < K) x[e] = j.half ? cu_get(w + e) : cu_get(f + e);
         }
-        kn_store16(j.to + i * 8, make_uint4(kn_pack_bf16(x[0], x[1]), kn_pack_bf16(x[2], x[3]), kn_pack_bf16(x[4], x[5]), kn_pack_bf16(x[6], x[7])));
+        kn_write16(j.to + i * 8, make_uint4(kn_pack_bf16(x[0], x[1]), kn_pack_bf16(x[2], x[3]), kn_pack_bf16(x[4], x[5]), kn_pack_bf16(x[6], x[7])));
     }
 }
 

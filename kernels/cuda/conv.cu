@@ -14,6 +14,7 @@ constexpr int WIDE = 4, WIDE_BACK = 2;     /* channels of a thread */
 constexpr int64_t PIECE_LEAST = 16, PIECE_MOST = 256;
 
 /* [B,T,C] with a unit last stride. */
+namespace {
 template <class T> struct sequence {
     T *p;
     int64_t b, t;
@@ -24,6 +25,7 @@ struct shape {
     int64_t B, T, C, piece, pieces; /* pieces of `piece` times a sequence */
     int taps, silu;
 };
+}
 
 /* The taps of W channels, tap[taps ..] zeros, tap[K] the bias. */
 template <int K, int W> KN_DEVICE void load_taps(float (&tap)[K + 1][W], const cu_mat<float> &w, const cu_vec<float> &bias, int64_t c, int taps)
@@ -67,10 +69,12 @@ template <int K, int W> KN_DEVICE float before_silu(const float (&tap)[K + 1][W]
 }
 
 /* The thread's place: channels from c on, times t0 .. t1 - 1 of sequence b; whether there are any. */
+namespace {
 struct place {
     int64_t b, c, t0, t1, number; /* number: of the piece, of all sequences' */
     bool any;
 };
+}
 template <int W> KN_DEVICE place place_of(const shape &s)
 {
     place p;
@@ -216,9 +220,11 @@ static shape shape_of(struct kn_dev *dev, const struct kn_tensor *x, const struc
     return s;
 }
 
+namespace {
 struct launch {
     dim3 grid, block;
 };
+}
 static struct launch launch_of(const shape &s, int W)
 {
     unsigned x = (unsigned)each_across(cuda_blocks(s.C, W), THREADS), y = THREADS / x;

@@ -5,6 +5,7 @@
 /* ---- the same order ---- */
 
 /* Elements of type T, 16 bytes of them at once. */
+namespace {
 template <class T> struct moving {
     static constexpr int K = 2, BATCH = 2;
     static size_t size(int)
@@ -35,6 +36,7 @@ struct cast {
         out[0] = in[0];
     }
 };
+}
 
 /* ---- another order ---- */
 

@@ -24,6 +24,7 @@ constexpr float TINY = 1e-20f; /* as ref/moe.c */
 /* ---- rows of weights ---- */
 
 /* Matrices [rows, cols], or one for each expert. */
+namespace {
 struct matrix {
     const unsigned char *p; /* NULL: absent */
     int64_t row, each;      /* bytes from one row to the next, from one expert's to the next's */
@@ -31,6 +32,7 @@ struct matrix {
     enum kn_dtype dtype;
     bool four; /* rows come in aligned fours, and so does what they are multiplied with */
 };
+}
 
 namespace { /* other files may have a piece of their own */
 /* V neighbours of a row as they lie in memory, and as numbers. U: so many pieces of each row are asked for before the first is used. */
@@ -69,10 +71,12 @@ template <class T> struct piece<T, 1> {
 }
 
 /* What rows are multiplied with: x, or, before the factor rsqrt(mean(x^2) + eps), w x. */
+namespace {
 struct input {
     const float *x, *w; /* [n]; w NULL: x as it is */
     int n;
 };
+}
 
 /* Its numbers from i on; ss: + their squares before w. */
 template <bool NORM, int V> KN_DEVICE void input_at(const input &in, int i, float v[V], float *ss)
@@ -251,16 +255,20 @@ KN_KERNEL(WARPS * 32) add(float *x, const float *r, int D)
 
 /* ---- ffn ---- */
 
+namespace {
 struct units {
     matrix gate, up; /* gate.p NULL: none */
     int n;           /* hidden units */
 };
+}
+namespace {
 struct routing {
     const float *z; /* [E] the router's logits; z[E]: the shared expert's gate's, where it has one */
     int E, k;
     bool sigmoid, gated;
     int *chosen; /* [k] = */
 };
+}
 
 /* Larger numbers have larger keys, none 0. What is no number is no better than any other. */
 KN_DEVICE uint32_t key_of(float z)
@@ -395,6 +403,7 @@ KN_KERNEL(WARPS * 32) turns(double pos, double theta, int half, float2 *turn)
     turn[i] = make_float2((float)cos(angle), (float)sin(angle));
 }
 
+namespace {
 struct attention {
     const float *qkv;   /* [(H + 2G) K], or q's alone */
     float *k, *v;       /* the cache … */
@@ -408,6 +417,7 @@ struct attention {
     float *o;    /* [H, K] = */
     int *done;   /* [G, heads / HEADS]: blocks that have given theirs, 0 at first */
 };
+}
 
 /* Number d of a head, rotated. */
 KN_DEVICE float turned(const attention &a, const float *x, int d)
@@ -429,9 +439,11 @@ template <int V> KN_DEVICE void get(const float *p, float v[V])
 }
 
 /* What a block keeps in shared memory, in floats: for `heads` heads of K rounded up to `wide`, `span` of which are gathered at a time. */
+namespace {
 struct attend_mem {
     int q, o, score, m, l, shrink, red, total;
 };
+}
 static __host__ __device__ __forceinline__ attend_mem attend_at(int heads, int wide, int span, int chunks)
 {
     attend_mem at = {};
@@ -609,12 +621,14 @@ static bool by_four(const void *p)
 }
 
 /* How tiles of rows of `cols` numbers are dealt out: to `split` warps each. */
+namespace {
 struct deal {
     int split, threads;
     int64_t blocks;
 };
+}
 
-static struct deal deal(struct kn_dev *dev, int64_t tiles, int64_t cols)
+static struct deal deal_of(struct kn_dev *dev, int64_t tiles, int64_t cols)
 {
     int64_t sms = cuda_of(dev)->sms, steps = (cols + 127) / 128, warps = 1;
     struct deal d = {1, 0, 0};
@@ -629,12 +643,14 @@ static int64_t lines_of(int64_t floats)
     return (floats + 31) / 32 * 32;
 }
 
+namespace {
 struct attend_deal {
     int heads, sets, lanes, v; /* query heads a block, sets of them a group */
     int64_t chunk, chunks;
 };
+}
 
-static struct attend_deal attend_deal(struct kn_dev *dev, const struct kn_branch_attention *b)
+static struct attend_deal attend_deal_of(struct kn_dev *dev, const struct kn_branch_attention *b)
 {
     int64_t S = b->k.d[0], G = b->k.d[1], K = b->k.d[2], R = b->heads / G;
     bool four = cuda_by4(&b->k) && cuda_by4(&b->v);
@@ -651,9 +667,11 @@ static struct attend_deal attend_deal(struct kn_dev *dev, const struct kn_branch
 }
 
 /* Scratch, in floats: the most that a branch wants of each; lines of cosines and sines are one after another. */
+namespace {
 struct need {
     int64_t qkv, o, part, done, z, h, chosen, turns;
 };
+}
 
 static void most(int64_t *to, int64_t n)
 {
@@ -667,7 +685,7 @@ static struct need need_of(struct kn_dev *dev, const struct kn_branch *branch, i
         const struct kn_branch *b = &branch[i];
         if (b->kind == KN_BRANCH_ATTENTION) {
             const struct kn_branch_attention *a = &b->attention;
-            struct attend_deal d = attend_deal(dev, a);
+            struct attend_deal d = attend_deal_of(dev, a);
             most(&s.qkv, a->qkv.d[0]);
             most(&s.o, a->out.d[1]);
             most(&s.part, a->heads * d.chunks * (a->k.d[2] + 2));
@@ -695,6 +713,7 @@ static int kind_of(const matrix *const *m, int n)
     }
     return dtype == KN_F32 ? ALL_F32 : dtype == KN_BF16 ? ALL_BF16 : ALL_I8;
 }
+namespace {
 struct ctx {
     struct kn_dev *dev;
     bool begun; /* a kernel of this op has been launched */
@@ -704,6 +723,7 @@ struct ctx {
     float *qkv, *o, *part, *z, *h, *turns;
     int *done, *chosen;
 };
+}
 
 /* The op's first kernel stands behind whatever the stream has, which need not be a kernel; all others begin early. */
 #define RUN(c, ...)                                              \
@@ -738,7 +758,7 @@ static st_t run_project(struct ctx *c, const struct kn_branch *b, const struct k
     bool four = normed_by_four(c, b);
     int64_t rows = w ? w->d[0] : 0;
     matrix m = w ? matrix_of(w, four) : matrix_of(last, four), l = last ? matrix_of(last, four) : matrix{};
-    struct deal d = deal(c->dev, (rows + ROWS - 1) / ROWS + !!l.p, c->D);
+    struct deal d = deal_of(c->dev, (rows + ROWS - 1) / ROWS + !!l.p, c->D);
     const matrix *all[] = {&m, &l};
     RUN_KIND(kind_of(all, 2), c, project, d.blocks, d.threads, ADD_UP * sizeof(float), normed(c, b), c->eps, m, (int)rows, l, y, d.split, c->done, (int)zeros);
     return ST_OK;
@@ -746,7 +766,7 @@ static st_t run_project(struct ctx *c, const struct kn_branch *b, const struct k
 
 static st_t run_down(struct ctx *c, const float *h, matrix one, matrix expert, int64_t first, int64_t each, int64_t k)
 {
-    struct deal d = deal(c->dev, (c->D + ROWS - 1) / ROWS, one.p && one.cols > expert.cols ? one.cols : expert.cols);
+    struct deal d = deal_of(c->dev, (c->D + ROWS - 1) / ROWS, one.p && one.cols > expert.cols ? one.cols : expert.cols);
     const matrix *all[] = {&one, &expert};
     RUN_KIND(kind_of(all, 2), c, down, d.blocks, d.threads, ADD_UP * sizeof(float), c->x, h, (int)c->D, one, expert, first, each, (int)k, (const int *)c->chosen, d.split);
     return ST_OK;
@@ -762,7 +782,7 @@ template <int HEADS, int V> static st_t run_attend(struct kn_dev *dev, const att
 static st_t run_attention(struct ctx *c, const struct kn_branch *b, float *turn)
 {
     const struct kn_branch_attention *t = &b->attention;
-    struct attend_deal d = attend_deal(c->dev, t);
+    struct attend_deal d = attend_deal_of(c->dev, t);
     attention a = {};
     a.qkv = c->qkv, a.k = (float *)t->k.p, a.v = (float *)t->v.p, a.k0 = t->k.s[0], a.k1 = t->k.s[1], a.v0 = t->v.s[0], a.v1 = t->v.s[1];
     a.turn = (const float2 *)turn, a.half = (int)t->rope / 2, a.S = t->k.d[0], a.slot = t->slot, a.chunk = d.chunk, a.chunks = (int)d.chunks;
@@ -796,7 +816,7 @@ static st_t run_ffn(struct ctx *c, const struct kn_branch *b)
     if (E || gated) CUDA_TRY(run_project(c, b, E ? &f->router : NULL, gated ? &f->one_gate : NULL, c->z, 0));
     routing r = {c->z, (int)E, (int)k, f->sigmoid != 0, gated, c->chosen};
     int64_t first = lines_of(one.n), each = lines_of(expert.n);
-    struct deal d = deal(c->dev, tiles_of(&one) + k * tiles_of(&expert), c->D);
+    struct deal d = deal_of(c->dev, tiles_of(&one) + k * tiles_of(&expert), c->D);
     size_t shared = (size_t)(ADD_UP + 2 * k + E) * sizeof(float);
     const matrix *all[] = {&one.gate, &one.up, &expert.gate, &expert.up};
     RUN_KIND(kind_of(all, 4), c, hidden, d.blocks, d.threads, shared, normed(c, b), c->eps, one, expert, f->act, r, c->h, first, each, d.split);

@@ -24,6 +24,7 @@
 #include "kernels/cuda/tile.h"
 
 /* Operands and scratch of a round of heads. Heads count from the round's first; head i's key head is i / R. */
+namespace {
 template <class E> struct delta {
     struct tile_heads keys;
     int64_t R, K, V, Kp, Vp, chunks;
@@ -36,6 +37,7 @@ template <class E> struct delta {
     float *e = NULL, *f = NULL, *s = NULL;               /* [heads][Tp]; [heads][Kp][Vp] the state that no thread can hold */
     float *rq = NULL, *rk = NULL, *dq = NULL, *dk = NULL; /* what q and k were multiplied by; [heads][Tp][Kp] the gradients before the norms */
 };
+}
 
 /* Of a head of the round: its sequence, and its place among the value heads. */
 template <class E> KN_DEVICE int64_t sequence(const delta<E> &o, int64_t head)
@@ -48,10 +50,12 @@ template <class E> KN_DEVICE int64_t value_head(const delta<E> &o, int64_t head)
 }
 
 /* A chunk's numbers, one a token; those of a chunk's tokens past the sequence's end change nothing. */
+namespace {
 struct tokens {
     float a[TILE], beta[TILE], e[TILE], f[TILE];
     float from[TILE], to[TILE]; /* a_first .. a_i and a_(i+1) .. a_last of its piece of 16 */
 };
+}
 
 /* Fills t, and D [64][PITCH] if it is not NULL. Ends with a barrier. */
 template <class E> KN_DEVICE void decays(const delta<E> &o, int64_t head, int64_t chunk, struct tokens *t, float *D)
@@ -444,10 +448,12 @@ KN_DEVICE void crossing(float *m, float *part, float *cross)
     __syncthreads();
 }
 
+namespace {
 struct backward_sums {
     float read[TILE], wrote[TILE], dbeta[TILE], cross[TILE];
     float part[3][2 * TILE], warps[32];
 };
+}
 
 /* A block a chunk of a head: dv, dg, dbeta, and of q and k before their norms dq, dk; dr in dd's place. */
 template <class E> KN_KERNEL_MIN(TILE_THREADS, 2) back(delta<E> o, cu_view<float, 4> dv, cu_view<float, 3> dg, cu_view<float, 3> dbeta)

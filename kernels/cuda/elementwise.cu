@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+namespace {
 struct axpy {
     static constexpr int IN = 2, OUT = 1;
     float alpha;
@@ -11,6 +12,7 @@ struct axpy {
         out[0] = fmaf(op.alpha, in[1], in[0]);
     }
 };
+}
 
 extern "C" st_t cuda_axpy(struct kn_dev *dev, double alpha, const struct kn_tensor *y, const struct kn_tensor *x)
 {
@@ -20,6 +22,7 @@ extern "C" st_t cuda_axpy(struct kn_dev *dev, double alpha, const struct kn_tens
 }
 
 /* Elements of type T, all with the same bits; `four`: those as often as they fit 32 bits. */
+namespace {
 template <class T> struct filling {
     static constexpr int K = 1, BATCH = 2;
     uint32_t four;
@@ -36,6 +39,7 @@ template <class T> struct filling {
         else kn_write16(at, make_uint4(f.four, f.four, f.four, f.four));
     }
 };
+}
 
 template <class T> static st_t run(struct kn_dev *dev, const struct kn_tensor *x, uint32_t four)
 {

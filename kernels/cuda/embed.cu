@@ -14,9 +14,11 @@ constexpr int THREADS = 256, AHEAD = 4;
 constexpr int ORDER_THREADS = 512, ORDER_WARPS = ORDER_THREADS / 32, BINS = 256, KEYS_MOST = ORDER_THREADS; /* a thread a key */
 constexpr int RUN = 32, GROUP = 8;                                                                           /* places of a warp; tokens or rows on their way at a time */
 
+namespace {
 template <int W> struct piece {
     float v[W];
 };
+}
 KN_DEVICE void get(piece<4> &p, const float *row, int64_t d, int64_t, float)
 {
     float4 f = cu_get4(row + d);
@@ -126,9 +128,11 @@ KN_DEVICE void tokens(int32_t (&t)[GROUP], const int32_t *tok, int64_t step, int
     KN_UNROLL for (int i = 0; i < GROUP; i++) t[i] = at + 32 * i < end ? tok[(at + 32 * i) * step] : -1;
 }
 
+namespace {
 struct order_memory {
     int own[ORDER_WARPS], lower[ORDER_WARPS], key[ORDER_WARPS];
 };
+}
 
 /* Places sorted by token, in to_tok and to_place; behind those of all tokens that the table has, to_tok is -1. list_tok, list_place: memory of as many. */
 KN_KERNEL(ORDER_THREADS)

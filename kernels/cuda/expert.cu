@@ -26,9 +26,9 @@ template <int N, class T> KN_DEVICE void put_n(T *p, const float v[N])
 {
     if constexpr (N == 1) cu_put(p, v[0]);
     else if constexpr (N == 8 && sizeof(T) == 2)
-        kn_store16(p, make_uint4(kn_pack_bf16(v[0], v[1]), kn_pack_bf16(v[2], v[3]), kn_pack_bf16(v[4], v[5]), kn_pack_bf16(v[6], v[7])));
+        kn_write16(p, make_uint4(kn_pack_bf16(v[0], v[1]), kn_pack_bf16(v[2], v[3]), kn_pack_bf16(v[4], v[5]), kn_pack_bf16(v[6], v[7])));
     else
-        KN_UNROLL for (int i = 0; i < N; i += 4) cu_put4(p + i, make_float4(v[i], v[i + 1], v[i + 2], v[i + 3]));
+        KN_UNROLL for (int i = 0; i < N; i += 4) cu_write4(p + i, make_float4(v[i], v[i + 1], v[i + 2], v[i + 3]));
 }
 
 /* get_n and put_n reach all of t in pieces of n. Absent: yes. */

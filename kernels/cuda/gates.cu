@@ -7,6 +7,7 @@ constexpr int THREADS = 256, BATCH = 4; /* rows of a thread that are read ahead 
 constexpr int64_t PARTS_MOST = 512;
 
 /* a, b, a_log, dt_bias; g, beta */
+namespace {
 struct gates {
     static constexpr int IN = 4, OUT = 2;
     KN_DEVICE void apply(const gates &, const float (&in)[IN], float (&out)[OUT])
@@ -15,6 +16,7 @@ struct gates {
         out[1] = each_sigmoid(in[1]);
     }
 };
+}
 
 extern "C" st_t cuda_delta_gates(struct kn_dev *dev, const struct kn_tensor *a, const struct kn_tensor *b, const struct kn_tensor *a_log, const struct kn_tensor *dt_bias,
                                  const struct kn_tensor *g, const struct kn_tensor *beta)
@@ -88,6 +90,7 @@ extern "C" st_t cuda_delta_gates_bwd(struct kn_dev *dev, const struct kn_tensor 
 }
 
 /* log sigmoid(x) = -softplus(-x) */
+namespace {
 struct logs {
     static constexpr int IN = 1, OUT = 1;
     float alpha;
@@ -105,6 +108,7 @@ struct logs_backward {
         out[0] = op.alpha * in[1] * each_sigmoid(-in[0]);
     }
 };
+}
 
 extern "C" st_t cuda_logsigmoid(struct kn_dev *dev, const struct kn_tensor *x, double alpha, const struct kn_tensor *y)
 {

@@ -188,11 +188,13 @@ KN_KERNEL(THREADS) tile(float alpha, const A *a, int64_t a0, int64_t a1, const B
         }
 }
 
+namespace {
 struct product {
     int64_t M, N, P;
     float alpha, beta;
     struct cuda_matrix a, b, c;
 };
+}
 
 template <class A, class B, class C> static st_t run_tile(struct kn_dev *dev, const struct product *g)
 {

@@ -77,6 +77,7 @@ KN_KERNEL(MAP) map_tiles(const int32_t *offset, int E, int M, int rows, uint2 *m
 /* ---- what the kernels are given ---- */
 
 /* An operand or result: element strides of its row (within a run, or of a matrix), its column, and from a run's matrix to the next. */
+namespace {
 struct matrix {
     void *p;
     int64_t s0, s1, se;
@@ -95,12 +96,15 @@ struct grouped {
     float *part; /* of sums in parts, [parts, E, P, Q]; NULL: to c */
     int E, M, P, Q, parts;
 };
+}
 
 /* A block's tile. */
+namespace {
 struct place {
     int e, row, rows, col; /* of gemm_grouped, rows of a and c; of sums, rows [row, row + rows) are summed and m is the first row of c */
     int m, part;
 };
+}
 
 /* Blocks go through BAND tiles of rows before the next column of tiles, so that what runs at once shares both operands. */
 KN_DEVICE bool place_of(const struct grouped &g, int bm, int bn, struct place *at)
@@ -247,7 +251,7 @@ KN_KERNEL(HALF) round_all(const int32_t *offset, int M, const unsigned char *x, 
         uint32_t raw[8];
         int64_t r = i / across, c = (i - r * across) * 8;
         mma_fetch(raw, x + (e * se + r * s_slow + c * s_fast) * mma_size(kind), s_fast, fast - (int)c, kind, wide);
-        kn_store16(y + (e * (int64_t)slow + r) * length + c, mma_pack(raw, kind));
+        kn_write16(y + (e * (int64_t)slow + r) * length + c, mma_pack(raw, kind));
     }
 }
 
@@ -283,6 +287,7 @@ template <class T, int BLOCKS> static st_t run_sum(struct kn_dev *dev, const str
 /* ---- precision f32 ---- */
 
 /* A thread makes TM x TN numbers of 16 TM x 16 TN, in squares of four side by side, TM = TN = 4 or 8; a step is what a four a thread brings. */
+namespace {
 template <int TM, int TN> struct fma_tile {
     static constexpr int BM = 16 * TM, BN = 16 * TN, DEEP = FMA * 4 / BM;
     static constexpr int LA = BM + 4, LB = BN + 4; /* whole fours, rows of k begin in other banks */
@@ -290,6 +295,7 @@ template <int TM, int TN> struct fma_tile {
     static constexpr size_t SHARED = (size_t)(STEPS > OUT ? STEPS : OUT) * sizeof(float);
     static_assert(BM == BN, "");
 };
+}
 
 /* Four numbers as they are in memory, for fma_side: f32 in four words, bf16 in two, int8 in one. */
 KN_DEVICE void fetch4(uint32_t raw[4], const unsigned char *p, int64_t step, int n, int kind, bool wide)
@@ -327,6 +333,7 @@ KN_DEVICE float4 floats4(const uint32_t raw[4], int kind)
 }
 
 /* One operand's steps: [k][SPAN + 4] in shared memory. turned: its numbers lie side by side along o, not k. REST: it may be weights at rest, else it is f32. */
+namespace {
 template <int SPAN, bool REST> struct fma_side {
     static constexpr int DEEP = FMA * 4 / SPAN, LD = SPAN + 4;
     const unsigned char *from; /* the thread's four of the step that is read next */
@@ -361,6 +368,7 @@ template <int SPAN, bool REST> struct fma_side {
         else to[0] = v.x, to[LD] = v.y, to[2 * LD] = v.z, to[3 * LD] = v.w;
     }
 };
+}
 
 template <int TM, int TN, bool REST> KN_DEVICE void fma_run(float (&acc)[TM][TN], float *mem, const mma_source &a, const mma_source &b, bool ta, bool tb, int K)
 {

@@ -28,6 +28,7 @@
 constexpr int HALF = TILE / 2;
 
 /* Operands and scratch of a round of heads, which count from the round's first. */
+namespace {
 template <class E> struct gla {
     struct tile_heads at;
     int64_t K, V, Kp, Vp, chunks;
@@ -39,11 +40,14 @@ template <class E> struct gla {
     E *p = NULL, *dp = NULL;    /* [heads][chunks][64][64]: P; dP with its transpose above the diagonal */
     float *last = NULL;         /* [heads][chunks][Kp]: e_n */
 };
+}
 
 /* A chunk of a head, from the number among those of the round. */
+namespace {
 struct place {
     int head, chunk, b, h;
 };
+}
 
 template <class E> KN_DEVICE struct place place_of(const gla<E> &o, int i)
 {
@@ -66,9 +70,11 @@ template <class E> KN_DEVICE void share_decays(const gla<E> &o, struct place at,
 
 /* The decays of this thread's channel over the pieces before its own, over those after it, and over the piece between its own and the middle of the chunk (1 where there
  * is none). all: 4 x 64 floats. Two barriers. */
+namespace {
 struct between {
     float before, after, half;
 };
+}
 
 KN_DEVICE struct between pieces_between(const float a[PIECE], float *all)
 {
@@ -105,10 +111,12 @@ template <class E> KN_DEVICE bool meets_pieces(void)
     return piece % 2 && (sizeof(E) == 4 || (int)(threadIdx.x / 32 % 2) == piece / 2);
 }
 
+namespace {
 struct pairs_memory {
     float all[PIECES * TILE];
     float q[3 * tile_size<float>]; /* and k, and a */
 };
+}
 
 /* A block a chunk of a head: P, e q, f k, e_n. */
 template <class E> KN_KERNEL_MIN(TILE_THREADS, 2) prepare(gla<E> o)
@@ -266,11 +274,13 @@ template <class E> KN_KERNEL_MIN(TILE_THREADS, 2) pairs_back(gla<E> o)
     }
 }
 
+namespace {
 struct back_memory {
     float all[PIECES * TILE], reads[PIECES * TILE], writes[PIECES * TILE];
     float through[TILE];
     float own[TILE * (PIECE + 4)]; /* dP within a piece, both ways: row [token][the piece's token] */
 };
+}
 
 /* A block a chunk of a head and 64 channels: dq, dk, dg. */
 template <class E> KN_KERNEL_MIN(TILE_THREADS, 2) back(gla<E> o, cu_view<float, 4> dq, cu_view<float, 4> dk, cu_view<float, 4> dg)

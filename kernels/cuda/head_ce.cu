@@ -21,9 +21,11 @@ constexpr int BLOCK_MOST = 1024, AHEAD = 4, BACK = 2;        /* large ones: thre
 constexpr float LOG2E = 1.44269504f;
 
 /* Of logits seen so far: the greatest, and the sum of exp(z - most). */
+namespace {
 struct seen {
     float most, sum;
 };
+}
 
 KN_DEVICE float exp_of(float x)
 {
@@ -62,12 +64,14 @@ KN_DEVICE void share_block(struct seen *s, float *part)
 }
 
 /* What a row's softmax becomes gradients by. */
+namespace {
 struct row {
     int target;
     bool counts;
     struct seen own, teacher;
     float by, by_teacher, at_target;
 };
+}
 
 KN_DEVICE void row_scales(struct row *r, bool has_teacher, float gscale, float mix)
 {
@@ -213,6 +217,7 @@ large(float *z, const float *teacher, int64_t ld, const int32_t *target, int64_t
     }
 }
 
+namespace {
 struct head {
     float *z, *teacher; /* [., ld] */
     int64_t ld, rows, V;
@@ -221,6 +226,7 @@ struct head {
     int64_t target_step, loss_step;
     float gscale, mix;
 };
+}
 
 template <class G, enum kind KIND> static st_t softmax(struct kn_dev *dev, const struct head *h)
 {
@@ -259,7 +265,7 @@ static st_t logits(struct kn_dev *dev, const struct head *h, const struct cuda_m
 }
 
 /* tx NULL: no teacher. */
-static st_t head(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_tensor *w, const struct kn_tensor *target, const struct kn_tensor *tx, const struct kn_tensor *tw,
+static st_t head_loss(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_tensor *w, const struct kn_tensor *target, const struct kn_tensor *tx, const struct kn_tensor *tw,
                  double mix, double gscale, const struct kn_tensor *loss, const struct kn_tensor *dx, const struct kn_tensor *dw)
 {
     if (!cuda_is_f32(x)) return ST_ENOTSUP;
@@ -307,12 +313,12 @@ extern "C" st_t cuda_head_ce(struct kn_dev *dev, const struct kn_tensor *x, cons
                              const struct kn_tensor *dx, const struct kn_tensor *dw)
 {
     CUDA_TRY(kn_check_head_ce(x, w, target, gscale, loss, dx, dw));
-    return head(dev, x, w, target, NULL, NULL, 0, gscale, loss, dx, dw);
+    return head_loss(dev, x, w, target, NULL, NULL, 0, gscale, loss, dx, dw);
 }
 
 extern "C" st_t cuda_head_distill(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_tensor *w, const struct kn_tensor *target, const struct kn_tensor *tx,
                                   const struct kn_tensor *tw, double mix, double gscale, const struct kn_tensor *loss, const struct kn_tensor *dx, const struct kn_tensor *dw)
 {
     CUDA_TRY(kn_check_head_distill(x, w, target, tx, tw, mix, gscale, loss, dx, dw));
-    return head(dev, x, w, target, tx, tw, mix, gscale, loss, dx, dw);
+    return head_loss(dev, x, w, target, tx, tw, mix, gscale, loss, dx, dw);
 }

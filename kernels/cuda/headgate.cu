@@ -6,14 +6,18 @@
 
 constexpr int THREADS = 256, AHEAD = 4;
 
+namespace {
 struct place {
     int64_t n, b, t, h, k;
 };
+}
+namespace {
 struct walk {
     int64_t n, T, H, K; /* pieces; digits are below T, H, K */
     place step;
     int64_t turns;
 };
+}
 
 KN_DEVICE place place_of(int64_t n, const walk &w)
 {
@@ -28,9 +32,11 @@ KN_DEVICE void go_on(place &p, const walk &w)
     if (p.t >= w.T) p.t -= w.T, p.b++;
 }
 
+namespace {
 template <int W> struct piece {
     float v[W];
 };
+}
 KN_DEVICE void get(piece<4> &p, const float *at)
 {
     float4 f = cu_get4(at);

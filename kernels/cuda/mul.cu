@@ -1,6 +1,7 @@
 /* z = x * y and its backward, f32. Bytes an element: forward 2 reads, 1 write; backward 3 reads, 2 writes. */
 #include "kernels/cuda/each.h"
 
+namespace {
 struct forward {
     static constexpr int IN = 2, OUT = 1;
     KN_DEVICE void apply(const forward &, const float (&in)[IN], float (&out)[OUT])
@@ -17,6 +18,7 @@ struct backward {
         out[1] = in[2] * in[0];
     }
 };
+}
 
 extern "C" st_t cuda_mul(struct kn_dev *dev, const struct kn_tensor *x, const struct kn_tensor *y, const struct kn_tensor *z)
 {

@@ -8,9 +8,11 @@
 constexpr int THREADS = 256, AHEAD = 4, HEADS_MOST = 32; /* heads on their way at a time; heads of a thread */
 constexpr double TWO_BY_PI = 0.63661977236758134308;
 
+namespace {
 template <int W> struct piece {
     float v[W];
 };
+}
 template <class T> KN_DEVICE void get(piece<4> &p, const T *at)
 {
     float4 f = cu_get4(at);

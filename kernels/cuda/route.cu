@@ -33,6 +33,7 @@ KN_DEVICE float share_of(float z, float max, int sigmoid)
     return sigmoid ? 1.0f / (1.0f + __expf(-z)) : __expf(z - max);
 }
 
+namespace {
 struct chosen {
     cu_mat<float> z, p, w;
     cu_mat<int32_t> index;
@@ -41,6 +42,7 @@ struct chosen {
     int *count;  /* [chunks, E] */
     float *sum;  /* [chunks, E]; NULL: no loss wanted */
 };
+}
 
 /* GROUP warps a token (1, or the block), V logits a lane: E <= 32 V GROUP, k <= SLOTS_MOST. */
 template <int V, int GROUP> KN_KERNEL(THREADS) choose(struct chosen c)

@@ -83,15 +83,19 @@ KN_KERNEL(SSD_THREADS) scores(struct ssd_dims d, cu_view<float, 4> bm, cu_view<f
 enum kind { ENDS, STATES, OUTPUT }; /* of each segment but the last its own end; the states at all chunks; y */
 
 /* One direction of a scan: states gather x b^T. */
+namespace {
 struct way {
     cu_view<float, 4> x, b;
     int x4, b4;
 };
+}
 
 /* A block's place: tiles of P fastest, then heads, which share b and c. */
+namespace {
 struct place {
     int64_t dir, b, h, g, p0, seg, head, from, to; /* head: of all directions and sequences; chunks from..to in the direction's order */
 };
+}
 KN_DEVICE struct place place_of(const struct ssd_dims &d, int64_t segs)
 {
     struct place k;
@@ -108,11 +112,13 @@ KN_DEVICE struct place place_of(const struct ssd_dims &d, int64_t segs)
 }
 
 /* The block's own of its direction, from the first time on. */
+namespace {
 struct path {
     const float *x, *b;
     int64_t xs, bs;
     int x4, b4;
 };
+}
 template <int KIND> KN_DEVICE struct path path_of(const struct place &k, const struct way &up, const struct way &down)
 {
     bool back = KIND != OUTPUT && k.dir;
@@ -128,10 +134,12 @@ KN_DEVICE float *segment_at(float *p, const struct ssd_dims &d, int64_t head, in
     return p + (head * d.segs + seg) * d.P * d.wide;
 }
 
+namespace {
 struct scan_mem {
     float a[64], in[64], weight[64], step[64]; /* in: what of the state before reaches a row; weight: what a row gives to the state behind */
     float x[SSD_TILE], b[SSD_TILE], c[SSD_TILE], state[1]; /* c: then the weights of x in y, [s][l]; state: one tile or all */
 };
+}
 
 template <int KIND>
 KN_KERNEL(SSD_THREADS) scan(struct ssd_dims d, struct ssd_decays of, struct way up, struct way down, cu_view<float, 4> cm, int c4, const float *scores, cu_vec<float> skip,
@@ -254,7 +262,7 @@ KN_KERNEL(PACK_THREADS) pack(struct ssd_dims d, cu_view<float, 4> bm, cu_view<fl
                 KN_UNROLL for (int e = k; e < k + 4; e++) v[e] = n + e < d.N ? from[e] : 0.0f;
             }
         }
-        kn_store16((second ? c : b) + j * 8, make_uint4(kn_pack_bf16(v[0], v[1]), kn_pack_bf16(v[2], v[3]), kn_pack_bf16(v[4], v[5]), kn_pack_bf16(v[6], v[7])));
+        kn_write16((second ? c : b) + j * 8, make_uint4(kn_pack_bf16(v[0], v[1]), kn_pack_bf16(v[2], v[3]), kn_pack_bf16(v[4], v[5]), kn_pack_bf16(v[6], v[7])));
     }
 }
 
@@ -262,11 +270,13 @@ constexpr int X_LD = 72;
 /* Warps beside each other share a row group: of 64 columns of y, and of WIDE of the state, each has its part. */
 template <int WIDE> constexpr int halves_of = WIDE > 128 ? 2 : 1;
 template <int WIDE> constexpr int stages_of = WIDE > 128 ? 1 : 2; /* chunks of b and c in shared memory */
+namespace {
 template <int WIDE> struct half_mem {
     float a[64], in[64], weight[64], step[64], stage[64 * 64];
     bf16 x[64 * X_LD], s[64 * (WIDE + 8)]; /* s: the state, rounded */
     bf16 b[stages_of<WIDE>][64 * (WIDE + 8)], c[1];
 };
+}
 template <int KIND, int WIDE> constexpr size_t half_bytes(void)
 {
     return sizeof(struct half_mem<WIDE>) + (KIND == OUTPUT ? stages_of<WIDE> * 64 * (WIDE + 8) * sizeof(bf16) : 0);
@@ -346,7 +356,7 @@ scan_half(struct ssd_dims d, struct ssd_decays of, struct way up, struct way dow
         const bf16 *tb = m->b[stage];
         if (KIND == STATES) {
             bf16 *to = keep + (k.head * d.chunks + chunk) * d.P * d.wide + k.p0 * d.wide;
-            for (int i = tid; i < rows * wide / 8; i += THREADS) kn_store16(to + i * 8, kn_load16(m->s + i / (wide / 8) * LD + i % (wide / 8) * 8));
+            for (int i = tid; i < rows * wide / 8; i += THREADS) kn_write16(to + i * 8, kn_load16(m->s + i / (wide / 8) * LD + i % (wide / 8) * 8));
         }
         if constexpr (KIND == OUTPUT) {
             float ys[YCOLS][4] = {};
@@ -395,7 +405,7 @@ scan_half(struct ssd_dims d, struct ssd_decays of, struct way up, struct way dow
                     uint32_t pair = *(const uint32_t *)(m->x + l * X_LD + p);
                     float v0 = fmaf(D, __uint_as_float(pair << 16), ys[c][2 * e]), v1 = fmaf(D, __uint_as_float(pair & 0xffff0000u), ys[c][2 * e + 1]);
                     if (y2 && p < rows) {
-                        kn_store8(row + p, make_uint2(__float_as_uint(v0), __float_as_uint(v1)));
+                        kn_write8(row + p, make_uint2(__float_as_uint(v0), __float_as_uint(v1)));
                     } else {
                         if (p < rows) row[p] = v0;
                         if (p + 1 < rows) row[p + 1] = v1;

@@ -136,7 +136,7 @@ KN_DEVICE void ssd_store(float *p, int64_t step, const float *tile, int rows, in
     float *to = p + r * step + c;
     tile += r * SSD_ROW + c;
     KN_UNROLL for (int i = 0; i < 8; i++, to += 8 * step)
-        if (r + 8 * i < rows && c < cols) cu_put4(to, cu_get4(tile + 8 * i * SSD_ROW));
+        if (r + 8 * i < rows && c < cols) cu_write4(to, cu_get4(tile + 8 * i * SSD_ROW));
 }
 
 /* ---- tiles of bf16 in shared memory, rows `ld` numbers apart (16-byte aligned, and 8 rows in 8 different groups of banks), and their fragments (kn_ptx.h) ---- */

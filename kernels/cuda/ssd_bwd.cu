@@ -18,6 +18,7 @@ constexpr int FINISH_THREADS = 256;
 
 /* What a block has of its head. row, into: what flows into a row from rows of the chunk, from the state; column, out: from a row on, to rows of the chunk, to
  * the state; own: x . dx'. Several threads' sums of a row lie behind each other. */
+namespace {
 struct rows {
     float a[64], step[64], slope[64], in[64], weight[64]; /* weight: what of a row reaches the chunk's end */
     float row[4][64], column[4][64], into[4][64], out[4][64], own[4][64], through[16], dd[16]; /* the last two: of each warp */
@@ -40,12 +41,15 @@ struct grad_args {
     int ddt_half;
     float *sums; /* [3,H,B,chunks]: gradients of dt_bias, a_log, d */
 };
+}
 
 /* A block's place: blocks of a group fastest. */
+namespace {
 struct spot {
     int block, g, chunk, b, t0, h0, heads, n;
     bool before, behind; /* there are chunks before, behind this one */
 };
+}
 KN_DEVICE struct spot spot_of(const struct grad_args &f)
 {
     struct spot k;
@@ -112,10 +116,12 @@ KN_DEVICE void finish_rows(const struct rows *r, const struct grad_args &f, cons
 
 /* ---- f32 ---- */
 
+namespace {
 struct grad_mem {
     struct rows r;
     float x[SSD_TILE], dy[SSD_TILE], b[SSD_TILE], s[SSD_TILE], m[SSD_TILE]; /* s: Q, then S; m: M at [s][l] */
 };
+}
 
 /* to += scale[row] sum for rows x cols numbers (first: "="), and dot[row] += with[row][col] times that. */
 KN_DEVICE void gather(float *to, int64_t step, bool first, int rows, int cols, const float (&sum)[8][4], const float *scale, const float *scale2, const float *with,
@@ -265,12 +271,14 @@ KN_KERNEL(SSD_THREADS) grad(struct grad_args f)
 constexpr int X_LD = 72;
 /* Warps that share 16 rows: each has its part of the columns. */
 template <int WIDE> constexpr int parts_of = WIDE > 64 ? 4 : 2;
+namespace {
 template <int WIDE> struct half_mem {
     struct rows r[2]; /* of this head and the next */
     float stage[2][64 * 64];
     bf16 x[64 * X_LD], dy[64 * X_LD], m[64 * X_LD];                                          /* m: M at [s][l], then R */
     bf16 b[64 * (WIDE + 8)], c[64 * (WIDE + 8)], q[64 * (WIDE + 8)], s[64 * (WIDE + 8)];
 };
+}
 
 KN_DEVICE float pair_dot(uint32_t a, uint32_t b, float sum)
 {
@@ -463,7 +471,7 @@ template <int WIDE, bool ONE> KN_KERNEL_MIN(128 * parts_of<WIDE>, WIDE == 64 && 
                     if (r + 8 * e >= k.n || p >= cols) continue;
                     float v0 = fmaf(step, g0, D * dy0), v1 = fmaf(step, g1, D * dy1);
                     if (f.dx2) {
-                        kn_store8(to + p, make_uint2(__float_as_uint(v0), __float_as_uint(v1)));
+                        kn_write8(to + p, make_uint2(__float_as_uint(v0), __float_as_uint(v1)));
                     } else {
                         to[p] = v0;
                         if (p + 1 < cols) to[p + 1] = v1;

@@ -10,6 +10,7 @@ KN_DEVICE float gated(float g, float u, float *silu, float *s)
     return *silu * u;
 }
 
+namespace {
 struct forward {
     static constexpr int IN = 2, OUT = 1;
     KN_DEVICE void apply(const forward &, const float (&in)[IN], float (&out)[OUT])
@@ -18,8 +19,10 @@ struct forward {
         out[0] = gated(in[0], in[1], &silu, &s);
     }
 };
+}
 
 /* d silu(g)/dg = s + g s (1 - s) with s = sigmoid(g). H: h is wanted too. */
+namespace {
 template <bool H> struct backward {
     static constexpr int IN = 3, OUT = 2 + H;
     KN_DEVICE void apply(const backward &, const float (&in)[IN], float (&out)[OUT])
@@ -30,6 +33,7 @@ template <bool H> struct backward {
         if constexpr (H) out[2] = h;
     }
 };
+}
 
 extern "C" st_t cuda_swiglu(struct kn_dev *dev, const struct kn_tensor *g, const struct kn_tensor *u, const struct kn_tensor *h)
 {
