@@ -196,7 +196,7 @@ static int run(struct cli *c)
     interrupt_hold_stop(false);
     if (st) return cli_fail_err(st == ST_ENOMEM ? CLI_FAILED : CLI_CALL, "bench", "give --device cpu", &err);
     if (strcmp(b.dev->info.kind, "cpu")) rc = cli_fail(CLI_CALL, "bench", "give --device cpu", "--device: the limits of '%s' cannot be measured", device);
-    else if (hostlock_open(&b.lock, device, NULL, &err)) rc = cli_fail_err(CLI_FAILED, "bench", "without it other work would spoil the times", &err);
+    else if (hostlock_open_for(&b.lock, b.dev, &err)) rc = cli_fail_err(CLI_FAILED, "bench", "without it other work would spoil the times", &err);
     b.precision = !strcmp(precision, "auto") ? b.dev->info.fastest : !strcmp(precision, "bf16") ? KN_BF16 : KN_F32;
     if (!rc && b.precision == KN_BF16) {
         if (!b.dev->info.bf16) rc = cli_fail(CLI_CALL, "bench", "leave it out", "--precision bf16: this machine has no products in bf16");

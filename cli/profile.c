@@ -230,7 +230,7 @@ static int run(struct cli *c)
     interrupt_hold_stop(true);
     st_t st = kn_dev_open(&p.dev, device, (int)cli_int(c, "threads", 0, 1, 1024), &err);
     if (st) return cli_fail_err(st == ST_ENOMEM ? CLI_FAILED : CLI_CALL, "profile", "give --device cpu", &err);
-    if (hostlock_open(&p.lock, device, NULL, &err)) rc = cli_fail_err(CLI_FAILED, "profile", "without it other work would spoil the times", &err);
+    if (hostlock_open_for(&p.lock, p.dev, &err)) rc = cli_fail_err(CLI_FAILED, "profile", "without it other work would spoil the times", &err);
     else rc = work(&p);
     hostlock_close(p.lock);
     kn_dev_close(p.dev);

@@ -143,7 +143,7 @@ static int open_trainer(struct train *t)
     st_t st = kn_dev_open(&t->dev, device, (int)cli_int(t->c, "threads", 0, 1, 1024), &err);
     interrupt_hold_stop(false);
     if (st) return cli_fail_err(st == ST_ENOMEM ? CLI_FAILED : CLI_CALL, "train", "give --device cpu", &err);
-    if (hostlock_open(&t->lock, device, NULL, &err)) log_warn("measurements on this machine may be disturbed: %s: %s", err.where, err.what);
+    if (hostlock_open_for(&t->lock, t->dev, &err)) log_warn("measurements on this machine may be disturbed: %s: %s", err.where, err.what);
     const char *precision = cli_str(t->c, "precision", "auto");
     t->o.arch = &t->arch, t->o.data = t->data, t->o.dev = t->dev;
     t->o.precision = !strcmp(precision, "auto") ? t->dev->info.fastest : !strcmp(precision, "bf16") ? KN_BF16 : KN_F32;

@@ -80,6 +80,13 @@ st_t hostlock_open(struct hostlock **out, const char *device, const char *folder
     return ST_OK;
 }
 
+st_t hostlock_open_for(struct hostlock **out, const struct kn_dev *dev, struct base_err *err)
+{
+    char name[sizeof dev->info.kind + sizeof dev->info.bus + 1];
+    snprintf(name, sizeof name, "%s%s%s", dev->info.kind, dev->info.bus[0] ? ":" : "", dev->info.bus);
+    return hostlock_open(out, name, NULL, err);
+}
+
 void hostlock_close(struct hostlock *l)
 {
     if (!l) return;

@@ -10,12 +10,14 @@
 
 #include <stdbool.h>
 
-#include "base/err.h"
+#include "kernels/device.h"
 
 #define HOSTLOCK_WAIT_MS 20
 
 struct hostlock;
 st_t hostlock_open(struct hostlock **out, const char *device, const char *folder /* NULL: the default */, struct base_err *err);
+/* Of what the device computes with: the same for every name of it ("cpu" and "cpu:avx2"; "cuda", "cuda:0", and cuda:0 of a process that sees other cards). */
+st_t hostlock_open_for(struct hostlock **out, const struct kn_dev *dev, struct base_err *err);
 void hostlock_close(struct hostlock *l);
 /* While it waits, go(ctx) is asked; false ends the wait with ST_ECANCELED, and nothing is held. NULL (at first): waits for ever. */
 void hostlock_on_wait(struct hostlock *l, bool (*go)(void *ctx), void *ctx);

@@ -127,7 +127,7 @@ int main(int argc, char **argv)
     if (!st) st = kn_dev_open(&o.dev, device, (int)threads, &err);
     if (!st) st = open_work(o.work, &work, &made, &err);
     o.work = work;
-    if (!st) st = hostlock_open(&o.lock, device, NULL, &err);
+    if (!st) st = hostlock_open_for(&o.lock, o.dev, &err);
     if (!st) {
         struct sigaction sa = {.sa_handler = on_signal};
         sigaction(SIGTERM, &sa, NULL);

@@ -203,6 +203,17 @@ static void folders(void)
     ok(!stat(in("locks"), &sb) && (sb.st_mode & 07777) == 01777, "for everybody on the host, whatever the umask (%o)", (unsigned)sb.st_mode & 07777);
     ok(!stat(in("locks/cuda-0.gate"), &sb) && (sb.st_mode & 0777) == 0666, "so are its files");
     umask(022);
+    struct kn_dev one = {.info = {.kind = "cuda", .bus = "0000:65:00.0"}}, two = {.info = {.kind = "cuda", .bus = "0000:17:00.0"}}, cpu = {.info = {.kind = "cpu", .isa = "avx2"}};
+    struct hostlock *of[3] = {0};
+    const char *before = getenv("TAUT_LOCKS");
+    char keep[4096];
+    snprintf(keep, sizeof keep, "%s", before ? before : "");
+    setenv("TAUT_LOCKS", in("locks"), 1);
+    ok(!hostlock_open_for(&of[0], &one, &err) && !hostlock_open_for(&of[1], &two, &err) && !hostlock_open_for(&of[2], &cpu, &err), "of devices that are open");
+    ok(!stat(in("locks/cuda-0000-65-00.0.gate"), &sb) && !stat(in("locks/cuda-0000-17-00.0.gate"), &sb) && !stat(in("locks/cpu.gate"), &sb), "a card by its place, a CPU whatever its instruction set");
+    for (int i = 0; i < 3; i++) hostlock_close(of[i]);
+    if (before) setenv("TAUT_LOCKS", keep, 1);
+    else unsetenv("TAUT_LOCKS");
     ok(!hostlock_open(&m, "cpu", in("locks"), &err) && !hostlock_exclusive(l) && !hostlock_exclusive(m), "another device has a lock of its own");
     hostlock_close(l), hostlock_close(m);
     l = NULL;
