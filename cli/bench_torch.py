@@ -2,7 +2,7 @@
 
     python3 bench_torch.py ARCH.json WEIGHTS.safetensors TEXT MODE THREADS BATCH [STEPS]
 
-MODE: eager or compiled, then -f32 or -bf16 (autocast), or -decode. With STEPS it trains so many and ends. Without, it obeys lines on stdin and answers each with
+MODE: eager, compiled or graphed (with CUDA graphs), then -f32 or -bf16 (autocast), or -decode. With STEPS it trains so many and ends. Without, it obeys lines on stdin and answers each with
 one line of JSON: "steps N", "product", "prefill L N", "decode L N", "memory"; at the end of stdin it leaves. The first answer, {"ready": …}, comes unasked.
 """
 import json
@@ -18,7 +18,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 torch.set_num_threads(int(THREADS))
-DEVICE = os.environ.get("TAUT_TORCH_DEVICE", "cpu") # "cuda": everything there, compiled steps with its own graphs
+DEVICE = os.environ.get("TAUT_TORCH_DEVICE", "cpu") # "cuda": everything there
 torch.set_default_device(DEVICE)
 LR, AUX, EPS, CHUNK, ROOM = 1e-3, 0.01, 1e-5, 64, 64
 TYPES = {"F32": torch.float32, "F64": torch.float64}
@@ -219,7 +219,11 @@ class LM(nn.Module):
 class Training:
     def __init__(self, arch):
         self.model = LM(arch, tensors(WEIGHTS), arch["context"])
-        self.run = torch.compile(self.model) if MODE.startswith("compiled") else self.model
+        self.run = self.model
+        if MODE.startswith("compiled"):
+            self.run = torch.compile(self.model)
+        elif MODE.startswith("graphed"):
+            self.run = torch.compile(self.model, mode="reduce-overhead")
         self.opt = torch.optim.AdamW(self.model.parameters(), lr=LR, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1, fused=True)
         self.text = torch.frombuffer(bytearray(open(TEXT, "rb").read()), dtype=torch.uint8, device="cpu").long().to(DEVICE)
         self.b, self.t, self.at = int(BATCH), arch["context"], 0

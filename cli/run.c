@@ -7,6 +7,8 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "cli/cli.h"
@@ -320,9 +322,24 @@ static int check_device(const struct cli *c)
     struct kn_dev *dev;
     const char *name = cli_str(c, "device", NULL);
     if (!name) return CLI_OK;
-    st_t st = kn_dev_open(&dev, name, 1, &err);
-    if (st) return cli_fail_err(CLI_CALL, "--device", "use cpu", &err);
-    kn_dev_close(dev);
+    /* In a process of its own: an open card stays this one's for as long as it lives, and would take memory and look like somebody else at work on it. */
+    int p[2];
+    fflush(stdout);
+    if (pipe(p)) return cli_fail(CLI_FAILED, "--device", NULL, "pipe: %s", strerror(errno));
+    pid_t child = fork();
+    if (!child) {
+        close(p[0]);
+        if (!kn_dev_open(&dev, name, 1, &err)) kn_dev_close(dev);
+        else if (write(p[1], &err, sizeof err) != (ssize_t)sizeof err) _exit(1);
+        _exit(0);
+    }
+    close(p[1]);
+    ssize_t got = child < 0 ? -1 : read(p[0], &err, sizeof err);
+    close(p[0]);
+    int status = 0;
+    if (child > 0) waitpid(child, &status, 0);
+    if (got == (ssize_t)sizeof err) return cli_fail_err(CLI_CALL, "--device", "use cpu", &err);
+    if (child < 0 || got || status) return cli_fail(CLI_FAILED, "--device", NULL, "%s cannot be tried", name);
     return CLI_OK;
 }
 

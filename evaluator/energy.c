@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -95,8 +96,10 @@ st_t energy_open_for(struct energy **out, const struct kn_dev *dev, struct base_
 {
     if (strcmp(dev->info.kind, "cuda")) return energy_open(out, NULL, err);
     struct energy *e = calloc(1, sizeof *e);
+    struct nvml_state now;
     st_t st = e ? nvml_open(&e->gpu, dev->info.bus, err) : ST_ENOMEM;
-    if (st) free(e);
+    if (!st && (nvml_read(e->gpu, &now) || isnan(now.joules))) st = base_err_set(err, ST_ENOTSUP, "nvml", "the card at %s counts no energy", dev->info.bus);
+    if (st) energy_close(e);
     else *out = e;
     return st;
 }

@@ -1,6 +1,7 @@
 #include "evaluator/nvml.h"
 
 #include <dlfcn.h>
+#include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,7 @@ struct process { /* nvmlProcessInfo_t of _v3 */
     unsigned instance[2];
 };
 
-/* name in the library, and how it is called */
+/* Name in the library, and how it is called. Of these the default clock and the temperature are to go from the library some day, and may be missing. */
 #define CALLS(X)                                                                           \
     X(init, "nvmlInit_v2", (void))                                                         \
     X(shutdown, "nvmlShutdown", (void))                                                    \
@@ -51,7 +52,7 @@ static st_t load(struct nvml *n, struct base_err *err)
     if (!n->lib) return base_err_set(err, ST_ENOTSUP, "nvml", "%s is not to be found: it comes with NVIDIA's driver", file);
 #define X(field, name, args)                                                                                \
     *(void **)&n->field = dlsym(n->lib, name);                                                              \
-    if (!n->field) return base_err_set(err, ST_ENOTSUP, "nvml", "%s has no %s: an older driver", file, name);
+    if (!n->field && strcmp(#field, "default_clock") && strcmp(#field, "temperature")) return base_err_set(err, ST_ENOTSUP, "nvml", "%s has no %s: an older driver", file, name);
     CALLS(X)
 #undef X
     return ST_OK;
@@ -60,14 +61,12 @@ static st_t load(struct nvml *n, struct base_err *err)
 st_t nvml_open(struct nvml **out, const char *bus, struct base_err *err)
 {
     struct nvml *n = calloc(1, sizeof *n);
-    unsigned long long mj;
     if (!n) return base_err_set(err, ST_ENOMEM, "nvml", "out of memory");
     st_t st = load(n, err);
     int rc = st ? OK : n->init();
     n->started = !st && rc == OK;
     if (!st && rc) st = base_err_set(err, ST_ENOTSUP, "nvml", "does not start (its error %d)", rc);
     if (!st && (rc = n->find(bus, &n->device))) st = base_err_set(err, ST_ENOTSUP, "nvml", "does not know the card at %s (its error %d)", bus, rc);
-    if (!st && (rc = n->energy(n->device, &mj))) st = base_err_set(err, ST_ENOTSUP, "nvml", "the card at %s counts no energy (its error %d)", bus, rc);
     if (st) {
         nvml_close(n);
         return st;
@@ -97,17 +96,21 @@ static int others(struct nvml *n)
     int found = 0, rc = n->processes(n->device, &count, p);
     if (rc == TOO_SMALL) return PROCESSES_MAX;
     if (rc) return -1;
-    for (unsigned i = 0; i < count; i++) found += p[i].pid != (unsigned)getpid();
-    return found;
+    bool own = false;
+    for (unsigned i = 0; i < count; i++) own |= p[i].pid == (unsigned)getpid();
+    found = (int)count - own;
+    return own || !count ? found : -1; /* numbers of another process namespace */
 }
 
 st_t nvml_read(struct nvml *n, struct nvml_state *out)
 {
     unsigned long long mj;
     unsigned mw = 0, mhz = 0, most = 0, celsius = 0;
-    if (n->energy(n->device, &mj) || n->power(n->device, &mw) || n->clock(n->device, CLOCK_SM, &mhz)) return ST_EIO;
-    if (n->default_clock(n->device, CLOCK_SM, &most) && n->max_clock(n->device, CLOCK_SM, &most)) most = 0;
-    if (n->temperature(n->device, 0, &celsius)) celsius = 0;
-    *out = (struct nvml_state){.joules = (double)mj * 1e-3, .watts = mw * 1e-3, .clock_mhz = (int)mhz, .default_mhz = (int)most, .celsius = (int)celsius, .others = others(n)};
+    bool counts = !n->energy(n->device, &mj);
+    if (n->clock(n->device, CLOCK_SM, &mhz)) return ST_EIO;
+    if (n->power(n->device, &mw)) mw = 0;
+    if ((!n->default_clock || n->default_clock(n->device, CLOCK_SM, &most)) && n->max_clock(n->device, CLOCK_SM, &most)) most = 0;
+    if (!n->temperature || n->temperature(n->device, 0, &celsius)) celsius = 0;
+    *out = (struct nvml_state){.joules = counts ? (double)mj * 1e-3 : NAN, .watts = mw * 1e-3, .clock_mhz = (int)mhz, .default_mhz = (int)most, .celsius = (int)celsius, .others = others(n)};
     return ST_OK;
 }

@@ -14,7 +14,7 @@
 
 #define RETRY_MS 500 /* between attempts to reach tautd */
 
-/* ST_ELOST: the device is gone; its trial has been handed back. */
+/* ST_ELOST: the device is gone. Nothing is reported then: the connection that closes gives the trial back, and tautd counts how often that happens to it. */
 static st_t work_on(struct lessee *lessee, struct evaluate *ev, json_t *lease)
 {
     struct base_err err = BASE_ERR_INIT;
@@ -23,17 +23,21 @@ static st_t work_on(struct lessee *lessee, struct evaluate *ev, json_t *lease)
     int64_t trial = json_integer_value(json_object_get(lease, "trial"));
     st_t st = report ? evaluate_lease(ev, lease, report, &err) : ST_ENOMEM;
     if (st && !*err.what) base_err_set(&err, st, err.where, "%s", base_status_text(st));
-    json_object_set_new(report, "status", json_string(!st ? "ok" : st == ST_ECANCELED || st == ST_ELOST ? "preempted" : "failed"));
+    if (st == ST_ELOST) {
+        log_error("the device is lost at work on trial %lld", (long long)trial);
+        json_decref(report);
+        return st;
+    }
+    json_object_set_new(report, "status", json_string(!st ? "ok" : st == ST_ECANCELED ? "preempted" : "failed"));
     if (!json_object_get(report, "metrics")) json_object_set_new(report, "metrics", json_object());
     if (st) {
         json_object_set_new(report, "error", json_string(base_err_text(&err, text, sizeof text)));
-        if (st == ST_ELOST) log_error("the device is lost: trial %lld is handed back", (long long)trial);
-        else if (st != ST_ECANCELED && trial) log_warn("trial %lld failed: %s", (long long)trial, text);
+        if (st != ST_ECANCELED && trial) log_warn("trial %lld failed: %s", (long long)trial, text);
         else if (st != ST_ECANCELED) log_warn("job %lld: the supernet cannot be trained: %s", (long long)json_integer_value(json_object_get(lease, "job")), text);
     }
     lessee_report(lessee, trial, report);
     if (!st) evaluate_reported(ev);
-    return st == ST_ELOST ? st : ST_OK;
+    return ST_OK;
 }
 
 /* What a process that was killed in mid-write has left in the folder. */
@@ -87,7 +91,7 @@ st_t worker_run(const struct worker_opts *o, struct base_err *err)
                                                        .energy = energy});
     if (!st) tidy_begin(o->work, o->socket);
     if (!st) st = serve(o, lessee, ev);
-    if (st == ST_ELOST) base_err_set(err, st, "", "the device is lost (its driver's error stands above); its trial was handed back. Start the evaluator again");
+    if (st == ST_ELOST) base_err_set(err, st, "", "the device is lost (its driver's error stands above); its trial goes back as preempted. Start the evaluator again");
     if (!st) tidy_trunks(o->work, o->socket);
     evaluate_free(ev);
     lessee_free(lessee);

@@ -5,7 +5,7 @@
  *   - A lost connection does not end a trial: the worker goes on, reconnects, and claims the lease in `holds`.
  *   - tautd hears of the lease in hand at each heartbeat, however long a step or a timed call takes (beat.h).
  *   - Told to stop (*stop != 0): the trial is checkpointed, handed back as preempted, and worker_run returns ST_OK.
- *   - A device that is lost: the trial is handed back as preempted and worker_run returns ST_ELOST, for whoever started it to start it again.
+ *   - A device that is lost: the connection closes, so that tautd has the trial back as preempted, and worker_run returns ST_ELOST, for whoever started it to start it again.
  *   - Whatever goes wrong with a trial is that trial's result ("failed" with the reason), never the end of the worker. That its files cannot be written is
  *     not the trial's fault: a checkpoint is then left out, and the final weights wait for room.
  *   - The checkpoint of a trial that was interrupted is taken up again only if its content is what was reported, or what this folder holds is further on. */

@@ -28,6 +28,7 @@ st_t kn_dev_open(struct kn_dev **out, const char *name, int threads, struct base
     const struct kn_dev_vtable *vt = NULL;
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
         if (kinds[i] && strlen(kinds[i]->kind) == n && !memcmp(kinds[i]->kind, name, n)) vt = kinds[i];
+    if (n == 4 && !memcmp(name, "cuda", 4) && name[n] && !isdigit((unsigned char)name[n + 1])) index = -2;
     if (!vt || index == -2) return base_err_set(err, ST_ENOTFOUND, "device", "no device is called '%s'", name);
     struct kn_dev *dev = calloc(1, sizeof *dev);
     if (!dev) return base_err_set(err, ST_ENOMEM, "device", "out of memory");

@@ -12,6 +12,7 @@
  *   - No op allocates once it has seen its largest shape: scratch belongs to the device, grows on first use and is counted.
  *   - A device belongs to one thread.
  *   - A device can be lost (a driver's error that no later call survives): everything answers ST_ELOST from then on; closing it is all that is left.
+ *   - One card at a time in a thread: CUDA devices of different cards are for different processes.
  * Bytes are counted: kn_dev_bytes / kn_dev_peak are what is and was at most allocated through the device, scratch included. */
 #ifndef TAUT_KERNELS_DEVICE_H
 #define TAUT_KERNELS_DEVICE_H
@@ -81,7 +82,7 @@ struct kn_dev_vtable {
     st_t (*elapsed)(struct kn_dev *dev, uint64_t *ns);
     /* A run of ops kept for later: what is enqueued between capture and captured (ops and fetches alone) does not run, but does so at every replay, with the same
      * operands in memory. ST_ENOTSUP: this device has no such thing. ST_ESTATE from an op meanwhile: it needs more scratch than it has; run the ops once
-     * uncaptured before. captured ends a capture in any case. replay: ST_ESTALE where scratch has moved since: capture again. */
+     * uncaptured before. captured ends a capture in any case; ST_ENOTSUP: of these ops there can be no graph. replay: ST_ESTALE where scratch has moved since: capture again. */
     st_t (*capture)(struct kn_dev *dev);
     st_t (*captured)(struct kn_dev *dev, struct kn_graph **out);
     st_t (*replay)(struct kn_dev *dev, struct kn_graph *g);

@@ -64,6 +64,7 @@ struct model {
         int B, T;
         int64_t counted;       /* targets that count */
         int64_t seen;          /* steps in a row of this shape */
+        bool plain;            /* the device makes no graph of it */
         struct model_hyper h;
         struct kn_graph *graph; /* of this shape; NULL: none yet */
     } train;

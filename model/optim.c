@@ -160,13 +160,15 @@ static st_t enqueue(struct model *m)
         forget(m);
         m->train.seen = 1;
     }
-    if (m->train.seen < 3 || watched) return whole(m);
+    if (m->train.seen < 3 || watched || m->train.plain) return whole(m);
     st_t st = m->dev->vt->capture(m->dev);
     if (st == ST_ENOTSUP) return whole(m);
     if (st) return st;
     st = whole(m);
     st_t end = m->dev->vt->captured(m->dev, &m->train.graph);
-    if (st == ST_ESTATE) { /* scratch is short after all */
+    bool short_of_scratch = st == ST_ESTATE, refused = st == ST_ENOTSUP || end == ST_ENOTSUP;
+    if (short_of_scratch || refused) { /* nothing of it has run */
+        m->train.plain = refused;
         if (!end) forget(m);
         return whole(m);
     }

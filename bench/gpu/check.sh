@@ -1,7 +1,20 @@
 #!/bin/sh
-# check.sh [--sanitize | --quick]: the CUDA device's ladder of tests, then its bench with PyTorch beside it where that is; bench/gpu/Makefile calls it.
-# O: where the programs are. Exit status: 0, 1 where a test failed, 77 where there is no GPU.
+# check.sh [--sanitize | --quick]: builds (bench/gpu/Makefile) and runs the CUDA device's ladder of tests, then its bench with PyTorch beside it where that is.
+# O: where to build. Exit status: 0, 1 where a test or the build failed, 77 where there is no GPU.
 mode=${1:-}
+TOP=$(cd "$(dirname "$0")/../.." && pwd)
+O=${O:-build-gpu} PYTHON3=${PYTHON3:-python3}
+# looked for before anything is built: compiling for the card that is here needs one
+if [ -z "${EMULATE:-}" ] && [ ! -e /dev/nvidiactl ] && ! nvidia-smi -L >/dev/null 2>&1; then
+    echo "no GPU here: no /dev/nvidiactl, and nvidia-smi finds none"
+    exit 77
+fi
+mkdir -p "$O"
+if ! make -j "$(nproc)" -f "$TOP/bench/gpu/Makefile" O="$O" ${NVCC:+NVCC="$NVCC"} ${EMULATE:+EMULATE="$EMULATE"} build >"$O/build.log" 2>&1; then
+    grep -n -i -A 4 error "$O/build.log" | head -n 20
+    echo "the build failed; all of it: $O/build.log"
+    exit 1
+fi
 why=$("$O/bench_gpu" --probe 2>&1 >/dev/null)
 if [ $? -eq 77 ]; then echo "$why"; exit 77; fi
 export CUDA_LAUNCH_BLOCKING=1 # the tests look at memory that host and device share as soon as an op returns

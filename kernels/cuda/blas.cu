@@ -9,6 +9,10 @@
 
 #include <cublasLt.h>
 
+extern "C" {
+#include "base/log.h"
+}
+
 #define WORKSPACE ((size_t)32 << 20) /* what NVIDIA's guide asks for on compute capability 9 */
 #define PLANS     1024               /* a power of two; the oldest of a full neighbourhood goes */
 #define NEAR      8
@@ -49,7 +53,6 @@ struct cuda_blas {
 #undef X
     cublasLtHandle_t handle;
     cublasLtMatmulPreference_t preference;
-    void *workspace;
     uint64_t clock;
     struct plan plan[PLANS];
 };
@@ -70,7 +73,6 @@ void cuda_blas_free(struct cuda_blas *b)
         if (b->preference) b->cublasLtMatmulPreferenceDestroy(b->preference);
         b->cublasLtDestroy(b->handle);
     }
-    if (b->workspace) cudaFree(b->workspace);
     if (b->lib) dlclose(b->lib);
     free(b);
 }
@@ -93,6 +95,7 @@ st_t cuda_blas_new(struct cuda_blas **out, struct kn_dev *dev, struct base_err *
 {
     struct cuda_blas *b = (struct cuda_blas *)calloc(1, sizeof *b);
     size_t workspace = WORKSPACE;
+    uint32_t sums = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE; /* parts of a sum are added in f32, whatever c's type */
     if (!b) return base_err_set(err, ST_ENOMEM, "device", "out of memory");
     st_t st = load(b, err);
     if (st) {
@@ -100,14 +103,10 @@ st_t cuda_blas_new(struct cuda_blas **out, struct kn_dev *dev, struct base_err *
         return st;
     }
     if (b->cublasLtCreate(&b->handle) || b->cublasLtMatmulPreferenceCreate(&b->preference) ||
-        b->cublasLtMatmulPreferenceSetAttribute(b->preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace)) {
+        b->cublasLtMatmulPreferenceSetAttribute(b->preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace) ||
+        b->cublasLtMatmulPreferenceSetAttribute(b->preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &sums, sizeof sums)) {
         cuda_blas_free(b);
         return base_err_set(err, ST_ENOTSUP, "device", "cuBLASLt does not start on cuda:%d", cuda_of(dev)->index);
-    }
-    if (cudaMalloc(&b->workspace, WORKSPACE)) {
-        (void)cudaGetLastError();
-        cuda_blas_free(b);
-        return base_err_set(err, ST_ENOMEM, "device", "cuda:%d: out of device memory", cuda_of(dev)->index);
     }
     size_t at = strlen(dev->info.libraries), v = b->cublasLtGetVersion();
     snprintf(dev->info.libraries + at, sizeof dev->info.libraries - at, ", cuBLASLt %zu", v);
@@ -206,6 +205,7 @@ st_t cuda_blas_matmul(struct kn_dev *dev, int64_t M, int64_t N, int64_t P, int64
     const struct cuda_matrix *x[3] = {b, a, c};
     struct key k = {};
     int32_t turned = 0;
+    void *workspace;
     if (cuda_of(dev)->lost) return cuda_of(dev)->lost;
     CUDA_TRY(orient(b, P, N, &k.ld[0], &k.turned[0]));
     CUDA_TRY(orient(a, M, P, &k.ld[1], &k.turned[1]));
@@ -219,10 +219,14 @@ st_t cuda_blas_matmul(struct kn_dev *dev, int64_t M, int64_t N, int64_t P, int64
     for (int i = 0; i < 3; i++) k.step[i] = batch > 1 ? x[i]->step : 0, k.type[i] = type_of(x[i]->dtype), k.align[i] = alignment(x[i], k.ld[i]);
     struct plan *p;
     CUDA_TRY(plan_of(lt, &k, &p));
+    CUDA_TRY(cuda_scratch(dev, CUDA_SLOT_WORKSPACE, WORKSPACE, &workspace));
     cublasStatus_t s = lt->cublasLtMatmul(lt->handle, p->desc, &alpha, b->p, p->layout[0], a->p, p->layout[1], &beta, c->p, p->layout[2], (void *)c->p, p->layout[2], &p->algo,
-                                          lt->workspace, WORKSPACE, cuda_of(dev)->stream);
+                                          workspace, WORKSPACE, cuda_of(dev)->stream);
     if (s == CUBLAS_STATUS_SUCCESS) return ST_OK;
     if (s == CUBLAS_STATUS_NOT_SUPPORTED || s == CUBLAS_STATUS_INVALID_VALUE) return ST_ENOTSUP;
     st_t st = cuda_status(dev, cudaGetLastError());
-    return st ? st : cuda_of(dev)->lost = ST_ELOST;
+    if (st) return st;
+    if (s == CUBLAS_STATUS_ALLOC_FAILED) return ST_ENOMEM;
+    log_warn("cuBLASLt refuses %lld x %lld x %lld with its error %d: multiplied without it", (long long)M, (long long)N, (long long)P, (int)s);
+    return ST_ENOTSUP;
 }

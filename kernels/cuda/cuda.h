@@ -16,7 +16,7 @@ extern "C" {
 }
 
 /* Scratch that lives until the slot's next user. An op that needs two at once takes two slots; GEMM's are those of products inside of other ops. */
-enum cuda_slot { CUDA_SLOT_A, CUDA_SLOT_B, CUDA_SLOT_C, CUDA_SLOT_GEMM_A, CUDA_SLOT_GEMM_B, CUDA_SLOT_GEMM_C, CUDA_SLOT_COUNT };
+enum cuda_slot { CUDA_SLOT_A, CUDA_SLOT_B, CUDA_SLOT_C, CUDA_SLOT_GEMM_A, CUDA_SLOT_GEMM_B, CUDA_SLOT_GEMM_C, CUDA_SLOT_WORKSPACE /* cuBLASLt's */, CUDA_SLOT_COUNT };
 
 struct cuda_blas; /* blas.cu */
 
@@ -25,7 +25,7 @@ struct cuda {
     cudaStream_t stream;
     cudaEvent_t mark[2];
     bool marked[2];
-    int major;            /* of the compute capability */
+    bool early;           /* KN_LAUNCH_EARLY: the card can, and what it runs was compiled for such a card */
     int sms;              /* multiprocessors */
     size_t shared_most;   /* bytes of shared memory that a block may ask for */
     struct {
@@ -97,7 +97,7 @@ static inline dim3 cuda_grid(dim3 g)
     do {                                                                                                                                   \
         dim3 grid_ = cuda_grid(grid);                                                                                                      \
         size_t shared_ = (shared);                                                                                                         \
-        [[maybe_unused]] bool early_ = cuda_of(dev)->major >= 9;                                                                           \
+        [[maybe_unused]] bool early_ = cuda_of(dev)->early;                                                                           \
         if (cuda_of(dev)->lost) return cuda_of(dev)->lost;                                                                                 \
         if (!grid_.x || !grid_.y || !grid_.z) break;                                                                                       \
         if (shared_ > 48 << 10) {                                                                                                          \

@@ -35,11 +35,15 @@ st_t cuda_status(struct kn_dev *dev, cudaError_t e)
     if (e == cudaSuccess) return ST_OK;
     (void)cudaGetLastError();
     if (e == cudaErrorMemoryAllocation) return ST_ENOMEM;
+    if (e >= cudaErrorStreamCaptureUnsupported && e <= cudaErrorStreamCaptureWrongThread) return ST_ENOTSUP; /* there will be no graph, and that is all */
     /* What a launch was asked wrongly leaves the context as it was; the rest does not. */
     if (e == cudaErrorInvalidValue || e == cudaErrorInvalidConfiguration || e == cudaErrorLaunchOutOfResources) return ST_EINVAL;
     if (!cuda_of(dev)->lost) log_error("cuda:%d is lost: %s", cuda_of(dev)->index, cudaGetErrorString(e));
     return cuda_of(dev)->lost = ST_ELOST;
 }
+
+/* For what it was compiled, so was the rest. */
+KN_KERNEL(32) nothing(void) {}
 
 static st_t describe(struct kn_dev *dev, int index, struct base_err *err)
 {
@@ -60,10 +64,17 @@ static st_t describe(struct kn_dev *dev, int index, struct base_err *err)
     snprintf(i->libraries, sizeof i->libraries, "taut 1, CUDA %d.%d, driver for %d.%d", runtime / 1000, runtime % 1000 / 10, driver / 1000, driver % 1000 / 10);
     if (cudaDeviceGetPCIBusId(i->bus, sizeof i->bus, index)) i->bus[0] = 0, (void)cudaGetLastError();
     i->threads = 1;
-    i->memory = all; /* not what is free now: the same card is the same device */
+    i->memory = all - all / 16; /* of all, not of what is free now: the same card is the same device. The rest is the context's, the libraries' and the graphs' */
     i->bf16 = true;
     i->fastest = KN_BF16;
-    c->major = p.major;
+    struct cudaFuncAttributes a;
+    e = cudaFuncGetAttributes(&a, nothing);
+    if (e) {
+        (void)cudaGetLastError();
+        return base_err_set(err, ST_ENOTSUP, "device", "cuda:%d (%s): nothing in this build runs on compute capability %d.%d (%s); configure with CUDA_ARCHS=%d%d", index, p.name, p.major, p.minor,
+                            cudaGetErrorString(e), p.major, p.minor);
+    }
+    c->early = p.major >= 9 && a.ptxVersion >= 90; /* compiled for less, kernels would begin early and not wait */
     c->sms = p.multiProcessorCount;
     c->shared_most = p.sharedMemPerBlockOptin;
     return ST_OK;
@@ -179,11 +190,12 @@ static st_t cuda_sync(struct kn_dev *dev)
     return cuda_status(dev, cudaStreamSynchronize(cuda_of(dev)->stream));
 }
 
-/* The caller may change `host` as soon as this returns: what is pageable has been read by then. */
+/* Waits: the caller may change `host` as soon as this returns, and a copy from pageable memory need not have read it by then. */
 static st_t cuda_upload(struct kn_dev *dev, void *dst, const void *host, size_t bytes)
 {
     if (cuda_of(dev)->lost) return cuda_of(dev)->lost;
-    return bytes ? cuda_status(dev, cudaMemcpyAsync(dst, host, bytes, cudaMemcpyHostToDevice, cuda_of(dev)->stream)) : ST_OK;
+    st_t st = bytes ? cuda_status(dev, cudaMemcpyAsync(dst, host, bytes, cudaMemcpyHostToDevice, cuda_of(dev)->stream)) : ST_OK;
+    return st || !bytes ? st : cuda_status(dev, cudaStreamSynchronize(cuda_of(dev)->stream));
 }
 
 static st_t cuda_download(struct kn_dev *dev, void *host, const void *src, size_t bytes)
@@ -239,7 +251,7 @@ static st_t cuda_captured(struct kn_dev *dev, struct kn_graph **out)
     cudaGraphDestroy(graph);
     if (st) {
         free(g);
-        return st;
+        return st == ST_ELOST ? st : ST_ENOTSUP;
     }
     g->scratch = c->moved;
     *out = g;

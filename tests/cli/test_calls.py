@@ -290,7 +290,7 @@ bad(1, "foreign", "--dir", path("foreign"), "--verify", program=DAEMON)
 # taut-evaluator
 for words, args in (("--nothing", ["--nothing"]), ("--threads", ["--threads", "0"]), ("--threads", ["--threads", "two"]), ("--threads", ["--threads", ""]),
                     ("--checkpoint", ["--checkpoint", "often"]), ("--checkpoint", ["--checkpoint", "-1"]), ("--checkpoint", ["--checkpoint", "nan"]), ("--socket", ["--socket"]),
-                    ("--connect", ["--connect", "h:1"]), ("extra", ["extra"]), ("--lifeline", ["--lifeline", "x"]), ("--lifeline", ["--lifeline", ""]), ("cuda:0", ["--device", "cuda:0"]),
+                    ("--connect", ["--connect", "h:1"]), ("extra", ["extra"]), ("--lifeline", ["--lifeline", "x"]), ("--lifeline", ["--lifeline", ""]), ("CUDA", ["--device", "cuda:99"]),
                     ("'gpu'", ["--device", "gpu"]), ("--name", ["--name", ""]), ("too long", ["--socket", long])):
     bad(2, words, "--work", path("work"), *args, program=EVALUATOR)
 bad(3, "none.sock", "--work", path("work"), "--socket", path("none.sock"), program=EVALUATOR)

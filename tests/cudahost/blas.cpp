@@ -98,7 +98,7 @@ cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t l, enum c
 
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *p)
 {
-    *p = new cudahost_preference{0, {256, 256, 256, 256}};
+    *p = new cudahost_preference{0, 0, {256, 256, 256, 256}};
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -110,6 +110,7 @@ cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t p)
 
 cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p, enum cublasLtMatmulPreferenceAttributes_t a, const void *v, size_t n)
 {
+    if (a == CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK) return set(&p->sums, v, n);
     return a == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES ? set(&p->workspace, v, n) : set(&p->align[a - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES], v, n);
 }
 
@@ -135,7 +136,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
 {
     *found = 0;
     if (!fit(d, a, b, c)) return CUBLAS_STATUS_INVALID_VALUE;
-    if (refuses) return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (refuses || p->sums != CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE) return CUBLAS_STATUS_NOT_SUPPORTED;
     for (int i = 0; i < 3; i++) out->algo.align[i] = p->align[i];
     *found = 1;
     return CUBLAS_STATUS_SUCCESS;

@@ -233,6 +233,9 @@ enum cudaError_t {
     cudaErrorIllegalAddress = 700,
     cudaErrorLaunchOutOfResources = 701,
     cudaErrorLaunchFailure = 719,
+    cudaErrorNoKernelImageForDevice = 209,
+    cudaErrorStreamCaptureUnsupported = 900,
+    cudaErrorStreamCaptureWrongThread = 908,
 };
 typedef cudahost_stream *cudaStream_t;
 typedef struct cudahost_event *cudaEvent_t;
@@ -282,6 +285,11 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s);
 cudaError_t cudaEventSynchronize(cudaEvent_t e);
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t a, cudaEvent_t b);
 cudaError_t cudahost_func_attribute(int value);
+struct cudaFuncAttributes {
+    int ptxVersion, binaryVersion;
+};
+cudaError_t cudahost_func_attributes(struct cudaFuncAttributes *a);
+#define cudaFuncGetAttributes(a, kernel) ((void)(kernel), cudahost_func_attributes(a))
 #define cudaFuncSetAttribute(kernel, which, value) ((void)(kernel), (void)(which), cudahost_func_attribute(value))
 
 /* ---- what tests say of it ---- */

@@ -562,6 +562,7 @@ cudaError_t cudaFree(void *p)
 
 cudaError_t cudaMallocManaged(void **p, size_t n)
 {
+    if (!n) return said(cudaErrorInvalidValue);
     return cudaMalloc(p, n);
 }
 
@@ -693,4 +694,11 @@ cudaError_t cudahost_func_attribute(int value)
 {
     FAULT("cudaFuncSetAttribute");
     return value > (int)SHARED_MOST ? said(cudaErrorInvalidValue) : cudaSuccess;
+}
+
+cudaError_t cudahost_func_attributes(struct cudaFuncAttributes *a)
+{
+    FAULT("cudaFuncGetAttributes");
+    *a = {90, 90};
+    return cudaSuccess;
 }

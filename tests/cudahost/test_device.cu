@@ -44,14 +44,15 @@ static void opening(void)
     cudahost_card(2, 9, 13000, MEMORY);
     refused("cuda:2", ST_ENOTFOUND, "CUDA sees 2", "a third card of two");
     refused("cuda:x", ST_ENOTFOUND, "cuda:x", "no number");
-    cudahost_card(1, 9, 13000, (size_t)8 << 20);
-    refused("cuda:0", ST_ENOMEM, "out of device memory", "a card with less memory than the products' workspace");
+    refused("cuda:avx2", ST_ENOTFOUND, "cuda:avx2", "a CPU's word");
+    cudahost_fail("cudaFuncGetAttributes", 1, cudaErrorNoKernelImageForDevice);
+    refused("cuda:0", ST_ENOTSUP, "configure with CUDA_ARCHS=90", "a card that it was not compiled for");
     cudahost_card(1, 9, 13000, MEMORY);
     cudahost_blas(0);
     refused("cuda:0", ST_ENOTSUP, "libcublasLt.so.13 is not to be found", "no cuBLASLt");
     cudahost_blas(1);
     /* every call that opening makes, failing in turn */
-    static const char *const calls[] = {"cudaGetDeviceCount", "cudaSetDevice", "cudaStreamCreateWithFlags", "cudaEventCreate", "cudaGetDeviceProperties", "cudaMemGetInfo", "cudaMalloc"};
+    static const char *const calls[] = {"cudaGetDeviceCount", "cudaSetDevice", "cudaStreamCreateWithFlags", "cudaEventCreate", "cudaGetDeviceProperties", "cudaMemGetInfo", "cudaFuncGetAttributes"};
     int bad = 0;
     for (const char *call : calls) {
         struct kn_dev *dev = NULL;
@@ -61,7 +62,7 @@ static void opening(void)
     }
     is_int(bad, 0, "each call of the runtime's that opening makes may fail");
     struct kn_dev *dev = opened(), *again = opened();
-    ok(!strcmp(dev->info.kind, "cuda") && !strcmp(dev->info.isa, "sm_90") && dev->info.bf16 && dev->info.memory == MEMORY && strstr(dev->info.libraries, "cuBLASLt"), "says what it is: %s, %s",
+    ok(!strcmp(dev->info.kind, "cuda") && !strcmp(dev->info.isa, "sm_90") && dev->info.bf16 && dev->info.memory == MEMORY - MEMORY / 16 && strstr(dev->info.libraries, "cuBLASLt"), "says what it is: %s, %s",
        dev->info.name, dev->info.libraries);
     const void *const *slots = (const void *const *)dev->op;
     int empty = 0;
@@ -134,6 +135,12 @@ static void graphs(void)
     kn_trim(dev);
     is_int(dev->vt->replay(dev, g), ST_ESTALE, "stale too where scratch was given back");
     dev->vt->forget(dev, g), dev->vt->forget(dev, NULL);
+    if (square(dev, (float *)a, (float *)b, N)) abort();
+    is_int(dev->vt->capture(dev) || square(dev, (float *)a, (float *)b, N), 0, "a capture that the driver refuses in the end");
+    cudahost_fail("cudaGraphInstantiate", 1, cudaErrorMemoryAllocation);
+    is_int(dev->vt->captured(dev, &g), ST_ENOTSUP, "is no graph");
+    cudahost_fail("cudaStreamBeginCapture", 1, cudaErrorStreamCaptureUnsupported);
+    ok(dev->vt->capture(dev) == ST_ENOTSUP && !square(dev, (float *)a, (float *)b, N) && !dev->vt->sync(dev), "and no lost device");
     kn_free(dev, a, 4 * sizeof x), kn_free(dev, b, 4 * sizeof x);
     kn_dev_close(dev);
 }

@@ -1,5 +1,5 @@
 /* A management library as the tests want it: FAKE_NVML="watts clock default celsius others", energy is watts since it was loaded. A default clock of 0: not told.
- * FAKE_NVML=none: no such card. */
+ * Watts of 0: no energy counter. others -1: one process, of another namespace. FAKE_NVML=none: no such card. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,14 +7,15 @@
 #include <unistd.h>
 
 static double watts = 300;
-static unsigned clock_mhz = 1500, default_mhz = 1500, celsius = 50, others;
+static unsigned clock_mhz = 1500, default_mhz = 1500, celsius = 50;
+static int others;
 static struct timespec began;
 
 int nvmlInit_v2(void);
 int nvmlInit_v2(void)
 {
     const char *s = getenv("FAKE_NVML");
-    if (s) sscanf(s, "%lf %u %u %u %u", &watts, &clock_mhz, &default_mhz, &celsius, &others);
+    if (s) sscanf(s, "%lf %u %u %u %d", &watts, &clock_mhz, &default_mhz, &celsius, &others);
     clock_gettime(CLOCK_MONOTONIC, &began);
     return 0;
 }
@@ -40,7 +41,7 @@ int nvmlDeviceGetTotalEnergyConsumption(void *device, unsigned long long *mj)
     clock_gettime(CLOCK_MONOTONIC, &now);
     double s = (double)(now.tv_sec - began.tv_sec) + (double)(now.tv_nsec - began.tv_nsec) * 1e-9;
     *mj = (unsigned long long)(1e6 + s * watts * 1e3);
-    return device == &began ? 0 : 2;
+    return device != &began ? 2 : watts > 0 ? 0 : 3;
 }
 
 int nvmlDeviceGetPowerUsage(void *device, unsigned *mw);
@@ -100,10 +101,10 @@ int nvmlDeviceGetComputeRunningProcesses_v3(void *device, unsigned *count, struc
 int nvmlDeviceGetComputeRunningProcesses_v3(void *device, unsigned *count, struct process *p)
 {
     (void)device;
-    if (*count < others + 1) return 7;
-    memset(p, 0, (others + 1) * sizeof *p);
-    p[0].pid = (unsigned)getpid();
-    for (unsigned i = 1; i <= others; i++) p[i].pid = 1;
-    *count = others + 1;
+    unsigned n = (unsigned)(others < 0 ? 1 : others + 1);
+    if (*count < n) return 7;
+    memset(p, 0, n * sizeof *p);
+    for (unsigned i = 0; i < n; i++) p[i].pid = i || others < 0 ? 1 : (unsigned)getpid();
+    *count = n;
     return 0;
 }

@@ -44,6 +44,10 @@ int main(void)
     ok(s.default_mhz == 1980 && s.others == 3, "no default clock: the highest; three others");
     s = state("250 1400 1755 61 200");
     ok(s.others >= 64, "more of them than there is room for");
+    s = state("250 1400 1755 61 -1");
+    ok(s.others == -1, "its own number is not among them: another namespace's, and nothing is known");
+    s = state("0 1400 1755 61 0");
+    ok(isnan(s.joules) && s.clock_mhz == 1400, "no energy counter: the rest is told all the same");
     nvml_close(NULL);
 
     struct kn_dev dev = {.info = {.kind = "cuda", .bus = BUS}}, cpu = {.info = {.kind = "cpu"}};
@@ -54,6 +58,8 @@ int main(void)
     ok(!energy_open_for(&e, &dev, &err) && energy_window(e) == 2, "a GPU's energy: windows of two seconds");
     ok(!energy_read(e, &a) && !energy_read(e, &b) && b >= a && a >= 1000, "joules that grow");
     energy_close(e);
+    setenv("FAKE_NVML", "0 1400 1755 61 0", 1);
+    ok(energy_open_for(&e, &dev, &err) == ST_ENOTSUP && strstr(err.what, "counts no energy"), "no counter: %s", err.what);
     dev.info.bus[0] = 0;
     ok(energy_open_for(&e, &dev, &err) == ST_ENOTSUP, "a card whose place is not known: %s", err.what);
     setenv("TAUT_POWERCAP", "/no/such/folder", 1);

@@ -4,7 +4,7 @@
 extern "C" void *kt_cuda_alloc(size_t bytes)
 {
     void *p = NULL;
-    return cudaMallocManaged(&p, bytes) ? NULL : p;
+    return cudaMallocManaged(&p, bytes ? bytes : 1) ? NULL : p;
 }
 
 extern "C" void kt_cuda_free(void *p)
