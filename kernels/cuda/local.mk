@@ -8,18 +8,15 @@ cuda_sources = kernels/cuda/act.cu kernels/cuda/adamw.cu kernels/cuda/attention.
 cuda_headers = kernels/cuda/attn.h kernels/cuda/cuda.h kernels/cuda/each.h kernels/cuda/mma_tile.h kernels/cuda/norm.h kernels/cuda/ssd.h kernels/cuda/sums.h \
 	kernels/cuda/tile.h kernels/cuda/ptx/kn_ptx.h
 EXTRA_DIST += $(cuda_sources) $(cuda_headers) kernels/cuda/README.md
-if CUDA_COMPILES
+if CUDA
 cuda_objects = $(cuda_sources:.cu=.o)
 NVCC_FLAGS = -O3 -std=c++17 $(CUDA_GENCODE) -I$(srcdir)/kernels/cuda/ptx -I$(top_srcdir) -Xcompiler -fPIC,-fno-exceptions,-fno-rtti,-Wall,-Wextra,-Wno-unused-parameter
 kernels/cuda/%.o: $(srcdir)/kernels/cuda/%.cu
 	$(AM_V_GEN)$(MKDIR_P) kernels/cuda && $(NVCC) $(NVCC_FLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
 -include $(cuda_objects:.o=.d)
-cuda-objects: $(cuda_objects)
-CLEANFILES += $(cuda_objects) $(cuda_objects:.o=.d)
-endif
-if CUDA
 libkernels_a_LIBADD = $(cuda_objects)
 libkernels_a_DEPENDENCIES = $(cuda_objects)
+CLEANFILES += $(cuda_objects) $(cuda_objects:.o=.d)
 AM_CPPFLAGS += -DTAUT_CUDA
 LIBS += $(CUDA_LIBS)
 endif
